@@ -1,0 +1,45 @@
+//! Who is it? The seam between the relay and whoever knows the users.
+//!
+//! [`Users`] is the built-in one: names and password hashes.
+
+mod hash;
+mod users;
+
+pub use hash::{HashError, PasswordHash};
+pub use users::{Users, UsersSettings};
+
+use crate::mail::{Credentials, Identity};
+use async_trait::async_trait;
+
+/// A verifier of names and passwords.
+#[async_trait]
+pub trait Authenticator: Send + Sync + 'static {
+    /// Verifies. Must take the same time for an unknown name as for a wrong password.
+    async fn authenticate(&self, credentials: &Credentials) -> Result<AuthDecision, AuthError>;
+
+    /// The most memory that all verifications together hold at a time. The relay sets it aside from its budget.
+    fn octets_held_max(&self) -> u64 {
+        0
+    }
+}
+
+/// A verifier's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthDecision {
+    /// It is this identity.
+    Accept(Identity),
+    /// Unknown name or wrong password; nobody is told which.
+    Reject,
+}
+
+/// Could not verify: 454 4.7.0.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthError {
+    /// As many verifications are waiting as may.
+    #[error("too many verifications at once")]
+    Busy,
+    /// The user store did not answer.
+    #[error("user store is unavailable: {0}")]
+    Unavailable(String),
+}

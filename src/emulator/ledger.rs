@@ -1,0 +1,210 @@
+//! Every SendEmail request seen, and every connection.
+//!
+//! A request is entered when its head has been read, before anything else happens to it, so that a request that is
+//! reset, left hanging or abandoned is in the ledger too: "how often did the client try" is the question it answers.
+//! The list is bounded, the oldest entries go; the counts are not.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::lock;
+
+/// One SendEmail request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenRequest {
+    /// Counts from 1.
+    pub number: u64,
+    /// When its head had been read, by the emulator's clock.
+    pub seen_at: Timestamp,
+    /// The connection it came on; the first one is 1.
+    pub connection: u64,
+    /// The scripted fault, by name; absent if there was none.
+    pub fault: Option<&'static str>,
+    /// How it ended.
+    pub outcome: RequestOutcome,
+    /// Name of the error it was answered with.
+    pub error: Option<&'static str>,
+    /// The message was accepted under this id, whether or not the client was told.
+    pub message_id: Option<String>,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RequestOutcome {
+    /// It has not.
+    Open,
+    /// Answered with this HTTP status.
+    Answered(u16),
+    /// The connection was reset, as scripted.
+    Reset,
+    /// It hung, as scripted, until the client left or the emulator stopped it.
+    Hung,
+    /// The client left, or the emulator was stopped, before there was an answer.
+    Abandoned,
+}
+
+impl RequestOutcome {
+    fn to_json(self) -> Value {
+        match self {
+            RequestOutcome::Open => json!("open"),
+            RequestOutcome::Answered(status) => json!(status),
+            RequestOutcome::Reset => json!("reset"),
+            RequestOutcome::Hung => json!("hung"),
+            RequestOutcome::Abandoned => json!("abandoned"),
+        }
+    }
+}
+
+/// Totals since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// SendEmail requests seen, faulted ones included.
+    pub send_email_requests: u64,
+    /// Messages accepted, whether or not the client was told.
+    pub messages_accepted: u64,
+    /// Requests of any kind, the control API's included.
+    pub http_requests: u64,
+    /// Connections accepted.
+    pub connections_opened: u64,
+    /// Connections open now.
+    pub connections_open: u64,
+    /// Connections that carried at least one request to the service, as opposed to the control API.
+    pub service_connections_opened: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    entries: Mutex<Entries>,
+    pub(super) http_requests: AtomicU64,
+    pub(super) connections_opened: AtomicU64,
+    pub(super) connections_open: AtomicU64,
+    pub(super) service_connections_opened: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    seen: u64,
+    recent: VecDeque<SeenRequest>,
+}
+
+impl Ledger {
+    /// Enters a request. The entry is closed by the ticket, or as abandoned when the ticket is dropped.
+    pub(super) fn enter(self: &Arc<Self>, connection: u64, fault: Option<&'static str>, seen_at: Timestamp) -> Ticket {
+        let mut entries = lock(&self.entries);
+        entries.seen += 1;
+        let number = entries.seen;
+        if entries.recent.len() == ENTRIES_MAX {
+            entries.recent.pop_front();
+        }
+        let outcome = RequestOutcome::Open;
+        entries.recent.push_back(SeenRequest {
+            number,
+            seen_at,
+            connection,
+            fault,
+            outcome,
+            error: None,
+            message_id: None,
+        });
+        Ticket { ledger: Arc::clone(self), number, if_dropped: RequestOutcome::Abandoned }
+    }
+
+    pub(super) fn recent(&self) -> Vec<SeenRequest> {
+        lock(&self.entries).recent.iter().cloned().collect()
+    }
+
+    /// Forgets the list, not the counts.
+    pub(super) fn clear(&self) {
+        lock(&self.entries).recent.clear();
+    }
+
+    pub(super) fn counts(&self, messages_accepted: u64) -> Counts {
+        Counts {
+            send_email_requests: lock(&self.entries).seen,
+            messages_accepted,
+            http_requests: self.http_requests.load(Ordering::Relaxed),
+            connections_opened: self.connections_opened.load(Ordering::Relaxed),
+            connections_open: self.connections_open.load(Ordering::Relaxed),
+            service_connections_opened: self.service_connections_opened.load(Ordering::Relaxed),
+        }
+    }
+
+    fn update(&self, number: u64, change: impl FnOnce(&mut SeenRequest)) {
+        let mut entries = lock(&self.entries);
+        // Numbers are consecutive, so the place of an entry follows from the first one.
+        let first = entries.recent.front().map_or(u64::MAX, |entry| entry.number);
+        let place = number.checked_sub(first).and_then(|place| usize::try_from(place).ok());
+        if let Some(entry) = place.and_then(|place| entries.recent.get_mut(place)) {
+            change(entry);
+        }
+    }
+}
+
+/// The open entry of one request.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    ledger: Arc<Ledger>,
+    number: u64,
+    if_dropped: RequestOutcome,
+}
+
+impl Ticket {
+    pub(super) fn accepted(&self, message_id: &str) {
+        self.ledger.update(self.number, |entry| entry.message_id = Some(message_id.to_owned()));
+    }
+
+    pub(super) fn refused(&self, error: &'static str) {
+        self.ledger.update(self.number, |entry| entry.error = Some(error));
+    }
+
+    /// From here on, dropping the ticket means this.
+    pub(super) fn will_end(&mut self, outcome: RequestOutcome) {
+        self.if_dropped = outcome;
+    }
+
+    /// For an outcome that is certain before it can be waited for, such as a reset.
+    pub(super) fn ends(mut self, outcome: RequestOutcome) {
+        self.if_dropped = outcome;
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.ledger.update(self.number, |entry| entry.outcome = self.if_dropped);
+    }
+}
+
+pub(super) fn to_json(counts: Counts, recent: &[SeenRequest]) -> Value {
+    let recent: Vec<_> = recent
+        .iter()
+        .map(|entry| {
+            json!({
+                "number": entry.number,
+                "seen_at": entry.seen_at.to_string(),
+                "connection": entry.connection,
+                "fault": entry.fault,
+                "outcome": entry.outcome.to_json(),
+                "error": entry.error,
+                "message_id": entry.message_id,
+            })
+        })
+        .collect();
+    json!({
+        "send_email_requests": counts.send_email_requests,
+        "messages_accepted": counts.messages_accepted,
+        "http_requests": counts.http_requests,
+        "connections_opened": counts.connections_opened,
+        "connections_open": counts.connections_open,
+        "service_connections_opened": counts.service_connections_opened,
+        "recent": recent,
+    })
+}
+
+/// Requests listed; the counts go on.
+const ENTRIES_MAX: usize = 10_000;

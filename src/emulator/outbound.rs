@@ -1,0 +1,153 @@
+//! `POST /v2/email/outbound-emails`: SendEmail, and what a script makes of it.
+//!
+//! One request: entered in the ledger and given its fault → body read → signature verified → latency → the faults that
+//! refuse → judged and kept → the faults that spoil the answer. A fault is used up by a request even if its signature
+//! turns out to be wrong; the wrong signature is then what is answered.
+//!
+//! Whatever happens after a message was kept, it stays kept: that is what an ambiguous failure is.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::body::Incoming;
+use hyper::http::request::Parts;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::capture::CapturedMessage;
+use super::fault::Fault;
+use super::ledger::{RequestOutcome, Ticket};
+use super::refusal::{ErrorName, Refusal};
+use super::reply::{self, Reply};
+use super::request::SendRequest;
+use super::server::Door;
+use super::settings::Credential;
+use super::submission::{self, Submission};
+use super::{Shared, lock, signature, simulator, storage};
+
+/// Serves one SendEmail request.
+pub(super) async fn send_email(shared: &Arc<Shared>, door: &Door, head: &Parts, body: Incoming) -> Reply {
+    let fault = lock(&shared.script).take();
+    let fault_name = Some(fault.name()).filter(|_| fault != Fault::Serve);
+    let mut ticket = shared.ledger.enter(door.number, fault_name, shared.clock.now());
+
+    if fault == Fault::ResetBeforeBody {
+        ticket.ends(RequestOutcome::Reset);
+        return door.reset().await;
+    }
+    let verdict = judge(shared, &ticket, head, body, &fault).await;
+    if let Err(refusal) = &verdict {
+        ticket.refused(refusal.name.as_str());
+    }
+    let reply = match (&fault, &verdict) {
+        (Fault::Hang | Fault::AcceptThenHang, Err(refusal)) if is_about_signature(refusal.name) => {
+            reply::refusal(refusal)
+        }
+        (Fault::Hang | Fault::AcceptThenHang, _) => {
+            ticket.will_end(RequestOutcome::Hung);
+            tokio::time::sleep(shared.settings.bounds.fault_time_max).await;
+            return door.reset().await;
+        }
+        (Fault::AcceptThenReset, Ok(_)) => {
+            ticket.ends(RequestOutcome::Reset);
+            return door.reset().await;
+        }
+        (Fault::Status { status, body }, Ok(_)) => {
+            let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY);
+            reply::with_type(status, "text/html", Bytes::from(body.clone()))
+        }
+        (Fault::Garbage, Ok(_)) => reply::with_type(StatusCode::OK, "application/json", Bytes::from_static(GARBAGE)),
+        (Fault::NoMessageId, Ok(_)) => reply::empty(),
+        (Fault::Slow { octets_per_second }, verdict) => {
+            reply::trickling(answer(verdict), octets_per_second.get(), shared.settings.bounds.fault_time_max)
+        }
+        (_, verdict) => answer(verdict),
+    };
+    ticket.ends(RequestOutcome::Answered(reply.status().as_u16()));
+    reply
+}
+
+fn answer(verdict: &Result<String, Refusal>) -> Reply {
+    match verdict {
+        Ok(message_id) => reply::json(StatusCode::OK, &json!({"MessageId": message_id})),
+        Err(refusal) => reply::refusal(refusal),
+    }
+}
+
+/// Up to acceptance. Returns the message id, empty where the fault means that nothing is accepted.
+async fn judge(
+    shared: &Shared,
+    ticket: &Ticket,
+    head: &Parts,
+    body: Incoming,
+    fault: &Fault,
+) -> Result<String, Refusal> {
+    let body = shared.read_body(body, shared.body_octets_max).await?;
+    let settings = &shared.settings;
+    let credential =
+        signature::verify(head, &body.octets, &settings.credentials, &settings.region, shared.clock.now())?;
+    let latency = shared.latency();
+    if !latency.is_zero() {
+        tokio::time::sleep(latency).await;
+    }
+    match fault {
+        Fault::Hang | Fault::Status { .. } => Ok(String::new()),
+        Fault::Refuse { error, message, retry_after } => {
+            let text = message.clone().unwrap_or_else(|| error.default_text().to_owned());
+            Err(Refusal { retry_after: *retry_after, ..Refusal::new(*error, text) })
+        }
+        Fault::AccessDenied(denial) => {
+            let submission = SendRequest::read(&body.octets).and_then(|request| Submission::read(request, settings));
+            let resource = submission.map_or_else(
+                |_| submission::arn(settings, "identity", "*"),
+                |submission| submission.identity_arn(settings),
+            );
+            let text = denial.text(&submission::principal(settings), "ses:SendRawEmail", &resource);
+            Err(Refusal::new(ErrorName::AccessDeniedException, text))
+        }
+        _ => accept(shared, ticket, &body.octets, credential).await,
+    }
+}
+
+/// Judges the message and keeps it.
+async fn accept(shared: &Shared, ticket: &Ticket, body: &[u8], credential: &Credential) -> Result<String, Refusal> {
+    let settings = &shared.settings;
+    let submission = Submission::read(SendRequest::read(body)?, settings)?;
+    submission.check(settings)?;
+    lock(&shared.quota).take(submission.cost(), Instant::now())?;
+
+    let message_id = shared.ids.message_id(shared.clock.now());
+    if shared.store.keeps_messages() || settings.directory.is_some() {
+        let outcomes = submission.recipients.iter().map(|mailbox| simulator::outcome_for(mailbox, settings)).collect();
+        let now = shared.clock.now();
+        let message = CapturedMessage::new(message_id.clone(), now, submission, outcomes, &credential.access_key_id);
+        if let Some(directory) = &settings.directory {
+            let json = message.to_json().to_string();
+            if let Err(error) = storage::write(directory, &message_id, message.raw.clone(), json).await {
+                tracing::error!(%error, directory = %directory.display(), "emulator: message could not be written");
+                return Err(ErrorName::InternalFailure.into());
+            }
+        }
+        shared.store.add(Arc::new(message));
+    } else {
+        shared.store.count_only();
+    }
+    ticket.accepted(&message_id);
+    Ok(message_id)
+}
+
+/// A client that cannot sign is told so even where a hang is scripted: otherwise a test of the hang would pass for the
+/// wrong reason.
+fn is_about_signature(name: ErrorName) -> bool {
+    matches!(
+        name,
+        ErrorName::SignatureDoesNotMatch
+            | ErrorName::InvalidSignatureException
+            | ErrorName::IncompleteSignatureException
+            | ErrorName::MissingAuthenticationTokenException
+            | ErrorName::UnrecognizedClientException
+    )
+}
+
+const GARBAGE: &[u8] = b"<html>this is not what the service model promises";

@@ -1,0 +1,13 @@
+//! gatepost: an embeddable SMTP relay with policy enforcement. SMTP in, policy, Amazon SES v2 API out.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub mod auth;
+#[cfg(feature = "emulator")]
+pub mod emulator;
+pub mod limit;
+pub mod mail;
+pub mod observe;
+pub mod policy;
+pub mod relay;
+pub mod smtp;
+pub mod transport;

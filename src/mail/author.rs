@@ -1,0 +1,305 @@
+//! Who a message says it is from: the mailboxes of a `From`, `Sender` or other address field.
+//!
+//! Strict RFC 5322 §3.4 and RFC 6854 (groups), of the obsolete syntax only what clients still send and what has one
+//! reading: `user@host (Real Name)` and a dot in a display name. Routes, comments inside an address, white space around
+//! `@`, a second angle-address and raw 8-bit octets are refused: each has made two readers see two authors.
+//! mail-parser is the second opinion ([`agree`]); it is lenient, so it never decides alone.
+
+use super::address::{MailDomain, Mailbox, is_atext};
+use mail_parser::MessageParser;
+use std::sync::LazyLock;
+
+/// One mailbox of an address field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Author {
+    /// The phrase before an angle-address, words joined by one space, encoded words as they are.
+    pub display_name: Option<String>,
+    /// The address.
+    pub mailbox: Mailbox,
+}
+
+/// Why an address field is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthorError {
+    /// An octet outside printable ASCII: in ISO-2022-JP and friends `<`, `@` and `"` occur as data.
+    #[error("raw 8-bit or control octet 0x{0:02x}")]
+    NotAscii(u8),
+    /// The field cannot be read, or not in one way only.
+    #[error("{0}")]
+    Ambiguous(&'static str),
+}
+
+/// Comments nested deeper than anybody means.
+const COMMENT_DEPTH_MAX: usize = 20;
+/// Mailboxes in one address field; bounds the work that policy has with it.
+const MAILBOXES_MAX: usize = 100;
+
+/// Parses the value of an address field (what follows the colon, folding included) into its mailboxes, in order.
+/// Groups are understood and give their members. The list may be empty (`undisclosed-recipients:;`).
+///
+/// # Errors
+/// [`AuthorError`].
+pub fn parse(value: &[u8]) -> Result<Vec<Author>, AuthorError> {
+    let mut parser = Parser { tokens: tokens(value)?, at: 0, authors: Vec::new() };
+    parser.address_list()?;
+    Ok(parser.authors)
+}
+
+/// Whether mail-parser reads the same authors from the same value.
+pub fn agree(value: &[u8], authors: &[Author]) -> bool {
+    static WITNESS: LazyLock<MessageParser> = LazyLock::new(|| MessageParser::new().with_address_headers());
+    let field = [b"From:", value, b"\r\n\r\n"].concat();
+    let Some(message) = WITNESS.parse_headers(&field[..]) else { return false };
+    let mut lists = message.headers().iter().filter_map(|header| header.value().as_address());
+    let (Some(list), None) = (lists.next(), lists.next()) else { return false };
+    let theirs: Vec<Option<Mailbox>> =
+        list.iter().map(|addr| addr.address().and_then(|text| Mailbox::parse(text).ok())).collect();
+    theirs.len() == authors.len() && theirs.iter().zip(authors).all(|(t, a)| t.as_ref() == Some(&a.mailbox))
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Token {
+    kind: Kind,
+    /// White space or a comment stands before it.
+    gap: bool,
+    /// A comment stands before it.
+    comment: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    Atom(String),
+    Quoted(String),
+    Literal(String),
+    Special(u8),
+}
+
+/// RFC 5322 §3.2: atoms, quoted strings, domain literals, specials; white space and comments become the `gap` mark.
+fn tokens(value: &[u8]) -> Result<Vec<Token>, AuthorError> {
+    if let Some(octet) = value.iter().find(|octet| !matches!(octet, b' '..=b'~' | b'\t' | b'\r' | b'\n')) {
+        return Err(AuthorError::NotAscii(*octet));
+    }
+    let mut tokens = Vec::new();
+    let (mut gap, mut comment) = (false, false);
+    let mut rest = value;
+    while let Some((&first, after)) = rest.split_first() {
+        let kind = match first {
+            b' ' | b'\t' | b'\r' | b'\n' => {
+                gap = true;
+                rest = after;
+                continue;
+            }
+            b'(' => {
+                rest = skip_comment(rest)?;
+                (gap, comment) = (true, true);
+                continue;
+            }
+            b'"' => {
+                let (text, after) = delimited(after, b'"', "quoted string is not closed")?;
+                rest = after;
+                Kind::Quoted(text)
+            }
+            b'[' => {
+                let (text, after) = delimited(after, b']', "domain literal is not closed")?;
+                rest = after;
+                Kind::Literal(text)
+            }
+            octet if is_atext(octet) => {
+                let end = rest.iter().position(|octet| !is_atext(*octet)).unwrap_or(rest.len());
+                let (atom, after) = rest.split_at(end);
+                rest = after;
+                Kind::Atom(String::from_utf8_lossy(atom).into_owned())
+            }
+            b'<' | b'>' | b'@' | b',' | b';' | b':' | b'.' => {
+                rest = after;
+                Kind::Special(first)
+            }
+            _ => return Err(AuthorError::Ambiguous("stray special character")),
+        };
+        tokens.push(Token { kind, gap, comment });
+        (gap, comment) = (false, false);
+    }
+    Ok(tokens)
+}
+
+/// The octets after the comment that begins at `rest`. Iterative: depth is the peer's choice.
+fn skip_comment(rest: &[u8]) -> Result<&[u8], AuthorError> {
+    let mut depth = 0;
+    let mut octets = rest.iter().enumerate();
+    while let Some((at, octet)) = octets.next() {
+        match octet {
+            b'\\' => {
+                octets.next();
+            }
+            b'(' if depth == COMMENT_DEPTH_MAX => return Err(AuthorError::Ambiguous("comments nested too deeply")),
+            b'(' => depth += 1,
+            b')' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return Ok(&rest[at + 1..]);
+        }
+    }
+    Err(AuthorError::Ambiguous("comment is not closed"))
+}
+
+/// Text up to an unescaped `close`, with quoted pairs resolved and folding removed, and what follows it.
+fn delimited<'a>(rest: &'a [u8], close: u8, open_error: &'static str) -> Result<(String, &'a [u8]), AuthorError> {
+    let mut text = String::new();
+    let mut octets = rest.iter().enumerate();
+    while let Some((at, &octet)) = octets.next() {
+        match octet {
+            b'\\' => text.push(octets.next().map_or('\\', |(_, pair)| char::from(*pair))),
+            b'\r' | b'\n' => {}
+            _ if octet == close => return Ok((text, &rest[at + 1..])),
+            _ => text.push(char::from(octet)),
+        }
+    }
+    Err(AuthorError::Ambiguous(open_error))
+}
+
+struct Parser {
+    tokens: Vec<Token>,
+    at: usize,
+    authors: Vec<Author>,
+}
+
+impl Parser {
+    /// `address-list = address *("," address)`, where an address is a mailbox or a group.
+    fn address_list(&mut self) -> Result<(), AuthorError> {
+        if self.tokens.is_empty() {
+            return Err(AuthorError::Ambiguous("field is empty"));
+        }
+        loop {
+            let words = self.words();
+            match self.special() {
+                Some(b':') => self.group(&words)?,
+                _ => self.mailbox(&words)?,
+            }
+            match self.special() {
+                None if self.at == self.tokens.len() => return Ok(()),
+                Some(b',') => self.at += 1,
+                _ => return Err(AuthorError::Ambiguous("text after an address")),
+            }
+        }
+    }
+
+    /// `group = display-name ":" [mailbox-list] ";"`
+    fn group(&mut self, name: &[Token]) -> Result<(), AuthorError> {
+        phrase(name)?.ok_or(AuthorError::Ambiguous("group has no name"))?;
+        self.at += 1;
+        if self.special() == Some(b';') {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            let words = self.words();
+            self.mailbox(&words)?;
+            match self.special() {
+                Some(b',') => self.at += 1,
+                Some(b';') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return Err(AuthorError::Ambiguous("group is not closed")),
+            }
+        }
+    }
+
+    /// `mailbox = [display-name] "<" addr-spec ">" / addr-spec`
+    fn mailbox(&mut self, words: &[Token]) -> Result<(), AuthorError> {
+        let author = if self.special() == Some(b'<') {
+            let display_name = phrase(words)?;
+            self.at += 1;
+            let inside = self.words();
+            if self.special() != Some(b'>') {
+                return Err(AuthorError::Ambiguous("angle-address is not closed, or has a route"));
+            }
+            if inside.iter().chain(self.tokens.get(self.at)).any(|token| token.comment) {
+                return Err(AuthorError::Ambiguous("comment inside an angle-address"));
+            }
+            self.at += 1;
+            Author { display_name, mailbox: addr_spec(&inside)? }
+        } else {
+            Author { display_name: None, mailbox: addr_spec(words)? }
+        };
+        if self.authors.len() == MAILBOXES_MAX {
+            return Err(AuthorError::Ambiguous("too many mailboxes"));
+        }
+        self.authors.push(author);
+        Ok(())
+    }
+
+    /// Everything up to the next special that structures an address list.
+    fn words(&mut self) -> Vec<Token> {
+        let rest = &self.tokens[self.at..];
+        let structural = |token: &Token| matches!(token.kind, Kind::Special(b'<' | b'>' | b',' | b';' | b':'));
+        let end = rest.iter().position(structural).unwrap_or(rest.len());
+        self.at += end;
+        rest[..end].to_vec()
+    }
+
+    fn special(&self) -> Option<u8> {
+        match self.tokens.get(self.at)?.kind {
+            Kind::Special(octet) => Some(octet),
+            _ => None,
+        }
+    }
+}
+
+/// `display-name`: words, and dots as in `John Q. Public` (RFC 5322 §4.1 `obs-phrase`). An `@` in it is how one author
+/// is dressed up as another, so it is refused.
+fn phrase(words: &[Token]) -> Result<Option<String>, AuthorError> {
+    let mut text = String::new();
+    for token in words {
+        let dot = token.kind == Kind::Special(b'.');
+        if token.gap && !text.is_empty() && !dot {
+            text.push(' ');
+        }
+        match &token.kind {
+            Kind::Atom(word) | Kind::Quoted(word) => text.push_str(word),
+            Kind::Special(b'.') => text.push('.'),
+            _ => return Err(AuthorError::Ambiguous("display name contains an address")),
+        }
+    }
+    Ok((!words.is_empty()).then_some(text))
+}
+
+/// `addr-spec = local-part "@" domain`, without white space or comments inside (those are obsolete syntax, and readers
+/// differ on them).
+fn addr_spec(words: &[Token]) -> Result<Mailbox, AuthorError> {
+    const MALFORMED: AuthorError = AuthorError::Ambiguous("address is malformed");
+    if words.iter().skip(1).any(|token| token.gap) {
+        return Err(AuthorError::Ambiguous("white space or comment inside an address"));
+    }
+    let at = words.iter().position(|token| token.kind == Kind::Special(b'@')).ok_or(MALFORMED)?;
+    let (local, domain) = (&words[..at], &words[at + 1..]);
+    let local_part = match local {
+        [Token { kind: Kind::Quoted(text), .. }] => text.clone(),
+        _ => dotted(local).ok_or(MALFORMED)?,
+    };
+    let domain = match domain {
+        [Token { kind: Kind::Literal(inside), .. }] => format!("[{inside}]"),
+        _ => dotted(domain).ok_or(MALFORMED)?,
+    };
+    let domain = MailDomain::parse(&domain).map_err(|_| MALFORMED)?;
+    Mailbox::from_parts(local_part, domain).map_err(|_| MALFORMED)
+}
+
+/// `dot-atom-text`.
+fn dotted(words: &[Token]) -> Option<String> {
+    let mut text = String::new();
+    for (place, token) in words.iter().enumerate() {
+        match (&token.kind, place % 2) {
+            (Kind::Atom(atom), 0) => text.push_str(atom),
+            (Kind::Special(b'.'), 1) => text.push('.'),
+            _ => return None,
+        }
+    }
+    (words.len() % 2 == 1).then_some(text)
+}
+
+#[cfg(test)]
+#[path = "author_tests.rs"]
+mod tests;

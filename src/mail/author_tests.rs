@@ -1,0 +1,101 @@
+use super::*;
+use proptest::prelude::*;
+
+fn read(value: &str) -> Result<Vec<String>, AuthorError> {
+    let authors = parse(value.as_bytes())?;
+    assert!(agree(value.as_bytes(), &authors), "mail-parser reads {value:?} otherwise than {authors:?}");
+    Ok(authors.into_iter().map(|a| a.mailbox.to_string()).collect())
+}
+
+#[test]
+fn odd_but_legal_fields_have_the_author_they_show() {
+    for (name, value, want) in [
+        ("bare", " ann@a.example", &["ann@a.example"][..]),
+        ("angle", " <ann@a.example>", &["ann@a.example"]),
+        ("display name", " Ann Example <ann@a.example>", &["ann@a.example"]),
+        ("quoted name", " \"Ann, of A\" <ann@a.example>", &["ann@a.example"]),
+        ("quoted name with an address in it", " \"bob@b.example\" <ann@a.example>", &["ann@a.example"]),
+        ("encoded word", " =?utf-8?q?J=C3=BCrgen?= <ann@a.example>", &["ann@a.example"]),
+        ("dot in the name", " John Q. Public <ann@a.example>", &["ann@a.example"]),
+        ("cron", " root@a.example (Cron Daemon)", &["root@a.example"]),
+        ("nested comment", " root@a.example (a (b) \\) c)", &["root@a.example"]),
+        ("folded", " Ann\r\n <ann@a.example>", &["ann@a.example"]),
+        ("upper-case domain", " ann@A.EXAMPLE", &["ann@a.example"]),
+        ("two authors", " ann@a.example, Bob <bob@b.example>", &["ann@a.example", "bob@b.example"]),
+        ("name right before the bracket", " Ann<ann@a.example>", &["ann@a.example"]),
+        ("space inside the brackets", " < ann@a.example >", &["ann@a.example"]),
+        ("plus", " billing+42@a.example", &["billing+42@a.example"]),
+        ("group", " team: ann@a.example, Bob <bob@b.example>;", &["ann@a.example", "bob@b.example"]),
+    ] {
+        assert_eq!(read(value), Ok(want.iter().map(|w| (*w).to_owned()).collect()), "{name}");
+    }
+}
+
+#[test]
+fn fields_with_two_readings_are_refused() {
+    for (name, value) in [
+        ("empty", " "),
+        ("name only", " Ann"),
+        ("two angle-addresses", " <ann@a.example> <evil@b.example>"),
+        ("address as display name", " evil@b.example <ann@a.example>"),
+        ("text after the bracket", " <ann@a.example> evil@b.example"),
+        ("route", " <@b.example:ann@a.example>"),
+        ("route list", " <@b.example,@c.example:ann@a.example>"),
+        ("comment inside", " ann(evil@b.example)@a.example"),
+        ("comment inside brackets", " <ann@a.example(x)>"),
+        ("space around the at", " ann @ a.example"),
+        ("space around the dot", " ann. b@a.example"),
+        ("unquoted comma", " Doe, Ann <ann@a.example>"),
+        ("open quote", " \"Ann <ann@a.example>"),
+        ("open comment", " ann@a.example (x"),
+        ("open bracket", " Ann <ann@a.example"),
+        ("nested bracket", " <<ann@a.example>>"),
+        ("empty brackets", " Ann <>"),
+        ("empty member", " ann@a.example,,bob@b.example"),
+        ("trailing comma", " ann@a.example,"),
+        ("two ats", " ann@a.example@b.example"),
+        ("backslash outside", " ann\\@b.example@a.example"),
+        ("open group", " team: ann@a.example"),
+        ("nested group", " a: b: ann@a.example;;"),
+        ("close first", " > ann@a.example"),
+    ] {
+        assert!(
+            matches!(parse(value.as_bytes()), Err(AuthorError::Ambiguous(_))),
+            "{name}: {:?}",
+            parse(value.as_bytes())
+        );
+    }
+    for (name, value) in [
+        ("latin-1", &b" J\xfcrgen <ann@a.example>"[..]),
+        ("utf-8", " Jürgen <ann@a.example>".as_bytes()),
+        ("iso-2022-jp escape", b" \x1b$B<@\"\x1b(B <ann@a.example>"),
+        ("nul", b" ann@a.example\0"),
+    ] {
+        assert!(matches!(parse(value), Err(AuthorError::NotAscii(_))), "{name}");
+    }
+}
+
+/// Here mail-parser reads something else than we do: what we return alone would not be accepted.
+#[test]
+fn a_quoted_local_part_with_an_at_finds_no_second_witness() {
+    let value = b" \"a@x.example\"@evil.example";
+    let authors = parse(value).unwrap();
+    assert_eq!(authors[0].mailbox.to_string(), "\"a@x.example\"@evil.example");
+    assert!(!agree(value, &authors));
+}
+
+#[test]
+fn deep_nesting_is_refused_and_not_recursed_into() {
+    let value = format!(" ann@a.example {}", "(".repeat(100_000));
+    assert!(matches!(parse(value.as_bytes()), Err(AuthorError::Ambiguous(_))));
+}
+
+proptest! {
+    #[test]
+    fn nothing_panics_and_what_is_accepted_is_one_reading(value in "[a-c@<>\"(),;:.\\\\ \\[\\]=?]{0,40}") {
+        if let Ok(authors) = parse(value.as_bytes()) {
+            // Whether or not the witness agrees, asking must not panic.
+            let _ = agree(value.as_bytes(), &authors);
+        }
+    }
+}

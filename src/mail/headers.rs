@@ -1,0 +1,282 @@
+//! The header section, split into fields without guessing. RFC 5322 §2.2, §3.6.8.
+//!
+//! Input is CR LF lines only: the scanner of `smtp` has refused or repaired everything else. A line that is neither a
+//! field, nor a continuation, nor the blank line makes the whole section malformed: two readers that guess differently
+//! about it would disagree on who the author is. White space before the colon is refused for the same reason.
+//! Keeps no copy: a [`HeaderSection`] is a list of offsets into the octets it was parsed from.
+
+/// Bounds on a header section.
+#[derive(Clone, Copy, Debug)]
+pub struct HeaderLimits {
+    /// Octets of all fields together, the blank line not counted.
+    pub octets_max: usize,
+    /// Number of fields.
+    pub fields_max: usize,
+    /// Number of `Received` fields; RFC 5321 §6.3 wants at least 100.
+    pub hops_max: usize,
+}
+
+impl Default for HeaderLimits {
+    fn default() -> Self {
+        Self { octets_max: 256 * 1024, fields_max: 1000, hops_max: 100 }
+    }
+}
+
+/// Why a header section is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HeaderError {
+    /// A line is not a field, a continuation or the blank line.
+    #[error("header line {line} is not a field")]
+    Malformed {
+        /// Counted from 1.
+        line: usize,
+    },
+    /// Over [`HeaderLimits::octets_max`] or [`HeaderLimits::fields_max`].
+    #[error("header section is over its limit")]
+    TooLarge,
+    /// Over [`HeaderLimits::hops_max`].
+    #[error("too many Received fields")]
+    TooManyHops,
+}
+
+/// Where each field lies in the octets that were parsed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderSection {
+    spans: Vec<Span>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    start: usize,
+    colon: usize,
+    /// After the CR LF of the last line.
+    end: usize,
+}
+
+/// One field, as it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field<'a> {
+    /// The name, in the message's own case.
+    pub name: &'a str,
+    /// What follows the colon, folding included, the last CR LF not.
+    pub value: &'a [u8],
+    /// The whole field with its last CR LF.
+    pub octets: &'a [u8],
+}
+
+impl Field<'_> {
+    /// Field names are compared without case (RFC 5322 §1.2.2).
+    pub fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+}
+
+impl HeaderSection {
+    /// Splits a header section: everything before the blank line, each line with its CR LF.
+    ///
+    /// # Errors
+    /// [`HeaderError`].
+    pub fn parse(octets: &[u8], limits: &HeaderLimits) -> Result<Self, HeaderError> {
+        if octets.len() > limits.octets_max {
+            return Err(HeaderError::TooLarge);
+        }
+        let mut spans: Vec<Span> = Vec::new();
+        let mut hops = 0;
+        let mut start = 0;
+        let mut line = 0;
+        while start < octets.len() {
+            line += 1;
+            let malformed = HeaderError::Malformed { line };
+            let end = memchr::memchr(b'\n', &octets[start..]).ok_or(malformed)? + start + 1;
+            if matches!(octets[start], b' ' | b'\t') {
+                // A continuation; on the first line it continues nothing.
+                spans.last_mut().ok_or(malformed)?.end = end;
+            } else {
+                let colon = memchr::memchr(b':', &octets[start..end]).ok_or(malformed)? + start;
+                let name = &octets[start..colon];
+                // RFC 5322 §3.6.8 `ftext`: printable, no colon, no space.
+                if name.is_empty() || !name.iter().all(|octet| matches!(octet, b'!'..=b'~')) {
+                    return Err(malformed);
+                }
+                hops += usize::from(name.eq_ignore_ascii_case(b"Received"));
+                spans.push(Span { start, colon, end });
+            }
+            start = end;
+        }
+        match () {
+            () if spans.len() > limits.fields_max => Err(HeaderError::TooLarge),
+            () if hops > limits.hops_max => Err(HeaderError::TooManyHops),
+            () => Ok(Self { spans }),
+        }
+    }
+
+    /// The fields, in order. `octets` must be what was parsed, or begin with it.
+    pub fn fields<'a>(&'a self, octets: &'a [u8]) -> impl Iterator<Item = Field<'a>> + 'a {
+        self.spans.iter().map(move |span| Field {
+            name: std::str::from_utf8(&octets[span.start..span.colon]).unwrap_or_default(),
+            value: &octets[span.colon + 1..span.end - 2],
+            octets: &octets[span.start..span.end],
+        })
+    }
+
+    /// Copies the fields that `keep` wants behind what is in `out`, and returns where they lie there. What `out` holds
+    /// already must be whole fields, parsed as `before`.
+    #[must_use]
+    pub fn copy_kept(
+        &self,
+        octets: &[u8],
+        before: &HeaderSection,
+        out: &mut Vec<u8>,
+        mut keep: impl FnMut(&Field<'_>) -> bool,
+    ) -> HeaderSection {
+        let mut spans = before.spans.clone();
+        for (span, field) in self.spans.iter().zip(self.fields(octets)) {
+            if keep(&field) {
+                let start = out.len();
+                out.extend_from_slice(field.octets);
+                spans.push(Span { start, colon: start + (span.colon - span.start), end: out.len() });
+            }
+        }
+        HeaderSection { spans }
+    }
+}
+
+/// Where the blank line begins that ends a header section, looking from `from` on; `None` while it has not come.
+/// The octets before it are the header section, the two octets at it are its CR LF.
+pub fn blank_line(octets: &[u8], from: usize) -> Option<usize> {
+    if octets.starts_with(b"\r\n") {
+        return Some(0);
+    }
+    let from = from.saturating_sub(3);
+    memchr::memmem::find(&octets[from..], b"\r\n\r\n").map(|at| from + at + 2)
+}
+
+/// Fields that SES refuses to see twice ("Amazon SES header fields" in its guide) and that RFC 5322 §3.6 allows once.
+/// `From` is not in the list: it has its own reply. `Bcc` and `Return-Path` are removed before anybody counts.
+pub const SINGLETON_FIELDS: &[&str] = &[
+    "accept-language",
+    "archived-at",
+    "auto-submitted",
+    "bounces-to",
+    "cc",
+    "comments",
+    "content-alternative",
+    "content-base",
+    "content-class",
+    "content-description",
+    "content-disposition",
+    "content-duration",
+    "content-id",
+    "content-language",
+    "content-length",
+    "content-location",
+    "content-md5",
+    "content-transfer-encoding",
+    "content-type",
+    "date",
+    "delivered-to",
+    "disposition-notification-options",
+    "disposition-notification-to",
+    "dkim-signature",
+    "domainkey-signature",
+    "errors-to",
+    "importance",
+    "in-reply-to",
+    "keywords",
+    "list-archive",
+    "list-help",
+    "list-id",
+    "list-owner",
+    "list-post",
+    "list-subscribe",
+    "list-unsubscribe",
+    "list-unsubscribe-post",
+    "message-context",
+    "message-id",
+    "mime-version",
+    "organization",
+    "original-from",
+    "original-message-id",
+    "original-recipient",
+    "original-subject",
+    "precedence",
+    "priority",
+    "references",
+    "reply-to",
+    "return-receipt-to",
+    "sender",
+    "sensitivity",
+    "solicitation",
+    "subject",
+    "thread-index",
+    "thread-topic",
+    "to",
+    "user-agent",
+    "vbr-info",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(text: &str) -> Result<Vec<(String, String)>, HeaderError> {
+        let section = HeaderSection::parse(text.as_bytes(), &HeaderLimits::default())?;
+        Ok(section
+            .fields(text.as_bytes())
+            .map(|f| (f.name.to_owned(), String::from_utf8_lossy(f.value).into_owned()))
+            .collect())
+    }
+
+    #[test]
+    fn a_section_is_fields_or_it_is_refused() {
+        for (name, text, want) in [
+            ("empty", "", Ok(vec![])),
+            ("one", "From: a\r\n", Ok(vec![("From", " a")])),
+            ("folded", "To: a,\r\n b\r\nX:\r\n", Ok(vec![("To", " a,\r\n b"), ("X", "")])),
+            ("fold first", " a\r\n", Err(1)),
+            ("space before the colon", "A: b\r\nFrom : a\r\n", Err(2)),
+            ("no colon", "A: b\r\nhello\r\n", Err(2)),
+            ("empty name", ": b\r\n", Err(1)),
+            ("8-bit name", "Fröm: b\r\n", Err(1)),
+            ("mbox line", "From a@b Mon Jan 1 00:00:00 2026\r\n", Err(1)),
+        ] {
+            let want = want
+                .map(|w| w.into_iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect::<Vec<_>>())
+                .map_err(|line| HeaderError::Malformed { line });
+            assert_eq!(names(text), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn limits_are_on_octets_fields_and_hops() {
+        let limits = HeaderLimits { octets_max: 40, fields_max: 2, hops_max: 1 };
+        let parse = |text: &str| HeaderSection::parse(text.as_bytes(), &limits).map(|_| ());
+        assert_eq!(parse("A: 1\r\nB: 2\r\n"), Ok(()));
+        assert_eq!(parse("A: 1\r\nB: 2\r\nC: 3\r\n"), Err(HeaderError::TooLarge));
+        assert_eq!(parse(&format!("A: {}\r\n", "x".repeat(40))), Err(HeaderError::TooLarge));
+        assert_eq!(parse("received: a\r\nReceived: b\r\n"), Err(HeaderError::TooManyHops));
+    }
+
+    #[test]
+    fn kept_fields_are_found_where_they_were_copied() {
+        let octets = b"Bcc: x\r\nFrom: a\r\n b\r\nTo: c\r\n";
+        let section = HeaderSection::parse(octets, &HeaderLimits::default()).unwrap();
+        let mut out = b"Received: r\r\n".to_vec();
+        let trace = HeaderSection::parse(&out, &HeaderLimits::default()).unwrap();
+        let kept = section.copy_kept(octets, &trace, &mut out, |field| !field.is("bcc"));
+        assert_eq!(out, b"Received: r\r\nFrom: a\r\n b\r\nTo: c\r\n");
+        assert_eq!(kept, HeaderSection::parse(&out, &HeaderLimits::default()).unwrap());
+    }
+
+    #[test]
+    fn the_blank_line_is_found_at_every_cut() {
+        for (text, want) in [("A: b\r\n\r\nbody", Some(6)), ("\r\nbody", Some(0)), ("A: b\r\n", None), ("", None)] {
+            for cut in 0..=text.len() {
+                let early = blank_line(&text.as_bytes()[..cut], 0);
+                let found = early.or_else(|| blank_line(text.as_bytes(), cut));
+                assert_eq!(found, want, "{text:?} cut at {cut}");
+            }
+        }
+    }
+}

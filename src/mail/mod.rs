@@ -1,0 +1,36 @@
+//! The nouns: what every room of the house talks about.
+//!
+//! Pure: no socket, no file, no task, and no clock but [`clock`]. A value of one of these types is the proof that it is
+//! well formed; nothing inside the house validates it again.
+
+pub mod address;
+pub mod author;
+pub mod clock;
+pub mod content;
+pub mod credentials;
+pub mod envelope;
+pub mod headers;
+pub mod id;
+pub mod outcome;
+pub mod parameters;
+pub mod path;
+pub mod peer;
+pub mod permitted;
+pub mod replies;
+pub mod reply;
+pub mod trace;
+
+pub use address::{AddressError, MailDomain, Mailbox};
+pub use author::{Author, AuthorError};
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use content::Content;
+pub use credentials::{Credentials, Password};
+pub use envelope::{BodyType, Envelope, MailParameters};
+pub use headers::{Field, HeaderError, HeaderSection};
+pub use id::{SessionId, TransactionId};
+pub use outcome::{Certainty, Kind, MessageId, Outcome, Receipt};
+pub use parameters::{Granted, Requested, RuleName, SendParameters};
+pub use path::{ForwardPath, ReversePath};
+pub use peer::{Client, ClientAddress, Identity, TlsInfo};
+pub use permitted::Permitted;
+pub use reply::{EnhancedStatus, Reply};

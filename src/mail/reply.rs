@@ -1,0 +1,129 @@
+//! One SMTP reply: code, enhanced status, text.
+//!
+//! The rows that we can speak are in [`replies`](super::replies); this file is only their type. RFC 5321 §4.2, RFC 2034,
+//! RFC 3463. Text is for peers: bland, printable ASCII, no address and nothing of the inside but the reference id.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// The class.subject.detail of RFC 3463. The class equals the first digit of the reply code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EnhancedStatus(pub u8, pub u16, pub u16);
+
+impl fmt::Display for EnhancedStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
+/// A single-line reply to a command, or to a message. Multi-line replies (EHLO, HELP) are the session's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    code: u16,
+    status: Option<EnhancedStatus>,
+    text: Cow<'static, str>,
+}
+
+/// RFC 5321 §4.5.3.1.5 allows 512 octets with CRLF; what is left after code, status and a reference id.
+const TEXT_OCTETS_MAX: usize = 400;
+
+impl Reply {
+    /// A row of the table. `const`, so that a row costs nothing to speak.
+    pub const fn new(code: u16, status: Option<EnhancedStatus>, text: &'static str) -> Self {
+        Self { code, status, text: Cow::Borrowed(text) }
+    }
+
+    /// The same code and status with another text. Octets that are not printable ASCII become `?` and the text is cut at
+    /// 400 octets, because part of it may come from a provider's error message.
+    #[must_use]
+    pub fn with_text(&self, text: &str) -> Self {
+        let clean: String =
+            text.chars().take(TEXT_OCTETS_MAX).map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
+        Self { code: self.code, status: self.status, text: Cow::Owned(clean) }
+    }
+
+    /// The same reply with the id under which the log tells more.
+    #[must_use]
+    pub fn with_reference(&self, id: &dyn fmt::Display) -> Self {
+        self.with_text(&format!("{} (ref {id})", self.text))
+    }
+
+    /// The same refusal spoken as temporary: the first digit of code and status becomes 4. Replies that are not
+    /// permanent refusals stay as they are. For a first roll-out, where a wrong rule should delay mail and not lose it.
+    #[must_use]
+    pub fn softened(&self) -> Self {
+        if !self.is_permanent() {
+            return self.clone();
+        }
+        // Only 450 and 451 are defined as "try again" for any command (RFC 5321 §4.2.3).
+        Self {
+            code: 451,
+            status: self.status.map(|EnhancedStatus(_, subject, detail)| EnhancedStatus(4, subject, detail)),
+            text: self.text.clone(),
+        }
+    }
+
+    /// The three-digit reply code.
+    pub const fn code(&self) -> u16 {
+        self.code
+    }
+
+    /// The enhanced status code, if this reply has one.
+    pub const fn status(&self) -> Option<EnhancedStatus> {
+        self.status
+    }
+
+    /// The text after code and status.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// 2yz.
+    pub const fn is_positive(&self) -> bool {
+        self.code / 100 == 2
+    }
+
+    /// 4yz: the client may try the same again.
+    pub const fn is_temporary(&self) -> bool {
+        self.code / 100 == 4
+    }
+
+    /// 5yz: trying the same again will not help.
+    pub const fn is_permanent(&self) -> bool {
+        self.code / 100 == 5
+    }
+
+    /// Appends the line with its CRLF.
+    pub fn write_line(&self, out: &mut impl Extend<u8>) {
+        out.extend(self.to_string().into_bytes());
+        out.extend(*b"\r\n");
+    }
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.code)?;
+        if let Some(status) = self.status {
+            write!(f, "{status} ")?;
+        }
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_elsewhere_cannot_start_a_line_of_its_own() {
+        let reply = Reply::new(554, Some(EnhancedStatus(5, 0, 0)), "").with_text("bad\r\n250 ok\u{7}é");
+        assert_eq!(reply.to_string(), "554 5.0.0 bad??250 ok??");
+    }
+
+    #[test]
+    fn softening_changes_the_class_and_keeps_the_detail() {
+        let reply = Reply::new(550, Some(EnhancedStatus(5, 7, 1)), "no");
+        assert_eq!(reply.softened().to_string(), "451 4.7.1 no");
+        assert_eq!(Reply::new(250, None, "Ok").softened().to_string(), "250 Ok");
+    }
+}

@@ -1,0 +1,198 @@
+//! One structured line per message outcome, per refused command and per refused connection.
+//!
+//! Written through `tracing` under the target `gatepost`; the program that embeds us chooses the format. Text from peers
+//! is escaped before it is written, so no subscriber can be made to print a line of the peer's choosing. Addresses are
+//! written as they are, as a keyed hash, or not at all.
+
+use super::{Event, MessageRecord, Observer};
+use crate::mail::{Certainty, Client, Kind, Mailbox, ReversePath};
+use std::hash::{BuildHasher, RandomState};
+use tracing::{debug, error, info, warn};
+
+/// How addresses of people are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AddressForm {
+    /// As they are.
+    #[default]
+    Plain,
+    /// A hash of the local part under a key of this process, and the domain: `~1f0c…@a.example`. The same address gives
+    /// the same hash until the process ends.
+    Hashed,
+    /// Left out.
+    Omitted,
+}
+
+/// Writes log lines.
+#[derive(Debug, Default)]
+pub struct LogObserver {
+    form: AddressForm,
+    key: RandomState,
+}
+
+impl LogObserver {
+    /// With addresses in that form.
+    pub fn new(form: AddressForm) -> Self {
+        Self { form, key: RandomState::new() }
+    }
+
+    fn mailbox(&self, mailbox: &Mailbox) -> String {
+        match self.form {
+            AddressForm::Plain => escape(&mailbox.to_string()),
+            AddressForm::Hashed => format!("~{:016x}@{}", self.key.hash_one(mailbox), mailbox.domain()),
+            AddressForm::Omitted => "-".to_owned(),
+        }
+    }
+
+    fn reverse_path(&self, path: &ReversePath) -> String {
+        path.mailbox().map_or_else(|| "<>".to_owned(), |mailbox| self.mailbox(mailbox))
+    }
+
+    /// Details name addresses too, so they are written only where addresses are.
+    fn detail(&self, detail: &str) -> String {
+        if self.form == AddressForm::Plain { escape(detail) } else { String::new() }
+    }
+
+    fn message(&self, record: &MessageRecord<'_>) {
+        let Who { session, client, listener, identity, tls } = Who::of(record.client);
+        let transaction = record.transaction.to_string();
+        let authors: Vec<String> = record.authors.iter().map(|author| self.mailbox(&author.mailbox)).collect();
+        let from = authors.join(",");
+        let mail_from = self.reverse_path(record.reverse_path);
+        let outcome = record.outcome.map_or("refused", |outcome| outcome.kind.label());
+        let message_id = match record.outcome.map(|outcome| &outcome.certainty) {
+            Some(Certainty::Sent(id)) => id.as_str(),
+            _ => "",
+        };
+        let ambiguous = record.outcome.is_some_and(|outcome| outcome.certainty == Certainty::Ambiguous);
+        // What a provider says names addresses and ARNs; it stands beside what we say.
+        let detail = self.detail(record.outcome.map_or(record.detail, |outcome| &outcome.detail));
+        let reply = record.reply.to_string();
+        macro_rules! line {
+            ($level:ident, $text:literal) => {
+                $level!(
+                    target: "gatepost", transaction, session, client, listener, identity, tls, mail_from, from,
+                    recipients = record.recipients, octets = record.octets, rule = record.rule.unwrap_or(""),
+                    app = record.app.unwrap_or(""), configuration_set = record.configuration_set.unwrap_or(""),
+                    outcome, ambiguous, ses_message_id = message_id, detail, reply,
+                    latency_ms = u64::try_from(record.latency.as_millis()).unwrap_or(u64::MAX), $text
+                )
+            };
+        }
+        match record.outcome {
+            Some(outcome) if outcome.kind == Kind::OurConfiguration => {
+                line!(error, "message deferred: sending is not possible until the operator mends this");
+            }
+            Some(_) if ambiguous => line!(warn, "message deferred: it may have been sent"),
+            _ if record.reply.is_positive() => line!(info, "message accepted"),
+            _ if record.reply.is_temporary() => line!(warn, "message deferred"),
+            _ => line!(warn, "message rejected"),
+        }
+    }
+}
+
+impl Observer for LogObserver {
+    fn observe(&self, event: &Event<'_>) {
+        match event {
+            Event::ConnectionRefused { address, listener, reply, reason } => {
+                let reply = reply.map(ToString::to_string).unwrap_or_default();
+                let reason = escape(reason);
+                warn!(target: "gatepost", client = %address, listener, reply, reason, "connection refused");
+            }
+            Event::Connected(who) => {
+                let Who { session, client, listener, .. } = Who::of(who);
+                debug!(target: "gatepost", session, client, listener, "connected");
+            }
+            Event::Disconnected { client: who, messages, duration } => {
+                let Who { session, client, listener, identity, tls } = Who::of(who);
+                let seconds = duration.as_secs_f64();
+                debug!(target: "gatepost", session, client, listener, identity, tls, messages, seconds, "disconnected");
+            }
+            Event::Encrypted(who) => {
+                let Who { session, client, listener, tls, .. } = Who::of(who);
+                debug!(target: "gatepost", session, client, listener, tls, "encrypted");
+            }
+            Event::Authenticated { client: who, identity } => {
+                let Who { session, client, listener, tls, .. } = Who::of(who);
+                info!(target: "gatepost", session, client, listener, tls, identity = escape(identity.name()), "authenticated");
+            }
+            Event::AuthenticationFailed { client: who, name, reply, detail } => {
+                let Who { session, client, listener, tls, .. } = Who::of(who);
+                let (reply, name, detail) = (reply.to_string(), escape(name), escape(detail));
+                warn!(target: "gatepost", session, client, listener, tls, name, reply, detail, "authentication failed");
+            }
+            Event::CommandRefused { client: who, transaction, verb, reply, rule, address, detail } => {
+                let Who { session, client, listener, identity, tls } = Who::of(who);
+                let transaction = transaction.map(|id| id.to_string()).unwrap_or_default();
+                let (reply, detail) = (reply.to_string(), self.detail(detail));
+                let address = address.map(|mailbox| self.mailbox(mailbox)).unwrap_or_default();
+                let rule = rule.unwrap_or("");
+                warn!(
+                    target: "gatepost", transaction, session, client, listener, identity, tls, verb, address, rule,
+                    detail, reply, "command refused"
+                );
+            }
+            Event::MessageEnded(record) => self.message(record),
+            Event::JudgeFailed { client: who, detail } => {
+                let Who { session, client, listener, .. } = Who::of(who);
+                error!(target: "gatepost", session, client, listener, detail = escape(detail), "could not judge, deferred");
+            }
+        }
+    }
+}
+
+/// The fields that every line about a session has.
+struct Who {
+    session: String,
+    client: String,
+    listener: String,
+    identity: String,
+    tls: String,
+}
+
+impl Who {
+    fn of(client: &Client) -> Self {
+        Self {
+            session: client.session.to_string(),
+            client: client.address.to_string(),
+            listener: client.listener.to_string(),
+            identity: client.identity.as_ref().map(|identity| escape(identity.name())).unwrap_or_default(),
+            tls: client.tls.as_ref().map(|tls| tls.version.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+/// Control characters (a line end above all) and what a terminal would act on, as `\u{…}`. At most 500 characters.
+fn escape(text: &str) -> String {
+    text.chars()
+        .take(500)
+        .flat_map(|c| {
+            if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+                c.escape_unicode().collect::<Vec<_>>()
+            } else {
+                vec![c]
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_cannot_write_a_line_of_its_own() {
+        assert_eq!(escape("a\r\nb\u{1b}[2J\u{202e}é"), "a\\u{d}\\u{a}b\\u{1b}[2J\\u{202e}é");
+    }
+
+    #[test]
+    fn addresses_take_the_form_that_was_chosen() {
+        let ann = Mailbox::parse("ann@a.example").unwrap();
+        assert_eq!(LogObserver::new(AddressForm::Plain).mailbox(&ann), "ann@a.example");
+        let hashed = LogObserver::new(AddressForm::Hashed);
+        let text = hashed.mailbox(&ann);
+        assert!(text.ends_with("@a.example") && !text.contains("ann"), "{text}");
+        assert_eq!(text, hashed.mailbox(&ann));
+        assert_eq!(hashed.detail("ann@a.example fits no allowed pattern"), "");
+        assert_eq!(LogObserver::new(AddressForm::Omitted).mailbox(&ann), "-");
+    }
+}

@@ -1,0 +1,130 @@
+//! Told to others: what happened, step by step.
+//!
+//! An [`Observer`] hears every [`Event`] on the task it happens on, so it must be quick and must not block; it decides
+//! nothing. [`LogObserver`] writes the log lines.
+
+mod log;
+
+pub use log::{AddressForm, LogObserver};
+
+use crate::mail::{Author, Client, ClientAddress, Identity, Mailbox, Outcome, Reply, ReversePath, TransactionId};
+use std::time::Duration;
+
+/// A listener to events.
+pub trait Observer: Send + Sync + 'static {
+    /// Called once per event.
+    fn observe(&self, event: &Event<'_>);
+}
+
+/// What happened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A connection was turned away before a session began.
+    ConnectionRefused {
+        /// Where it came from.
+        address: ClientAddress,
+        /// The listener's name.
+        listener: &'a str,
+        /// What it was told, if it was told anything.
+        reply: Option<&'a Reply>,
+        /// Why.
+        reason: &'a str,
+    },
+    /// A session began.
+    Connected(&'a Client),
+    /// A session ended.
+    Disconnected {
+        /// Whose.
+        client: &'a Client,
+        /// Messages that were accepted in it.
+        messages: u32,
+        /// How long it lasted.
+        duration: Duration,
+    },
+    /// TLS was established.
+    Encrypted(&'a Client),
+    /// AUTH succeeded.
+    Authenticated {
+        /// Who is connected.
+        client: &'a Client,
+        /// As whom.
+        identity: &'a Identity,
+    },
+    /// AUTH failed.
+    AuthenticationFailed {
+        /// Who is connected.
+        client: &'a Client,
+        /// The name that was tried.
+        name: &'a str,
+        /// What was replied.
+        reply: &'a Reply,
+        /// Why, if it was not simply wrong.
+        detail: &'a str,
+    },
+    /// A command was refused.
+    CommandRefused {
+        /// Who is connected.
+        client: &'a Client,
+        /// The transaction, if one is open.
+        transaction: Option<TransactionId>,
+        /// `MAIL`, `RCPT`, …; `?` for one that nobody knows.
+        verb: &'a str,
+        /// What was replied.
+        reply: &'a Reply,
+        /// The rule or limit that refused, if one did.
+        rule: Option<&'a str>,
+        /// The address in question.
+        address: Option<&'a Mailbox>,
+        /// Why exactly.
+        detail: &'a str,
+    },
+    /// A message was accepted or refused, after its content came.
+    MessageEnded(&'a MessageRecord<'a>),
+    /// Policy or limiter could not answer; the client was deferred.
+    JudgeFailed {
+        /// Who is connected.
+        client: &'a Client,
+        /// What went wrong.
+        detail: &'a str,
+    },
+}
+
+/// Everything about one message's end; the log line is made from this.
+#[derive(Debug)]
+pub struct MessageRecord<'a> {
+    /// Our name for it.
+    pub transaction: TransactionId,
+    /// Who sent it.
+    pub client: &'a Client,
+    /// The reverse-path.
+    pub reverse_path: &'a ReversePath,
+    /// The authors, if they could be read.
+    pub authors: &'a [Author],
+    /// Number of recipients.
+    pub recipients: usize,
+    /// Octets of content, trace field included.
+    pub octets: u64,
+    /// The rule that accepted or refused it, if judging came that far.
+    pub rule: Option<&'a str>,
+    /// The application that policy recognised.
+    pub app: Option<&'a str>,
+    /// The configuration set it was sent with.
+    pub configuration_set: Option<&'a str>,
+    /// The attempt, if there was one.
+    pub outcome: Option<&'a Outcome>,
+    /// What was replied.
+    pub reply: &'a Reply,
+    /// Why exactly, if it was refused here.
+    pub detail: &'a str,
+    /// From the end of data to the reply.
+    pub latency: Duration,
+}
+
+/// Hears and forgets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn observe(&self, _event: &Event<'_>) {}
+}

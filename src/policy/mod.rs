@@ -1,0 +1,103 @@
+//! May this happen? The seam between the relay and whoever decides.
+//!
+//! A [`Policy`] is asked once per MAIL, once per RCPT and once at end of data. It gives one of three answers, or admits
+//! that it could not judge: not knowing is never a rejection, it defers (451 4.3.0).
+//! [`SenderPolicy`] is the built-in one.
+
+mod pattern;
+mod senders;
+
+pub use pattern::{AddressPattern, PatternError};
+pub use senders::SenderPolicy;
+
+use crate::mail::{
+    Author, Client, Content, Envelope, ForwardPath, Granted, MailParameters, Reply, Requested, ReversePath, RuleName,
+};
+use async_trait::async_trait;
+
+/// A judge of mail.
+#[async_trait]
+pub trait Policy: Send + Sync + 'static {
+    /// Once per MAIL. The future may be dropped when the peer hangs up.
+    async fn reverse_path(&self, facts: &MailFacts<'_>) -> Result<PolicyDecision, PolicyError>;
+
+    /// Once per RCPT, after MAIL was accepted.
+    async fn forward_path(&self, facts: &RcptFacts<'_>) -> Result<PolicyDecision, PolicyError>;
+
+    /// Once, at end of data. What it grants is what the message gets.
+    async fn message(&self, facts: &MessageFacts<'_>) -> Result<PolicyDecision, PolicyError>;
+}
+
+/// What is known at MAIL.
+#[derive(Clone, Copy, Debug)]
+pub struct MailFacts<'a> {
+    /// Who is connected.
+    pub client: &'a Client,
+    /// Whether this listener offers AUTH that the client has not used: 530 may then help more than 550.
+    pub auth_could_help: bool,
+    /// The reverse-path.
+    pub reverse_path: &'a ReversePath,
+    /// What MAIL said beside it.
+    pub parameters: MailParameters,
+}
+
+/// What is known at RCPT.
+#[derive(Clone, Copy, Debug)]
+pub struct RcptFacts<'a> {
+    /// Who is connected.
+    pub client: &'a Client,
+    /// The reverse-path, as accepted.
+    pub reverse_path: &'a ReversePath,
+    /// The recipient in question.
+    pub forward_path: &'a ForwardPath,
+    /// How many recipients were accepted before.
+    pub accepted_before: usize,
+}
+
+/// What is known at end of data: everything.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageFacts<'a> {
+    /// Who is connected.
+    pub client: &'a Client,
+    /// Reverse-path and recipients.
+    pub envelope: &'a Envelope,
+    /// The message as the provider would get it.
+    pub content: &'a Content,
+    /// The mailboxes of its only From field, read strictly and confirmed by a second reader; at least one.
+    pub authors: &'a [Author],
+    /// The mailbox of its Sender field, read in the same way.
+    pub sender: Option<&'a Author>,
+    /// What its `X-SES-*` fields ask for.
+    pub requested: &'a Requested,
+}
+
+/// A judge's answer.
+#[derive(Clone, Debug)]
+pub enum PolicyDecision {
+    /// Yes, with these grants.
+    Accept(Granted),
+    /// Not now (4yz).
+    Defer(Reason),
+    /// No (5yz).
+    Reject(Reason),
+}
+
+/// Why, in two voices.
+#[derive(Clone, Debug)]
+pub struct Reason {
+    /// For operators: log field and metric label.
+    pub rule: RuleName,
+    /// For the peer.
+    pub reply: Reply,
+    /// What exactly did not fit, for the log only.
+    pub detail: String,
+}
+
+/// The judge could not judge.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// Something the judge depends on did not answer.
+    #[error("policy is unavailable: {0}")]
+    Unavailable(String),
+}

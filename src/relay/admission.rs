@@ -1,0 +1,189 @@
+//! May it, and how often? One question, one answer, one reply.
+//!
+//! The order is always the same: what the standards and the provider demand of any message, then policy, then the limiter,
+//! cheapest first. This is the only place where a [`Permitted`] is made, and where errors of judges meet replies.
+
+use super::Relay;
+use super::reception::Loaded;
+use crate::limit::{LimitDecision, LimitStage, LimitStep, Ticket};
+use crate::mail::{
+    Author, AuthorError, Client, Content, Envelope, Granted, Permitted, Reply, ReversePath, RuleName, TransactionId,
+    author, replies,
+};
+use crate::observe::Event;
+use crate::policy::{MailFacts, MessageFacts, PolicyDecision, PolicyError, RcptFacts, Reason};
+
+/// A yes: what policy granted, and what the limiter took for it.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    pub(super) granted: Granted,
+    pub(super) ticket: Ticket,
+}
+
+/// A no, in two voices.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) reply: Reply,
+    pub(super) rule: Option<RuleName>,
+    pub(super) detail: String,
+}
+
+/// A message that was judged.
+#[derive(Debug)]
+pub(super) struct Judged {
+    pub(super) permitted: Permitted,
+    pub(super) authors: Vec<Author>,
+    pub(super) ticket: Ticket,
+}
+
+/// A message that was refused.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) refusal: Refusal,
+    pub(super) authors: Vec<Author>,
+    pub(super) envelope: Envelope,
+}
+
+impl Relay {
+    pub(super) async fn judge_reverse_path(&self, facts: &MailFacts<'_>) -> Result<Admitted, Refusal> {
+        let granted = self.decided(facts.client, self.policy.reverse_path(facts).await)?;
+        let stage = LimitStage::Mail { declared_octets: facts.parameters.declared_octets };
+        self.limited(facts.client, granted, facts.reverse_path, stage).await
+    }
+
+    pub(super) async fn judge_forward_path(&self, facts: &RcptFacts<'_>) -> Result<Admitted, Refusal> {
+        let granted = self.decided(facts.client, self.policy.forward_path(facts).await)?;
+        self.limited(facts.client, granted, facts.reverse_path, LimitStage::Rcpt(facts.forward_path)).await
+    }
+
+    /// Judges a whole message. On a refusal, what is known of it comes along for the log.
+    pub(super) async fn judge_message(
+        &self,
+        client: &Client,
+        transaction: TransactionId,
+        message: Loaded,
+    ) -> Result<Judged, Box<Refused>> {
+        let mut authors = Vec::new();
+        match self.judge_loaded(client, &message, &mut authors).await {
+            Ok(Admitted { granted, ticket }) => {
+                let Loaded { envelope, content, .. } = message;
+                let permitted = Permitted::permit(transaction, envelope, content, granted);
+                Ok(Judged { permitted, authors, ticket })
+            }
+            Err(refusal) => Err(Box::new(Refused { refusal, authors, envelope: message.envelope })),
+        }
+    }
+
+    async fn judge_loaded(
+        &self,
+        client: &Client,
+        message: &Loaded,
+        authors: &mut Vec<Author>,
+    ) -> Result<Admitted, Refusal> {
+        *authors = read_authors(&message.content)?;
+        let sender = read_sender(&message.content)?;
+        let facts = MessageFacts {
+            client,
+            envelope: &message.envelope,
+            content: &message.content,
+            authors,
+            sender: sender.as_ref(),
+            requested: &message.requested,
+        };
+        let granted = self.decided(client, self.policy.message(&facts).await)?;
+        let stage = LimitStage::Message {
+            author: &authors[0].mailbox,
+            octets: message.content.octets().len() as u64,
+            recipients: message.envelope.forward_paths().len(),
+        };
+        self.limited(client, granted, message.envelope.reverse_path(), stage).await
+    }
+
+    /// What policy said, or that it could not say.
+    fn decided(&self, client: &Client, decision: Result<PolicyDecision, PolicyError>) -> Result<Granted, Refusal> {
+        match decision {
+            Ok(PolicyDecision::Accept(granted)) => Ok(granted),
+            Ok(PolicyDecision::Reject(Reason { rule, reply, detail })) => {
+                let reply = if self.settings.soft_fail { reply.softened() } else { reply };
+                Err(Refusal { reply, rule: Some(rule), detail })
+            }
+            // A judge that defers with a permanent reply means what it decided, not what it wrote.
+            Ok(PolicyDecision::Defer(Reason { rule, reply, detail })) => {
+                Err(Refusal { reply: reply.softened(), rule: Some(rule), detail })
+            }
+            Err(error) => Err(self.could_not_judge(client, &error.to_string())),
+        }
+    }
+
+    /// Asks the limiter, after policy said yes.
+    async fn limited(
+        &self,
+        client: &Client,
+        granted: Granted,
+        reverse_path: &ReversePath,
+        stage: LimitStage<'_>,
+    ) -> Result<Admitted, Refusal> {
+        let step = LimitStep { client, granted: &granted, reverse_path, stage };
+        match self.limiter.take(&step).await {
+            Ok(LimitDecision::Taken(ticket)) => Ok(Admitted { granted, ticket }),
+            Ok(LimitDecision::Over { limit, reply, wait }) => {
+                let detail = wait.map(|wait| format!("room again in {} ms", wait.as_millis())).unwrap_or_default();
+                Err(Refusal { reply, rule: Some(limit), detail })
+            }
+            Err(error) => Err(self.could_not_judge(client, &error.to_string())),
+        }
+    }
+
+    fn could_not_judge(&self, client: &Client, detail: &str) -> Refusal {
+        self.observer.observe(&Event::JudgeFailed { client, detail });
+        Refusal { reply: replies::LOCAL_ERROR, rule: None, detail: detail.to_owned() }
+    }
+}
+
+/// The mailboxes of the only From field. SES refuses a message without one, and sends what stands in it.
+fn read_authors(content: &Content) -> Result<Vec<Author>, Refusal> {
+    let mut fields = content.fields_named("From");
+    let refuse = |reply: Reply, detail: &str| Refusal { reply, rule: None, detail: detail.to_owned() };
+    let field = match (fields.next(), fields.next()) {
+        (None, _) => return Err(refuse(replies::AUTHOR_MISSING, "")),
+        (_, Some(_)) => return Err(refuse(replies::AUTHOR_REPEATED, "")),
+        (Some(field), None) => field,
+    };
+    let authors = read_mailboxes("From", field.value)?;
+    if authors.is_empty() {
+        return Err(refuse(replies::AUTHOR_MISSING, "From names a group without members"));
+    }
+    Ok(authors)
+}
+
+/// The mailbox of the Sender field, if there is one. That there is at most one, reception has checked.
+fn read_sender(content: &Content) -> Result<Option<Author>, Refusal> {
+    let Some(field) = content.fields_named("Sender").next() else { return Ok(None) };
+    let mut mailboxes = read_mailboxes("Sender", field.value)?;
+    match mailboxes.len() {
+        1 => Ok(mailboxes.pop()),
+        n => Err(Refusal {
+            reply: replies::AUTHOR_AMBIGUOUS,
+            rule: None,
+            detail: format!("Sender names {n} mailboxes, not one"),
+        }),
+    }
+}
+
+/// Our strict reader, and mail-parser as the witness. Anything that the two read differently is refused.
+fn read_mailboxes(name: &str, value: &[u8]) -> Result<Vec<Author>, Refusal> {
+    let authors = author::parse(value).map_err(|error| Refusal {
+        reply: match error {
+            AuthorError::NotAscii(_) => replies::AUTHOR_NOT_ASCII,
+            _ => replies::AUTHOR_AMBIGUOUS,
+        },
+        rule: None,
+        detail: format!("{name}: {error}"),
+    })?;
+    if !authors.is_empty() && !author::agree(value, &authors) {
+        let ours: Vec<String> = authors.iter().map(|author| author.mailbox.to_string()).collect();
+        let detail = format!("{name}: a second reader does not see {}", ours.join(", "));
+        return Err(Refusal { reply: replies::AUTHOR_AMBIGUOUS, rule: None, detail });
+    }
+    Ok(authors)
+}

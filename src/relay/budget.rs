@@ -1,0 +1,145 @@
+//! How much all messages together may hold, in memory and on disk.
+//!
+//! Memory is divided once: a share for content that is being received, a share for messages that are being sent, and what
+//! verifying passwords may take. Two shares, because a message that waits for its turn to be sent holds its received
+//! octets meanwhile: out of one share, all could wait for each other. Sending takes its weight in one piece and in turn,
+//! so a large message is not overtaken for ever. Units are KiB, which is what a semaphore can count.
+
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The sizes.
+#[derive(Clone, Debug)]
+pub struct BudgetSettings {
+    /// Memory for messages and password verification together.
+    pub memory_octets: u64,
+    /// Disk for content that does not fit into memory, in unlinked temporary files.
+    pub disk_octets: u64,
+    /// Where those files are; `None`: the system's temporary directory.
+    pub directory: Option<std::path::PathBuf>,
+    /// A message larger than this waits on disk for its turn.
+    pub message_in_memory_octets_max: u64,
+}
+
+impl Default for BudgetSettings {
+    fn default() -> Self {
+        Self {
+            memory_octets: 256 * MIB,
+            disk_octets: 4096 * MIB,
+            directory: None,
+            message_in_memory_octets_max: 512 * 1024,
+        }
+    }
+}
+
+const MIB: u64 = 1024 * 1024;
+
+/// The share of the memory that receiving gets: a quarter.
+const RECEIVING_SHARE: u64 = 4;
+
+/// The permits that are left.
+#[derive(Debug)]
+pub struct Budget {
+    receiving: Arc<Semaphore>,
+    sending: Arc<Semaphore>,
+    disk: Arc<Semaphore>,
+    sending_kib: u32,
+    receiving_kib: u32,
+    disk_kib: u32,
+    pub(super) directory: Option<std::path::PathBuf>,
+    pub(super) message_in_memory_octets_max: u64,
+}
+
+/// A piece of a budget; given back when dropped.
+pub(super) type Share = OwnedSemaphorePermit;
+
+impl Budget {
+    pub(super) fn new(settings: &BudgetSettings, set_aside: u64) -> Self {
+        let memory = settings.memory_octets.saturating_sub(set_aside);
+        let receiving_kib = kib(memory / RECEIVING_SHARE);
+        let sending_kib = kib(memory - memory / RECEIVING_SHARE);
+        let disk_kib = kib(settings.disk_octets);
+        Self {
+            receiving: Arc::new(Semaphore::new(receiving_kib as usize)),
+            sending: Arc::new(Semaphore::new(sending_kib as usize)),
+            disk: Arc::new(Semaphore::new(disk_kib as usize)),
+            sending_kib,
+            receiving_kib,
+            disk_kib,
+            directory: settings.directory.clone(),
+            message_in_memory_octets_max: settings.message_in_memory_octets_max,
+        }
+    }
+
+    /// What sending may hold at a time. A message whose attempt would hold more is sent alone.
+    pub fn sending_octets(settings: &BudgetSettings, set_aside: u64) -> u64 {
+        let memory = settings.memory_octets.saturating_sub(set_aside);
+        memory - memory / RECEIVING_SHARE
+    }
+
+    /// Room for that many more octets in memory, if there is any now.
+    pub(super) fn receive(&self, octets: u64) -> Option<Share> {
+        Arc::clone(&self.receiving).try_acquire_many_owned(kib(octets)).ok()
+    }
+
+    /// Room for that many more octets on disk, if there is any now.
+    pub(super) fn store(&self, octets: u64) -> Option<Share> {
+        Arc::clone(&self.disk).try_acquire_many_owned(kib(octets)).ok()
+    }
+
+    /// A turn to send, weighing that many octets. `None` if it does not come before the deadline.
+    pub(super) async fn send(&self, octets: u64, deadline: Instant) -> Option<Share> {
+        let weight = kib(octets).min(self.sending_kib.max(1));
+        let turn = Arc::clone(&self.sending).acquire_many_owned(weight);
+        tokio::time::timeout_at(deadline.into(), turn).await.ok()?.ok()
+    }
+
+    /// Octets in use now: received content in memory, messages being sent, content on disk.
+    pub fn in_use(&self) -> (u64, u64, u64) {
+        let used = |all: u32, left: &Semaphore| u64::from(all).saturating_sub(left.available_permits() as u64) * 1024;
+        (
+            used(self.receiving_kib, &self.receiving),
+            used(self.sending_kib, &self.sending),
+            used(self.disk_kib, &self.disk),
+        )
+    }
+}
+
+/// Octets in KiB, rounded up; at least one.
+fn kib(octets: u64) -> u32 {
+    u32::try_from(octets.div_ceil(1024)).unwrap_or(u32::MAX >> 3).clamp(1, u32::MAX >> 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{Clock, SystemClock};
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_message_heavier_than_the_share_is_sent_alone() {
+        let settings = BudgetSettings { memory_octets: 4 * MIB, ..BudgetSettings::default() };
+        let budget = Budget::new(&settings, 0);
+        let deadline = SystemClock.now() + Duration::from_millis(50);
+        let heavy = budget.send(100 * MIB, deadline).await.unwrap();
+        assert!(budget.send(1, deadline).await.is_none(), "nothing beside it");
+        drop(heavy);
+        let again = SystemClock.now() + Duration::from_secs(5);
+        assert!(budget.send(1, again).await.is_some());
+    }
+
+    #[test]
+    fn what_is_taken_comes_back() {
+        let budget =
+            Budget::new(&BudgetSettings { memory_octets: 4 * MIB, disk_octets: MIB, ..Default::default() }, MIB);
+        assert_eq!(budget.in_use(), (0, 0, 0));
+        let memory = budget.receive(700 * 1024).unwrap();
+        assert!(budget.receive(100 * 1024).is_none(), "three quarters of a MiB are there to receive");
+        let disk = budget.store(MIB).unwrap();
+        assert!(budget.store(1).is_none());
+        assert_eq!(budget.in_use(), (700 * 1024, 0, MIB));
+        drop((memory, disk));
+        assert_eq!(budget.in_use(), (0, 0, 0));
+    }
+}

@@ -1,0 +1,134 @@
+//! The work: from a question of the SMTP session to an answer.
+//!
+//! [`Relay`] holds the seams and the budgets; a [`Visit`] is one connection's way through it. The order is always the
+//! same: may it (policy) → how often (limiter) → is there room (budget) → the whole message judged → handed on. The only
+//! 250 is made from a [`Receipt`](crate::mail::Receipt).
+
+mod admission;
+mod budget;
+mod reception;
+mod storage;
+mod visit;
+
+pub use budget::{Budget, BudgetSettings};
+pub use visit::Visit;
+
+use crate::auth::Authenticator;
+use crate::limit::Limiter;
+use crate::mail::headers::HeaderLimits;
+use crate::mail::trace::TraceDetail;
+use crate::mail::{Client, Clock};
+use crate::observe::Observer;
+use crate::policy::Policy;
+use crate::transport::Transport;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the relay does with a message, beside what its seams decide.
+#[derive(Clone, Debug)]
+pub struct RelaySettings {
+    /// What the trace field calls us.
+    pub hostname: String,
+    /// What the trace field shows of the client.
+    pub trace: TraceDetail,
+    /// Bounds on the header section.
+    pub header: HeaderLimits,
+    /// The deadline of a hand-off.
+    pub deadline: DeadlineSettings,
+    /// 5yz of policy spoken as 4yz, for a first roll-out.
+    pub soft_fail: bool,
+}
+
+/// From the end of data to the reply: every wait and the provider's attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct DeadlineSettings {
+    /// For an empty message.
+    pub base: Duration,
+    /// What a message adds: its octets over this rate.
+    pub upload_octets_per_second: u64,
+}
+
+impl Default for DeadlineSettings {
+    fn default() -> Self {
+        Self { base: Duration::from_secs(20), upload_octets_per_second: 8_000_000 }
+    }
+}
+
+impl DeadlineSettings {
+    /// For a message of that size.
+    pub fn of(&self, octets: u64) -> Duration {
+        let upload = octets.saturating_mul(1000) / self.upload_octets_per_second.max(1);
+        self.base + Duration::from_millis(upload)
+    }
+}
+
+/// The seams, put together. Shared by all connections.
+pub struct Relay {
+    pub(crate) settings: RelaySettings,
+    pub(crate) policy: Arc<dyn Policy>,
+    pub(crate) limiter: Arc<dyn Limiter>,
+    pub(crate) authenticator: Option<Arc<dyn Authenticator>>,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) budget: Budget,
+}
+
+/// The seams of a relay.
+pub struct Seams {
+    /// May it?
+    pub policy: Arc<dyn Policy>,
+    /// How often, how fast?
+    pub limiter: Arc<dyn Limiter>,
+    /// Who is it? `None`: nobody can authenticate.
+    pub authenticator: Option<Arc<dyn Authenticator>>,
+    /// Handed on.
+    pub transport: Arc<dyn Transport>,
+    /// Told to others.
+    pub observer: Arc<dyn Observer>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Relay").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Relay {
+    /// Puts the seams together. What verifying passwords may take at most is set aside from the memory budget.
+    pub fn new(settings: RelaySettings, seams: Seams, budget: &BudgetSettings) -> Self {
+        let set_aside = seams.authenticator.as_ref().map_or(0, |authenticator| authenticator.octets_held_max());
+        Self {
+            settings,
+            policy: seams.policy,
+            limiter: seams.limiter,
+            authenticator: seams.authenticator,
+            transport: seams.transport,
+            observer: seams.observer,
+            clock: seams.clock,
+            budget: Budget::new(budget, set_aside),
+        }
+    }
+
+    /// A connection begins.
+    pub fn visit(self: &Arc<Self>, client: Client, auth_offered: bool) -> Visit {
+        Visit::new(Arc::clone(self), client, auth_offered)
+    }
+
+    /// The clock that everybody uses.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Who hears of events.
+    pub fn observer(&self) -> &Arc<dyn Observer> {
+        &self.observer
+    }
+
+    /// The memory and disk budget.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+}

@@ -1,0 +1,257 @@
+//! A message while it comes: our trace field, the header section without what must not leave, the body.
+//!
+//! Content is kept in memory, inside the budget, and moves to an unlinked file when it grows or memory is short. A fault
+//! is remembered and the rest thrown away; the session reads to the end of data all the same.
+//! Removed: `Bcc`, `Resent-Bcc` (the envelope carries blind copies), `Return-Path` (SES would send bounces there),
+//! `X-SES-*` (requests, see [`Requested`]).
+
+use super::Relay;
+use super::budget::Share;
+use super::storage::SpillFile;
+use crate::mail::headers::{HeaderError, HeaderLimits, SINGLETON_FIELDS, blank_line};
+use crate::mail::{Content, Envelope, Field, HeaderSection, Reply, Requested, replies};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// What is taken from the budget at a time.
+const STEP_OCTETS: u64 = 16 * 1024;
+
+pub(super) struct Reception {
+    relay: Arc<Relay>,
+    pub(super) envelope: Envelope,
+    trace: String,
+    /// In front of the blank line: the header section as it comes. Behind it: the message as it will leave.
+    memory: Vec<u8>,
+    shares: Vec<Share>,
+    share_octets: u64,
+    file: Option<(SpillFile, Vec<Share>, u64)>,
+    /// `None` until the blank line has come.
+    header: Option<HeaderSection>,
+    requested: Requested,
+    fault: Option<Fault>,
+}
+
+/// Why content is refused, in two voices.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) reply: Reply,
+    pub(super) detail: String,
+}
+
+/// What came.
+pub(super) struct Received {
+    pub(super) envelope: Envelope,
+    pub(super) content: Whole,
+    pub(super) requested: Requested,
+    pub(super) octets: u64,
+    header: HeaderSection,
+    /// Of the received content; given back with it.
+    shares: Vec<Share>,
+}
+
+pub(super) enum Whole {
+    Memory(Bytes),
+    File(SpillFile, Vec<Share>),
+}
+
+impl Reception {
+    /// Reserves the first piece of room; `None` if there is none, in memory or on disk.
+    pub(super) async fn begin(relay: &Arc<Relay>, envelope: Envelope, trace: String) -> Option<Self> {
+        let mut reception = Self {
+            relay: Arc::clone(relay),
+            envelope,
+            trace,
+            memory: Vec::new(),
+            shares: Vec::new(),
+            share_octets: 0,
+            file: None,
+            header: None,
+            requested: Requested::default(),
+            fault: None,
+        };
+        (reception.grow(1) || relay.budget.store(STEP_OCTETS).is_some()).then_some(reception)
+    }
+
+    /// The next octets. What is wrong with them comes out at the end.
+    pub(super) async fn write(&mut self, octets: &Bytes) {
+        if self.fault.is_some() {
+            return;
+        }
+        if let Err(fault) = self.try_write(octets).await {
+            self.drop_content();
+            self.fault = Some(fault);
+        }
+    }
+
+    async fn try_write(&mut self, octets: &Bytes) -> Result<(), Fault> {
+        if self.header.is_some() {
+            return self.keep(octets).await;
+        }
+        let limits = &self.relay.settings.header;
+        let before = self.memory.len();
+        self.memory.extend_from_slice(octets);
+        match blank_line(&self.memory, before) {
+            Some(end) => {
+                let raw = std::mem::take(&mut self.memory);
+                self.take_header(&raw[..end])?;
+                self.memory.extend_from_slice(b"\r\n");
+                // A zero-copy slice of what came would save this copy; header sections rarely come with their body.
+                let body = raw[end + 2..].to_vec();
+                self.keep(&Bytes::from(body)).await
+            }
+            None if self.memory.len() > limits.octets_max => Err(header_fault(HeaderError::TooLarge)),
+            None if self.grow(self.memory.len() as u64) => Ok(()),
+            None => Err(no_room()),
+        }
+    }
+
+    /// The header section is complete: trace field on top, what must not leave taken out.
+    fn take_header(&mut self, raw: &[u8]) -> Result<(), Fault> {
+        let limits = &self.relay.settings.header;
+        let section = HeaderSection::parse(raw, limits).map_err(header_fault)?;
+        if let Some(name) = repeated_field(&section, raw) {
+            return Err(Fault { reply: replies::DUPLICATE_FIELD, detail: format!("{name} stands more than once") });
+        }
+        let mut kept = Vec::with_capacity(self.trace.len() + raw.len() + 2);
+        kept.extend_from_slice(self.trace.as_bytes());
+        let trace = HeaderSection::parse(&kept, &HeaderLimits::default()).map_err(header_fault)?;
+        let requested = &mut self.requested;
+        let header = section.copy_kept(raw, &trace, &mut kept, |field| {
+            let request = Requested::is_request(field.name);
+            if request {
+                requested.push(field.name, field.value);
+            }
+            !request && !must_not_leave(field)
+        });
+        self.memory = kept;
+        self.header = Some(header);
+        Ok(())
+    }
+
+    async fn keep(&mut self, octets: &[u8]) -> Result<(), Fault> {
+        if self.file.is_none() {
+            let total = (self.memory.len() + octets.len()) as u64;
+            if total <= self.relay.budget.message_in_memory_octets_max && self.grow(total) {
+                self.memory.extend_from_slice(octets);
+                return Ok(());
+            }
+            let file = SpillFile::create(self.relay.budget.directory.as_deref()).await.map_err(disk_fault)?;
+            self.file = Some((file, Vec::new(), 0));
+            let memory = std::mem::take(&mut self.memory);
+            self.spill(&memory).await?;
+            // The file's own buffer is one piece; what it takes is counted as long as there is a file.
+            self.shares.clear();
+            self.share_octets = 0;
+        }
+        self.spill(octets).await
+    }
+
+    async fn spill(&mut self, octets: &[u8]) -> Result<(), Fault> {
+        let Some((file, shares, share_octets)) = &mut self.file else { return Err(no_room()) };
+        while *share_octets < file.octets() + octets.len() as u64 {
+            let step = 64 * STEP_OCTETS;
+            shares.push(self.relay.budget.store(step).ok_or_else(no_room)?);
+            *share_octets += step;
+        }
+        file.append(octets).await.map_err(disk_fault)
+    }
+
+    /// Whether memory for that many octets in all is, or could be, reserved.
+    fn grow(&mut self, total: u64) -> bool {
+        while self.share_octets < total {
+            // Doubling, as the vector grows.
+            let step = STEP_OCTETS.max(self.share_octets);
+            let Some(share) = self.relay.budget.receive(step) else { return false };
+            self.shares.push(share);
+            self.share_octets += step;
+        }
+        true
+    }
+
+    fn drop_content(&mut self) {
+        self.memory = Vec::new();
+        self.shares.clear();
+        self.file = None;
+    }
+
+    /// The end of data.
+    pub(super) async fn end(mut self) -> Result<Received, (Envelope, Fault)> {
+        if self.fault.is_none() && self.header.is_none() {
+            // No blank line: a message of header fields only. SES wants the line, and RFC 5322 §2.1 allows it.
+            self.write(&Bytes::from_static(b"\r\n")).await;
+        }
+        if let Some(fault) = self.fault {
+            return Err((self.envelope, fault));
+        }
+        let header = self.header.unwrap_or_default();
+        let (content, octets) = match self.file {
+            Some((file, shares, _)) => {
+                let octets = file.octets();
+                (Whole::File(file, shares), octets)
+            }
+            None => {
+                let octets = self.memory.len() as u64;
+                (Whole::Memory(Bytes::from(self.memory)), octets)
+            }
+        };
+        let (envelope, requested, shares) = (self.envelope, self.requested, self.shares);
+        Ok(Received { envelope, content, requested, octets, header, shares })
+    }
+}
+
+/// A message whose octets are all in memory.
+pub(super) struct Loaded {
+    pub(super) envelope: Envelope,
+    pub(super) content: Content,
+    pub(super) requested: Requested,
+}
+
+impl Received {
+    /// Brings content that waited on disk back into memory; the caller holds a share for sending. The shares that come
+    /// back are those of the received octets, to be kept as long as these.
+    pub(super) async fn load(self) -> Result<(Loaded, Vec<Share>), (Envelope, Fault)> {
+        let octets = match self.content {
+            Whole::Memory(octets) => octets,
+            Whole::File(file, _shares) => match file.into_octets().await {
+                Ok(octets) => octets,
+                Err(error) => return Err((self.envelope, disk_fault(error))),
+            },
+        };
+        let content = Content::new(octets, self.header);
+        Ok((Loaded { envelope: self.envelope, content, requested: self.requested }, self.shares))
+    }
+}
+
+fn must_not_leave(field: &Field<'_>) -> bool {
+    field.is("Bcc") || field.is("Resent-Bcc") || field.is("Return-Path")
+}
+
+/// The first field that stands twice and may not. `From` has a reply of its own.
+fn repeated_field(section: &HeaderSection, raw: &[u8]) -> Option<&'static str> {
+    let mut seen = [false; SINGLETON_FIELDS.len()];
+    for field in section.fields(raw) {
+        if let Some(place) = SINGLETON_FIELDS.iter().position(|name| field.is(name)) {
+            if std::mem::replace(&mut seen[place], true) {
+                return Some(SINGLETON_FIELDS[place]);
+            }
+        }
+    }
+    None
+}
+
+fn header_fault(error: HeaderError) -> Fault {
+    let reply = match error {
+        HeaderError::TooLarge => replies::HEADER_TOO_LARGE,
+        HeaderError::TooManyHops => replies::TOO_MANY_HOPS,
+        HeaderError::Malformed { .. } => replies::MALFORMED_HEADER,
+    };
+    Fault { reply, detail: error.to_string() }
+}
+
+fn no_room() -> Fault {
+    Fault { reply: replies::INSUFFICIENT_STORAGE, detail: "memory budget and disk allowance are used up".to_owned() }
+}
+
+fn disk_fault(error: std::io::Error) -> Fault {
+    Fault { reply: replies::INSUFFICIENT_STORAGE, detail: format!("temporary file: {error}") }
+}

@@ -1,0 +1,327 @@
+//! One connection's way through the relay: every question of its session, answered.
+
+use super::Relay;
+use super::admission::{Admitted, Judged, Refusal, Refused};
+use super::reception::{Fault, Received, Reception};
+use crate::auth::{AuthDecision, AuthError};
+use crate::limit::Ticket;
+use crate::mail::trace::received;
+use crate::mail::{
+    Author, Certainty, Client, Credentials, Envelope, ForwardPath, MailParameters, Mailbox, Outcome, Receipt, Reply,
+    ReversePath, RuleName, TlsInfo, TransactionId, replies,
+};
+use crate::observe::{Event, MessageRecord};
+use crate::policy::{MailFacts, RcptFacts};
+use crate::smtp::{Answer, Question};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A connection, from the greeting to the close. Call [`Visit::end`] when it is over.
+pub struct Visit {
+    relay: Arc<Relay>,
+    client: Client,
+    /// Whether the listener offers AUTH at all.
+    auth_offered: bool,
+    esmtp: bool,
+    started: Instant,
+    transactions: u32,
+    messages: u32,
+    transaction: Option<Transaction>,
+}
+
+/// A mail transaction, from MAIL to its end.
+struct Transaction {
+    id: TransactionId,
+    reverse_path: ReversePath,
+    accepted: usize,
+    /// What the limiter took so far; given back if no message comes of it.
+    tickets: Vec<Ticket>,
+    reception: Option<Reception>,
+}
+
+impl Visit {
+    pub(super) fn new(relay: Arc<Relay>, client: Client, auth_offered: bool) -> Self {
+        relay.observer.observe(&Event::Connected(&client));
+        let started = relay.clock.now();
+        Self { relay, client, auth_offered, esmtp: false, started, transactions: 0, messages: 0, transaction: None }
+    }
+
+    /// The client named itself.
+    pub async fn hello(&mut self, word: String, esmtp: bool) {
+        self.abandon().await;
+        self.client.hello = word;
+        self.esmtp = esmtp;
+    }
+
+    /// The connection is encrypted now. What the client said before counts no more.
+    pub async fn encrypted(&mut self, tls: TlsInfo) {
+        self.abandon().await;
+        self.client.identity = None;
+        self.client.hello.clear();
+        self.client.tls = Some(tls);
+        self.relay.observer.observe(&Event::Encrypted(&self.client));
+    }
+
+    /// The session refused something by itself.
+    pub fn report(&self, verb: &str, reply: &Reply) {
+        self.refused(verb, reply, None, None, "");
+    }
+
+    /// The transaction ended without a message.
+    pub async fn abandon(&mut self) {
+        if let Some(transaction) = self.transaction.take() {
+            self.give_back(transaction.tickets).await;
+        }
+    }
+
+    /// The next octets of the message.
+    pub async fn content(&mut self, octets: &Bytes) {
+        if let Some(reception) = self.transaction.as_mut().and_then(|transaction| transaction.reception.as_mut()) {
+            reception.write(octets).await;
+        }
+    }
+
+    /// The connection is over.
+    pub async fn end(mut self) {
+        self.abandon().await;
+        let duration = self.relay.clock.now().saturating_duration_since(self.started);
+        let event = Event::Disconnected { client: &self.client, messages: self.messages, duration };
+        self.relay.observer.observe(&event);
+    }
+
+    /// Answers the session's question.
+    pub async fn answer(&mut self, question: Question) -> Answer {
+        match question {
+            Question::Authenticate(credentials) => self.authenticate(&credentials).await,
+            Question::ReversePath(path, parameters) => self.mail(path, parameters).await,
+            Question::ForwardPath(path) => self.rcpt(&path).await,
+            Question::Data(envelope) => self.data(envelope).await,
+            Question::Commit => self.commit().await,
+        }
+    }
+
+    async fn authenticate(&mut self, credentials: &Credentials) -> Answer {
+        let decision = match &self.relay.authenticator {
+            Some(authenticator) => authenticator.authenticate(credentials).await,
+            None => Ok(AuthDecision::Reject),
+        };
+        let (reply, detail) = match decision {
+            Ok(AuthDecision::Accept(identity)) => {
+                let event = Event::Authenticated { client: &self.client, identity: &identity };
+                self.relay.observer.observe(&event);
+                self.client.identity = Some(identity);
+                return Answer::Proceed;
+            }
+            Ok(AuthDecision::Reject) => (replies::BAD_CREDENTIALS, String::new()),
+            Err(error @ (AuthError::Busy | AuthError::Unavailable(_))) => {
+                (replies::AUTHENTICATION_UNAVAILABLE, error.to_string())
+            }
+        };
+        self.relay.observer.observe(&Event::AuthenticationFailed {
+            client: &self.client,
+            name: &credentials.name,
+            reply: &reply,
+            detail: &detail,
+        });
+        Answer::Refuse(reply)
+    }
+
+    async fn mail(&mut self, reverse_path: ReversePath, parameters: MailParameters) -> Answer {
+        self.abandon().await;
+        self.transactions += 1;
+        let id = self.client.session.transaction(self.transactions);
+        let facts = MailFacts {
+            client: &self.client,
+            auth_could_help: self.auth_offered && self.client.identity.is_none(),
+            reverse_path: &reverse_path,
+            parameters,
+        };
+        let judged = self.relay.judge_reverse_path(&facts).await;
+        let mut transaction = Transaction { id, reverse_path, accepted: 0, tickets: Vec::new(), reception: None };
+        match judged {
+            Ok(Admitted { ticket, .. }) => {
+                transaction.tickets.push(ticket);
+                self.transaction = Some(transaction);
+                Answer::Proceed
+            }
+            Err(refusal) => {
+                self.transaction = Some(transaction);
+                let answer = self.refuse("MAIL", refusal, None);
+                self.transaction = None;
+                answer
+            }
+        }
+    }
+
+    async fn rcpt(&mut self, forward_path: &ForwardPath) -> Answer {
+        let Some(transaction) = &mut self.transaction else { return Answer::Refuse(replies::BAD_SEQUENCE) };
+        let facts = RcptFacts {
+            client: &self.client,
+            reverse_path: &transaction.reverse_path,
+            forward_path,
+            accepted_before: transaction.accepted,
+        };
+        match self.relay.judge_forward_path(&facts).await {
+            Ok(Admitted { ticket, .. }) => {
+                transaction.accepted += 1;
+                transaction.tickets.push(ticket);
+                Answer::Proceed
+            }
+            Err(refusal) => self.refuse("RCPT", refusal, Some(forward_path.mailbox())),
+        }
+    }
+
+    /// Before 354: is there room?
+    async fn data(&mut self, envelope: Envelope) -> Answer {
+        let Some(transaction) = &mut self.transaction else { return Answer::Refuse(replies::BAD_SEQUENCE) };
+        let (settings, wall) = (&self.relay.settings, self.relay.clock.wall());
+        let trace = received(&settings.hostname, settings.trace, &self.client, self.esmtp, transaction.id, wall);
+        transaction.reception = Reception::begin(&self.relay, envelope, trace).await;
+        if transaction.reception.is_some() {
+            return Answer::Proceed;
+        }
+        let detail = "memory budget and disk allowance are used up".to_owned();
+        let answer = self.refuse("DATA", Refusal { reply: replies::INSUFFICIENT_STORAGE, rule: None, detail }, None);
+        self.abandon().await;
+        answer
+    }
+
+    /// The end of data: two ways out of here, a receipt or a refusal.
+    async fn commit(&mut self) -> Answer {
+        let ended = self.relay.clock.now();
+        let Some(Transaction { id, tickets, reception: Some(reception), .. }) = self.transaction.take() else {
+            return Answer::Refuse(replies::BAD_SEQUENCE);
+        };
+        let mut end = End { id, ended, tickets, authors: Vec::new(), octets: 0 };
+        let message = match reception.end().await {
+            Ok(message) => message,
+            Err((envelope, fault)) => return self.refuse_message(end, &envelope, fault.into()).await,
+        };
+        end.octets = message.octets;
+        self.hand_off(end, message).await
+    }
+
+    async fn hand_off(&mut self, mut end: End, message: Received) -> Answer {
+        let deadline = end.ended + self.relay.settings.deadline.of(end.octets);
+        let weight = self.relay.transport.octets_held(end.octets);
+        let Some(_turn) = self.relay.budget.send(weight, deadline).await else {
+            let detail = "no memory to send it with before the deadline".to_owned();
+            let refusal = Refusal { reply: replies::INSUFFICIENT_STORAGE, rule: None, detail };
+            return self.refuse_message(end, &message.envelope, refusal).await;
+        };
+        let (loaded, _shares) = match message.load().await {
+            Ok(loaded) => loaded,
+            Err((envelope, fault)) => return self.refuse_message(end, &envelope, fault.into()).await,
+        };
+        let Judged { permitted, authors, ticket } = match self.relay.judge_message(&self.client, end.id, loaded).await {
+            Ok(judged) => judged,
+            Err(refused) => {
+                let Refused { refusal, authors, envelope } = *refused;
+                end.authors = authors;
+                return self.refuse_message(end, &envelope, refusal).await;
+            }
+        };
+        end.authors = authors;
+        end.tickets.push(ticket);
+        let (envelope, granted) = (permitted.envelope().clone(), permitted.granted().clone());
+        let outcome = self.relay.transport.send(permitted, deadline).await;
+        let answer = match &outcome.certainty {
+            Certainty::Sent(message_id) => Answer::Accepted(Receipt::Provider(message_id.clone())),
+            Certainty::NotSent | Certainty::Ambiguous => Answer::Refuse(outcome.reply.with_reference(&end.id)),
+        };
+        self.messages += u32::from(matches!(answer, Answer::Accepted(_)));
+        let app = granted.app.as_ref().map(|app| app.as_str());
+        let set = granted.send.configuration_set.as_ref().map(|set| set.as_str());
+        let told = match &answer {
+            Answer::Refuse(reply) => reply,
+            _ => &outcome.reply,
+        };
+        self.record(&end, &envelope, Some(&outcome), told, Some(granted.rule.as_str()), (app, set), "");
+        if outcome.certainty == Certainty::NotSent {
+            self.give_back(end.tickets).await;
+        }
+        answer
+    }
+
+    async fn refuse_message(&mut self, end: End, envelope: &Envelope, refusal: Refusal) -> Answer {
+        let reply = refusal.reply.with_reference(&end.id);
+        let rule = refusal.rule.as_ref().map(RuleName::as_str);
+        self.record(&end, envelope, None, &reply, rule, (None, None), &refusal.detail);
+        self.give_back(end.tickets).await;
+        Answer::Refuse(reply)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one log line, put together in one place")]
+    fn record(
+        &self,
+        end: &End,
+        envelope: &Envelope,
+        outcome: Option<&Outcome>,
+        reply: &Reply,
+        rule: Option<&str>,
+        (app, configuration_set): (Option<&str>, Option<&str>),
+        detail: &str,
+    ) {
+        self.relay.observer.observe(&Event::MessageEnded(&MessageRecord {
+            transaction: end.id,
+            client: &self.client,
+            reverse_path: envelope.reverse_path(),
+            authors: &end.authors,
+            recipients: envelope.forward_paths().len(),
+            octets: end.octets,
+            rule,
+            app,
+            configuration_set,
+            outcome,
+            reply,
+            detail,
+            latency: self.relay.clock.now().saturating_duration_since(end.ended),
+        }));
+    }
+
+    /// Refuses a command, with our name for the transaction in the reply.
+    fn refuse(&self, verb: &str, refusal: Refusal, address: Option<&Mailbox>) -> Answer {
+        let transaction = self.transaction.as_ref();
+        let reply = match transaction {
+            Some(transaction) => refusal.reply.with_reference(&transaction.id),
+            None => refusal.reply,
+        };
+        let address = address.or_else(|| transaction.and_then(|transaction| transaction.reverse_path.mailbox()));
+        self.refused(verb, &reply, refusal.rule.as_ref(), address, &refusal.detail);
+        Answer::Refuse(reply)
+    }
+
+    fn refused(&self, verb: &str, reply: &Reply, rule: Option<&RuleName>, address: Option<&Mailbox>, detail: &str) {
+        self.relay.observer.observe(&Event::CommandRefused {
+            client: &self.client,
+            transaction: self.transaction.as_ref().map(|transaction| transaction.id),
+            verb,
+            reply,
+            rule: rule.map(RuleName::as_str),
+            address,
+            detail,
+        });
+    }
+
+    async fn give_back(&self, tickets: Vec<Ticket>) {
+        for ticket in tickets {
+            self.relay.limiter.give_back(ticket).await;
+        }
+    }
+}
+
+/// The end of one transaction: what its log line and its refunds need.
+struct End {
+    id: TransactionId,
+    ended: Instant,
+    tickets: Vec<Ticket>,
+    authors: Vec<Author>,
+    octets: u64,
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self { reply: fault.reply, rule: None, detail: fault.detail }
+    }
+}

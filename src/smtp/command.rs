@@ -1,0 +1,247 @@
+//! Command lines. RFC 5321 §4.1, with the extensions that this server offers.
+//!
+//! Input is one line without its CR LF. Strict in what it understands, tolerant where clients are sloppy and the meaning
+//! is not in doubt: lower case, a space after the colon, no angle brackets, trailing spaces, any EHLO word.
+
+use crate::mail::{AddressError, BodyType, ForwardPath, MailParameters, Mailbox, Reply, ReversePath, replies};
+
+/// A command that can be carried out, if it comes in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `EHLO word`; the word may be anything printable, or missing.
+    Ehlo(String),
+    /// `HELO word`.
+    Helo(String),
+    /// `MAIL FROM:<…>`.
+    Mail(ReversePath, MailParameters),
+    /// `RCPT TO:<…>`.
+    Rcpt(ForwardPath),
+    /// `DATA`.
+    Data,
+    /// `BDAT octets [LAST]` (RFC 3030).
+    Bdat {
+        /// How many octets of content follow the line.
+        octets: u64,
+        /// Whether the message ends with them.
+        last: bool,
+    },
+    /// `RSET`.
+    Rset,
+    /// `NOOP [word]`.
+    Noop,
+    /// `VRFY word`.
+    Vrfy,
+    /// `EXPN word`.
+    Expn,
+    /// `HELP [word]`.
+    Help,
+    /// `QUIT`.
+    Quit,
+    /// `STARTTLS` (RFC 3207).
+    StartTls,
+    /// `AUTH mechanism [initial-response]` (RFC 4954).
+    Auth {
+        /// Upper case.
+        mechanism: String,
+        /// Base64, or `=` for an empty one; `None` if it is still to come.
+        initial_response: Option<String>,
+    },
+}
+
+/// A line that is no command, with the reply that says why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadCommand {
+    /// What to answer.
+    pub reply: Reply,
+    /// The length that a BDAT announced although its line is refused: its octets will come all the same, and must not be
+    /// run as commands.
+    pub chunk_octets: Option<u64>,
+}
+
+impl From<Reply> for BadCommand {
+    fn from(reply: Reply) -> Self {
+        Self { reply, chunk_octets: None }
+    }
+}
+
+/// Parses one line.
+///
+/// # Errors
+/// [`BadCommand`].
+pub fn parse(line: &[u8]) -> Result<Command, BadCommand> {
+    // A verb first, whatever follows: an 8-bit octet in the argument of RCPT is another error than a verb nobody knows.
+    let line = trim_end(line);
+    let verb_end = line.iter().position(|octet| *octet == b' ' || *octet == b'\t').unwrap_or(line.len());
+    let verb = String::from_utf8_lossy(&line[..verb_end]).to_ascii_uppercase();
+    let argument = trim_start(&line[verb_end..]);
+    let Some((_, parse)) = VERBS.iter().find(|(name, _)| *name == verb) else {
+        return Err(replies::UNKNOWN_COMMAND.into());
+    };
+    let argument = std::str::from_utf8(argument).map_err(|_| BadCommand::from(replies::SYNTAX))?;
+    if argument.chars().any(|c| c.is_control() && c != '\t') {
+        return Err(replies::SYNTAX.into());
+    }
+    parse(argument)
+}
+
+/// The verb of a line, for the log: upper case, or `?` if there is none that we know.
+pub fn verb(line: &[u8]) -> &'static str {
+    let word = line.split(|octet| *octet == b' ' || *octet == b'\t').next().unwrap_or_default();
+    VERBS.iter().find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(word)).map_or("?", |(name, _)| name)
+}
+
+/// Whether a line is the beginning of an HTTP request: a web page can make a browser send one here, with SMTP commands
+/// in its body.
+pub fn is_http(line: &[u8]) -> bool {
+    const METHODS: [&[u8]; 7] = [b"GET ", b"POST ", b"PUT ", b"HEAD ", b"OPTIONS ", b"CONNECT ", b"PRI "];
+    METHODS.iter().any(|method| line.starts_with(method))
+}
+
+type Parse = fn(&str) -> Result<Command, BadCommand>;
+
+const VERBS: &[(&str, Parse)] = &[
+    ("EHLO", |word| Ok(Command::Ehlo(word.to_owned()))),
+    ("HELO", |word| Ok(Command::Helo(word.to_owned()))),
+    ("MAIL", mail),
+    ("RCPT", rcpt),
+    ("DATA", |rest| alone(rest, Command::Data)),
+    ("BDAT", bdat),
+    ("RSET", |rest| alone(rest, Command::Rset)),
+    ("NOOP", |_| Ok(Command::Noop)),
+    ("VRFY", |_| Ok(Command::Vrfy)),
+    ("EXPN", |_| Ok(Command::Expn)),
+    ("HELP", |_| Ok(Command::Help)),
+    ("QUIT", |rest| alone(rest, Command::Quit)),
+    ("STARTTLS", |rest| alone(rest, Command::StartTls)),
+    ("AUTH", auth),
+];
+
+fn alone(rest: &str, command: Command) -> Result<Command, BadCommand> {
+    if rest.is_empty() { Ok(command) } else { Err(replies::SYNTAX.into()) }
+}
+
+fn mail(argument: &str) -> Result<Command, BadCommand> {
+    let (path, parameters) = path_and_parameters(argument, "FROM:", &replies::BAD_REVERSE_PATH_SYNTAX)?;
+    let reverse_path = if path.is_empty() {
+        ReversePath::Null
+    } else {
+        ReversePath::Mailbox(Mailbox::parse(path).map_err(|error| match error {
+            AddressError::NonAsciiLocalPart => replies::NON_ASCII_LOCAL_PART,
+            AddressError::NoDomain => replies::BAD_REVERSE_PATH_SYNTAX.with_text("Sender address needs a domain"),
+            _ => replies::BAD_REVERSE_PATH_SYNTAX,
+        })?)
+    };
+    let mut known = MailParameters::default();
+    for (keyword, value) in parameters {
+        match (keyword.as_str(), value) {
+            ("SIZE", Some(value)) => {
+                let octets = value.parse().ok().filter(|_| value.bytes().all(|o| o.is_ascii_digit()));
+                known.declared_octets = Some(octets.ok_or(replies::SYNTAX)?);
+            }
+            ("BODY", Some(value)) if value.eq_ignore_ascii_case("7BIT") => known.body = BodyType::SevenBit,
+            ("BODY", Some(value)) if value.eq_ignore_ascii_case("8BITMIME") => known.body = BodyType::EightBitMime,
+            // RFC 4954 §5: who handed it to the client; nothing that we would act on. `AUTH=<>` says nobody.
+            ("AUTH", Some(_)) => {}
+            _ => return Err(replies::UNKNOWN_PARAMETER.into()),
+        }
+    }
+    Ok(Command::Mail(reverse_path, known))
+}
+
+fn rcpt(argument: &str) -> Result<Command, BadCommand> {
+    let (path, mut parameters) = path_and_parameters(argument, "TO:", &replies::BAD_FORWARD_PATH_SYNTAX)?;
+    let mailbox = Mailbox::parse(path).map_err(|error| match error {
+        AddressError::NonAsciiLocalPart => replies::NON_ASCII_LOCAL_PART,
+        AddressError::NoDomain => replies::RECIPIENT_WITHOUT_DOMAIN,
+        _ => replies::BAD_FORWARD_PATH_SYNTAX,
+    })?;
+    if parameters.next().is_some() {
+        return Err(replies::UNKNOWN_PARAMETER.into());
+    }
+    Ok(Command::Rcpt(ForwardPath::new(mailbox).ok_or(replies::RECIPIENT_LITERAL)?))
+}
+
+/// Divides `FROM:<path> KEY=value …` into the path without brackets and the parameters. A source route is refused and
+/// not stripped: what another reader would take for the address differs.
+fn path_and_parameters<'a>(
+    argument: &'a str,
+    prefix: &str,
+    error: &Reply,
+) -> Result<(&'a str, impl Iterator<Item = (String, Option<&'a str>)> + use<'a>), BadCommand> {
+    let after = argument
+        .get(..prefix.len())
+        .filter(|start| start.eq_ignore_ascii_case(prefix))
+        .map(|_| argument[prefix.len()..].trim_start())
+        .ok_or(replies::SYNTAX)?;
+    let (path, rest) = if let Some(inside) = after.strip_prefix('<') {
+        let end = closing_bracket(inside).ok_or_else(|| error.clone())?;
+        (inside[..end].trim(), &inside[end + 1..])
+    } else {
+        // Without brackets the path ends at the first space; with a quote or bracket in it, that is no longer certain.
+        let end = after.find([' ', '\t']).unwrap_or(after.len());
+        let path = &after[..end];
+        if path.is_empty() || path.contains(['<', '>', '"']) {
+            return Err(error.clone().into());
+        }
+        (path, &after[end..])
+    };
+    if !rest.is_empty() && !rest.starts_with([' ', '\t']) || path.starts_with('@') {
+        return Err(error.clone().into());
+    }
+    let parameters = rest.split_ascii_whitespace().map(|parameter| match parameter.split_once('=') {
+        Some((keyword, value)) => (keyword.to_ascii_uppercase(), Some(value)),
+        None => (parameter.to_ascii_uppercase(), None),
+    });
+    Ok((path, parameters))
+}
+
+/// The `>` that is not inside a quoted string.
+fn closing_bracket(inside: &str) -> Option<usize> {
+    let mut quoted = false;
+    let mut octets = inside.bytes().enumerate();
+    while let Some((at, octet)) = octets.next() {
+        match octet {
+            b'"' => quoted = !quoted,
+            b'\\' if quoted => drop(octets.next()),
+            b'>' if !quoted => return Some(at),
+            _ => {}
+        }
+    }
+    None
+}
+
+fn bdat(argument: &str) -> Result<Command, BadCommand> {
+    let mut words = argument.split_ascii_whitespace();
+    let digits = words.next().filter(|word| word.len() <= 18 && word.bytes().all(|octet| octet.is_ascii_digit()));
+    let octets: u64 = digits.and_then(|word| word.parse().ok()).ok_or(replies::SYNTAX)?;
+    let bad = BadCommand { reply: replies::SYNTAX, chunk_octets: Some(octets) };
+    match (words.next(), words.next()) {
+        (None, None) => Ok(Command::Bdat { octets, last: false }),
+        (Some(word), None) if word.eq_ignore_ascii_case("LAST") => Ok(Command::Bdat { octets, last: true }),
+        _ => Err(bad),
+    }
+}
+
+fn auth(argument: &str) -> Result<Command, BadCommand> {
+    let mut words = argument.split_ascii_whitespace();
+    let mechanism = words.next().ok_or(replies::SYNTAX)?.to_ascii_uppercase();
+    let initial_response = words.next().map(str::to_owned);
+    match words.next() {
+        None => Ok(Command::Auth { mechanism, initial_response }),
+        Some(_) => Err(replies::SYNTAX.into()),
+    }
+}
+
+fn trim_end(line: &[u8]) -> &[u8] {
+    let end = line.iter().rposition(|octet| !matches!(octet, b' ' | b'\t')).map_or(0, |at| at + 1);
+    &line[..end]
+}
+
+fn trim_start(line: &[u8]) -> &[u8] {
+    let start = line.iter().position(|octet| !matches!(octet, b' ' | b'\t')).unwrap_or(line.len());
+    &line[start..]
+}
+
+#[cfg(test)]
+#[path = "command_tests.rs"]
+mod tests;

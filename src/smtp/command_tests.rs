@@ -1,0 +1,151 @@
+use super::*;
+use proptest::prelude::*;
+
+fn mail_command(path: &str, parameters: MailParameters) -> Result<Command, u16> {
+    let path = if path.is_empty() { ReversePath::Null } else { ReversePath::Mailbox(Mailbox::parse(path).unwrap()) };
+    Ok(Command::Mail(path, parameters))
+}
+
+fn rcpt_command(path: &str) -> Result<Command, u16> {
+    Ok(Command::Rcpt(ForwardPath::new(Mailbox::parse(path).unwrap()).unwrap()))
+}
+
+#[test]
+fn lines_of_real_clients_and_of_hostile_ones() {
+    let plain = MailParameters::default();
+    let sized = MailParameters { declared_octets: Some(1000), body: BodyType::EightBitMime };
+    let auth = |mechanism: &str, initial: Option<&str>| {
+        Ok(Command::Auth { mechanism: mechanism.to_owned(), initial_response: initial.map(str::to_owned) })
+    };
+    let rows: Vec<(&str, &[u8], Result<Command, u16>)> = vec![
+        ("ehlo", b"EHLO client.example", Ok(Command::Ehlo("client.example".into()))),
+        ("ehlo with an underscore", b"ehlo scanner_3", Ok(Command::Ehlo("scanner_3".into()))),
+        ("ehlo with a bad literal", b"EHLO [IPv6:::ffff:10.0.0.1]", Ok(Command::Ehlo("[IPv6:::ffff:10.0.0.1]".into()))),
+        ("ehlo without a word", b"EHLO", Ok(Command::Ehlo(String::new()))),
+        ("ehlo of two words", b"EHLO my printer", Ok(Command::Ehlo("my printer".into()))),
+        ("helo", b"HELO x", Ok(Command::Helo("x".into()))),
+        ("mail", b"MAIL FROM:<ann@a.example>", mail_command("ann@a.example", plain)),
+        ("mail, lower case", b"mail from:<ann@a.example>", mail_command("ann@a.example", plain)),
+        ("mail, space after the colon", b"MAIL FROM: <ann@a.example>", mail_command("ann@a.example", plain)),
+        ("mail, no brackets", b"MAIL FROM:ann@a.example", mail_command("ann@a.example", plain)),
+        (
+            "mail, no brackets, space, size",
+            b"MAIL FROM: ann@a.example SIZE=1000 BODY=8bitmime",
+            mail_command("ann@a.example", sized),
+        ),
+        ("mail, trailing spaces", b"MAIL FROM:<ann@a.example>  \t", mail_command("ann@a.example", plain)),
+        ("mail, null", b"MAIL FROM:<>", mail_command("", plain)),
+        ("mail, null with a space", b"MAIL FROM: <> SIZE=1000 BODY=8BITMIME", mail_command("", sized)),
+        ("mail, AUTH=<>", b"MAIL FROM:<ann@a.example> AUTH=<>", mail_command("ann@a.example", plain)),
+        ("mail, quoted", b"MAIL FROM:<\"a> b\"@a.example>", mail_command("\"a> b\"@a.example", plain)),
+        (
+            "mail, quoted address before another",
+            b"MAIL FROM:<\"a@x.com> \"@evil.com>",
+            mail_command("\"a@x.com> \"@evil.com", plain),
+        ),
+        ("mail, nothing", b"MAIL FROM:", Err(501)),
+        ("mail, no from", b"MAIL <ann@a.example>", Err(501)),
+        ("mail, space before the colon", b"MAIL FROM :<ann@a.example>", Err(501)),
+        ("mail, route", b"MAIL FROM:<@b.example:ann@a.example>", Err(501)),
+        ("mail, open bracket", b"MAIL FROM:<ann@a.example", Err(501)),
+        ("mail, two paths", b"MAIL FROM:<ann@a.example><evil@b.example>", Err(501)),
+        ("mail, no domain", b"MAIL FROM:<ann>", Err(501)),
+        ("mail, utf-8 local part", "MAIL FROM:<jürgen@a.example>".as_bytes(), Err(553)),
+        (
+            "mail, utf-8 domain",
+            "MAIL FROM:<ann@bücher.example>".as_bytes(),
+            mail_command("ann@xn--bcher-kva.example", plain),
+        ),
+        ("mail, latin-1", b"MAIL FROM:<j\xfcrgen@a.example>", Err(501)),
+        ("mail, NUL", b"MAIL FROM:<ann@a.example>\0", Err(501)),
+        ("mail, CR inside", b"MAIL FROM:<ann@a.example>\rRCPT TO:<b@c.example>", Err(501)),
+        ("mail, SMTPUTF8", b"MAIL FROM:<ann@a.example> SMTPUTF8", Err(555)),
+        ("mail, BINARYMIME", b"MAIL FROM:<ann@a.example> BODY=BINARYMIME", Err(555)),
+        ("mail, DSN", b"MAIL FROM:<ann@a.example> RET=HDRS", Err(555)),
+        ("mail, size is no number", b"MAIL FROM:<ann@a.example> SIZE=+5", Err(501)),
+        ("rcpt", b"RCPT TO:<bob@b.example>", rcpt_command("bob@b.example")),
+        ("rcpt, sloppy", b"rcpt to: bob@B.example ", rcpt_command("bob@b.example")),
+        ("rcpt, DSN", b"RCPT TO:<bob@b.example> NOTIFY=NEVER", Err(555)),
+        ("rcpt, null", b"RCPT TO:<>", Err(553)),
+        ("rcpt, postmaster", b"RCPT TO:<postmaster>", Err(553)),
+        ("rcpt, literal", b"RCPT TO:<bob@[10.0.0.1]>", Err(550)),
+        ("rcpt, utf-8 local part", "RCPT TO:<jürgen@a.example>".as_bytes(), Err(553)),
+        ("data", b"data", Ok(Command::Data)),
+        ("data with an argument", b"DATA x", Err(501)),
+        ("bdat", b"BDAT 100", Ok(Command::Bdat { octets: 100, last: false })),
+        ("bdat last", b"bdat 0 last", Ok(Command::Bdat { octets: 0, last: true })),
+        ("bdat without a number", b"BDAT LAST", Err(501)),
+        ("bdat, sign", b"BDAT +5", Err(501)),
+        ("bdat, huge", b"BDAT 99999999999999999999", Err(501)),
+        ("quit with an argument", b"QUIT now", Err(501)),
+        ("starttls with an argument", b"STARTTLS x", Err(501)),
+        ("auth plain", b"AUTH PLAIN AGEAYg==", auth("PLAIN", Some("AGEAYg=="))),
+        ("auth login, lower case, user inline", b"auth login YW5u", auth("LOGIN", Some("YW5u"))),
+        ("auth without a mechanism", b"AUTH", Err(501)),
+        ("expn", b"EXPN list", Ok(Command::Expn)),
+        ("noop with a word", b"NOOP hello", Ok(Command::Noop)),
+        ("unknown", b"XCLIENT ADDR=1.2.3.4", Err(500)),
+        ("empty", b"", Err(500)),
+        ("8-bit verb", b"\xff\xfe", Err(500)),
+    ];
+    for (name, line, want) in rows {
+        assert_eq!(parse(line).map_err(|bad| bad.reply.code()), want, "{name}");
+    }
+}
+
+#[test]
+fn a_refused_bdat_line_still_says_how_much_follows() {
+    assert_eq!(parse(b"BDAT 86 FIRST").unwrap_err().chunk_octets, Some(86));
+    assert_eq!(parse(b"BDAT x").unwrap_err().chunk_octets, None);
+}
+
+/// The oracle is lenient in known ways (it unquotes, strips routes, takes UTF-8); here is where it is right.
+#[test]
+fn smtp_proto_agrees_on_ordinary_mail_and_rcpt_lines() {
+    use smtp_proto::Request;
+    for address in ["ann@a.example", "a.b+c@x.y.example", "o'brien@a.example", "x@localhost"] {
+        let line = format!("MAIL FROM:<{address}> SIZE=77\r\n");
+        let Request::Mail { from } = Request::parse(&mut line.as_bytes().iter()).unwrap() else { panic!("{line}") };
+        let Command::Mail(ReversePath::Mailbox(ours), parameters) = parse(line.trim_end().as_bytes()).unwrap() else {
+            panic!("{line}")
+        };
+        assert_eq!(from.address, ours.to_string());
+        assert_eq!(parameters.declared_octets, Some(from.size as u64));
+    }
+}
+
+/// lettre is right about quotes, dots, labels and control characters; it also takes UTF-8 local parts, which SES does
+/// not.
+#[cfg(feature = "cli")]
+#[test]
+fn lettre_agrees_on_what_an_address_is() {
+    for text in [
+        "ann@a.example",
+        "a..b@c.example",
+        "a@b@c",
+        "a@-x.com",
+        "a\r\n@b.example",
+        "a b@c.example",
+        "ann@[127.0.0.1]",
+        "@b.example",
+        "ann@",
+        "ann",
+        "x@localhost",
+        "\"a b\"@c.example",
+    ] {
+        assert_eq!(text.parse::<lettre::Address>().is_ok(), Mailbox::parse(text).is_ok(), "{text:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn parsing_never_panics(line in proptest::collection::vec(any::<u8>(), 0..80)) {
+        let _ = parse(&line);
+        let _ = verb(&line);
+    }
+
+    #[test]
+    fn known_verbs_with_any_argument_never_panic(verb in "(MAIL FROM:|RCPT TO:|BDAT|AUTH|EHLO) ?", rest in "\\PC{0,40}") {
+        let _ = parse(format!("{verb}{rest}").as_bytes());
+    }
+}

@@ -1,0 +1,211 @@
+//! End-of-data detection, the transparency procedure, and the rules for lines of content.
+//!
+//! Turns octets received after DATA, or in BDAT chunks, into message content. Stops at CR LF . CR LF and at nothing
+//! else; never looks at meaning. Keeps no content: each [`Step`] speaks of the octets that the caller holds.
+//! RFC 5321 §4.5.2 (transparency), §2.3.8 (lines end in CR LF, nothing else), §4.5.3.1.6 (line length).
+
+/// What to do with a lone CR or LF.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LineEndings {
+    /// Refuse the message. Two servers that repair differently disagree where a message ends, and the difference carries
+    /// a forged second message (smuggling).
+    #[default]
+    Refuse,
+    /// Make it CR LF, before anybody looks at the message. For devices that send bare LF. Still only CR LF . CR LF ends
+    /// the data.
+    Normalize,
+}
+
+/// What is wrong with content. The message is lost, the session is not: the rest of the data is read and thrown away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentFault {
+    /// A CR without LF, or an LF without CR.
+    BareLineEnd,
+    /// A line over the limit.
+    LineTooLong,
+    /// NUL (RFC 5321 §2.4 forbids it in effect; header readers stop at it).
+    Nul,
+}
+
+/// What the next octets are. `consumed` octets of the input are dealt with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// They are content, as they are.
+    Content(usize),
+    /// They are no content: a dot of transparency, the line end before or the dot of the end mark.
+    Dropped(usize),
+    /// They stand for these octets of content.
+    Instead(usize, &'static [u8]),
+    /// With them, the data ends.
+    End(usize),
+    /// With them, the message is lost.
+    Fault(usize, ContentFault),
+}
+
+/// Where the next octet falls. Starts at `LineStart`: the 354 reply ended a line, so an empty message is just `.\r\n`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    LineStart,
+    Text,
+    Cr,
+    Dot,
+    DotCr,
+}
+
+/// The scanner: give it what came, do what the step says, give it the rest.
+#[derive(Clone, Debug)]
+pub struct Scanner {
+    at: At,
+    line_endings: LineEndings,
+    line_octets: usize,
+    line_octets_max: usize,
+    /// Whether dots at the start of lines mean anything: after DATA they do, in BDAT chunks they do not.
+    dots: bool,
+    /// After a fault: find the end, mind nothing else.
+    discarding: bool,
+}
+
+impl Scanner {
+    /// For the content after DATA.
+    pub fn data(line_endings: LineEndings, line_octets_max: usize) -> Self {
+        Self { at: At::LineStart, line_endings, line_octets: 0, line_octets_max, dots: true, discarding: false }
+    }
+
+    /// For the content of BDAT chunks; one scanner for all chunks of a message.
+    pub fn chunks(line_endings: LineEndings, line_octets_max: usize) -> Self {
+        Self { dots: false, ..Self::data(line_endings, line_octets_max) }
+    }
+
+    /// From now on only the end matters. Every octet that is not the end is [`Step::Dropped`].
+    pub fn discard(&mut self) {
+        self.discarding = true;
+    }
+
+    /// Whether the content so far ends with CR LF, or is empty. For the end of the last chunk.
+    pub fn at_line_start(&self) -> bool {
+        self.at == At::LineStart
+    }
+
+    /// Whether a CR was the last octet, and its LF has not come.
+    pub fn after_cr(&self) -> bool {
+        self.at == At::Cr
+    }
+
+    /// Looks at the next octets. `input` must not be empty.
+    pub fn step(&mut self, input: &[u8]) -> Step {
+        let Some(&octet) = input.first() else { return Step::Dropped(0) };
+        match (self.at, octet) {
+            (At::LineStart, b'.') if self.dots => self.drop_one(At::Dot),
+            (At::Dot, b'\r') => self.drop_one(At::DotCr),
+            (At::DotCr, b'\n') => {
+                self.at = At::LineStart;
+                Step::End(1)
+            }
+            (At::DotCr, _) if self.discarding => self.drop_one_after_bare_cr(octet),
+            // The CR after the dot was a line end of its own after all.
+            (At::DotCr, _) => self.bare(0, At::LineStart),
+            (At::Cr, b'\n') => {
+                self.at = At::LineStart;
+                self.line_octets = 0;
+                if self.discarding { Step::Dropped(1) } else { Step::Content(1) }
+            }
+            (At::Cr, _) if self.discarding => self.drop_one_after_bare_cr(octet),
+            // The CR is content already; an LF makes the line end whole.
+            (At::Cr, _) if self.line_endings == LineEndings::Normalize => {
+                self.at = At::Text;
+                self.line_octets = 0;
+                Step::Instead(0, b"\n")
+            }
+            (At::Cr, _) => self.fault(0, ContentFault::BareLineEnd),
+            (At::LineStart | At::Text | At::Dot, _) => self.run(input),
+        }
+    }
+
+    /// The longest run of whole lines and text. This is where the octets pass, so it takes many lines at a time and looks
+    /// only at CR, LF and, at line starts, the dot.
+    fn run(&mut self, input: &[u8]) -> Step {
+        let mut start = 0;
+        loop {
+            let rest = &input[start..];
+            let line_end = memchr::memchr2(b'\r', b'\n', rest);
+            let text = &rest[..line_end.unwrap_or(rest.len())];
+            if !text.is_empty() {
+                self.at = At::Text;
+                self.line_octets += text.len();
+                if !self.discarding {
+                    if self.line_octets > self.line_octets_max {
+                        return self.fault(start + text.len(), ContentFault::LineTooLong);
+                    }
+                    if memchr::memchr(0, text).is_some() {
+                        return self.fault(start + text.len(), ContentFault::Nul);
+                    }
+                }
+            }
+            let at = start + text.len();
+            match (line_end.map(|_| input[at]), input.get(at + 1)) {
+                (None, _) => return self.passed(at),
+                (Some(b'\r'), Some(b'\n')) => {
+                    self.at = At::LineStart;
+                    self.line_octets = 0;
+                    start = at + 2;
+                    match input.get(start) {
+                        None => return self.passed(start),
+                        Some(b'.') if self.dots => return self.passed(start),
+                        Some(_) => {}
+                    }
+                }
+                (Some(b'\r'), _) => {
+                    self.at = At::Cr;
+                    return self.passed(at + 1);
+                }
+                // A bare LF. What came before it first, so that the step that speaks of it begins with it.
+                (Some(_), _) if at > 0 => return self.passed(at),
+                (Some(_), _) => return self.bare(1, At::Text),
+            }
+        }
+    }
+
+    fn passed(&self, octets: usize) -> Step {
+        if self.discarding { Step::Dropped(octets) } else { Step::Content(octets) }
+    }
+
+    fn drop_one(&mut self, at: At) -> Step {
+        self.at = at;
+        Step::Dropped(1)
+    }
+
+    /// Discarding, a lone CR is text, but the octet after it may be another CR.
+    fn drop_one_after_bare_cr(&mut self, octet: u8) -> Step {
+        self.drop_one(if octet == b'\r' { At::Cr } else { At::Text })
+    }
+
+    /// A bare line end, of which `consumed` octets are still in the input. A line that it begins is never the end mark
+    /// and its dot no transparency: clients stuff dots only after CR LF.
+    fn bare(&mut self, consumed: usize, next: At) -> Step {
+        if self.discarding {
+            self.at = At::Text;
+            return Step::Dropped(consumed);
+        }
+        match self.line_endings {
+            LineEndings::Refuse => self.fault(consumed, ContentFault::BareLineEnd),
+            LineEndings::Normalize => {
+                self.at = if next == At::LineStart { At::Text } else { next };
+                self.line_octets = 0;
+                Step::Instead(consumed, b"\r\n")
+            }
+        }
+    }
+
+    fn fault(&mut self, consumed: usize, fault: ContentFault) -> Step {
+        // What was a CR may still be the first octet of the end mark's line end.
+        if !matches!(self.at, At::Cr | At::DotCr) {
+            self.at = At::Text;
+        }
+        self.discarding = true;
+        Step::Fault(consumed, fault)
+    }
+}
+
+#[cfg(test)]
+#[path = "content_tests.rs"]
+mod tests;

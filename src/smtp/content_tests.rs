@@ -1,0 +1,169 @@
+use super::*;
+use proptest::prelude::*;
+
+/// Content and how many octets followed the end, or the fault; `None` if the end did not come.
+type Scanned = Option<Result<Vec<u8>, ContentFault>>;
+
+fn scan(scanner: &mut Scanner, pieces: &[&[u8]]) -> (Scanned, Vec<u8>) {
+    let mut content = Vec::new();
+    let mut fault = None;
+    let mut ended = false;
+    let mut after = Vec::new();
+    for piece in pieces {
+        let mut rest = *piece;
+        let mut stuck = 0;
+        while !rest.is_empty() {
+            if ended {
+                after.extend_from_slice(rest);
+                break;
+            }
+            let consumed = match scanner.step(rest) {
+                Step::Content(n) => {
+                    assert!(fault.is_none(), "content after a fault");
+                    content.extend_from_slice(&rest[..n]);
+                    n
+                }
+                Step::Dropped(n) => n,
+                Step::Instead(n, octets) => {
+                    content.extend_from_slice(octets);
+                    n
+                }
+                Step::End(n) => {
+                    ended = true;
+                    n
+                }
+                Step::Fault(n, what) => {
+                    fault = Some(what);
+                    n
+                }
+            };
+            stuck = if consumed == 0 { stuck + 1 } else { 0 };
+            assert!(stuck < 3, "no progress at {rest:?}");
+            rest = &rest[consumed..];
+        }
+    }
+    let result = ended.then(|| fault.map_or(Ok(content), Err));
+    (result, after)
+}
+
+fn scan_in_two(new: &dyn Fn() -> Scanner, wire: &[u8], cut: usize) -> (Scanned, Vec<u8>) {
+    scan(&mut new(), &[&wire[..cut], &wire[cut..]])
+}
+
+#[test]
+fn data_ends_at_crlf_dot_crlf_and_at_nothing_else() {
+    use ContentFault::{BareLineEnd, LineTooLong, Nul};
+    let rows: Vec<(&str, &[u8], Scanned)> = vec![
+        ("empty message", b".\r\n", Some(Ok(b"".to_vec()))),
+        ("one line", b"a\r\n.\r\n", Some(Ok(b"a\r\n".to_vec()))),
+        ("dot-stuffed first line", b"..a\r\n.\r\n", Some(Ok(b".a\r\n".to_vec()))),
+        ("dot-stuffed lines", b"a\r\n..\r\n...b\r\n.\r\n", Some(Ok(b"a\r\n.\r\n..b\r\n".to_vec()))),
+        ("dot and text", b".a\r\n.\r\n", Some(Ok(b"a\r\n".to_vec()))),
+        ("blank lines", b"\r\n\r\n.\r\n", Some(Ok(b"\r\n\r\n".to_vec()))),
+        ("dot inside a line", b"a.\r\n.\r\n", Some(Ok(b"a.\r\n".to_vec()))),
+        ("LF dot LF", b"a\n.\nb\r\n.\r\n", Some(Err(BareLineEnd))),
+        ("LF dot CRLF", b"a\n.\r\nb\r\n.\r\n", Some(Err(BareLineEnd))),
+        ("CRLF dot LF", b"a\r\n.\nb\r\n.\r\n", Some(Err(BareLineEnd))),
+        ("CR dot CR", b"a\r.\rb\r\n.\r\n", Some(Err(BareLineEnd))),
+        ("CRLF dot CR", b"a\r\n.\rb\r\n.\r\n", Some(Err(BareLineEnd))),
+        ("dot CR CR LF", b"a\r\n.\r\r\n.\r\n", Some(Err(BareLineEnd))),
+        ("CR CR LF dot CR LF", b"a\r\r\n.\r\n", Some(Err(BareLineEnd))),
+        ("NUL", b"a\0b\r\n.\r\n", Some(Err(Nul))),
+        ("line of the limit", b"0123456789\r\n.\r\n", Some(Ok(b"0123456789\r\n".to_vec()))),
+        ("line over the limit", b"0123456789a\r\n.\r\n", Some(Err(LineTooLong))),
+        ("never ends", b"a\r\n.\n.\r", None),
+        ("LF LF dot", b"\n\n.\r\nQUIT\r\n", None),
+    ];
+    let new = || Scanner::data(LineEndings::Refuse, 10);
+    for (name, wire, want) in rows {
+        for cut in 0..=wire.len() {
+            assert_eq!(scan_in_two(&new, wire, cut).0, want, "{name}, cut at {cut}");
+        }
+        let octets: Vec<&[u8]> = wire.chunks(1).collect();
+        assert_eq!(scan(&mut new(), &octets).0, want, "{name}, octet by octet");
+    }
+}
+
+#[test]
+fn normalizing_repairs_line_ends_and_moves_no_end_of_data() {
+    for (name, wire, want) in [
+        ("LF", &b"a\nb\r\n.\r\n"[..], &b"a\r\nb\r\n"[..]),
+        ("CR", b"a\rb\r\n.\r\n", b"a\r\nb\r\n"),
+        ("CR CR LF", b"a\r\r\n.\r\n", b"a\r\n\r\n"),
+        ("LF LF", b"a\n\nb\r\n.\r\n", b"a\r\n\r\nb\r\n"),
+        ("LF dot CRLF is a line", b"a\n.\r\nb\r\n.\r\n", b"a\r\n.\r\nb\r\n"),
+        ("LF dot LF is a line", b"a\n.\nb\r\n.\r\n", b"a\r\n.\r\nb\r\n"),
+        ("CRLF dot LF", b"a\r\n.\nb\r\n.\r\n", b"a\r\n\r\nb\r\n"),
+        ("CRLF dot CR", b"a\r\n.\rb\r\n.\r\n", b"a\r\n\r\nb\r\n"),
+        ("first octet LF", b"\na\r\n.\r\n", b"\r\na\r\n"),
+    ] {
+        let new = || Scanner::data(LineEndings::Normalize, 10);
+        for cut in 0..=wire.len() {
+            assert_eq!(scan_in_two(&new, wire, cut).0, Some(Ok(want.to_vec())), "{name}, cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn chunks_have_no_dots() {
+    let wire = b"..a\r\n.\r\nb\r\n";
+    for cut in 0..=wire.len() {
+        let mut scanner = Scanner::chunks(LineEndings::Refuse, 100);
+        let mut content = Vec::new();
+        for piece in [&wire[..cut], &wire[cut..]] {
+            let mut rest = piece;
+            while !rest.is_empty() {
+                let Step::Content(n) = scanner.step(rest) else { panic!("cut at {cut}") };
+                content.extend_from_slice(&rest[..n]);
+                rest = &rest[n..];
+            }
+        }
+        assert_eq!(content, wire);
+        assert!(scanner.at_line_start());
+    }
+}
+
+/// The plainest possible reading of RFC 5321 §4.5.2, to compare with.
+fn reference(wire: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let mut content = Vec::new();
+    let mut rest = wire;
+    loop {
+        let end = rest.windows(2).position(|pair| pair == b"\r\n")? + 2;
+        let line = &rest[..end];
+        rest = &rest[end..];
+        if line == b".\r\n" {
+            return Some((content, wire.len() - rest.len()));
+        }
+        content.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
+    }
+}
+
+proptest! {
+    /// Whatever is in the data, faults included, the end is where the plain reading has it.
+    #[test]
+    fn the_end_is_where_the_plain_reading_has_it(wire in "[a.\r\n]{0,60}", cut in 0usize..60) {
+        let wire = wire.as_bytes();
+        let cut = cut.min(wire.len());
+        let new = || Scanner::data(LineEndings::Refuse, 20);
+        let (got, after) = scan_in_two(&new, wire, cut);
+        match (reference(wire), got) {
+            (None, got) => prop_assert_eq!(got, None),
+            (Some((content, end)), Some(got)) => {
+                prop_assert_eq!(after, &wire[end..]);
+                if let Ok(ours) = got { prop_assert_eq!(ours, content); }
+            }
+            (Some(_), None) => prop_assert!(false, "the end was missed"),
+        }
+    }
+
+    #[test]
+    fn smtp_proto_finds_the_same_end(wire in "a\r\n((\\.\\.[a.]{0,3}|a[a.]{0,3})?\r\n){0,8}\\.\r\n") {
+        // The oracle minds no dot in the very first line, and keeps a dot that nobody stuffed.
+        let mut theirs = smtp_proto::request::receiver::DataReceiver::new();
+        let mut content = Vec::new();
+        let ended = theirs.ingest(&mut wire.as_bytes().iter(), &mut content);
+        let (ours, _) = scan(&mut Scanner::data(LineEndings::Refuse, 1000), &[wire.as_bytes()]);
+        prop_assert!(ended);
+        prop_assert_eq!(ours, Some(Ok(content)));
+    }
+}

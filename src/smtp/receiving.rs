@@ -1,0 +1,212 @@
+//! Content: after DATA, and in BDAT chunks (RFC 3030).
+//!
+//! A fault in content costs the message, never the session: the rest is read to its end and thrown away, and only then
+//! comes the reply. An early reply would turn the rest into commands.
+
+use super::content::{ContentFault, LineEndings, Scanner, Step};
+use super::session::{Asked, Progress, Session, State, Transaction};
+use super::{Action, Limits, Question, Settings};
+use crate::mail::{Reply, replies};
+use bytes::Bytes;
+use std::time::{Duration, Instant};
+
+/// The content of one message, as far as it has come.
+#[derive(Debug)]
+pub(super) struct Receiving {
+    scanner: Scanner,
+    /// Octets of content, those thrown away included.
+    octets: u64,
+    started: Instant,
+    fault: Option<Reply>,
+}
+
+/// The content of one message that comes in chunks.
+#[derive(Debug)]
+pub(super) struct Chunks {
+    pub(super) receiving: Receiving,
+}
+
+impl Receiving {
+    pub(super) fn data(settings: &Settings, now: Instant) -> Self {
+        let scanner = Scanner::data(settings.line_endings, settings.limits.content_line_octets_max);
+        Self { scanner, octets: 0, started: now, fault: None }
+    }
+
+    /// By when the next octets must come for the average rate to hold.
+    pub(super) fn rate_deadline(&self, limits: &Limits) -> Instant {
+        let allowed = Duration::from_secs(self.octets / u64::from(limits.content_rate_min.max(1)));
+        self.started + limits.content_rate_grace + allowed
+    }
+
+    /// What the scanner's step comes to. At most one action.
+    fn take(&mut self, input: &mut bytes::BytesMut, step: Step, message_octets_max: u64) -> Taken {
+        match step {
+            Step::Dropped(octets) => {
+                drop(input.split_to(octets));
+                self.octets += octets as u64;
+                Taken::Nothing
+            }
+            Step::Content(octets) => {
+                let octets = input.split_to(octets).freeze();
+                self.keep(octets, message_octets_max)
+            }
+            Step::Instead(consumed, octets) => {
+                drop(input.split_to(consumed));
+                self.keep(Bytes::from_static(octets), message_octets_max)
+            }
+            Step::End(octets) => {
+                drop(input.split_to(octets));
+                Taken::End
+            }
+            Step::Fault(octets, fault) => {
+                drop(input.split_to(octets));
+                self.octets += octets as u64;
+                self.spoil(match fault {
+                    ContentFault::BareLineEnd => replies::BARE_LINE_END_IN_CONTENT,
+                    ContentFault::LineTooLong => replies::CONTENT_LINE_TOO_LONG,
+                    ContentFault::Nul => replies::NUL_IN_CONTENT,
+                })
+            }
+        }
+    }
+
+    fn keep(&mut self, octets: Bytes, message_octets_max: u64) -> Taken {
+        self.octets += octets.len() as u64;
+        if self.octets > message_octets_max {
+            self.scanner.discard();
+            return self.spoil(replies::MESSAGE_TOO_LARGE);
+        }
+        Taken::Content(octets)
+    }
+
+    /// The message is lost; the first reason is the one that is told.
+    fn spoil(&mut self, reply: Reply) -> Taken {
+        self.fault.get_or_insert(reply);
+        Taken::Spoiled
+    }
+}
+
+enum Taken {
+    Nothing,
+    Content(Bytes),
+    Spoiled,
+    End,
+}
+
+impl Chunks {
+    pub(super) fn new(settings: &Settings, now: Instant) -> Self {
+        let scanner = Scanner::chunks(settings.line_endings, settings.limits.content_line_octets_max);
+        Self { receiving: Receiving { scanner, octets: 0, started: now, fault: None } }
+    }
+
+    /// How much of a refused chunk is read to stay in step; a longer one ends the session.
+    pub(super) fn swallow_octets_max(settings: &Settings) -> u64 {
+        settings.limits.message_octets_max.saturating_mul(2)
+    }
+}
+
+impl Session {
+    pub(super) fn poll_data(&mut self) -> Progress {
+        let State::Data(receiving) = &mut self.state else { return Progress::Again };
+        if self.input.is_empty() {
+            return Progress::Wait;
+        }
+        let limits = &self.settings.limits;
+        let step = receiving.scanner.step(&self.input);
+        match receiving.take(&mut self.input, step, limits.message_octets_max) {
+            Taken::Content(octets) => Progress::Do(Action::Content(octets)),
+            Taken::Spoiled => Progress::Do(Action::Abandon),
+            // Who goes on sending long after the limit does not listen for a reply either.
+            Taken::Nothing if receiving.octets > limits.message_octets_max.saturating_mul(2) => {
+                let reply = receiving.fault.take().unwrap_or(replies::MESSAGE_TOO_LARGE);
+                self.close_with(&reply);
+                Progress::Do(Action::Report { verb: "DATA", reply })
+            }
+            Taken::Nothing => Progress::Again,
+            Taken::End => match receiving.fault.take() {
+                None => self.commit(),
+                Some(reply) => {
+                    self.state = State::Command(Transaction::None);
+                    self.refuse("DATA", &reply)
+                }
+            },
+        }
+    }
+
+    pub(super) fn poll_chunk(&mut self) -> Progress {
+        let State::Chunk { chunks, remaining, .. } = &mut self.state else { return Progress::Again };
+        let (receiving, limits) = (&mut chunks.receiving, &self.settings.limits);
+        // Known before it comes: too much in all.
+        if receiving.fault.is_none() && receiving.octets.saturating_add(*remaining) > limits.message_octets_max {
+            receiving.scanner.discard();
+            let _ = receiving.spoil(replies::MESSAGE_TOO_LARGE);
+        }
+        if let Some(reply) = receiving.fault.take() {
+            let octets = *remaining;
+            self.state = State::Command(Transaction::None);
+            self.swallow(octets, reply);
+            return Progress::Do(Action::Abandon);
+        }
+        if *remaining == 0 {
+            return self.chunk_end();
+        }
+        if self.input.is_empty() {
+            return Progress::Wait;
+        }
+        let here = usize::try_from(*remaining).unwrap_or(usize::MAX).min(self.input.len());
+        let step = receiving.scanner.step(&self.input[..here]);
+        let before = self.input.len();
+        let taken = receiving.take(&mut self.input, step, limits.message_octets_max);
+        *remaining -= (before - self.input.len()) as u64;
+        match taken {
+            Taken::Content(octets) => Progress::Do(Action::Content(octets)),
+            Taken::Nothing | Taken::Spoiled | Taken::End => Progress::Again,
+        }
+    }
+
+    /// All octets of a chunk have come and are good.
+    fn chunk_end(&mut self) -> Progress {
+        let State::Chunk { chunks, last, .. } = std::mem::replace(&mut self.state, State::Command(Transaction::None))
+        else {
+            return Progress::Again;
+        };
+        let scanner = &chunks.receiving.scanner;
+        if !last {
+            self.state = State::Command(Transaction::Chunks(chunks));
+            self.write(&replies::CHUNK_OK);
+            return Progress::Again;
+        }
+        // RFC 5321 §2.3.8: content is whole lines. Clients that build MIME for BDAT leave the last line end out; without
+        // it the message could not have come by DATA, and SES would add it.
+        let missing = match (scanner.at_line_start(), scanner.after_cr(), self.settings.line_endings) {
+            (true, ..) => return self.commit(),
+            (_, true, LineEndings::Refuse) => {
+                self.swallow(0, replies::BARE_LINE_END_IN_CONTENT);
+                return Progress::Do(Action::Abandon);
+            }
+            (_, true, LineEndings::Normalize) => &b"\n"[..],
+            (_, false, _) => b"\r\n",
+        };
+        self.state = State::Chunk { chunks: Chunks::new(&self.settings, self.now), remaining: 0, last: true };
+        Progress::Do(Action::Content(Bytes::from_static(missing)))
+    }
+
+    fn commit(&mut self) -> Progress {
+        self.state = State::Asked(Asked::Commit);
+        Progress::Do(Action::Ask(Question::Commit))
+    }
+
+    pub(super) fn poll_swallow(&mut self) -> Progress {
+        let State::Swallow { remaining, reply, transaction } = &mut self.state else { return Progress::Again };
+        let here = usize::try_from(*remaining).unwrap_or(usize::MAX).min(self.input.len());
+        drop(self.input.split_to(here));
+        *remaining -= here as u64;
+        if *remaining > 0 {
+            return Progress::Wait;
+        }
+        let reply = reply.clone();
+        let transaction = std::mem::replace(transaction, Transaction::None);
+        self.state = State::Command(transaction);
+        self.refuse("BDAT", &reply)
+    }
+}

@@ -1,0 +1,138 @@
+//! AUTH PLAIN and AUTH LOGIN, exchange by exchange. RFC 4954, RFC 4616; LOGIN after draft-murchison-sasl-login.
+//!
+//! Only these two: CRAM-MD5 would need passwords in clear on our side, and clients pick the first mechanism they know.
+
+use crate::mail::{Credentials, Password, Reply, replies};
+use base64::Engine;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+/// Some clients leave the padding out.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Names longer than this are nobody's.
+const NAME_OCTETS_MAX: usize = 255;
+/// Passwords longer than this are nobody's, and hashing them costs time.
+const PASSWORD_OCTETS_MAX: usize = 1024;
+
+/// Where an exchange is: what the next line must be.
+#[derive(Debug)]
+pub(super) enum Exchange {
+    /// PLAIN without an initial response.
+    Plain,
+    /// LOGIN: the user name.
+    LoginName,
+    /// LOGIN: the password of that user.
+    LoginPassword(String),
+}
+
+/// What a line of an exchange leads to.
+#[derive(Debug)]
+pub(super) enum Progress {
+    /// Send `334` with this text, read another line.
+    Challenge(&'static str, Exchange),
+    /// Verify these.
+    Verify(Credentials),
+    /// The exchange failed.
+    Fail(Reply),
+}
+
+/// Begins an exchange.
+pub(super) fn begin(mechanism: &str, initial_response: Option<&str>) -> Progress {
+    let exchange = match mechanism {
+        "PLAIN" => Exchange::Plain,
+        "LOGIN" => Exchange::LoginName,
+        _ => return Progress::Fail(replies::UNKNOWN_MECHANISM),
+    };
+    match (initial_response, exchange) {
+        (Some("="), exchange) => respond(exchange, ""),
+        (Some(text), exchange) => respond(exchange, text),
+        (None, Exchange::Plain) => Progress::Challenge("", Exchange::Plain),
+        (None, exchange) => Progress::Challenge(LOGIN_NAME, exchange),
+    }
+}
+
+/// "Username:" and "Password:", as every server sends them and some clients compare them.
+const LOGIN_NAME: &str = "VXNlcm5hbWU6";
+const LOGIN_PASSWORD: &str = "UGFzc3dvcmQ6";
+
+/// Goes on with a line from the client.
+pub(super) fn respond(exchange: Exchange, line: &str) -> Progress {
+    if line.trim() == "*" {
+        return Progress::Fail(replies::AUTHENTICATION_CANCELLED);
+    }
+    let Ok(octets) = BASE64.decode(line.trim()) else { return Progress::Fail(replies::BAD_BASE64) };
+    // RFC 4616: UTF-8. Latin-1 names cannot match one of ours.
+    let Ok(text) = String::from_utf8(octets) else { return Progress::Fail(replies::BAD_CREDENTIALS) };
+    match exchange {
+        Exchange::Plain => plain(&text),
+        Exchange::LoginName => Progress::Challenge(LOGIN_PASSWORD, Exchange::LoginPassword(text)),
+        Exchange::LoginPassword(name) => verify(&name, &text),
+    }
+}
+
+/// `[authzid] NUL authcid NUL passwd`. mutt and nullmailer repeat the name as authzid; acting for somebody else is not
+/// something that we offer.
+fn plain(text: &str) -> Progress {
+    let parts: Vec<&str> = text.split('\0').collect();
+    match parts[..] {
+        [authorization, name, password] if authorization.is_empty() || authorization == name => verify(name, password),
+        [_, _, _] => Progress::Fail(replies::BAD_CREDENTIALS),
+        _ => Progress::Fail(replies::BAD_BASE64),
+    }
+}
+
+fn verify(name: &str, password: &str) -> Progress {
+    if name.is_empty() || name.len() > NAME_OCTETS_MAX || password.len() > PASSWORD_OCTETS_MAX {
+        return Progress::Fail(replies::BAD_CREDENTIALS);
+    }
+    Progress::Verify(Credentials { name: name.to_owned(), password: Password::new(password) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(progress: Progress) -> String {
+        match progress {
+            Progress::Challenge(text, _) => format!("334 {text}"),
+            Progress::Verify(c) => format!("{}:{}", c.name, c.password.expose()),
+            Progress::Fail(reply) => reply.code().to_string(),
+        }
+    }
+
+    #[test]
+    fn exchanges_of_real_clients() {
+        let encode = |text: &str| BASE64.encode(text);
+        for (name, mechanism, initial, lines, want) in [
+            ("plain, initial response", "PLAIN", Some(encode("\0ann\0secret")), vec![], "ann:secret"),
+            ("plain, two steps", "PLAIN", None, vec![encode("\0ann\0secret")], "ann:secret"),
+            ("plain, authzid is the user", "PLAIN", Some(encode("ann\0ann\0secret")), vec![], "ann:secret"),
+            ("plain, for somebody else", "PLAIN", Some(encode("bob\0ann\0secret")), vec![], "535"),
+            ("plain, no padding", "PLAIN", Some("AGEAYg".to_owned()), vec![], "a:b"),
+            ("plain, not base64", "PLAIN", Some("!".to_owned()), vec![], "501"),
+            ("plain, two parts", "PLAIN", Some(encode("ann\0secret")), vec![], "501"),
+            ("plain, empty name", "PLAIN", Some(encode("\0\0secret")), vec![], "535"),
+            ("login", "LOGIN", None, vec![encode("ann"), encode("secret")], "ann:secret"),
+            ("login, user inline", "LOGIN", Some(encode("ann")), vec![encode("secret")], "ann:secret"),
+            ("login, cancelled", "LOGIN", None, vec![encode("ann"), "*".to_owned()], "501"),
+            ("login, not UTF-8", "LOGIN", None, vec!["/w==".to_owned()], "535"),
+            ("unknown", "CRAM-MD5", None, vec![], "504"),
+        ] {
+            let mut progress = begin(mechanism, initial.as_deref());
+            for line in lines {
+                let Progress::Challenge(_, exchange) = progress else { panic!("{name}: {progress:?}") };
+                progress = respond(exchange, &line);
+            }
+            assert_eq!(outcome(progress), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_password_does_not_print() {
+        let Progress::Verify(credentials) = begin("PLAIN", Some(&BASE64.encode("\0ann\0secret"))) else { panic!() };
+        assert!(!format!("{credentials:?}").contains("secret"));
+    }
+}

@@ -1,0 +1,410 @@
+//! One SMTP session: the states, what goes in, what comes out.
+//!
+//! The peer chooses the order of commands, so the state is an enum whose variants own their data: an envelope exists
+//! only in the states that have one. What each command does is in `verbs`, what each octet of content does in
+//! `receiving`.
+
+use super::command;
+use super::receiving::{Chunks, Receiving};
+use super::sasl::Exchange;
+use super::{Action, Answer, AuthMode, LineEndings, Settings, TlsMode};
+use crate::mail::{Envelope, ForwardPath, MailParameters, Receipt, Reply, ReversePath, replies};
+use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// One connection, from the greeting to the close.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) settings: Arc<Settings>,
+    pub(super) state: State,
+    pub(super) input: BytesMut,
+    /// How much of `input` is known to hold no LF.
+    scanned: usize,
+    /// A line over the limit is being thrown away.
+    overlong: bool,
+    output: BytesMut,
+    pub(super) encrypted: bool,
+    pub(super) greeted: bool,
+    pub(super) authenticated: bool,
+    draining: bool,
+    pub(super) transactions: u32,
+    commands: u32,
+    errors: u32,
+    pub(super) auth_failures: u32,
+    started: Instant,
+    /// When the wait that is going on began: for a command, for the next octets.
+    pub(super) waiting_since: Instant,
+    pub(super) now: Instant,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    /// The next line is a command.
+    Command(Transaction),
+    /// The next line belongs to an AUTH exchange.
+    Sasl(Exchange),
+    /// A question is open; octets queue up.
+    Asked(Asked),
+    /// The next octets are content after DATA.
+    Data(Receiving),
+    /// The next octets are content of a BDAT chunk.
+    Chunk { chunks: Chunks, remaining: u64, last: bool },
+    /// The next octets are a chunk of a refused BDAT: swallowed, then answered.
+    Swallow { remaining: u64, reply: Reply, transaction: Transaction },
+    /// The TLS handshake is going on.
+    Handshake,
+    /// The last reply is on its way.
+    Closing,
+    /// Over.
+    Closed,
+}
+
+/// How far a mail transaction is.
+#[derive(Debug)]
+pub(super) enum Transaction {
+    None,
+    /// MAIL was accepted, no RCPT was yet.
+    Mail(ReversePath, MailParameters),
+    /// At least one RCPT was accepted.
+    Rcpt(Envelope),
+    /// At least one BDAT was accepted.
+    Chunks(Chunks),
+}
+
+/// Which question is open, and what the answer is for.
+#[derive(Debug)]
+pub(super) enum Asked {
+    Credentials,
+    ReversePath(ReversePath, MailParameters),
+    ForwardPath(Transaction, ForwardPath),
+    Data,
+    FirstChunk { octets: u64, last: bool },
+    Commit,
+}
+
+/// Octets that may queue up while a question is open or the caller does not poll.
+const INPUT_OCTETS_MAX: usize = 1024 * 1024;
+
+impl Session {
+    /// A new connection; for implicit TLS, after the handshake. The greeting is ready in `poll_transmit`.
+    pub fn new(settings: Arc<Settings>, now: Instant) -> Self {
+        let mut session = Self {
+            encrypted: settings.tls == TlsMode::Implicit,
+            state: State::Command(Transaction::None),
+            input: BytesMut::new(),
+            scanned: 0,
+            overlong: false,
+            output: BytesMut::new(),
+            greeted: false,
+            authenticated: false,
+            draining: false,
+            transactions: 0,
+            commands: 0,
+            errors: 0,
+            auth_failures: 0,
+            started: now,
+            waiting_since: now,
+            now,
+            settings,
+        };
+        let greeting = format!("220 {} ESMTP gatepost", session.settings.hostname);
+        session.write_text(&greeting);
+        session
+    }
+
+    /// Octets from the peer.
+    pub fn handle_octets(&mut self, octets: &[u8], now: Instant) {
+        self.input.extend_from_slice(octets);
+        self.handle_input(now);
+    }
+
+    /// The buffer that `handle_octets` fills, for callers that read straight into it: append, then `handle_input`.
+    pub fn input_buffer(&mut self) -> &mut BytesMut {
+        &mut self.input
+    }
+
+    /// Octets were appended to `input_buffer`.
+    pub fn handle_input(&mut self, now: Instant) {
+        self.now = now;
+        match &mut self.state {
+            State::Data(_) | State::Chunk { .. } | State::Swallow { .. } => self.waiting_since = now,
+            State::Closing | State::Closed => self.input.clear(),
+            _ if self.input.len() > INPUT_OCTETS_MAX => self.close_with(&replies::TOO_MANY_ERRORS),
+            _ => {}
+        }
+    }
+
+    /// The answer to the question that is open. Without one, it is passed over.
+    pub fn handle_answer(&mut self, answer: Answer, now: Instant) {
+        self.now = now;
+        self.waiting_since = now;
+        let state = std::mem::replace(&mut self.state, State::Command(Transaction::None));
+        let State::Asked(asked) = state else {
+            self.state = state;
+            return;
+        };
+        match (asked, answer) {
+            (Asked::Credentials, Answer::Proceed) => {
+                self.authenticated = true;
+                self.write(&replies::AUTHENTICATED);
+            }
+            (Asked::Credentials, Answer::Refuse(reply)) => self.auth_failed(&reply),
+            (Asked::ReversePath(path, parameters), Answer::Proceed) => {
+                self.write(&replies::REVERSE_PATH_OK);
+                self.state = State::Command(Transaction::Mail(path, parameters));
+            }
+            (Asked::ForwardPath(transaction, path), Answer::Proceed) => {
+                self.write(&replies::FORWARD_PATH_OK);
+                self.state = State::Command(transaction.with(path));
+            }
+            (Asked::ForwardPath(transaction, _), Answer::Refuse(reply)) => {
+                self.state = State::Command(transaction);
+                self.count_error(&reply);
+            }
+            (Asked::Data, Answer::Proceed) => {
+                self.write(&replies::SEND_CONTENT);
+                self.state = State::Data(Receiving::data(&self.settings, now));
+            }
+            (Asked::FirstChunk { octets, last }, Answer::Proceed) => {
+                let chunks = Chunks::new(&self.settings, now);
+                self.state = State::Chunk { chunks, remaining: octets, last };
+            }
+            // Its octets come all the same.
+            (Asked::FirstChunk { octets, .. }, Answer::Refuse(reply)) => {
+                self.state = State::Swallow { remaining: octets, reply, transaction: Transaction::None };
+            }
+            (Asked::Commit, Answer::Accepted(Receipt::Provider(id))) => {
+                self.errors = 0;
+                self.write(&replies::ACCEPTED.with_text(&format!("Ok {id}")));
+            }
+            (_, Answer::Refuse(reply)) => self.count_error(&reply),
+            // An answer that does not belong to the question: say so, promise nothing.
+            (_, Answer::Proceed | Answer::Accepted(_)) => self.write(&replies::LOCAL_ERROR),
+        }
+    }
+
+    /// The handshake is done. What came in plain text behind STARTTLS is gone, and so is everything the client said.
+    pub fn handle_tls_established(&mut self, now: Instant) {
+        self.now = now;
+        self.waiting_since = now;
+        self.input.clear();
+        self.scanned = 0;
+        self.encrypted = true;
+        self.greeted = false;
+        self.state = State::Command(Transaction::None);
+    }
+
+    /// A deadline of `poll_timeout` has come.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
+        if self.poll_timeout().is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        let reply = match self.state {
+            State::Data(_) | State::Chunk { .. } | State::Swallow { .. } => replies::CONTENT_TOO_SLOW,
+            _ if now >= self.started + self.settings.limits.session_max => replies::SESSION_TOO_LONG,
+            _ => replies::IDLE_TOO_LONG,
+        };
+        self.close_with(&reply);
+    }
+
+    /// The service is shutting down: 421 as soon as no message is under way.
+    pub fn handle_drain(&mut self, now: Instant) {
+        self.now = now;
+        self.draining = true;
+    }
+
+    /// Replies that are ready to send.
+    pub fn poll_transmit(&mut self) -> Option<Bytes> {
+        (!self.output.is_empty()).then(|| self.output.split().freeze())
+    }
+
+    /// When to call `handle_timeout`, if nothing comes before. `None` while a question is open: whoever answers it has
+    /// a deadline of its own.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let limits = &self.settings.limits;
+        match &self.state {
+            State::Command(Transaction::Chunks(_)) | State::Swallow { .. } => {
+                Some(self.waiting_since + limits.content_wait_max)
+            }
+            State::Command(_) | State::Sasl(_) => {
+                Some((self.waiting_since + limits.command_wait_max).min(self.started + limits.session_max))
+            }
+            State::Data(receiving) => {
+                Some((self.waiting_since + limits.content_wait_max).min(receiving.rate_deadline(limits)))
+            }
+            State::Chunk { chunks, .. } => {
+                Some((self.waiting_since + limits.content_wait_max).min(chunks.receiving.rate_deadline(limits)))
+            }
+            State::Asked(_) | State::Handshake | State::Closing | State::Closed => None,
+        }
+    }
+
+    /// Whether octets from the peer would be looked at now. While not, leave them in the socket: that bounds them.
+    pub fn wants_octets(&self) -> bool {
+        !matches!(self.state, State::Asked(_) | State::Handshake | State::Closing | State::Closed)
+    }
+
+    /// What to do next; `None`: wait for octets or for the deadline.
+    pub fn poll(&mut self) -> Option<Action> {
+        loop {
+            let must_close = self.must_close();
+            let step = match self.state {
+                State::Asked(_) | State::Handshake | State::Closed => return None,
+                State::Closing => {
+                    self.state = State::Closed;
+                    return Some(Action::Close);
+                }
+                State::Command(_) | State::Sasl(_) if must_close => {
+                    let reply = if self.draining { replies::SHUTTING_DOWN } else { replies::SESSION_TOO_LONG };
+                    self.close_with(&reply);
+                    continue;
+                }
+                State::Command(_) => self.poll_command(),
+                State::Sasl(_) => self.poll_sasl(),
+                State::Data(_) => self.poll_data(),
+                State::Chunk { .. } => self.poll_chunk(),
+                State::Swallow { .. } => self.poll_swallow(),
+            };
+            match step {
+                Progress::Do(action) => return Some(action),
+                Progress::Again => {}
+                Progress::Wait => return None,
+            }
+        }
+    }
+
+    /// Between commands, with no message under way, is where a session ends that must.
+    fn must_close(&self) -> bool {
+        let message_under_way = matches!(self.state, State::Command(Transaction::Chunks(_)));
+        !message_under_way && (self.draining || self.now >= self.started + self.settings.limits.session_max)
+    }
+
+    fn poll_command(&mut self) -> Progress {
+        let line = match self.take_line(self.settings.limits.command_line_octets_max) {
+            None => return Progress::Wait,
+            Some(Err(reply)) => return self.refuse("?", &reply),
+            Some(Ok(line)) => line,
+        };
+        self.waiting_since = self.now;
+        self.commands += 1;
+        if self.commands > self.settings.limits.commands_max {
+            self.close_with(&replies::TOO_MANY_COMMANDS);
+            return Progress::Again;
+        }
+        if command::is_http(&line) {
+            self.close_with(&replies::NOT_HTTP);
+            return Progress::Do(Action::Report { verb: "?", reply: replies::NOT_HTTP });
+        }
+        let verb = command::verb(&line);
+        match command::parse(&line) {
+            Ok(command) => self.run(verb, command),
+            Err(bad) => match bad.chunk_octets {
+                Some(octets) => self.swallow(octets, bad.reply),
+                None => self.refuse(verb, &bad.reply),
+            },
+        }
+    }
+
+    /// The next line without its line end, or the reply that it earns.
+    pub(super) fn take_line(&mut self, octets_max: usize) -> Option<Result<Bytes, Reply>> {
+        let Some(found) = memchr::memchr(b'\n', &self.input[self.scanned..]) else {
+            self.scanned = self.input.len();
+            if self.input.len() > octets_max {
+                self.overlong = true;
+                self.input.clear();
+                self.scanned = 0;
+            }
+            return None;
+        };
+        let line = self.input.split_to(self.scanned + found + 1).freeze();
+        self.scanned = 0;
+        if std::mem::take(&mut self.overlong) || line.len() > octets_max {
+            return Some(Err(replies::LINE_TOO_LONG));
+        }
+        Some(match line.strip_suffix(b"\r\n") {
+            Some(text) => Ok(line.slice(..text.len())),
+            None if self.settings.line_endings == LineEndings::Normalize => Ok(line.slice(..line.len() - 1)),
+            None => Err(replies::BARE_LINE_END),
+        })
+    }
+
+    /// Refuses a command in here: reply, count, report.
+    pub(super) fn refuse(&mut self, verb: &'static str, reply: &Reply) -> Progress {
+        self.waiting_since = self.now;
+        self.count_error(reply);
+        Progress::Do(Action::Report { verb, reply: reply.clone() })
+    }
+
+    /// Replies with a refusal and counts it; too many and the session ends.
+    pub(super) fn count_error(&mut self, reply: &Reply) {
+        self.write(reply);
+        self.errors += 1;
+        if self.errors >= self.settings.limits.errors_max {
+            self.close_with(&replies::TOO_MANY_ERRORS);
+        }
+    }
+
+    pub(super) fn auth_failed(&mut self, reply: &Reply) {
+        self.auth_failures += 1;
+        self.state = State::Command(Transaction::None);
+        self.write(reply);
+        if self.auth_failures >= self.settings.limits.auth_failures_max {
+            self.close_with(&replies::TOO_MANY_ERRORS);
+        }
+    }
+
+    /// Whether AUTH can be used now.
+    pub(super) fn offers_auth(&self) -> bool {
+        self.settings.auth != AuthMode::Off && (self.encrypted || self.settings.auth_in_clear && !self.tls_missing())
+    }
+
+    /// Whether STARTTLS can be used now.
+    pub(super) fn offers_starttls(&self) -> bool {
+        self.settings.tls == TlsMode::StartTls && !self.encrypted
+    }
+
+    /// Whether TLS must come first.
+    pub(super) fn tls_missing(&self) -> bool {
+        self.settings.require_tls && !self.encrypted
+    }
+
+    pub(super) fn close_with(&mut self, reply: &Reply) {
+        self.write(reply);
+        self.state = State::Closing;
+    }
+
+    pub(super) fn write(&mut self, reply: &Reply) {
+        reply.write_line(&mut self.output);
+    }
+
+    pub(super) fn write_text(&mut self, line: &str) {
+        self.output.extend_from_slice(line.as_bytes());
+        self.output.extend_from_slice(b"\r\n");
+    }
+}
+
+/// What a step of `poll` came to.
+pub(super) enum Progress {
+    /// The caller must do this.
+    Do(Action),
+    /// Look at the state again.
+    Again,
+    /// Nothing to do until octets come.
+    Wait,
+}
+
+impl Transaction {
+    /// With one more recipient.
+    pub(super) fn with(self, path: ForwardPath) -> Self {
+        match self {
+            Self::Mail(reverse_path, parameters) => Self::Rcpt(Envelope::new(reverse_path, parameters, path)),
+            Self::Rcpt(mut envelope) => {
+                envelope.add(path);
+                Self::Rcpt(envelope)
+            }
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! What each command does, in the state it comes in. RFC 5321 §4.1.4 (order), §4.1.1.
+
+use super::command::Command;
+use super::receiving::Chunks;
+use super::sasl;
+use super::session::{Asked, Progress, Session, State, Transaction};
+use super::{Action, AuthMode, Question};
+use crate::mail::{Credentials, ForwardPath, MailParameters, Reply, ReversePath, replies};
+
+impl Session {
+    /// Carries out a command, or refuses it.
+    pub(super) fn run(&mut self, verb: &'static str, command: Command) -> Progress {
+        // RFC 3207 §4: before TLS where it is required, everything but these.
+        let before_tls = matches!(
+            command,
+            Command::Ehlo(_) | Command::Helo(_) | Command::Noop | Command::StartTls | Command::Quit | Command::Rset
+        );
+        if self.tls_missing() && !before_tls {
+            return match command {
+                Command::Bdat { octets, .. } => self.swallow(octets, replies::TLS_REQUIRED),
+                _ => self.refuse(verb, &replies::TLS_REQUIRED),
+            };
+        }
+        let transaction = match std::mem::replace(&mut self.state, State::Command(Transaction::None)) {
+            State::Command(transaction) => transaction,
+            _ => Transaction::None,
+        };
+        match command {
+            Command::Ehlo(word) => self.hello(word, true),
+            Command::Helo(word) => self.hello(word, false),
+            Command::Mail(path, parameters) => self.mail(transaction, path, parameters),
+            Command::Rcpt(path) => self.rcpt(transaction, path),
+            Command::Data => self.data(transaction),
+            Command::Bdat { octets, last } => self.bdat(transaction, octets, last),
+            Command::Rset => {
+                self.write(&replies::OK);
+                Progress::Do(Action::Abandon)
+            }
+            Command::Quit => {
+                self.close_with(&replies::BYE);
+                Progress::Do(Action::Abandon)
+            }
+            Command::StartTls => self.starttls(transaction),
+            Command::Auth { mechanism, initial_response } => {
+                self.auth(transaction, &mechanism, initial_response.as_deref())
+            }
+            Command::Noop => self.say(transaction, &replies::OK),
+            Command::Vrfy => self.say(transaction, &replies::CANNOT_VERIFY),
+            Command::Help => self.say(transaction, &replies::HELP),
+            Command::Expn => self.refuse_in(transaction, verb, &replies::NOT_IMPLEMENTED),
+        }
+    }
+
+    fn say(&mut self, transaction: Transaction, reply: &Reply) -> Progress {
+        self.state = State::Command(transaction);
+        self.write(reply);
+        Progress::Again
+    }
+
+    /// Refuses a command and leaves the transaction as it was.
+    fn refuse_in(&mut self, transaction: Transaction, verb: &'static str, reply: &Reply) -> Progress {
+        self.state = State::Command(transaction);
+        self.refuse(verb, reply)
+    }
+
+    fn ask(&mut self, asked: Asked, question: Question) -> Progress {
+        self.state = State::Asked(asked);
+        Progress::Do(Action::Ask(question))
+    }
+
+    fn hello(&mut self, word: String, esmtp: bool) -> Progress {
+        self.greeted = true;
+        let hostname = self.settings.hostname.clone();
+        if esmtp {
+            let limits = &self.settings.limits;
+            let mut lines = vec![
+                hostname,
+                "PIPELINING".to_owned(),
+                format!("SIZE {}", limits.message_octets_max),
+                "8BITMIME".to_owned(),
+                "ENHANCEDSTATUSCODES".to_owned(),
+                "CHUNKING".to_owned(),
+                format!("LIMITS RCPTMAX={} MAILMAX={}", limits.recipients_max, limits.transactions_max),
+            ];
+            if self.offers_starttls() {
+                lines.push("STARTTLS".to_owned());
+            }
+            if self.offers_auth() {
+                lines.push("AUTH PLAIN LOGIN".to_owned());
+            }
+            let last = lines.len() - 1;
+            for (place, line) in lines.iter().enumerate() {
+                self.write_text(&format!("250{}{line}", if place == last { ' ' } else { '-' }));
+            }
+        } else {
+            self.write_text(&format!("250 {hostname}"));
+        }
+        Progress::Do(Action::Hello { word, esmtp })
+    }
+
+    fn mail(&mut self, transaction: Transaction, path: ReversePath, parameters: MailParameters) -> Progress {
+        let refusal = if !self.greeted || !matches!(transaction, Transaction::None) {
+            Some(replies::BAD_SEQUENCE)
+        } else if self.settings.auth == AuthMode::Required && !self.authenticated {
+            Some(replies::AUTHENTICATION_REQUIRED)
+        } else if parameters.declared_octets.is_some_and(|size| size > self.settings.limits.message_octets_max) {
+            Some(replies::MESSAGE_TOO_LARGE)
+        } else {
+            None
+        };
+        if let Some(reply) = refusal {
+            return self.refuse_in(transaction, "MAIL", &reply);
+        }
+        self.transactions += 1;
+        if self.transactions > self.settings.limits.transactions_max {
+            self.close_with(&replies::TOO_MANY_TRANSACTIONS);
+            return Progress::Do(Action::Report { verb: "MAIL", reply: replies::TOO_MANY_TRANSACTIONS });
+        }
+        self.ask(Asked::ReversePath(path.clone(), parameters), Question::ReversePath(path, parameters))
+    }
+
+    fn rcpt(&mut self, transaction: Transaction, path: ForwardPath) -> Progress {
+        match &transaction {
+            Transaction::None | Transaction::Chunks(_) => self.refuse_in(transaction, "RCPT", &replies::BAD_SEQUENCE),
+            Transaction::Rcpt(envelope) if envelope.contains(&path) => self.say(transaction, &replies::FORWARD_PATH_OK),
+            Transaction::Rcpt(envelope) if envelope.forward_paths().len() >= self.settings.limits.recipients_max => {
+                // Not an error of the client's: RFC 5321 §4.5.3.1.10 lets it send the rest in another transaction.
+                self.state = State::Command(transaction);
+                self.write(&replies::TOO_MANY_RECIPIENTS);
+                Progress::Do(Action::Report { verb: "RCPT", reply: replies::TOO_MANY_RECIPIENTS })
+            }
+            Transaction::Mail(..) | Transaction::Rcpt(_) => {
+                self.ask(Asked::ForwardPath(transaction, path.clone()), Question::ForwardPath(path))
+            }
+        }
+    }
+
+    fn data(&mut self, transaction: Transaction) -> Progress {
+        let reply = match transaction {
+            Transaction::Rcpt(envelope) => return self.ask(Asked::Data, Question::Data(envelope)),
+            Transaction::None => replies::BAD_SEQUENCE,
+            Transaction::Mail(..) => replies::NO_VALID_RECIPIENTS,
+            Transaction::Chunks(_) => replies::MIXED_CONTENT_COMMANDS,
+        };
+        self.refuse_in(transaction, "DATA", &reply)
+    }
+
+    fn bdat(&mut self, transaction: Transaction, octets: u64, last: bool) -> Progress {
+        match transaction {
+            Transaction::Rcpt(envelope) => self.ask(Asked::FirstChunk { octets, last }, Question::Data(envelope)),
+            Transaction::Chunks(chunks) => {
+                self.state = State::Chunk { chunks, remaining: octets, last };
+                Progress::Again
+            }
+            Transaction::None => self.swallow(octets, replies::BAD_SEQUENCE),
+            Transaction::Mail(..) => {
+                self.state = State::Command(transaction);
+                self.swallow(octets, replies::NO_VALID_RECIPIENTS)
+            }
+        }
+    }
+
+    fn starttls(&mut self, transaction: Transaction) -> Progress {
+        if !self.offers_starttls() {
+            let reply = if self.encrypted { replies::BAD_SEQUENCE } else { replies::NOT_IMPLEMENTED };
+            return self.refuse_in(transaction, "STARTTLS", &reply);
+        }
+        // RFC 4954 §4 and RFC 3207 §4.2: an identity from before the handshake would have to be forgotten.
+        if self.authenticated {
+            return self.refuse_in(transaction, "STARTTLS", &replies::BAD_SEQUENCE);
+        }
+        self.write(&replies::READY_FOR_TLS);
+        // Command injection: what came behind STARTTLS in plain text is not part of the encrypted session.
+        self.input.clear();
+        self.state = State::Handshake;
+        Progress::Do(Action::StartTls)
+    }
+
+    fn auth(&mut self, transaction: Transaction, mechanism: &str, initial_response: Option<&str>) -> Progress {
+        let refusal = if self.settings.auth == AuthMode::Off {
+            Some(replies::NOT_IMPLEMENTED)
+        } else if self.authenticated {
+            Some(replies::ALREADY_AUTHENTICATED)
+        } else if !self.greeted || !matches!(transaction, Transaction::None) {
+            Some(replies::BAD_SEQUENCE)
+        } else if !self.offers_auth() {
+            Some(replies::ENCRYPTION_REQUIRED)
+        } else {
+            None
+        };
+        match refusal {
+            Some(reply) => self.refuse_in(transaction, "AUTH", &reply),
+            None => self.sasl(sasl::begin(mechanism, initial_response)),
+        }
+    }
+
+    pub(super) fn poll_sasl(&mut self) -> Progress {
+        let line = match self.take_line(self.settings.limits.auth_line_octets_max) {
+            None => return Progress::Wait,
+            Some(line) => line,
+        };
+        self.waiting_since = self.now;
+        let State::Sasl(exchange) = std::mem::replace(&mut self.state, State::Command(Transaction::None)) else {
+            return Progress::Again;
+        };
+        match line.as_deref().map(std::str::from_utf8) {
+            Ok(Ok(text)) => self.sasl(sasl::respond(exchange, text)),
+            Ok(Err(_)) => self.sasl(sasl::Progress::Fail(replies::BAD_BASE64)),
+            Err(reply) => self.sasl(sasl::Progress::Fail(reply.clone())),
+        }
+    }
+
+    fn sasl(&mut self, progress: sasl::Progress) -> Progress {
+        match progress {
+            sasl::Progress::Challenge(text, exchange) => {
+                self.write_text(&format!("334 {text}"));
+                self.state = State::Sasl(exchange);
+                Progress::Again
+            }
+            sasl::Progress::Verify(credentials) => self.verify(credentials),
+            sasl::Progress::Fail(reply) => {
+                self.auth_failed(&reply);
+                Progress::Do(Action::Report { verb: "AUTH", reply })
+            }
+        }
+    }
+
+    fn verify(&mut self, credentials: Credentials) -> Progress {
+        if self.settings.auth == AuthMode::Any {
+            self.authenticated = true;
+            self.write(&replies::AUTHENTICATED);
+            return Progress::Again;
+        }
+        self.ask(Asked::Credentials, Question::Authenticate(credentials))
+    }
+
+    /// Reads a chunk that is refused, so that it is not run as commands, and then says why.
+    pub(super) fn swallow(&mut self, octets: u64, reply: Reply) -> Progress {
+        if octets > Chunks::swallow_octets_max(&self.settings) {
+            self.close_with(&reply);
+            return Progress::Do(Action::Report { verb: "BDAT", reply });
+        }
+        let transaction = match std::mem::replace(&mut self.state, State::Closing) {
+            State::Command(transaction) => transaction,
+            _ => Transaction::None,
+        };
+        self.state = State::Swallow { remaining: octets, reply, transaction };
+        Progress::Again
+    }
+}

@@ -1,0 +1,28 @@
+//! Handed on: the seam between the relay and a provider.
+//!
+//! A [`Transport`] makes one attempt and speaks of it in one [`Outcome`]. It never tries again by itself, and it never
+//! calls an attempt "not sent" that may have been sent: the provider has no idempotency token, so whoever decides on a
+//! retry must know. It does not know who limits, who queues, or who slows down when the provider throttles.
+
+#[cfg(feature = "ses")]
+pub mod ses;
+
+use crate::mail::{Outcome, Permitted};
+use async_trait::async_trait;
+use std::time::Instant;
+
+/// A way out.
+#[async_trait]
+pub trait Transport: Send + Sync + 'static {
+    /// One attempt to hand the message on, over before `deadline`.
+    ///
+    /// The relay does not drop the future once it has begun, not even when the client hangs up: a dropped attempt would be
+    /// an ambiguous one that nobody counted.
+    async fn send(&self, message: Permitted, deadline: Instant) -> Outcome;
+
+    /// How many octets of memory an attempt holds at its peak for a message of that size, the message itself included.
+    /// The relay's memory budget counts it.
+    fn octets_held(&self, message_octets: u64) -> u64 {
+        message_octets
+    }
+}

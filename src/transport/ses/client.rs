@@ -1,0 +1,142 @@
+//! The SDK client: region, credentials, endpoint, timeouts.
+
+use crate::mail::SendParameters;
+use aws_config::retry::RetryConfig;
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{AppName, BehaviorVersion, Region};
+use aws_sdk_sesv2::Client;
+use aws_sdk_sesv2::config::{Credentials, SharedCredentialsProvider, StalledStreamProtectionConfig};
+use std::fmt;
+use std::time::Duration;
+
+/// How to reach SES.
+#[derive(Clone, Debug, Default)]
+pub struct SesSettings {
+    /// Region; `None`: from the environment, the profile or the instance.
+    pub region: Option<String>,
+    /// Profile of the shared configuration; `None`: the default one.
+    pub profile: Option<String>,
+    /// Credentials to use instead of the chain (environment, profile, container, instance).
+    pub credentials: Option<StaticCredentials>,
+    /// A role to assume with the chain's credentials.
+    pub assume_role: Option<String>,
+    /// The external id for that role.
+    pub external_id: Option<String>,
+    /// Endpoint URL, a VPC endpoint's for example; `None`: the region's.
+    pub endpoint_url: Option<String>,
+    /// The region's FIPS endpoint.
+    pub fips: bool,
+    /// The region's dual-stack endpoint.
+    pub dual_stack: bool,
+    /// Timeouts.
+    pub timeouts: SesTimeouts,
+    /// What every message gets where policy says nothing.
+    pub defaults: SendParameters,
+}
+
+/// A key pair, for the emulator and for tests. The secret does not print.
+#[derive(Clone)]
+pub struct StaticCredentials {
+    /// Access key id.
+    pub access_key_id: String,
+    /// Secret access key.
+    pub secret_access_key: String,
+}
+
+impl fmt::Debug for StaticCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [redacted]", self.access_key_id)
+    }
+}
+
+/// All four of the SDK's timeouts. It sets only the first by itself.
+#[derive(Clone, Copy, Debug)]
+pub struct SesTimeouts {
+    /// TCP and TLS.
+    pub connect: Duration,
+    /// From the request to the first octet of the answer. Large messages take long to upload: the relay's deadline is
+    /// what ends an attempt, so this is generous.
+    pub read: Duration,
+    /// One attempt, credentials and signing included.
+    pub attempt: Duration,
+    /// The call as a whole. With retries off, little more than an attempt.
+    pub operation: Duration,
+}
+
+impl Default for SesTimeouts {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { connect: seconds(3), read: seconds(55), attempt: seconds(58), operation: seconds(60) }
+    }
+}
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SesError {
+    /// Neither settings, nor environment, nor profile name one.
+    #[error("no AWS region: set it in the configuration, in AWS_REGION, or in the profile")]
+    NoRegion,
+    /// The SDK refuses the combination.
+    #[error("a custom endpoint URL cannot be combined with FIPS or dual stack")]
+    EndpointWithVariant,
+    /// Not an `http://` or `https://` URL.
+    #[error("endpoint URL {0:?} must begin with https:// (or http:// for an emulator)")]
+    EndpointUrl(String),
+}
+
+pub(super) async fn connect(settings: SesSettings) -> Result<Client, SesError> {
+    if settings.endpoint_url.is_some() && (settings.fips || settings.dual_stack) {
+        return Err(SesError::EndpointWithVariant);
+    }
+    if let Some(url) = settings.endpoint_url.as_ref().filter(|url| !is_http_url(url)) {
+        return Err(SesError::EndpointUrl(url.clone()));
+    }
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(settings.timeouts.connect)
+        .read_timeout(settings.timeouts.read)
+        .operation_attempt_timeout(settings.timeouts.attempt)
+        .operation_timeout(settings.timeouts.operation)
+        .build();
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts.clone())
+        // The relay's deadline says the same with one number; this one would end a slow upload that still moves.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .use_fips(settings.fips)
+        .use_dual_stack(settings.dual_stack);
+    if let Ok(name) = AppName::new(concat!("gatepost-", env!("CARGO_PKG_VERSION"))) {
+        loader = loader.app_name(name);
+    }
+    if let Some(region) = &settings.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some(profile) = &settings.profile {
+        loader = loader.profile_name(profile);
+    }
+    if let Some(StaticCredentials { access_key_id, secret_access_key }) = &settings.credentials {
+        let pair = Credentials::new(access_key_id, secret_access_key, None, None, "gatepost settings");
+        loader = loader.credentials_provider(pair);
+    }
+    let shared = loader.load().await;
+    if shared.region().is_none() {
+        return Err(SesError::NoRegion);
+    }
+    let mut config = aws_sdk_sesv2::config::Builder::from(&shared);
+    if let Some(role) = &settings.assume_role {
+        let mut provider = AssumeRoleProvider::builder(role).session_name("gatepost").configure(&shared);
+        if let Some(id) = &settings.external_id {
+            provider = provider.external_id(id);
+        }
+        config = config.credentials_provider(SharedCredentialsProvider::new(provider.build().await));
+    }
+    if let Some(url) = &settings.endpoint_url {
+        config = config.endpoint_url(url);
+    }
+    Ok(Client::from_conf(config.build()))
+}
+
+fn is_http_url(url: &str) -> bool {
+    ["https://", "http://"].iter().any(|scheme| url.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()))
+}

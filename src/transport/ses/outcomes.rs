@@ -1,0 +1,204 @@
+//! What SES's errors mean: one table, modelled or not.
+//!
+//! Codes and texts: botocore's model of `sesv2`, the guide's pages on SMTP response codes and on sending quota errors,
+//! the SDK's own classification. What is not in the table defers: unknown is never a rejection.
+
+use crate::mail::{Kind, Outcome, Reply, replies};
+use aws_sdk_sesv2::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sesv2::operation::send_email::SendEmailError;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use std::error::Error;
+use std::time::Duration;
+
+/// Error code → what it means. `LimitExceededException` is modelled as "too many resources" and in practice is the daily
+/// quota; a text about the sending rate says otherwise.
+const CODES: &[(&str, Kind, Reply)] = &[
+    ("TooManyRequestsException", Kind::Throttled, replies::THROTTLED),
+    ("ThrottlingException", Kind::Throttled, replies::THROTTLED),
+    ("Throttling", Kind::Throttled, replies::THROTTLED),
+    ("RequestLimitExceeded", Kind::Throttled, replies::THROTTLED),
+    ("RequestThrottled", Kind::Throttled, replies::THROTTLED),
+    ("SlowDown", Kind::Throttled, replies::THROTTLED),
+    ("BandwidthLimitExceeded", Kind::Throttled, replies::THROTTLED),
+    ("LimitExceededException", Kind::DailyQuota, replies::DAILY_QUOTA),
+    ("MessageRejected", Kind::Refused, replies::REFUSED_BY_PROVIDER),
+    ("BadRequestException", Kind::Refused, replies::BAD_REQUEST),
+    ("InvalidParameterValue", Kind::Refused, replies::BAD_REQUEST),
+    ("ValidationException", Kind::Refused, replies::BAD_REQUEST),
+    ("SerializationException", Kind::Refused, replies::BAD_REQUEST),
+    ("RequestEntityTooLarge", Kind::Refused, replies::MESSAGE_TOO_LARGE),
+    ("MailFromDomainNotVerifiedException", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
+    ("NotFoundException", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
+    ("SendingPausedException", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
+    ("AccountSuspendedException", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
+    ("AccessDeniedException", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
+    ("AccessDenied", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
+    ("UnrecognizedClientException", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
+    ("InvalidClientTokenId", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
+    ("ExpiredTokenException", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
+    ("ExpiredToken", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
+    ("RequestExpired", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
+    ("InvalidSignatureException", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
+    ("SignatureDoesNotMatch", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
+    ("IncompleteSignature", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
+    ("MissingAuthenticationToken", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
+    ("MissingAuthenticationTokenException", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
+    ("OptInRequired", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
+];
+
+/// What a failed call comes to.
+pub(super) fn of_error(error: &SdkError<SendEmailError, HttpResponse>) -> Outcome {
+    let detail = chain(error);
+    match error {
+        SdkError::ServiceError(context) => {
+            let (code, message) = (context.err().code(), context.err().message());
+            let status = context.raw().status().as_u16();
+            let mut outcome = of_answer(code, message, status);
+            outcome.retry_after = retry_after(context.raw());
+            outcome
+        }
+        // Building or signing the request failed, or there are no credentials: nothing was written.
+        SdkError::ConstructionFailure(_) => our_configuration(detail),
+        SdkError::DispatchFailure(context) => match context.as_connector_error() {
+            _ if never_connected(error) => unreachable(detail),
+            // Not of the connection at all: credentials, endpoint resolution.
+            Some(connector) if !connector.is_io() && !connector.is_timeout() && !is_http(error) => {
+                our_configuration(detail)
+            }
+            _ => silent(detail),
+        },
+        SdkError::TimeoutError(_) if never_connected(error) => unreachable(detail),
+        // Answered with something that cannot be read, timed out, or of a kind that is not known yet.
+        _ => silent(detail),
+    }
+}
+
+/// What an answer of SES comes to, by code, text and status.
+fn of_answer(code: Option<&str>, message: Option<&str>, status: u16) -> Outcome {
+    let text = message.unwrap_or_default();
+    let detail = format!("HTTP {status} {}: {text}", code.unwrap_or("without an error code"));
+    let row = CODES.iter().find(|(name, ..)| code == Some(name));
+    match row.map(|(_, kind, reply)| (*kind, reply.clone())) {
+        // Throttling comes under either code; the text tells which of the two it is.
+        Some((Kind::Throttled | Kind::DailyQuota, _)) if text.contains("Daily message quota") => {
+            Outcome::not_sent(Kind::DailyQuota, replies::DAILY_QUOTA, detail)
+        }
+        Some((Kind::Throttled | Kind::DailyQuota, _)) if text.contains("sending rate") => {
+            Outcome::not_sent(Kind::Throttled, replies::THROTTLED, detail)
+        }
+        Some((kind, reply)) => Outcome::not_sent(kind, reply, detail),
+        None => match status {
+            429 => Outcome::not_sent(Kind::Throttled, replies::THROTTLED, detail),
+            401 | 403 | 404 => our_configuration(detail),
+            413 => Outcome::not_sent(Kind::Refused, replies::MESSAGE_TOO_LARGE, detail),
+            // The server failed somewhere between taking the message and telling us.
+            500.. => Outcome::ambiguous(Kind::Failed, replies::PROVIDER_UNAVAILABLE, detail),
+            _ => Outcome::not_sent(Kind::Failed, replies::PROVIDER_UNAVAILABLE, detail),
+        },
+    }
+}
+
+/// The request was written, at least in part, and nothing readable came back.
+pub(super) fn silent(detail: impl Into<String>) -> Outcome {
+    Outcome::ambiguous(Kind::Silent, replies::PROVIDER_SILENT, detail)
+}
+
+fn unreachable(detail: String) -> Outcome {
+    Outcome::not_sent(Kind::Unreachable, replies::PROVIDER_UNAVAILABLE, detail)
+}
+
+fn our_configuration(detail: String) -> Outcome {
+    Outcome::not_sent(Kind::OurConfiguration, replies::OUR_CONFIGURATION, detail)
+}
+
+/// Whether no connection was made (name, refused, connect timeout, TLS): then nothing of the request was written.
+fn never_connected(error: &(dyn Error + 'static)) -> bool {
+    sources(error).any(|source| {
+        source.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|hyper| hyper.is_connect())
+    })
+}
+
+/// Whether the HTTP client is anywhere in the chain.
+fn is_http(error: &(dyn Error + 'static)) -> bool {
+    sources(error).any(|source| source.is::<hyper_util::client::legacy::Error>())
+}
+
+fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let here = next?;
+        next = here.source();
+        Some(here)
+    })
+}
+
+/// The texts of an error and its sources, each once.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    for source in sources(error) {
+        let text = source.to_string();
+        if texts.last() != Some(&text) {
+            texts.push(text);
+        }
+    }
+    texts.join(": ")
+}
+
+/// `x-amz-retry-after`, in milliseconds, or `retry-after`, in seconds; at most an hour.
+fn retry_after(response: &HttpResponse) -> Option<Duration> {
+    let number = |name| response.headers().get(name).and_then(|value| value.trim().parse::<u64>().ok());
+    let wait = number("x-amz-retry-after")
+        .map(Duration::from_millis)
+        .or_else(|| number("retry-after").map(Duration::from_secs))?;
+    Some(wait.min(Duration::from_secs(3600)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::Certainty;
+
+    #[test]
+    fn every_error_has_its_class() {
+        let rate = Some("Maximum sending rate exceeded.");
+        let daily = Some("Daily message quota exceeded.");
+        for (code, text, status, want, kind) in [
+            (Some("TooManyRequestsException"), rate, 429, "454 4.7.0", Kind::Throttled),
+            (Some("TooManyRequestsException"), daily, 429, "454 4.7.0", Kind::DailyQuota),
+            (Some("ThrottlingException"), rate, 400, "454 4.7.0", Kind::Throttled),
+            (Some("LimitExceededException"), daily, 400, "454 4.7.0", Kind::DailyQuota),
+            (Some("LimitExceededException"), rate, 400, "454 4.7.0", Kind::Throttled),
+            (Some("LimitExceededException"), None, 400, "454 4.7.0", Kind::DailyQuota),
+            (Some("MessageRejected"), None, 400, "554 5.7.1", Kind::Refused),
+            (Some("BadRequestException"), None, 400, "554 5.6.0", Kind::Refused),
+            (Some("MailFromDomainNotVerifiedException"), None, 400, "451 4.3.5", Kind::OurConfiguration),
+            (Some("NotFoundException"), None, 404, "451 4.3.5", Kind::OurConfiguration),
+            (Some("SendingPausedException"), None, 400, "451 4.3.5", Kind::OurConfiguration),
+            (Some("AccountSuspendedException"), None, 400, "451 4.3.5", Kind::OurConfiguration),
+            (Some("AccessDeniedException"), None, 403, "451 4.3.5", Kind::OurConfiguration),
+            (Some("ExpiredTokenException"), None, 403, "451 4.3.5", Kind::OurConfiguration),
+            (Some("InvalidSignatureException"), None, 403, "451 4.3.5", Kind::OurConfiguration),
+            (None, None, 403, "451 4.3.5", Kind::OurConfiguration),
+            (None, None, 404, "451 4.3.5", Kind::OurConfiguration),
+            (None, None, 429, "454 4.7.0", Kind::Throttled),
+            (None, None, 413, "552 5.3.4", Kind::Refused),
+            (Some("NeverHeardOf"), None, 400, "451 4.4.1", Kind::Failed),
+        ] {
+            let outcome = of_answer(code, text, status);
+            assert!(outcome.reply.to_string().starts_with(want), "{code:?} {text:?} {status}: {}", outcome.reply);
+            assert_eq!((outcome.kind, outcome.certainty), (kind, Certainty::NotSent), "{code:?} {text:?} {status}");
+        }
+        for (code, status) in [(Some("InternalServiceErrorException"), 500), (None, 503), (None, 502)] {
+            let outcome = of_answer(code, None, status);
+            assert_eq!((outcome.kind, outcome.certainty), (Kind::Failed, Certainty::Ambiguous), "{code:?} {status}");
+            assert_eq!(outcome.reply.code(), 451);
+        }
+    }
+
+    #[test]
+    fn the_daily_quota_has_another_text_than_the_rate() {
+        assert_ne!(replies::DAILY_QUOTA.text(), replies::THROTTLED.text());
+        let rows: std::collections::HashSet<&str> = CODES.iter().map(|(code, ..)| *code).collect();
+        assert_eq!(rows.len(), CODES.len(), "a code stands once");
+    }
+}
