@@ -1,6 +1,7 @@
 //! gatepost: an embeddable SMTP relay with policy enforcement. SMTP in, policy, Amazon SES v2 API out.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod assemble;
 pub mod auth;
 #[cfg(feature = "emulator")]
 pub mod emulator;
@@ -9,5 +10,6 @@ pub mod mail;
 pub mod observe;
 pub mod policy;
 pub mod relay;
+pub mod server;
 pub mod smtp;
 pub mod transport;

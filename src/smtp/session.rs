@@ -215,6 +215,16 @@ impl Session {
         self.draining = true;
     }
 
+    /// Whether `handle_drain` was called.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Whether the next octets are content: a hint for the size of a read.
+    pub fn receives_content(&self) -> bool {
+        matches!(self.state, State::Data(_) | State::Chunk { .. } | State::Swallow { .. })
+    }
+
     /// Replies that are ready to send.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
         (!self.output.is_empty()).then(|| self.output.split().freeze())

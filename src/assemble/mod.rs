@@ -1,0 +1,309 @@
+//! The public builder: seams and settings in, a running relay out. No configuration file.
+//!
+//! ```no_run
+//! # use gatepost::assemble::Builder;
+//! # use gatepost::policy::{AddressPattern, SenderPolicy};
+//! # use gatepost::server::{Endpoint, ListenerSettings};
+//! # async fn run(transport: impl gatepost::transport::Transport) -> Result<(), Box<dyn std::error::Error>> {
+//! let policy = SenderPolicy::local(vec![AddressPattern::parse("*@example.com")?]);
+//! let smtp = gatepost::smtp::Settings::new("relay.example");
+//! let relay = Builder::new("relay.example", policy, transport)
+//!     .listener(ListenerSettings::new("main", Endpoint::Tcp("127.0.0.1:0".parse()?), smtp))
+//!     .start()?;
+//! println!("listening on {}", relay.address("main").ok_or("no such listener")?);
+//! relay.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+
+use crate::auth::Authenticator;
+use crate::limit::{Limiter, Unlimited};
+use crate::mail::headers::HeaderLimits;
+use crate::mail::trace::TraceDetail;
+use crate::mail::{Clock, SystemClock};
+use crate::observe::{LogObserver, Observer};
+use crate::policy::Policy;
+use crate::relay::{BudgetSettings, DeadlineSettings, Relay, RelaySettings, Seams};
+use crate::server::{BindError, Bound, Caps, ListenerAddress, ListenerSettings, Shared};
+use crate::smtp::{AuthMode, TlsMode};
+use crate::transport::Transport;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why a relay does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// No listener was given.
+    #[error("no listener: nobody could reach the relay")]
+    NoListener,
+    /// Two listeners have one name.
+    #[error("two listeners are called {0}")]
+    ListenerTwice(Arc<str>),
+    /// A socket could not be taken.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A listener speaks TLS and has no certificate.
+    #[error("listener {0}: TLS without a certificate")]
+    NoCertificate(Arc<str>),
+    /// A listener wants AUTH and nobody verifies.
+    #[error("listener {0}: AUTH without an authenticator")]
+    NoAuthenticator(Arc<str>),
+    /// A hand-off may last longer than the shutdown waits for it.
+    #[error(
+        "the hand-off deadline of the largest message ({deadline_s} s) must be shorter than the shutdown grace ({grace_s} s)"
+    )]
+    DeadlineOverGrace {
+        /// Seconds.
+        deadline_s: u64,
+        /// Seconds.
+        grace_s: u64,
+    },
+    /// Password verification would take the whole memory budget.
+    #[error("the memory budget is too small: verifying passwords alone may take {0} octets of it")]
+    BudgetTooSmall(u64),
+}
+
+/// Puts a relay together.
+pub struct Builder {
+    settings: RelaySettings,
+    budget: BudgetSettings,
+    listeners: Vec<ListenerSettings>,
+    policy: Arc<dyn Policy>,
+    transport: Arc<dyn Transport>,
+    limiter: Arc<dyn Limiter>,
+    authenticator: Option<Arc<dyn Authenticator>>,
+    observer: Arc<dyn Observer>,
+    clock: Arc<dyn Clock>,
+    caps: Caps,
+    grace: Duration,
+}
+
+impl Builder {
+    /// A relay of that name, with that policy and that way out; everything else has a safe default.
+    pub fn new(hostname: &str, policy: impl Policy, transport: impl Transport) -> Self {
+        Self {
+            settings: RelaySettings {
+                hostname: hostname.to_owned(),
+                trace: TraceDetail::default(),
+                header: HeaderLimits::default(),
+                deadline: DeadlineSettings::default(),
+                soft_fail: false,
+            },
+            budget: BudgetSettings::default(),
+            listeners: Vec::new(),
+            policy: Arc::new(policy),
+            transport: Arc::new(transport),
+            limiter: Arc::new(Unlimited),
+            authenticator: None,
+            observer: Arc::new(LogObserver::default()),
+            clock: Arc::new(SystemClock),
+            caps: Caps::new(1_000, 200),
+            grace: Duration::from_secs(25),
+        }
+    }
+
+    /// One more listener.
+    #[must_use]
+    pub fn listener(mut self, listener: ListenerSettings) -> Self {
+        self.listeners.push(listener);
+        self
+    }
+
+    /// Who keeps the rates. Default: nobody.
+    #[must_use]
+    pub fn limiter(mut self, limiter: impl Limiter) -> Self {
+        self.limiter = Arc::new(limiter);
+        self
+    }
+
+    /// Who knows the users. Default: nobody can authenticate.
+    #[must_use]
+    pub fn authenticator(mut self, authenticator: impl Authenticator) -> Self {
+        self.authenticator = Some(Arc::new(authenticator));
+        self
+    }
+
+    /// Who hears of events. Default: log lines through `tracing`.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observer = Arc::new(observer);
+        self
+    }
+
+    /// Time. Default: the machine's. Waits on sockets are always the machine's.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// What the trace field shows of the client. Default: nothing.
+    #[must_use]
+    pub fn trace(mut self, detail: TraceDetail) -> Self {
+        self.settings.trace = detail;
+        self
+    }
+
+    /// Bounds on header sections.
+    #[must_use]
+    pub fn header_limits(mut self, limits: HeaderLimits) -> Self {
+        self.settings.header = limits;
+        self
+    }
+
+    /// Memory and disk.
+    #[must_use]
+    pub fn budget(mut self, budget: BudgetSettings) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// Connections at a time: in total, and from one client. Default: 1,000 and 200.
+    #[must_use]
+    pub fn connections(mut self, total_max: usize, per_client_max: usize) -> Self {
+        self.caps = Caps::new(total_max, per_client_max);
+        self
+    }
+
+    /// From the end of data to the reply. Default: 20 s, and a second more for each 8 MB.
+    #[must_use]
+    pub fn deadline(mut self, deadline: DeadlineSettings) -> Self {
+        self.settings.deadline = deadline;
+        self
+    }
+
+    /// How long a shutdown waits for messages under way. Default: 25 s, under the 30 s that container platforms give.
+    #[must_use]
+    pub fn shutdown_grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Policy's 5yz spoken as 4yz, for a first roll-out.
+    #[must_use]
+    pub fn soft_fail(mut self, soft: bool) -> Self {
+        self.settings.soft_fail = soft;
+        self
+    }
+
+    /// Checks the settings against each other.
+    ///
+    /// # Errors
+    /// [`StartError`], except for sockets, which are not taken.
+    pub fn check(&self) -> Result<(), StartError> {
+        if self.listeners.is_empty() {
+            return Err(StartError::NoListener);
+        }
+        for (place, listener) in self.listeners.iter().enumerate() {
+            let name = || Arc::clone(&listener.name);
+            if self.listeners[..place].iter().any(|before| before.name == listener.name) {
+                return Err(StartError::ListenerTwice(name()));
+            }
+            if listener.smtp.tls != TlsMode::None && listener.tls.is_none() {
+                return Err(StartError::NoCertificate(name()));
+            }
+            let verifies = matches!(listener.smtp.auth, AuthMode::Optional | AuthMode::Required);
+            if verifies && self.authenticator.is_none() {
+                return Err(StartError::NoAuthenticator(name()));
+            }
+        }
+        let largest = self.listeners.iter().map(|listener| listener.smtp.limits.message_octets_max).max();
+        let deadline = self.settings.deadline.of(largest.unwrap_or_default());
+        if deadline >= self.grace {
+            return Err(StartError::DeadlineOverGrace {
+                deadline_s: deadline.as_secs_f64().ceil() as u64,
+                grace_s: self.grace.as_secs(),
+            });
+        }
+        let verifying = self.authenticator.as_ref().map_or(0, |authenticator| authenticator.octets_held_max());
+        if verifying * 2 > self.budget.memory_octets {
+            return Err(StartError::BudgetTooSmall(verifying));
+        }
+        Ok(())
+    }
+
+    /// Takes the sockets and starts accepting. To be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(self) -> Result<Running, StartError> {
+        self.check()?;
+        let bound: Vec<Bound> = self.listeners.into_iter().map(Bound::bind).collect::<Result<_, _>>()?;
+        let seams = Seams {
+            policy: self.policy,
+            limiter: self.limiter,
+            authenticator: self.authenticator,
+            transport: self.transport,
+            observer: self.observer,
+            clock: self.clock,
+        };
+        let relay = Arc::new(Relay::new(self.settings, seams, &self.budget));
+        let shared = Shared::new(relay, self.caps);
+        let addresses =
+            bound.iter().map(|listener| (Arc::clone(listener.name()), listener.address().clone())).collect();
+        for listener in bound {
+            shared.tasks.spawn(listener.run(shared.clone()));
+        }
+        Ok(Running { shared, addresses, grace: self.grace })
+    }
+}
+
+/// A relay that runs. Dropping it cuts every connection; [`Running::stop`] lets messages under way finish.
+#[derive(Debug)]
+pub struct Running {
+    shared: Shared,
+    addresses: Vec<(Arc<str>, ListenerAddress)>,
+    grace: Duration,
+}
+
+impl Running {
+    /// Where each listener listens.
+    pub fn addresses(&self) -> &[(Arc<str>, ListenerAddress)] {
+        &self.addresses
+    }
+
+    /// Where the listener of that name listens.
+    pub fn address(&self, name: &str) -> Option<&ListenerAddress> {
+        self.addresses.iter().find(|(listener, _)| &**listener == name).map(|(_, address)| address)
+    }
+
+    /// The work inside, for a look at its budget.
+    pub fn relay(&self) -> &Arc<Relay> {
+        &self.shared.relay
+    }
+
+    /// Connections now.
+    pub fn connections(&self) -> usize {
+        self.shared.caps.in_use()
+    }
+
+    /// Stops accepting and waits for messages under way, for the grace at most; then cuts. True: nothing was cut.
+    pub async fn stop(self) -> bool {
+        self.begin_drain();
+        tokio::time::timeout(self.grace, self.drained()).await.is_ok()
+    }
+
+    /// Stops accepting; sessions hear 421 at their next command boundary.
+    pub fn begin_drain(&self) {
+        self.shared.draining.cancel();
+        self.shared.tasks.close();
+    }
+
+    /// Waits until a drain that has begun is over.
+    pub async fn drained(&self) {
+        self.shared.tasks.wait().await;
+    }
+
+    /// How long `stop` waits.
+    pub fn grace(&self) -> Duration {
+        self.grace
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shared.draining.cancel();
+        self.shared.cut.cancel();
+    }
+}

@@ -1,0 +1,242 @@
+//! One connection: octets between socket and session, questions between session and visit.
+//!
+//! One loop — do what the session says, send what is ready, wait for octets or the deadline. While a question is open
+//! nothing is read: what the peer sends meanwhile stays in the socket, which bounds it.
+
+use super::caps::Place;
+use super::listener::{refusal, refused};
+use super::proxy::{self, ProxyHeader};
+use super::stream::{Plain, Stream};
+use super::{ListenerSettings, Shared, tls};
+use crate::mail::{Client, ClientAddress, SessionId, TlsInfo};
+use crate::relay::Visit;
+use crate::smtp::{Action, AuthMode, Question, Session, TlsMode};
+use bytes::BytesMut;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::TlsAcceptor;
+
+/// A listener, as its connections see it.
+#[derive(Debug)]
+pub(super) struct Door {
+    pub(super) settings: ListenerSettings,
+    pub(super) shared: Shared,
+    smtp: Arc<crate::smtp::Settings>,
+    acceptor: Option<TlsAcceptorDebug>,
+}
+
+/// `TlsAcceptor` does not implement `Debug`.
+struct TlsAcceptorDebug(TlsAcceptor);
+
+impl std::fmt::Debug for TlsAcceptorDebug {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TlsAcceptor")
+    }
+}
+
+impl Door {
+    pub(super) fn new(settings: ListenerSettings, shared: Shared) -> Self {
+        let smtp = Arc::new(settings.smtp.clone());
+        let acceptor = settings.tls.as_ref().map(|tls| TlsAcceptorDebug(TlsAcceptor::from(tls.config())));
+        Self { settings, shared, smtp, acceptor }
+    }
+
+    fn now(&self) -> Instant {
+        self.shared.relay.clock().now()
+    }
+}
+
+/// How long a peer may take to read what we write.
+const WRITE_WAIT_MAX: Duration = Duration::from_secs(60);
+/// What is read at a time: small while commands come, since an idle connection keeps its buffer.
+const READ_OCTETS: usize = 4 * 1024;
+const READ_CONTENT_OCTETS: usize = 64 * 1024;
+
+/// Serves one connection to its end.
+pub(super) async fn serve(door: Arc<Door>, stream: Plain, address: ClientAddress, mut place: Place) {
+    let mut opened = Opened { stream, early: BytesMut::new() };
+    let wait = door.settings.handshake_wait_max;
+    let address = match client_address(&door, &mut opened, address, wait).await {
+        Ok(address) => address,
+        Err(error) => return refused(&door, address, None, &error.to_string()),
+    };
+    if let ClientAddress::Ip(ip) = address {
+        if let Err(over) = place.take_by(ip.ip()) {
+            let (reply, reason) = refusal(over);
+            refused(&door, address, Some(&reply), reason);
+            let line = format!("{reply}\r\n");
+            // On a TLS listener the line is not understood; closing is.
+            if door.smtp.tls != TlsMode::Implicit {
+                let _ = tokio::time::timeout(WRITE_WAIT_MAX, opened.stream.write_all(line.as_bytes())).await;
+            }
+            return;
+        }
+    }
+    let mut client = Client::new(SessionId::fresh(), address, Arc::clone(&door.settings.name));
+    let (stream, early) = if door.smtp.tls == TlsMode::Implicit {
+        match handshake(&door, opened).await {
+            Ok((stream, info)) => {
+                client.tls = Some(info);
+                (stream, BytesMut::new())
+            }
+            Err(error) => return refused(&door, address, None, &format!("TLS handshake failed: {error}")),
+        }
+    } else {
+        (Stream::Plain(opened.stream), opened.early)
+    };
+    let visit = door.shared.relay.visit(client, door.smtp.auth != AuthMode::Off);
+    let session = Session::new(Arc::clone(&door.smtp), door.now());
+    let mut connection = Connection { door, stream, session, visit };
+    connection.session.handle_octets(&early, connection.door.now());
+    // Whatever went wrong with the socket, the peer is gone; what it had not been told 250 for is still its own.
+    let _ = connection.run().await;
+    connection.visit.end().await;
+    drop(place);
+}
+
+/// A connection before TLS, with what was read of it too early.
+struct Opened {
+    stream: Plain,
+    early: BytesMut,
+}
+
+/// Where the client is: as the socket says, or as a trusted proxy's header says.
+async fn client_address(
+    door: &Door,
+    opened: &mut Opened,
+    address: ClientAddress,
+    wait: Duration,
+) -> io::Result<ClientAddress> {
+    let ClientAddress::Ip(peer) = address else { return Ok(address) };
+    if !door.settings.proxies.iter().any(|network| network.contains(&peer.ip())) {
+        return Ok(address);
+    }
+    let header = async {
+        loop {
+            match proxy::parse(&opened.early) {
+                Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+                Ok(Some((header, octets))) => {
+                    drop(opened.early.split_to(octets));
+                    return Ok(header);
+                }
+                Ok(None) => {}
+            }
+            // Octet by octet would be exact and slow; what comes behind the header is kept, and with implicit TLS given
+            // to the handshake.
+            if opened.stream.read_buf(&mut opened.early).await? == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed before the PROXY header"));
+            }
+        }
+    };
+    match tokio::time::timeout(wait, header).await {
+        Ok(Ok(ProxyHeader::Client(client))) => Ok(ClientAddress::Ip(client)),
+        Ok(Ok(ProxyHeader::Unknown)) => Ok(ClientAddress::Unknown),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no PROXY header in time")),
+    }
+}
+
+async fn handshake(door: &Door, opened: Opened) -> io::Result<(Stream, TlsInfo)> {
+    let acceptor = door.acceptor.as_ref().ok_or_else(|| io::Error::other("listener has no certificate"))?;
+    let stream = super::stream::Replay::new(opened.early, opened.stream);
+    let accepted = tokio::time::timeout(door.settings.handshake_wait_max, acceptor.0.accept(stream)).await;
+    let stream = accepted.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long"))??;
+    let info = tls::info(stream.get_ref().1);
+    Ok((Stream::Tls(Box::new(stream)), info))
+}
+
+struct Connection {
+    door: Arc<Door>,
+    stream: Stream,
+    session: Session,
+    visit: Visit,
+}
+
+impl Connection {
+    async fn run(&mut self) -> io::Result<()> {
+        loop {
+            match self.session.poll() {
+                Some(Action::Ask(question)) => {
+                    // What takes long must not hold back replies that are ready.
+                    if matches!(question, Question::Commit | Question::Authenticate(_)) {
+                        self.transmit().await?;
+                    }
+                    let answer = self.visit.answer(question).await;
+                    self.session.handle_answer(answer, self.door.now());
+                }
+                Some(Action::Content(octets)) => self.visit.content(&octets).await,
+                Some(Action::Abandon) => self.visit.abandon().await,
+                Some(Action::Hello { word, esmtp }) => self.visit.hello(word, esmtp).await,
+                Some(Action::Report { verb, reply }) => self.visit.report(verb, &reply),
+                Some(Action::StartTls) => {
+                    self.transmit().await?;
+                    self.start_tls().await?;
+                }
+                Some(Action::Close) => {
+                    self.transmit().await?;
+                    return tokio::time::timeout(WRITE_WAIT_MAX, self.stream.shutdown()).await?;
+                }
+                None => {
+                    self.transmit().await?;
+                    if !self.wait().await? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what is ready.
+    async fn transmit(&mut self) -> io::Result<()> {
+        while let Some(octets) = self.session.poll_transmit() {
+            tokio::time::timeout(WRITE_WAIT_MAX, self.stream.write_all(&octets)).await??;
+            tokio::time::timeout(WRITE_WAIT_MAX, self.stream.flush()).await??;
+        }
+        Ok(())
+    }
+
+    /// Waits for octets, for the session's deadline, or for the drain. False: the peer has closed.
+    async fn wait(&mut self) -> io::Result<bool> {
+        let draining = self.door.shared.draining.clone();
+        let deadline = self.session.poll_timeout();
+        let timeout = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let already = self.session.is_draining();
+        let size = if self.session.receives_content() { READ_CONTENT_OCTETS } else { READ_OCTETS };
+        let buffer = self.session.input_buffer();
+        buffer.reserve(size);
+        tokio::select! {
+            read = self.stream.read_buf(buffer) => {
+                let octets = read?;
+                self.session.handle_input(self.door.now());
+                Ok(octets > 0)
+            }
+            () = timeout => {
+                self.session.handle_timeout(self.door.now());
+                Ok(true)
+            }
+            () = draining.cancelled(), if !already => {
+                self.session.handle_drain(self.door.now());
+                Ok(true)
+            }
+        }
+    }
+
+    async fn start_tls(&mut self) -> io::Result<()> {
+        let placeholder = Stream::Closed(tokio::io::empty());
+        let Stream::Plain(stream) = std::mem::replace(&mut self.stream, placeholder) else {
+            return Err(io::Error::other("TLS inside TLS"));
+        };
+        let (stream, info) = handshake(&self.door, Opened { stream, early: BytesMut::new() }).await?;
+        self.stream = stream;
+        self.visit.encrypted(info).await;
+        self.session.handle_tls_established(self.door.now());
+        Ok(())
+    }
+}

@@ -1,0 +1,230 @@
+//! Listening sockets: TCP, Unix, or inherited from systemd.
+
+use super::caps::Over;
+use super::connection;
+use super::stream::Plain;
+use super::{ListenerSettings, Shared};
+use crate::mail::{ClientAddress, Reply, replies};
+use crate::observe::Event;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+#[cfg(unix)]
+use tokio::net::UnixListener;
+
+/// Where a listener listens.
+#[derive(Debug)]
+pub enum Endpoint {
+    /// TCP. Port 0: any free one.
+    Tcp(SocketAddr),
+    /// A Unix socket, with the permission bits of its file. A stale file is replaced.
+    Unix {
+        /// Its path.
+        path: PathBuf,
+        /// For example `0o660`.
+        mode: u32,
+    },
+    /// A TCP socket that listens already, from systemd for example.
+    InheritedTcp(StdTcpListener),
+    /// A Unix socket that listens already.
+    #[cfg(unix)]
+    InheritedUnix(std::os::unix::net::UnixListener),
+}
+
+/// Where a listener really listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenerAddress {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// Unix.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for ListenerAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// Why a listener does not listen.
+#[derive(Debug, thiserror::Error)]
+#[error("listener {listener}: cannot listen on {endpoint}: {error}")]
+pub struct BindError {
+    listener: Arc<str>,
+    endpoint: String,
+    #[source]
+    error: io::Error,
+}
+
+/// A listener that listens and does not accept yet.
+#[derive(Debug)]
+pub struct Bound {
+    settings: ListenerSettings,
+    socket: Socket,
+    address: ListenerAddress,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(UnixListener),
+}
+
+impl Bound {
+    /// Takes the socket.
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub fn bind(mut settings: ListenerSettings) -> Result<Self, BindError> {
+        let endpoint = std::mem::replace(&mut settings.endpoint, Endpoint::Tcp(([127, 0, 0, 1], 0).into()));
+        let shown = format!("{endpoint:?}");
+        let bound = take_socket(endpoint);
+        let (socket, address) =
+            bound.map_err(|error| BindError { listener: Arc::clone(&settings.name), endpoint: shown, error })?;
+        Ok(Self { settings, socket, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &ListenerAddress {
+        &self.address
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.settings.name
+    }
+
+    /// Accepts until the relay drains.
+    pub async fn run(self, shared: Shared) {
+        let door = Arc::new(connection::Door::new(self.settings, shared));
+        loop {
+            let accepted = tokio::select! {
+                () = door.shared.draining.cancelled() => break,
+                accepted = self.socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, address)) => accept(&door, stream, address),
+                // Out of file descriptors, most likely: the same error again at once would burn a core.
+                Err(error) => {
+                    let reason = format!("cannot accept: {error}");
+                    refused(&door, ClientAddress::Unknown, None, &reason);
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        #[cfg(unix)]
+        if let ListenerAddress::Unix(path) = &self.address {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
+fn take_socket(endpoint: Endpoint) -> io::Result<(Socket, ListenerAddress)> {
+    match endpoint {
+        Endpoint::Tcp(address) => {
+            // std sets SO_REUSEADDR, so that a restart need not wait for old connections to be forgotten.
+            let listener = StdTcpListener::bind(address)?;
+            inherit_tcp(listener)
+        }
+        Endpoint::InheritedTcp(listener) => inherit_tcp(listener),
+        #[cfg(unix)]
+        Endpoint::Unix { path, mode } => {
+            use std::os::unix::fs::PermissionsExt;
+            use std::os::unix::net::UnixListener as StdUnixListener;
+            let listener = match StdUnixListener::bind(&path) {
+                // Left over from a process that is gone; one that still listens would have answered.
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse
+                        && std::os::unix::net::UnixStream::connect(&path).is_err() =>
+                {
+                    std::fs::remove_file(&path)?;
+                    StdUnixListener::bind(&path)?
+                }
+                other => other?,
+            };
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))?;
+            inherit_unix(listener, path)
+        }
+        #[cfg(not(unix))]
+        Endpoint::Unix { .. } => Err(io::ErrorKind::Unsupported.into()),
+        #[cfg(unix)]
+        Endpoint::InheritedUnix(listener) => {
+            let path = listener.local_addr()?.as_pathname().map(PathBuf::from).unwrap_or_default();
+            inherit_unix(listener, path)
+        }
+    }
+}
+
+fn inherit_tcp(listener: StdTcpListener) -> io::Result<(Socket, ListenerAddress)> {
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    Ok((Socket::Tcp(TcpListener::from_std(listener)?), ListenerAddress::Tcp(address)))
+}
+
+#[cfg(unix)]
+fn inherit_unix(listener: std::os::unix::net::UnixListener, path: PathBuf) -> io::Result<(Socket, ListenerAddress)> {
+    listener.set_nonblocking(true)?;
+    Ok((Socket::Unix(UnixListener::from_std(listener)?), ListenerAddress::Unix(path)))
+}
+
+impl Socket {
+    async fn accept(&self) -> io::Result<(Plain, ClientAddress)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                // Replies are small and waited for.
+                let _ = stream.set_nodelay(true);
+                let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+                Ok((Plain::Tcp(stream), ClientAddress::Ip(address)))
+            }
+            #[cfg(unix)]
+            Self::Unix(listener) => Ok((Plain::Unix(listener.accept().await?.0), ClientAddress::Unix)),
+        }
+    }
+}
+
+fn accept(door: &Arc<connection::Door>, mut stream: Plain, address: ClientAddress) {
+    let place = match door.shared.caps.enter() {
+        Ok(place) => place,
+        Err(over) => {
+            let (reply, reason) = refusal(over);
+            refused(door, address, Some(&reply), reason);
+            // In a task of its own, and not for long: a connection that is turned away must cost little.
+            door.shared.tasks.spawn(async move {
+                let line = format!("{reply}\r\n");
+                let _ = tokio::time::timeout(ACCEPT_PAUSE, stream.write_all(line.as_bytes())).await;
+            });
+            return;
+        }
+    };
+    let task = connection::serve(Arc::clone(door), stream, address, place);
+    let cut = door.shared.cut.clone();
+    door.shared.tasks.spawn(async move {
+        tokio::select! {
+            () = cut.cancelled() => {}
+            () = task => {}
+        }
+    });
+}
+
+pub(super) fn refusal(over: Over) -> (Reply, &'static str) {
+    match over {
+        Over::Total => (replies::TOO_MANY_CONNECTIONS, "too many connections"),
+        Over::Client => (replies::TOO_MANY_CONNECTIONS_FROM_CLIENT, "too many connections from this client"),
+    }
+}
+
+pub(super) fn refused(door: &connection::Door, address: ClientAddress, reply: Option<&Reply>, reason: &str) {
+    let listener = &*door.settings.name;
+    door.shared.relay.observer().observe(&Event::ConnectionRefused { address, listener, reply, reason });
+}

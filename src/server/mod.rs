@@ -1,0 +1,80 @@
+//! The SMTP door: sockets, TLS, timers. Holds no SMTP knowledge.
+//!
+//! A listener accepts, asks the connection caps, reads the PROXY header where a trusted proxy speaks, and gives each
+//! connection to one task that carries octets between the socket and its [`Session`](crate::smtp::Session), and questions
+//! between the session and its [`Visit`](crate::relay::Visit).
+
+mod caps;
+mod connection;
+mod listener;
+mod proxy;
+mod stream;
+mod tls;
+
+pub use caps::Caps;
+pub use listener::{BindError, Bound, Endpoint, ListenerAddress};
+pub use tls::{ClientCertificates, TlsError, TlsSettings};
+
+use crate::relay::Relay;
+use crate::smtp;
+use ipnet::IpNet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// One listener.
+#[derive(Debug)]
+pub struct ListenerSettings {
+    /// Its name, in log lines and for policy.
+    pub name: Arc<str>,
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// What it offers.
+    pub smtp: smtp::Settings,
+    /// Certificates; needed where `smtp.tls` is not `None`.
+    pub tls: Option<TlsSettings>,
+    /// Networks of proxies whose connections begin with a PROXY header. Anybody else's do not, and are not believed.
+    pub proxies: Vec<IpNet>,
+    /// For the PROXY header and the TLS handshake, each.
+    pub handshake_wait_max: Duration,
+}
+
+impl ListenerSettings {
+    /// A plain listener.
+    pub fn new(name: &str, endpoint: Endpoint, smtp: smtp::Settings) -> Self {
+        Self {
+            name: name.into(),
+            endpoint,
+            smtp,
+            tls: None,
+            proxies: Vec::new(),
+            handshake_wait_max: Duration::from_secs(20),
+        }
+    }
+}
+
+/// What all connections of a process share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    pub(crate) relay: Arc<Relay>,
+    pub(crate) caps: Caps,
+    /// Cancelled: stop accepting, say 421 at command boundaries.
+    pub(crate) draining: CancellationToken,
+    /// Cancelled: drop everything.
+    pub(crate) cut: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+impl Shared {
+    /// For a relay that is about to listen.
+    pub fn new(relay: Arc<Relay>, caps: Caps) -> Self {
+        Self {
+            relay,
+            caps,
+            draining: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The three kinds of connection, as one.
+
+use bytes::BytesMut;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
+use tokio_rustls::server::TlsStream;
+
+/// A connection before TLS.
+#[derive(Debug)]
+pub(super) enum Plain {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(UnixStream),
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Plain(Plain),
+    Tls(Box<TlsStream<Replay>>),
+    /// Between the two, and after a handshake that failed.
+    Closed(tokio::io::Empty),
+}
+
+/// A connection of which some octets were read already: they come first.
+#[derive(Debug)]
+pub(super) struct Replay {
+    early: BytesMut,
+    stream: Plain,
+}
+
+impl Replay {
+    pub(super) fn new(early: BytesMut, stream: Plain) -> Self {
+        Self { early, stream }
+    }
+}
+
+impl AsyncRead for Replay {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.early.is_empty() {
+            return Pin::new(&mut this.stream).poll_read(cx, buf);
+        }
+        let octets = this.early.split_to(this.early.len().min(buf.remaining()));
+        buf.put_slice(&octets);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Replay {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+macro_rules! forward {
+    ($kind:ty, $($(#[$cfg:meta])? $variant:path),+) => {
+        impl AsyncRead for $kind {
+            fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() { $( $(#[$cfg])? $variant(inner) => Pin::new(inner).poll_read(cx, buf), )+ }
+            }
+        }
+
+        impl AsyncWrite for $kind {
+            fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+                match self.get_mut() { $( $(#[$cfg])? $variant(inner) => Pin::new(inner).poll_write(cx, buf), )+ }
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() { $( $(#[$cfg])? $variant(inner) => Pin::new(inner).poll_flush(cx), )+ }
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() { $( $(#[$cfg])? $variant(inner) => Pin::new(inner).poll_shutdown(cx), )+ }
+            }
+        }
+    };
+}
+
+forward!(
+    Plain,
+    Plain::Tcp,
+    #[cfg(unix)]
+    Plain::Unix
+);
+forward!(Stream, Stream::Plain, Stream::Tls, Stream::Closed);
