@@ -46,11 +46,13 @@ pub struct DeadlineSettings {
     pub base: Duration,
     /// What a message adds: its octets over this rate.
     pub upload_octets_per_second: u64,
+    /// With less time left than this, an attempt is not begun: it would most likely end as "may have been sent".
+    pub attempt_min: Duration,
 }
 
 impl Default for DeadlineSettings {
     fn default() -> Self {
-        Self { base: Duration::from_secs(20), upload_octets_per_second: 8_000_000 }
+        Self { base: Duration::from_secs(20), upload_octets_per_second: 8_000_000, attempt_min: Duration::from_secs(2) }
     }
 }
 

@@ -203,9 +203,11 @@ impl Visit {
     }
 
     async fn hand_off(&mut self, mut end: End, message: Received) -> Answer {
-        let deadline = end.ended + self.relay.settings.deadline.of(end.octets);
+        let settings = &self.relay.settings.deadline;
+        let deadline = end.ended + settings.of(end.octets);
         let weight = self.relay.transport.octets_held(end.octets);
-        let Some(_turn) = self.relay.budget.send(weight, deadline).await else {
+        let turn_deadline = deadline.checked_sub(settings.attempt_min).unwrap_or(end.ended);
+        let Some(_turn) = self.relay.budget.send(weight, turn_deadline).await else {
             let detail = "no memory to send it with before the deadline".to_owned();
             let refusal = Refusal { reply: replies::INSUFFICIENT_STORAGE, rule: None, detail };
             return self.refuse_message(end, &message.envelope, refusal).await;

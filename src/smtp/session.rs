@@ -350,6 +350,10 @@ impl Session {
     /// Replies with a refusal and counts it; too many and the session ends.
     pub(super) fn count_error(&mut self, reply: &Reply) {
         self.write(reply);
+        // A deferral is not the client's error: who drains a queue while the provider throttles hears many.
+        if reply.is_temporary() {
+            return;
+        }
         self.errors += 1;
         if self.errors >= self.settings.limits.errors_max {
             self.close_with(&replies::TOO_MANY_ERRORS);

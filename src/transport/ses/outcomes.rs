@@ -91,8 +91,10 @@ fn of_answer(code: Option<&str>, message: Option<&str>, status: u16) -> Outcome 
             429 => Outcome::not_sent(Kind::Throttled, replies::THROTTLED, detail),
             401 | 403 | 404 => our_configuration(detail),
             413 => Outcome::not_sent(Kind::Refused, replies::MESSAGE_TOO_LARGE, detail),
-            // The server failed somewhere between taking the message and telling us.
-            500.. => Outcome::ambiguous(Kind::Failed, replies::PROVIDER_UNAVAILABLE, detail),
+            // It said yes, or something like it, in words that nobody can read.
+            ..400 => silent(detail),
+            // The server failed, or gave up, somewhere between taking the message and telling us.
+            408 | 500.. => Outcome::ambiguous(Kind::Failed, replies::PROVIDER_UNAVAILABLE, detail),
             _ => Outcome::not_sent(Kind::Failed, replies::PROVIDER_UNAVAILABLE, detail),
         },
     }
@@ -188,11 +190,13 @@ mod tests {
             assert!(outcome.reply.to_string().starts_with(want), "{code:?} {text:?} {status}: {}", outcome.reply);
             assert_eq!((outcome.kind, outcome.certainty), (kind, Certainty::NotSent), "{code:?} {text:?} {status}");
         }
-        for (code, status) in [(Some("InternalServiceErrorException"), 500), (None, 503), (None, 502)] {
+        for (code, status) in [(Some("InternalServiceErrorException"), 500), (None, 503), (None, 502), (None, 408)] {
             let outcome = of_answer(code, None, status);
             assert_eq!((outcome.kind, outcome.certainty), (Kind::Failed, Certainty::Ambiguous), "{code:?} {status}");
             assert_eq!(outcome.reply.code(), 451);
         }
+        let garbled = of_answer(None, None, 200);
+        assert_eq!((garbled.kind, garbled.certainty), (Kind::Silent, Certainty::Ambiguous));
     }
 
     #[test]

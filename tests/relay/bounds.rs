@@ -1,0 +1,179 @@
+//! Everything is bounded, and at a bound the reply says so.
+
+use crate::support::{House, NOTE, Plan, Smtp, short_deadline, until};
+use gatepost::relay::BudgetSettings;
+use std::time::Duration;
+
+const TO: &[&str] = &["bob@elsewhere.example"];
+
+#[tokio::test]
+async fn headers_are_bounded_in_octets_fields_and_hops() {
+    let house = House::start().await;
+    let hops = "Received: from a by b; Thu, 1 Jan 2026 00:00:00 +0000\r\n";
+    for (name, content, want) in [
+        ("octets", format!("X-Long: {}{NOTE}", format!("{}\r\n ", "x".repeat(900)).repeat(300)), "552 5.3.4"),
+        ("fields", format!("{}{NOTE}", "X-A: b\r\n".repeat(1_001)), "552 5.3.4"),
+        ("hops", format!("{}{NOTE}", hops.repeat(101)), "554 5.4.6"),
+        ("within", format!("{}{NOTE}", hops.repeat(99)), "250"),
+    ] {
+        let reply = house.send("ann@example.com", TO, &content).await;
+        assert!(reply.starts_with(want), "{name}: {reply}");
+    }
+}
+
+#[tokio::test]
+async fn a_size_that_cannot_fit_is_refused_before_the_content_comes() {
+    let house = House::start().await;
+    let mut client = house.client().await;
+    client.say("MAIL FROM:<ann@example.com> SIZE=30000000").await;
+    client.expect("552 5.3.4").await;
+    client.say("MAIL FROM:<ann@example.com> SIZE=29999000").await;
+    client.expect("250").await;
+}
+
+/// The default limit and the trace field stay under SES's 40 MB after base64 (here as the emulator enforces it).
+#[tokio::test]
+async fn the_largest_message_that_is_advertised_is_taken_by_ses() {
+    let house = House::start().await;
+    let max = usize::try_from(gatepost::smtp::MESSAGE_OCTETS_MAX).unwrap();
+    let line = format!("{}\r\n", "x".repeat(998));
+    let mut content = format!("{NOTE}{}", line.repeat((max - NOTE.len()) / 1000));
+    content.push_str(&"x".repeat(max - content.len() - 2));
+    content.push_str("\r\n");
+    assert_eq!(content.len(), max);
+    let reply = house.send("ann@example.com", TO, &content).await;
+    assert!(reply.starts_with("250 2.0.0 Ok "), "{reply}");
+    assert!(house.only_message().raw.ends_with(content.as_bytes()));
+    content.insert(content.len() - 2, 'y');
+    let reply = house.send("ann@example.com", TO, &content).await;
+    assert!(reply.starts_with("552 5.3.4") || reply.starts_with("554 5.6.0"), "{reply}");
+}
+
+#[tokio::test]
+async fn many_large_messages_at_once_wait_their_turn_and_all_arrive() {
+    const MIB: u64 = 1024 * 1024;
+    let house = House::with(|mut plan: Plan| {
+        plan.emulator.latency = Duration::from_millis(50);
+        plan.build(|builder| {
+            builder.budget(BudgetSettings {
+                memory_octets: 16 * MIB,
+                disk_octets: 64 * MIB,
+                ..BudgetSettings::default()
+            })
+        })
+    })
+    .await;
+    let body = format!("{}\r\n", "x".repeat(900)).repeat(2_200);
+    let content = format!("{NOTE}{body}");
+    let mut sends = tokio::task::JoinSet::new();
+    for n in 0..12 {
+        let (mut client, content) = (house.client().await, content.clone());
+        sends.spawn(
+            async move { client.send("ann@example.com", &[&format!("r{n}@elsewhere.example")], &content).await },
+        );
+    }
+    while let Some(reply) = sends.join_next().await {
+        assert!(reply.as_ref().unwrap().starts_with("250 2.0.0 Ok "), "{reply:?}");
+    }
+    assert_eq!(house.counts(), (12, 12));
+    assert_eq!(house.relay.relay().budget().in_use(), (0, 0, 0), "everything was given back");
+}
+
+#[tokio::test]
+async fn when_memory_and_disk_are_used_up_the_client_is_deferred_and_room_comes_back() {
+    const KIB: u64 = 1024;
+    let house = House::with(|plan: Plan| {
+        plan.build(|builder| {
+            let budget =
+                BudgetSettings { memory_octets: 512 * KIB, disk_octets: 1024 * KIB, ..BudgetSettings::default() };
+            builder.budget(budget)
+        })
+    })
+    .await;
+    let large = format!("{NOTE}{}", format!("{}\r\n", "x".repeat(900)).repeat(2_500));
+    let mut client = house.client().await;
+    let reply = client.send("ann@example.com", TO, &large).await;
+    assert!(reply.starts_with("452 4.3.1"), "{reply}");
+    let reply = client.send("ann@example.com", TO, NOTE).await;
+    assert!(reply.starts_with("250"), "{reply}");
+    assert_eq!(house.relay.relay().budget().in_use(), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn who_waits_past_the_deadline_for_a_turn_is_deferred() {
+    let house = House::with(|mut plan: Plan| {
+        plan.emulator.latency = Duration::from_millis(1_500);
+        plan.build(|builder| {
+            builder
+                .budget(BudgetSettings { memory_octets: 64 * 1024, ..BudgetSettings::default() })
+                .deadline(short_deadline(400))
+        })
+    })
+    .await;
+    let body = format!("{NOTE}{}", format!("{}\r\n", "x".repeat(900)).repeat(14));
+    let (mut first, mut second) = (house.client().await, house.client().await);
+    let (a, b) = tokio::join!(first.send("ann@example.com", TO, &body), second.send("ann@example.com", TO, &body));
+    let mut replies = [a, b];
+    replies.sort();
+    assert!(replies[0].starts_with("451 4.4.2"), "one had its turn and no answer: {replies:?}");
+    assert!(replies[1].starts_with("452 4.3.1"), "one had no turn: {replies:?}");
+    assert_eq!(house.counts().0, 1);
+}
+
+#[tokio::test]
+async fn connections_are_bounded_in_total_and_by_client() {
+    for (total, per_client, want) in [(2, 10, "421 4.3.2"), (10, 2, "421 4.7.0")] {
+        let house = House::with(|plan: Plan| plan.build(move |builder| builder.connections(total, per_client))).await;
+        let first = house.client().await;
+        let _second = house.client().await;
+        let mut third = Smtp::connect(house.port("plain")).await;
+        third.expect(want).await;
+        assert_eq!(third.reply().await, "", "and closed");
+        drop(first);
+        until("a place comes back", || house.relay.connections() < 2).await;
+        house.client().await;
+        house.log.expect("ConnectionRefused");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_sends_too_slowly_is_told_and_closed() {
+    let house = House::with(|plan: Plan| {
+        plan.smtp(|mut smtp| {
+            smtp.limits.content_rate_grace = Duration::from_millis(300);
+            smtp.limits.content_rate_min = 1_000_000;
+            smtp.limits.command_wait_max = Duration::from_millis(300);
+            smtp
+        })
+    })
+    .await;
+    let mut silent = house.client().await;
+    silent.expect("421 4.4.2").await;
+    assert_eq!(silent.reply().await, "");
+    let mut slow = house.client().await;
+    slow.say("MAIL FROM:<ann@example.com>").await;
+    slow.expect("250").await;
+    slow.say("RCPT TO:<bob@elsewhere.example>").await;
+    slow.expect("250").await;
+    slow.say("DATA").await;
+    slow.expect("354").await;
+    slow.write(NOTE).await;
+    slow.expect("421 4.4.2").await;
+    assert_eq!(slow.reply().await, "");
+    assert_eq!(house.counts(), (0, 0), "a message that was cut off is not sent");
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_before_the_end_sends_nothing() {
+    let house = House::start().await;
+    let mut client = house.client().await;
+    client.say("MAIL FROM:<ann@example.com>\r\nRCPT TO:<bob@elsewhere.example>\r\nDATA").await;
+    client.expect("250").await;
+    client.expect("250").await;
+    client.expect("354").await;
+    client.write(format!("{NOTE}.")).await;
+    drop(client);
+    until("the connection is gone", || house.relay.connections() == 0).await;
+    assert_eq!(house.counts(), (0, 0));
+    assert_eq!(house.relay.relay().budget().in_use(), (0, 0, 0));
+}

@@ -1,0 +1,191 @@
+//! A message's way from SMTP to SES: what arrives is what was sent, to whom it was sent, with what was set.
+
+use crate::support::{House, NOTE, Plan};
+use gatepost::mail::parameters::{
+    ConfigurationSetName, Feedback, IdentityArn, ListManagement, ListName, RequestedField, Tag, TagText, TenantName,
+};
+use gatepost::mail::trace::TraceDetail;
+use gatepost::mail::{Mailbox, SendParameters};
+
+#[tokio::test]
+async fn a_message_goes_through_and_the_reply_quotes_the_message_id() {
+    let house = House::start().await;
+    let reply = house.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
+    let message = house.only_message();
+    assert_eq!(reply, format!("250 2.0.0 Ok {}", message.message_id));
+    assert_eq!(message.from, "ann@example.com");
+    assert_eq!(message.to, ["bob@elsewhere.example"]);
+    let raw = String::from_utf8(message.raw.to_vec()).unwrap();
+    let (trace, rest) = raw.split_at(raw.find("From:").unwrap());
+    assert_eq!(rest, NOTE, "the content is what the client sent, octet for octet");
+    assert!(trace.starts_with("Received: from unknown\r\n\tby relay.example with ESMTP id "), "{trace}");
+    assert!(!trace.contains("elsewhere") && !trace.contains("127.0.0.1"), "{trace}");
+    let parameters = message.parameters;
+    assert_eq!(parameters.from_email_address, None, "it would replace the From field");
+    assert!(parameters.reply_to_addresses.is_empty());
+    assert_eq!(parameters.feedback_forwarding_email_address.as_deref(), Some("ann@example.com"));
+    assert_eq!(house.counts(), (1, 1));
+    house.log.expect("MessageEnded");
+}
+
+#[tokio::test]
+async fn several_messages_on_one_connection_are_several_calls_on_one_connection() {
+    let house = House::start().await;
+    let mut client = house.client().await;
+    for n in 0..5 {
+        let reply = client.send("ann@example.com", &[&format!("r{n}@elsewhere.example")], NOTE).await;
+        assert!(reply.starts_with("250 2.0.0 Ok "), "{reply}");
+    }
+    assert_eq!(house.counts(), (5, 5));
+    assert_eq!(house.emulator.counts().service_connections_opened, 1);
+}
+
+#[tokio::test]
+async fn large_content_arrives_octet_for_octet() {
+    let house = House::start().await;
+    // Over one read, over the size that stays in memory, with dots at many places.
+    for lines in [2_000, 40_000] {
+        let body: String = (0..lines).map(|n| format!("{}{n} . some text\r\n", ".".repeat(n % 4))).collect();
+        let content = format!("{NOTE}{body}");
+        let reply = house.send("ann@example.com", &["bob@elsewhere.example"], &content).await;
+        assert!(reply.starts_with("250"), "{reply}");
+        let message = house.emulator.messages().pop().unwrap();
+        assert!(message.raw.ends_with(content.as_bytes()), "{lines} lines");
+    }
+}
+
+#[tokio::test]
+async fn recipients_are_the_envelopes_and_nobody_elses_once_each() {
+    let house = House::start().await;
+    let content = "From: ann@example.com\r\nTo: stranger@elsewhere.example\r\nCc: other@elsewhere.example\r\n\r\nx\r\n";
+    let to = ["bob@elsewhere.example", "Bob@elsewhere.example", "bob@ELSEWHERE.example", "bob@elsewhere.example"];
+    let reply = house.send("ann@example.com", &to, content).await;
+    assert!(reply.starts_with("250"), "{reply}");
+    assert_eq!(house.only_message().to, ["bob@elsewhere.example", "Bob@elsewhere.example"]);
+}
+
+#[tokio::test]
+async fn a_u_label_recipient_goes_out_as_a_labels() {
+    let house = House::start().await;
+    let reply = house.send("ann@example.com", &["bob@bücher.example"], NOTE).await;
+    assert!(reply.starts_with("250"), "{reply}");
+    assert_eq!(house.only_message().to, ["bob@xn--bcher-kva.example"]);
+}
+
+#[tokio::test]
+async fn blind_copies_return_paths_and_requests_do_not_leave_the_house() {
+    let house = House::start().await;
+    let content = "bcc: secret@elsewhere.example,\r\n hidden@elsewhere.example\r\nFrom: ann@example.com\r\n\
+        Resent-Bcc: secret@elsewhere.example\r\nReturn-Path: <evil@elsewhere.example>\r\n\
+        X-SES-CONFIGURATION-SET: other\r\nx-ses-source-arn: arn:aws:ses:us-east-1:111122223333:identity/other\r\n\
+        To: bob@elsewhere.example\r\n\r\nBcc: in the body stays\r\n";
+    let to = ["secret@elsewhere.example", "bob@elsewhere.example"];
+    let reply = house.send("ann@example.com", &to, content).await;
+    assert!(reply.starts_with("250"), "{reply}");
+    let message = house.only_message();
+    assert_eq!(message.to, to);
+    let raw = String::from_utf8(message.raw.to_vec()).unwrap();
+    let (header, body) = raw.split_once("\r\n\r\n").unwrap();
+    for gone in ["secret", "hidden", "bcc", "return-path", "x-ses"] {
+        assert!(!header.to_lowercase().contains(gone), "{gone}: {header}");
+    }
+    assert!(header.ends_with("From: ann@example.com\r\nTo: bob@elsewhere.example"), "{header}");
+    assert_eq!(body, "Bcc: in the body stays\r\n");
+    assert_eq!(message.configuration_set, None);
+    assert_eq!(message.parameters.from_email_address_identity_arn, None);
+}
+
+#[tokio::test]
+async fn what_the_operator_set_goes_along_with_every_message() {
+    let arn = "arn:aws:ses:us-east-1:444455556666:identity/example.com";
+    let house = House::with(|mut plan: Plan| {
+        plan.emulator.delegated_identity_arns = vec![arn.to_owned()];
+        plan.emulator.tenants.insert(
+            "blue".to_owned(),
+            gatepost::emulator::Tenant {
+                identities: vec!["example.com".to_owned(), arn.to_owned()],
+                configuration_sets: vec!["gatepost-dev".to_owned()],
+            },
+        );
+        plan.ses.defaults = SendParameters {
+            configuration_set: Some(ConfigurationSetName::parse("gatepost-dev").unwrap()),
+            identity_arn: Some(IdentityArn::parse(arn).unwrap()),
+            tags: Some(vec![Tag { name: TagText::parse("app").unwrap(), value: TagText::parse("legacy").unwrap() }]),
+            tenant: Some(TenantName::parse("blue").unwrap()),
+            list_management: Some(ListManagement {
+                contact_list: ListName::parse("list").unwrap(),
+                topic: Some(ListName::parse("news").unwrap()),
+            }),
+            ..SendParameters::default()
+        };
+        plan
+    })
+    .await;
+    let reply = house.send("bounce@example.com", &["bob@elsewhere.example"], NOTE).await;
+    assert!(reply.starts_with("250"), "{reply} {:?}", house.log.lines());
+    let message = house.only_message();
+    assert_eq!(message.configuration_set.as_deref(), Some("gatepost-dev"));
+    assert_eq!(message.email_tags, [("app".to_owned(), "legacy".to_owned())]);
+    assert_eq!(message.parameters.tenant_name.as_deref(), Some("blue"));
+    assert_eq!(message.parameters.from_email_address_identity_arn.as_deref(), Some(arn));
+    let parameters = message.parameters;
+    assert_eq!(parameters.feedback_forwarding_email_address.as_deref(), Some("bounce@example.com"));
+    assert_eq!(parameters.feedback_forwarding_email_address_identity_arn.as_deref(), Some(arn));
+}
+
+#[tokio::test]
+async fn feedback_goes_where_the_operator_says_and_nowhere_for_a_null_reverse_path() {
+    for (feedback, from, want) in [
+        (None, "ann@example.com", Some("ann@example.com")),
+        (None, "", None),
+        (Some(Feedback::Account), "ann@example.com", None),
+        (Some(Feedback::Fixed(Mailbox::parse("bounces@example.com").unwrap())), "", Some("bounces@example.com")),
+    ] {
+        let house = House::with(|mut plan: Plan| {
+            plan.policy.null_reverse_path = true;
+            plan.ses.defaults.feedback = feedback.clone();
+            plan
+        })
+        .await;
+        let reply = house.send(from, &["bob@elsewhere.example"], NOTE).await;
+        assert!(reply.starts_with("250"), "{reply}");
+        let got = house.only_message().parameters.feedback_forwarding_email_address;
+        assert_eq!(got.as_deref(), want, "{feedback:?} {from:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_application_may_choose_what_the_operator_lets_it_choose() {
+    let house = House::with(|mut plan: Plan| {
+        plan.policy.requested_fields = vec![RequestedField::ConfigurationSet, RequestedField::MessageTags];
+        plan.policy.send.configuration_set = Some(ConfigurationSetName::parse("other").unwrap());
+        plan
+    })
+    .await;
+    let chosen = format!("X-SES-Configuration-Set: gatepost-dev\r\nX-SES-MESSAGE-TAGS: a=1, b=2\r\n{NOTE}");
+    let reply = house.send("ann@example.com", &["bob@elsewhere.example"], &chosen).await;
+    assert!(reply.starts_with("250"), "{reply}");
+    let message = house.only_message();
+    assert_eq!(message.configuration_set.as_deref(), Some("gatepost-dev"));
+    assert_eq!(message.email_tags.len(), 2);
+    assert!(!String::from_utf8_lossy(&message.raw).contains("X-SES"));
+    let malformed = format!("X-SES-Configuration-Set: not a name\r\n{NOTE}");
+    let reply = house.send("ann@example.com", &["bob@elsewhere.example"], &malformed).await;
+    assert!(reply.starts_with("554 5.6.0"), "{reply}");
+}
+
+#[tokio::test]
+async fn the_trace_field_shows_what_the_operator_chose() {
+    let house = House::with(|plan: Plan| plan.build(|builder| builder.trace(TraceDetail::Hello))).await;
+    house.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
+    let raw = String::from_utf8(house.only_message().raw.to_vec()).unwrap();
+    assert!(raw.starts_with("Received: from client.example ([127.0.0.1])\r\n"), "{raw}");
+}
+
+#[tokio::test]
+async fn a_message_of_header_fields_only_gets_its_blank_line() {
+    let house = House::start().await;
+    let reply = house.send("ann@example.com", &["bob@elsewhere.example"], "From: ann@example.com\r\n").await;
+    assert!(reply.starts_with("250"), "{reply}");
+    assert!(house.only_message().raw.ends_with(b"From: ann@example.com\r\n\r\n"));
+}

@@ -1,0 +1,320 @@
+//! What every test here needs: a relay in front of an emulator, and a client that speaks SMTP line by line.
+
+use gatepost::assemble::{Builder, Running};
+use gatepost::emulator::{CapturedMessage, Emulator, EmulatorSettings};
+use gatepost::mail::Clock;
+use gatepost::observe::{Event, Observer};
+use gatepost::policy::{AddressPattern, SenderPolicy};
+use gatepost::relay::DeadlineSettings;
+use gatepost::server::{Endpoint, ListenerAddress, ListenerSettings, TlsSettings};
+use gatepost::smtp::{Settings, TlsMode};
+use gatepost::transport::ses::{SesSettings, SesTimeouts, SesTransport, StaticCredentials};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Longer than anything here takes, so that a hang fails and does not hang.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct House {
+    pub emulator: Emulator,
+    pub relay: Running,
+    pub log: Log,
+}
+
+impl House {
+    /// Clients on loopback, `From: *@example.com`, one plain listener called `plain`.
+    pub async fn start() -> Self {
+        Self::with(|plan| plan).await
+    }
+
+    pub async fn with(change: impl FnOnce(Plan) -> Plan) -> Self {
+        let plan = change(Plan::new());
+        let emulator = Emulator::start(plan.emulator).await.unwrap();
+        let ses = SesSettings { endpoint_url: Some(emulator.endpoint_url()), ..plan.ses };
+        let transport = SesTransport::connect(ses).await.unwrap();
+        let log = Log::default();
+        let mut builder = Builder::new("relay.example", plan.policy, transport).observer(log.clone());
+        for listener in plan.listeners {
+            builder = builder.listener(listener);
+        }
+        let relay = (plan.builder)(builder).start().unwrap();
+        Self { emulator, relay, log }
+    }
+
+    pub fn port(&self, listener: &str) -> SocketAddr {
+        match self.relay.address(listener).unwrap() {
+            ListenerAddress::Tcp(address) => *address,
+            ListenerAddress::Unix(path) => panic!("{} is no TCP address", path.display()),
+        }
+    }
+
+    /// Connected to the listener `plain`, greeted, EHLO said.
+    pub async fn client(&self) -> Smtp<TcpStream> {
+        let mut client = Smtp::connect(self.port("plain")).await;
+        client.expect("220 relay.example ESMTP").await;
+        client.say("EHLO client.example").await;
+        client.expect("250").await;
+        client
+    }
+
+    /// Sends one message over a new connection; the reply to its end of data.
+    pub async fn send(&self, from: &str, to: &[&str], content: &str) -> String {
+        let mut client = self.client().await;
+        let reply = client.send(from, to, content).await;
+        client.say("QUIT").await;
+        client.expect("221").await;
+        reply
+    }
+
+    /// The only message that the emulator accepted.
+    pub fn only_message(&self) -> CapturedMessage {
+        let mut messages = self.emulator.messages();
+        assert_eq!(messages.len(), 1);
+        messages.remove(0)
+    }
+
+    pub fn counts(&self) -> (u64, u64) {
+        let counts = self.emulator.counts();
+        (counts.send_email_requests, counts.messages_accepted)
+    }
+}
+
+pub struct Plan {
+    pub emulator: EmulatorSettings,
+    pub ses: SesSettings,
+    pub policy: SenderPolicy,
+    pub listeners: Vec<ListenerSettings>,
+    pub builder: Box<dyn FnOnce(Builder) -> Builder>,
+}
+
+impl Plan {
+    fn new() -> Self {
+        let emulator = EmulatorSettings::default();
+        let pair = &emulator.credentials[0];
+        let ses = SesSettings {
+            region: Some("us-east-1".to_owned()),
+            credentials: Some(StaticCredentials {
+                access_key_id: pair.access_key_id.clone(),
+                secret_access_key: pair.secret_access_key.clone(),
+            }),
+            timeouts: SesTimeouts::default(),
+            ..SesSettings::default()
+        };
+        Self {
+            emulator,
+            ses,
+            policy: SenderPolicy::local(vec![AddressPattern::parse("*@example.com").unwrap()]),
+            listeners: vec![listener("plain", |smtp| smtp)],
+            builder: Box::new(|builder| builder),
+        }
+    }
+
+    pub fn build(mut self, change: impl FnOnce(Builder) -> Builder + 'static) -> Self {
+        let before = self.builder;
+        self.builder = Box::new(|builder| change(before(builder)));
+        self
+    }
+
+    /// Changes what the listener `plain` offers.
+    pub fn smtp(mut self, change: impl FnOnce(Settings) -> Settings) -> Self {
+        self.listeners = vec![listener("plain", change)];
+        self
+    }
+}
+
+pub fn any_port() -> Endpoint {
+    Endpoint::Tcp("127.0.0.1:0".parse().unwrap())
+}
+
+pub fn listener(name: &str, change: impl FnOnce(Settings) -> Settings) -> ListenerSettings {
+    ListenerSettings::new(name, any_port(), change(Settings::new("relay.example")))
+}
+
+/// A certificate for localhost, and the listener that shows it.
+pub fn tls_listener(
+    name: &str,
+    pair: &Pair,
+    mode: TlsMode,
+    change: impl FnOnce(Settings) -> Settings,
+) -> ListenerSettings {
+    let mut listener = listener(name, |smtp| change(Settings { tls: mode, ..smtp }));
+    listener.tls = Some(pair.settings());
+    listener
+}
+
+pub struct Pair {
+    pub certificate: String,
+    pub key: String,
+}
+
+impl Pair {
+    pub fn new() -> Self {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        Self { certificate: made.cert.pem(), key: made.signing_key.serialize_pem() }
+    }
+
+    fn settings(&self) -> TlsSettings {
+        let off = gatepost::server::ClientCertificates::Off;
+        TlsSettings::from_pem(self.certificate.as_bytes(), self.key.as_bytes(), off, b"").unwrap()
+    }
+
+    pub fn connector(&self) -> tokio_rustls::TlsConnector {
+        use rustls_pki_types::pem::PemObject;
+        let mut roots = tokio_rustls::rustls::RootCertStore::empty();
+        let certificate = rustls_pki_types::CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap();
+        roots.add(certificate).unwrap();
+        let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
+        let config = tokio_rustls::rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tokio_rustls::TlsConnector::from(Arc::new(config))
+    }
+}
+
+/// One SMTP client connection.
+pub struct Smtp<S> {
+    pub stream: S,
+    received: Vec<u8>,
+}
+
+impl Smtp<TcpStream> {
+    pub async fn connect(address: SocketAddr) -> Self {
+        Self::over(TcpStream::connect(address).await.unwrap())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Smtp<S> {
+    pub fn over(stream: S) -> Self {
+        Self { stream, received: Vec::new() }
+    }
+
+    pub async fn write(&mut self, octets: impl AsRef<[u8]>) {
+        tokio::time::timeout(PATIENCE, self.stream.write_all(octets.as_ref())).await.unwrap().unwrap();
+        self.stream.flush().await.unwrap();
+    }
+
+    pub async fn say(&mut self, line: &str) {
+        self.write(format!("{line}\r\n")).await;
+    }
+
+    /// The next reply, all its lines; empty if the relay closed.
+    pub async fn reply(&mut self) -> String {
+        let mut text = String::new();
+        while let Some(line) = self.line().await {
+            let last = line.as_bytes().get(3) != Some(&b'-');
+            text.push_str(&line);
+            if last {
+                break;
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    async fn line(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.received.windows(2).position(|pair| pair == b"\r\n") {
+                let line = self.received.drain(..end + 2).collect::<Vec<u8>>();
+                return Some(String::from_utf8(line[..end].to_vec()).unwrap());
+            }
+            let mut buffer = [0; 4096];
+            match tokio::time::timeout(PATIENCE, self.stream.read(&mut buffer)).await.expect("a reply in time") {
+                Ok(0) | Err(_) => return None,
+                Ok(octets) => self.received.extend_from_slice(&buffer[..octets]),
+            }
+        }
+    }
+
+    #[track_caller]
+    pub fn expect<'a>(&'a mut self, start: &'a str) -> impl Future<Output = String> + 'a {
+        let caller = std::panic::Location::caller();
+        async move {
+            let reply = self.reply().await;
+            assert!(reply.starts_with(start), "{caller}: expected {start:?}, got {reply:?}");
+            reply
+        }
+    }
+
+    /// MAIL, RCPT, DATA and the content; the reply to the end of data, or the first refusal.
+    pub async fn send(&mut self, from: &str, to: &[&str], content: &str) -> String {
+        self.say(&format!("MAIL FROM:<{from}>")).await;
+        let reply = self.reply().await;
+        if !reply.starts_with("250") {
+            return reply;
+        }
+        for recipient in to {
+            self.say(&format!("RCPT TO:<{recipient}>")).await;
+            let reply = self.reply().await;
+            if !reply.starts_with("250") {
+                return reply;
+            }
+        }
+        self.say("DATA").await;
+        let reply = self.reply().await;
+        if !reply.starts_with("354") {
+            return reply;
+        }
+        self.content(content).await;
+        self.reply().await
+    }
+
+    /// Content with dots stuffed, and the end mark.
+    pub async fn content(&mut self, content: &str) {
+        let mut wire = String::with_capacity(content.len() + 16);
+        for line in content.split_inclusive("\r\n") {
+            if line.starts_with('.') {
+                wire.push('.');
+            }
+            wire.push_str(line);
+        }
+        wire.push_str(".\r\n");
+        self.write(wire).await;
+    }
+}
+
+pub const NOTE: &str = "From: Ann <ann@example.com>\r\nTo: bob@elsewhere.example\r\nSubject: hello\r\n\r\nHello.\r\n";
+
+/// Events, as text, in order.
+#[derive(Clone, Default)]
+pub struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    pub fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+
+    #[track_caller]
+    pub fn expect(&self, part: &str) {
+        let lines = self.lines();
+        assert!(lines.iter().any(|line| line.contains(part)), "no {part:?} in {lines:#?}");
+    }
+}
+
+impl Observer for Log {
+    fn observe(&self, event: &Event<'_>) {
+        self.0.lock().unwrap().push(format!("{event:?}"));
+    }
+}
+
+/// Waits until something holds, for what another task does by itself.
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = gatepost::mail::SystemClock.now();
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE, "{what}: never");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A deadline that a test can wait for, whatever the size.
+pub fn short_deadline(milliseconds: u64) -> DeadlineSettings {
+    DeadlineSettings {
+        base: Duration::from_millis(milliseconds),
+        upload_octets_per_second: u64::MAX,
+        attempt_min: Duration::from_millis(milliseconds / 4),
+    }
+}
