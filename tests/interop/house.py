@@ -1,0 +1,124 @@
+"""A running gatepost for the tests beside this file: configuration, process, what the SES emulator got."""
+
+import base64
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+BINARY = os.environ["GATEPOST_BINARY"]
+WORK = pathlib.Path(os.environ["INTEROP_WORK"])
+PATIENCE_SECONDS = 60
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for_port(port, process):
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"ended with {process.returncode} before it listened")
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise RuntimeError(f"nothing listens on {port}")
+
+
+class Relay:
+    """`gatepost run` with a plain, a STARTTLS and an implicit TLS listener, each with optional AUTH, and one that
+    normalizes line ends."""
+
+    LISTENERS = {"plain": "none", "starttls": "starttls", "implicit": "implicit"}
+
+    def __init__(self, ses):
+        self.directory = pathlib.Path(tempfile.mkdtemp(dir=WORK, prefix="relay-"))
+        subprocess.run([BINARY, "gen-cert", "--directory", self.directory], check=True, stdout=subprocess.DEVNULL)
+        self.authority = self.directory / "ca.pem"
+        hashed = subprocess.run([BINARY, "hash-password"], input="secret\n", text=True, check=True, capture_output=True)
+        self.ports = {name: free_port() for name in [*self.LISTENERS, "normalizing", "emulator"]}
+        listeners = "".join(
+            f"""
+[[listener]]
+name = "{name}"
+address = "127.0.0.1:{self.ports[name]}"
+tls = "{tls}"
+auth = "optional"
+auth_in_clear = true
+"""
+            + ("" if tls == "none" else f'certificate = "{self.directory}/cert.pem"\nkey = "{self.directory}/key.pem"\n')
+            for name, tls in self.LISTENERS.items()
+        )
+        config = f"""
+hostname = "relay.example"
+{listeners}
+[[listener]]
+name = "normalizing"
+address = "127.0.0.1:{self.ports['normalizing']}"
+line_endings = "normalize"
+
+[[user]]
+name = "app"
+password_hash = "{hashed.stdout.strip()}"
+
+[policy]
+from = ["*@example.com"]
+
+[log]
+format = "json"
+{ses(self)}
+"""
+        (self.directory / "gatepost.toml").write_text(config)
+        self.log = open(self.directory / "log", "w")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        environment |= {"AWS_EC2_METADATA_DISABLED": "true"}
+        self.process = subprocess.Popen(
+            [BINARY, "run", "--config", self.directory / "gatepost.toml"], stderr=self.log, env=environment
+        )
+        wait_for_port(self.ports["plain"], self.process)
+
+    def stop(self):
+        """Drains, and says with what exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(timeout=PATIENCE_SECONDS)
+        self.log.close()
+        if code == 0:
+            shutil.rmtree(self.directory)
+        return code
+
+    def messages(self):
+        """What the emulator accepted and has not been asked for yet."""
+        base = f"http://127.0.0.1:{self.ports['emulator']}"
+        with urllib.request.urlopen(f"{base}/messages") as answer:
+            messages = [json.loads(line) for line in answer.read().splitlines()]
+        urllib.request.urlopen(urllib.request.Request(f"{base}/messages", method="DELETE")).close()
+        for message in messages:
+            message["raw"] = base64.b64decode(message["raw_b64"])
+        return messages
+
+
+def emulator(relay):
+    return f"""
+[ses]
+emulator = true
+
+[ses_emulator]
+listen = "127.0.0.1:{relay.ports['emulator']}"
+"""
+
+
+def without_trace(raw):
+    """A message without the Received field that gatepost put on top."""
+    assert raw.startswith(b"Received: from unknown\r\n\tby relay.example with "), raw[:200]
+    return raw.split(b"\r\n", 3)[3]
