@@ -7,6 +7,7 @@ pub mod auth;
 pub mod emulator;
 pub mod limit;
 pub mod mail;
+pub mod manual;
 pub mod observe;
 pub mod policy;
 pub mod relay;
