@@ -230,10 +230,10 @@ fn must_not_leave(field: &Field<'_>) -> bool {
 fn repeated_field(section: &HeaderSection, raw: &[u8]) -> Option<&'static str> {
     let mut seen = [false; SINGLETON_FIELDS.len()];
     for field in section.fields(raw) {
-        if let Some(place) = SINGLETON_FIELDS.iter().position(|name| field.is(name)) {
-            if std::mem::replace(&mut seen[place], true) {
-                return Some(SINGLETON_FIELDS[place]);
-            }
+        if let Some(place) = SINGLETON_FIELDS.iter().position(|name| field.is(name))
+            && std::mem::replace(&mut seen[place], true)
+        {
+            return Some(SINGLETON_FIELDS[place]);
         }
     }
     None

@@ -1,14 +1,14 @@
 //! Content on disk while it waits: an unlinked temporary file. The only file calls of this room.
 //!
 //! Nothing here is durable and nothing is found again after a crash: until a provider has accepted a message, the client
-//! owns it. File calls run off the event loop, in pieces of a quarter of a MiB.
+//! owns it. File calls run off the event loop, in pieces of 32 KiB: what a connection holds beside its read buffer.
 
 use bytes::Bytes;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
-const PIECE_OCTETS: usize = 256 * 1024;
+const PIECE_OCTETS: usize = 32 * 1024;
 
 /// Octets in an unlinked file, the newest of them still in memory.
 #[derive(Debug)]

@@ -77,12 +77,12 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.caps.counts();
         counts.total -= 1;
-        if let Some(client) = self.client {
-            if let Some(count) = counts.by_client.get_mut(&client) {
-                *count -= 1;
-                if *count == 0 {
-                    counts.by_client.remove(&client);
-                }
+        if let Some(client) = self.client
+            && let Some(count) = counts.by_client.get_mut(&client)
+        {
+            *count -= 1;
+            if *count == 0 {
+                counts.by_client.remove(&client);
             }
         }
     }

@@ -62,17 +62,17 @@ pub(super) async fn serve(door: Arc<Door>, stream: Plain, address: ClientAddress
         Ok(address) => address,
         Err(error) => return refused(&door, address, None, &error.to_string()),
     };
-    if let ClientAddress::Ip(ip) = address {
-        if let Err(over) = place.take_by(ip.ip()) {
-            let (reply, reason) = refusal(over);
-            refused(&door, address, Some(&reply), reason);
-            let line = format!("{reply}\r\n");
-            // On a TLS listener the line is not understood; closing is.
-            if door.smtp.tls != TlsMode::Implicit {
-                let _ = tokio::time::timeout(WRITE_WAIT_MAX, opened.stream.write_all(line.as_bytes())).await;
-            }
-            return;
+    if let ClientAddress::Ip(ip) = address
+        && let Err(over) = place.take_by(ip.ip())
+    {
+        let (reply, reason) = refusal(over);
+        refused(&door, address, Some(&reply), reason);
+        let line = format!("{reply}\r\n");
+        // On a TLS listener the line is not understood; closing is.
+        if door.smtp.tls != TlsMode::Implicit {
+            let _ = tokio::time::timeout(WRITE_WAIT_MAX, opened.stream.write_all(line.as_bytes())).await;
         }
+        return;
     }
     let mut client = Client::new(SessionId::fresh(), address, Arc::clone(&door.settings.name));
     let (stream, early) = if door.smtp.tls == TlsMode::Implicit {

@@ -4,7 +4,7 @@ use crate::support::{House, NOTE, Pair, Plan, Smtp, listener, tls_listener};
 use base64::Engine;
 use gatepost::auth::{PasswordHash, Users, UsersSettings};
 use gatepost::mail::SystemClock;
-use gatepost::server::{Endpoint, ListenerSettings};
+use gatepost::server::{ClientCertificates, Endpoint, ListenerSettings, TlsSettings};
 use gatepost::smtp::{AuthMode, Settings, TlsMode};
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
@@ -289,4 +289,69 @@ async fn lettre_sends_over_every_kind_of_listener() {
         assert_eq!(message.to, ["bob@elsewhere.example", "secret@elsewhere.example"], "{name}");
         assert!(!String::from_utf8_lossy(&message.raw).contains("secret"), "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_client_certificate_of_the_named_authority_opens_the_door() {
+    let pair = Pair::new();
+    let (authority, known) = client_certificate("known.example");
+    let (_, stranger) = client_certificate("known.example");
+    let off = rustls_pki_types::pem::PemObject::from_pem_slice;
+    let house = House::with(|mut plan: Plan| {
+        plan.policy.clients.clear();
+        let mut listener = tls_listener("tls", &pair, TlsMode::Implicit, |smtp| smtp);
+        listener.tls = Some(
+            TlsSettings::from_pem(
+                pair.certificate.as_bytes(),
+                pair.key.as_bytes(),
+                ClientCertificates::Optional,
+                authority.as_bytes(),
+            )
+            .unwrap(),
+        );
+        plan.listeners = vec![listener];
+        plan
+    })
+    .await;
+    for (name, shown, want) in
+        [("known", Some(&known), "250"), ("none", None, "550 5.7.1"), ("stranger", Some(&stranger), "")]
+    {
+        let stream = TcpStream::connect(house.port("tls")).await.unwrap();
+        let server = ServerName::try_from("localhost").unwrap();
+        let identity = shown.map(|(certificate, key)| {
+            let key: rustls_pki_types::PrivateKeyDer<'static> = off(key.as_bytes()).unwrap();
+            (rustls_pki_types::pem::PemObject::from_pem_slice(certificate.as_bytes()).unwrap(), key)
+        });
+        // With TLS 1.3 the client learns only afterwards that its certificate was not good enough.
+        let Ok(stream) = pair.connector_with(identity).connect(server, stream).await else {
+            assert_eq!(want, "", "{name}");
+            continue;
+        };
+        let mut client = Smtp::over(stream);
+        let greeting = client.reply().await;
+        if want.is_empty() {
+            assert_eq!(greeting, "", "{name}");
+            continue;
+        }
+        client.say("EHLO x").await;
+        client.expect("250").await;
+        client.say("MAIL FROM:<ann@example.com>").await;
+        let reply = client.reply().await;
+        assert!(reply.starts_with(want), "{name}: {reply}");
+    }
+    house.log.expect("TLS handshake failed");
+}
+
+/// A new authority, and a client certificate with its key that it signed.
+fn client_certificate(name: &str) -> (String, (String, String)) {
+    let authority_key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = parameters.self_signed(&authority_key).unwrap();
+    let issuer = rcgen::Issuer::new(parameters, authority_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    parameters.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let certificate = parameters.signed_by(&key, &issuer).unwrap();
+    (authority.pem(), (certificate.pem(), key.serialize_pem()))
 }

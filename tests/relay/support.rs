@@ -9,11 +9,14 @@ use gatepost::relay::DeadlineSettings;
 use gatepost::server::{Endpoint, ListenerAddress, ListenerSettings, TlsSettings};
 use gatepost::smtp::{Settings, TlsMode};
 use gatepost::transport::ses::{SesSettings, SesTimeouts, SesTransport, StaticCredentials};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::rustls;
 
 /// Longer than anything here takes, so that a hang fails and does not hang.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -162,16 +165,25 @@ impl Pair {
     }
 
     pub fn connector(&self) -> tokio_rustls::TlsConnector {
-        use rustls_pki_types::pem::PemObject;
-        let mut roots = tokio_rustls::rustls::RootCertStore::empty();
-        let certificate = rustls_pki_types::CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap();
-        roots.add(certificate).unwrap();
-        let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
-        let config = tokio_rustls::rustls::ClientConfig::builder_with_provider(provider)
+        self.connector_with(None)
+    }
+
+    /// A client that trusts this pair, and shows a certificate of its own.
+    pub fn connector_with(
+        &self,
+        shown: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
+    ) -> tokio_rustls::TlsConnector {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let config = match shown {
+            Some((certificate, key)) => config.with_client_auth_cert(vec![certificate], key).unwrap(),
+            None => config.with_no_client_auth(),
+        };
         tokio_rustls::TlsConnector::from(Arc::new(config))
     }
 }

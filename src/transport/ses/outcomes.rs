@@ -88,11 +88,11 @@ fn of_answer(code: Option<&str>, message: Option<&str>, status: u16) -> Outcome 
         }
         Some((kind, reply)) => Outcome::not_sent(kind, reply, detail),
         None => match status {
+            // It said yes, or something like it, in words that nobody can read.
+            ..=399 => silent(detail),
             429 => Outcome::not_sent(Kind::Throttled, replies::THROTTLED, detail),
             401 | 403 | 404 => our_configuration(detail),
             413 => Outcome::not_sent(Kind::Refused, replies::MESSAGE_TOO_LARGE, detail),
-            // It said yes, or something like it, in words that nobody can read.
-            ..400 => silent(detail),
             // The server failed, or gave up, somewhere between taking the message and telling us.
             408 | 500.. => Outcome::ambiguous(Kind::Failed, replies::PROVIDER_UNAVAILABLE, detail),
             _ => Outcome::not_sent(Kind::Failed, replies::PROVIDER_UNAVAILABLE, detail),
