@@ -3,6 +3,7 @@
 
 pub mod assemble;
 pub mod auth;
+pub mod aws;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 pub mod limit;

@@ -1,0 +1,50 @@
+//! The request context: condition keys and their values.
+//!
+//! Keys are compared without case, values as the operator says. A key is missing, or has one value, or has several; an
+//! empty list is present and empty, which only the set operators can tell from missing. IAM User Guide, "Condition",
+//! "The request context".
+
+use std::collections::BTreeMap;
+
+/// Condition keys of one request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Context(BTreeMap<String, Vec<String>>);
+
+impl Context {
+    /// No keys.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With a key that has one value.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.0.insert(key.to_ascii_lowercase(), vec![value.into()]);
+        self
+    }
+
+    /// With a key that has a list of values.
+    #[must_use]
+    pub fn with_list<T: Into<String>>(mut self, key: &str, values: impl IntoIterator<Item = T>) -> Self {
+        self.0.insert(key.to_ascii_lowercase(), values.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The values of a key, or `None` if it is missing. `key` must be lower case.
+    pub fn get(&self, key: &str) -> Option<&[String]> {
+        self.0.get(key).map(Vec::as_slice)
+    }
+
+    /// The value of a key that has exactly one. `key` must be lower case.
+    pub fn single(&self, key: &str) -> Option<&str> {
+        match self.get(key) {
+            Some([value]) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// All keys, lower case, with their values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[String])> {
+        self.0.iter().map(|(key, values)| (key.as_str(), values.as_slice()))
+    }
+}

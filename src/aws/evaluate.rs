@@ -1,0 +1,168 @@
+//! Does a request match, and what follows. IAM User Guide, "Policy evaluation logic".
+//!
+//! [`evaluate`] looks at the documents of one policy type: an explicit deny wins, then an allow, then nothing was said,
+//! which is a deny too. Intersecting the types is the caller's: each must allow.
+
+use super::arn::parts_match;
+use super::condition::Condition;
+use super::context::Context;
+use super::document::{Document, Effect, Principals, Statement};
+
+/// What somebody wants to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// `ses:SendRawEmail`.
+    pub action: &'a str,
+    /// The ARN of the resource.
+    pub resource: &'a str,
+    /// The ARN of who asks; `None` where nobody knows, which matches `"*"` only.
+    pub principal: Option<&'a str>,
+    /// The condition keys.
+    pub context: &'a Context,
+}
+
+/// What the documents of one type say.
+#[derive(Clone, Copy, Debug)]
+pub enum Decision<'a> {
+    /// A statement allows it and none denies it.
+    Allow(&'a Document, &'a Statement),
+    /// This statement denies it.
+    ExplicitDeny(&'a Document, &'a Statement),
+    /// No statement speaks of it.
+    ImplicitDeny,
+}
+
+impl Decision<'_> {
+    /// Whether it is `Allow`.
+    pub const fn is_allow(&self) -> bool {
+        matches!(self, Self::Allow(..))
+    }
+
+    /// As IAM's simulator says it.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Allow(..) => "allowed",
+            Self::ExplicitDeny(..) => "explicitDeny",
+            Self::ImplicitDeny => "implicitDeny",
+        }
+    }
+
+    /// The statement that decided, as `file.json, statement 2 ("Sid")`.
+    pub fn place(&self) -> Option<String> {
+        match self {
+            Self::Allow(document, statement) | Self::ExplicitDeny(document, statement) => {
+                Some(format!("{}, {}", document.name, statement.place()))
+            }
+            Self::ImplicitDeny => None,
+        }
+    }
+}
+
+/// Evaluates the documents of one policy type. Allocates nothing.
+pub fn evaluate<'a>(documents: impl IntoIterator<Item = &'a Document>, request: &Request<'_>) -> Decision<'a> {
+    let mut decision = Decision::ImplicitDeny;
+    for document in documents {
+        for statement in &document.statements {
+            if mismatch(statement, request).is_some() {
+                continue;
+            }
+            match statement.effect {
+                Effect::Deny => return Decision::ExplicitDeny(document, statement),
+                Effect::Allow if !decision.is_allow() => decision = Decision::Allow(document, statement),
+                Effect::Allow => {}
+            }
+        }
+    }
+    decision
+}
+
+/// Why a statement does not speak of a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Mismatch<'a> {
+    /// Of another principal.
+    Principal,
+    /// Of other actions.
+    Action,
+    /// Of other resources.
+    Resource,
+    /// This condition does not hold.
+    Condition(&'a Condition),
+}
+
+/// One statement, as it was looked at.
+#[derive(Clone, Debug)]
+pub struct Trace<'a> {
+    /// Its document.
+    pub document: &'a Document,
+    /// The statement.
+    pub statement: &'a Statement,
+    /// `None`: it speaks of the request.
+    pub mismatch: Option<Mismatch<'a>>,
+}
+
+/// Every statement of the documents, as [`evaluate`] sees it.
+pub fn trace<'a>(documents: impl IntoIterator<Item = &'a Document>, request: &Request<'_>) -> Vec<Trace<'a>> {
+    let mut steps = Vec::new();
+    for document in documents {
+        for statement in &document.statements {
+            steps.push(Trace { document, statement, mismatch: mismatch(statement, request) });
+        }
+    }
+    steps
+}
+
+/// The first element of a statement that does not fit, in the order principal, action, resource, condition.
+fn mismatch<'a>(statement: &'a Statement, request: &Request<'_>) -> Option<Mismatch<'a>> {
+    let context = request.context;
+    if statement.principal.as_ref().is_some_and(|principals| !principal_fits(principals, request.principal)) {
+        return Some(Mismatch::Principal);
+    }
+    let action = statement.actions.patterns.iter().any(|(_, pattern)| pattern.matches(request.action, context, true));
+    if action == statement.actions.negated {
+        return Some(Mismatch::Action);
+    }
+    if let Some(resources) = &statement.resources {
+        let fits =
+            resources.patterns.iter().any(|(text, parts)| text == "*" || parts_match(parts, request.resource, context));
+        if fits == resources.negated {
+            return Some(Mismatch::Resource);
+        }
+    }
+    statement.conditions.iter().find(|condition| !condition.holds(context)).map(Mismatch::Condition)
+}
+
+fn principal_fits(principals: &Principals, principal: Option<&str>) -> bool {
+    let fits = principals.names.iter().any(|(kind, name)| match (kind.as_str(), principal) {
+        (_, _) if name == "*" => true,
+        ("AWS", Some(principal)) => aws_principal_fits(name, principal),
+        ("Service", Some(principal)) => name == principal,
+        _ => false,
+    });
+    fits != principals.negated
+}
+
+/// An account (`111122223333`, or its root ARN) stands for everybody in it; a role for its sessions; otherwise the ARN
+/// must be the same. "AWS JSON policy elements: Principal": no wildcards inside an ARN.
+fn aws_principal_fits(name: &str, principal: &str) -> bool {
+    let Some(asking) = super::Arn::parse(principal) else { return false };
+    let [_, partition, service, _, account, resource] = asking.parts();
+    if name == account || name == principal {
+        return true;
+    }
+    let Some(named) = super::Arn::parse(name) else { return false };
+    let [_, named_partition, _, _, named_account, named_resource] = named.parts();
+    if partition != named_partition || account != named_account {
+        return false;
+    }
+    if named_resource == "root" {
+        return true;
+    }
+    // arn:aws:sts::ACCOUNT:assumed-role/NAME/SESSION is a session of arn:aws:iam::ACCOUNT:role/PATH/NAME.
+    let session = resource.strip_prefix("assumed-role/").filter(|_| service == "sts");
+    let role = session.and_then(|rest| rest.split('/').next());
+    role.is_some() && named_resource.starts_with("role/") && named_resource.rsplit('/').next() == role
+}
+
+#[cfg(test)]
+#[path = "evaluate_tests.rs"]
+mod tests;

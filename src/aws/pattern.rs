@@ -1,0 +1,236 @@
+//! Text with wildcards and policy variables, compiled once.
+//!
+//! `*` is any run of characters, `?` one character. `${key}` stands for the value of a condition key, taken literally: a
+//! `*` in the value is a star and no wildcard. `${key, 'text'}` has a default; `${*}`, `${?}` and `${$}` are the characters
+//! themselves. Variables count in documents of version 2012-10-17 only; in older ones they are text.
+//! IAM User Guide, "IAM policy elements: Variables and tags".
+
+use super::context::Context;
+
+/// A compiled pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    pieces: Vec<Piece>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    AnyRun,
+    AnyOne,
+    /// Lower-case key, default.
+    Variable(String, Option<String>),
+}
+
+/// Why a text is not a pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// `${` without `}`.
+    #[error("policy variable is not closed in {0:?}")]
+    Open(String),
+    /// Between `${` and `}` is no key.
+    #[error("policy variable names no condition key in {0:?}")]
+    NoKey(String),
+    /// The default is not in single quotes.
+    #[error("the default of a policy variable must stand in single quotes in {0:?}")]
+    Default(String),
+}
+
+impl Pattern {
+    /// Compiles. `wildcards`: whether `*` and `?` mean anything; `variables`: whether `${…}` does.
+    ///
+    /// # Errors
+    /// [`PatternError`].
+    pub fn compile(text: &str, wildcards: bool, variables: bool) -> Result<Self, PatternError> {
+        let mut pieces = Vec::new();
+        let mut literal = String::new();
+        let mut rest = text;
+        while let Some(c) = rest.chars().next() {
+            if variables && rest.starts_with("${") {
+                let (inside, after) = rest[2..].split_once('}').ok_or_else(|| PatternError::Open(text.to_owned()))?;
+                rest = after;
+                match inside.trim() {
+                    special @ ("*" | "?" | "$") => literal.push_str(special),
+                    inside => {
+                        flush(&mut literal, &mut pieces);
+                        pieces.push(variable(inside, text)?);
+                    }
+                }
+                continue;
+            }
+            rest = &rest[c.len_utf8()..];
+            match c {
+                '*' if wildcards => {
+                    flush(&mut literal, &mut pieces);
+                    if pieces.last() != Some(&Piece::AnyRun) {
+                        pieces.push(Piece::AnyRun);
+                    }
+                }
+                '?' if wildcards => {
+                    flush(&mut literal, &mut pieces);
+                    pieces.push(Piece::AnyOne);
+                }
+                other => literal.push(other),
+            }
+        }
+        flush(&mut literal, &mut pieces);
+        Ok(Self { pieces })
+    }
+
+    /// Whether a value fits. A variable without value and default fits nothing. Allocates nothing: from the left, going
+    /// back to the last star only.
+    pub fn matches(&self, value: &str, context: &Context, ignore_case: bool) -> bool {
+        let (mut piece, mut within, mut rest) = (0, 0, value);
+        let mut star: Option<(usize, &str)> = None;
+        loop {
+            let text = match self.pieces.get(piece) {
+                None if rest.is_empty() => return true,
+                None => None,
+                Some(Piece::AnyRun) => {
+                    piece += 1;
+                    star = Some((piece, rest));
+                    continue;
+                }
+                Some(Piece::AnyOne) => {
+                    if let Some(c) = rest.chars().next() {
+                        (piece, rest) = (piece + 1, &rest[c.len_utf8()..]);
+                        continue;
+                    }
+                    None
+                }
+                Some(Piece::Text(text)) => Some(text.as_str()),
+                Some(Piece::Variable(key, default)) => match context.single(key).or(default.as_deref()) {
+                    Some(text) => Some(text),
+                    None => return false,
+                },
+            };
+            match text.map(|text| (text[within..].chars().next(), rest.chars().next())) {
+                Some((None, _)) => {
+                    (piece, within) = (piece + 1, 0);
+                    continue;
+                }
+                Some((Some(wanted), Some(got))) if same(wanted, got, ignore_case) => {
+                    (within, rest) = (within + wanted.len_utf8(), &rest[got.len_utf8()..]);
+                    continue;
+                }
+                _ => {}
+            }
+            // Give the last star one character more.
+            let Some((after, from)) = star else { return false };
+            let Some(c) = from.chars().next() else { return false };
+            rest = &from[c.len_utf8()..];
+            star = Some((after, rest));
+            (piece, within) = (after, 0);
+        }
+    }
+
+    /// The text with variables filled in, if it has no wildcards and every variable a value.
+    pub fn literal(&self, context: &Context) -> Option<String> {
+        self.pieces
+            .iter()
+            .map(|piece| match piece {
+                Piece::Text(text) => Some(text.as_str()),
+                Piece::Variable(key, default) => context.single(key).or(default.as_deref()),
+                Piece::AnyRun | Piece::AnyOne => None,
+            })
+            .collect()
+    }
+
+    /// Whether it has neither wildcard nor variable.
+    pub fn is_literal(&self) -> bool {
+        self.pieces.iter().all(|piece| matches!(piece, Piece::Text(_)))
+    }
+
+    /// Whether it is `*`.
+    pub fn is_anything(&self) -> bool {
+        self.pieces == [Piece::AnyRun]
+    }
+
+    /// The keys of its variables, lower case.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Variable(key, _) => Some(key.as_str()),
+            _ => None,
+        })
+    }
+}
+
+fn same(a: char, b: char, ignore_case: bool) -> bool {
+    a == b || ignore_case && a.to_lowercase().eq(b.to_lowercase())
+}
+
+fn flush(literal: &mut String, pieces: &mut Vec<Piece>) {
+    if !literal.is_empty() {
+        pieces.push(Piece::Text(std::mem::take(literal)));
+    }
+}
+
+fn variable(inside: &str, text: &str) -> Result<Piece, PatternError> {
+    let (key, default) = match inside.split_once(',') {
+        None => (inside, None),
+        Some((key, default)) => {
+            let quoted = default.trim().strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
+            (key, Some(quoted.ok_or_else(|| PatternError::Default(text.to_owned()))?.to_owned()))
+        }
+    };
+    let key = key.trim();
+    if !key.contains(':') {
+        return Err(PatternError::NoKey(text.to_owned()));
+    }
+    Ok(Piece::Variable(key.to_ascii_lowercase(), default))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards_match_as_aws_says() {
+        let none = Context::new();
+        for (pattern, value, want) in [
+            ("*", "", true),
+            ("*@example.com", "ann@example.com", true),
+            ("*@example.com", "ann@example.com.evil", false),
+            ("a*b*c", "aXbYbZc", true),
+            ("a*b*c", "aXbYbZ", false),
+            ("a?c", "abc", true),
+            ("a?c", "ac", false),
+            ("a?c", "aéc", true),
+            ("?*", "", false),
+            ("**", "x", true),
+            ("Ann", "ann", false),
+        ] {
+            assert_eq!(
+                Pattern::compile(pattern, true, true).unwrap().matches(value, &none, false),
+                want,
+                "{pattern} {value}"
+            );
+        }
+        assert!(!Pattern::compile("a*", false, true).unwrap().matches("ab", &none, false), "a star is a star here");
+        assert!(Pattern::compile("ANN*", true, true).unwrap().matches("annette", &none, true));
+    }
+
+    #[test]
+    fn variables_are_taken_literally() {
+        let context = Context::new().with("aws:username", "a*b");
+        let pattern = Pattern::compile("${AWS:username}@example.com", true, true).unwrap();
+        assert!(pattern.matches("a*b@example.com", &context, false));
+        assert!(!pattern.matches("axb@example.com", &context, false), "a star in a value is no wildcard");
+        assert!(!pattern.matches("@example.com", &Context::new(), false), "no value fits nothing");
+        let default = Pattern::compile("${aws:username, 'nobody'}@x", true, true).unwrap();
+        assert!(default.matches("nobody@x", &Context::new(), false));
+        assert!(Pattern::compile("${*}", true, true).unwrap().matches("*", &Context::new(), false));
+        assert!(!Pattern::compile("${*}", true, true).unwrap().matches("x", &Context::new(), false));
+        assert!(Pattern::compile("${aws:username}", true, false).unwrap().matches("${aws:username}", &context, false));
+        for text in ["${aws:username", "${}", "${name}", "${aws:username, nobody}"] {
+            assert!(Pattern::compile(text, true, true).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn many_stars_do_not_explode() {
+        let pattern = Pattern::compile(&"a*".repeat(50), true, true).unwrap();
+        assert!(!pattern.matches(&"a".repeat(49), &Context::new(), false));
+        assert!(pattern.matches(&"ab".repeat(2_500), &Context::new(), false));
+    }
+}
