@@ -31,6 +31,6 @@ pub use id::{SessionId, TransactionId};
 pub use outcome::{Certainty, Kind, MessageId, Outcome, Receipt};
 pub use parameters::{Granted, Requested, RuleName, SendParameters};
 pub use path::{ForwardPath, ReversePath};
-pub use peer::{Client, ClientAddress, Identity, TlsInfo};
+pub use peer::{Client, ClientAddress, ClientCertificate, Identity, TlsInfo};
 pub use permitted::Permitted;
 pub use reply::{EnhancedStatus, Reply};

@@ -57,8 +57,19 @@ pub struct TlsInfo {
     pub version: String,
     /// The cipher suite's IANA name.
     pub cipher: String,
-    /// The client's verified end-entity certificate, DER; `None` where none was asked for or given.
-    pub client_certificate: Option<Arc<[u8]>>,
+    /// The client's verified certificate; `None` where none was asked for or given.
+    pub client_certificate: Option<Arc<ClientCertificate>>,
+}
+
+/// What a verified client certificate says. A certificate that cannot be read has its fingerprint only.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// SHA-256 over the DER, lower-case hex without separators.
+    pub fingerprint: String,
+    /// The subject, most specific part first: `CN=billing, O=Example`.
+    pub subject: String,
+    /// The subject's alternative names: DNS names (lower case), mailboxes, URIs, IP addresses.
+    pub names: Vec<String>,
 }
 
 /// The authenticated name: an AUTH user whose password was verified.

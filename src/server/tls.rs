@@ -1,14 +1,17 @@
 //! TLS: certificates in, a rustls configuration out. TLS 1.2 and 1.3, aws-lc-rs, nothing installed globally.
 
-use crate::mail::TlsInfo;
+use crate::mail::{ClientCertificate, TlsInfo};
+use aws_lc_rs::digest;
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
-use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
+use tokio_rustls::rustls::crypto::{self, CryptoProvider};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig, ServerConnection};
+use x509_parser::extensions::GeneralName;
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +72,7 @@ impl TlsSettings {
         client_certificates: ClientCertificates,
         authorities: &[u8],
     ) -> Result<Self, TlsError> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = Arc::new(crypto::aws_lc_rs::default_provider());
         let chain = certificates("certificate", chain)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| TlsError::Pem { what: "private key", error })?;
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -117,6 +120,58 @@ pub(super) fn info(connection: &ServerConnection) -> TlsInfo {
         client_certificate: connection
             .peer_certificates()
             .and_then(|chain| chain.first())
-            .map(|certificate| Arc::from(certificate.as_ref())),
+            .map(|certificate| Arc::new(read_certificate(certificate))),
+    }
+}
+
+/// What a certificate says, once rustls has verified it.
+fn read_certificate(der: &[u8]) -> ClientCertificate {
+    let sum = digest::digest(&digest::SHA256, der);
+    let fingerprint = sum.as_ref().iter().map(|octet| format!("{octet:02x}")).collect();
+    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(der) else {
+        return ClientCertificate { fingerprint, ..ClientCertificate::default() };
+    };
+    // The parser writes the least specific part first, as it stands in the certificate.
+    let subject = certificate.subject().to_string();
+    let subject: Vec<&str> = subject.rsplit(", ").collect();
+    let names = match certificate.subject_alternative_name() {
+        Ok(Some(extension)) => extension.value.general_names.iter().filter_map(name).collect(),
+        _ => Vec::new(),
+    };
+    ClientCertificate { fingerprint, subject: subject.join(", "), names }
+}
+
+fn name(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        GeneralName::RFC822Name(name) | GeneralName::URI(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(octets) => match octets.len() {
+            4 => <[u8; 4]>::try_from(*octets).ok().map(|octets| IpAddr::from(octets).to_string()),
+            16 => <[u8; 16]>::try_from(*octets).ok().map(|octets| IpAddr::from(octets).to_string()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(feature = "cli")]
+    #[test]
+    fn a_certificate_is_read_for_its_names() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let names = ["billing.internal".to_owned(), "10.0.0.7".to_owned(), "app@example.com".to_owned()];
+        let mut parameters = rcgen::CertificateParams::new(names).unwrap();
+        parameters.distinguished_name = rcgen::DistinguishedName::new();
+        parameters.distinguished_name.push(rcgen::DnType::OrganizationName, "Example");
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, "billing");
+        let certificate = parameters.self_signed(&key).unwrap();
+        let read = read_certificate(certificate.der());
+        assert_eq!(read.subject, "CN=billing, O=Example");
+        assert_eq!(read.names, ["billing.internal", "10.0.0.7", "app@example.com"]);
+        assert_eq!(read.fingerprint.len(), 64);
+        assert_eq!(read_certificate(b"no certificate").subject, "");
     }
 }
