@@ -5,9 +5,11 @@
 //! [`SenderPolicy`] is the built-in one.
 
 mod pattern;
+mod recognise;
 mod senders;
 
 pub use pattern::{AddressPattern, PatternError};
+pub use recognise::{CertificateMatch, Recogniser, Recognition};
 pub use senders::SenderPolicy;
 
 use crate::mail::{
