@@ -61,11 +61,15 @@ table! {
     TOO_MANY_COMMANDS = 421 (4, 7, 0) "Too many commands in one session, connect again";
     /// As many mail transactions as LIMITS MAILMAX promised.
     TOO_MANY_TRANSACTIONS = 421 (4, 5, 3) "Too many messages in one session, connect again";
+    /// The client goes on sending and sending while we work on what it said.
+    TOO_FAR_AHEAD = 421 (4, 7, 0) "Too much sent ahead of our replies";
     /// A browser or another HTTP client speaks to this port.
     NOT_HTTP = 421 (4, 7, 0) "This is an SMTP server";
 
     /// A verb that we do not know.
     UNKNOWN_COMMAND = 500 (5, 5, 1) "Command unrecognized";
+    /// A line of an AUTH exchange longer than the limit (RFC 4954 §6).
+    AUTH_LINE_TOO_LONG = 500 (5, 5, 6) "Authentication exchange line is too long";
     /// A line longer than the limit.
     LINE_TOO_LONG = 500 (5, 5, 2) "Line too long";
     /// A command line that is not ended by CR LF.

@@ -170,6 +170,7 @@ impl Connection {
                 Some(Action::Abandon) => self.visit.abandon().await,
                 Some(Action::Hello { word, esmtp }) => self.visit.hello(word, esmtp).await,
                 Some(Action::Report { verb, reply }) => self.visit.report(verb, &reply),
+                Some(Action::Transmit) => self.transmit().await?,
                 Some(Action::StartTls) => {
                     self.transmit().await?;
                     self.start_tls().await?;

@@ -4,6 +4,7 @@
 //! is not in doubt: lower case, a space after the colon, no angle brackets, trailing spaces, any EHLO word.
 
 use crate::mail::{AddressError, BodyType, ForwardPath, MailParameters, Mailbox, Reply, ReversePath, replies};
+use std::borrow::Cow;
 
 /// A command that can be carried out, if it comes in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,8 +55,15 @@ pub struct BadCommand {
     /// What to answer.
     pub reply: Reply,
     /// The length that a BDAT announced although its line is refused: its octets will come all the same, and must not be
-    /// run as commands.
+    /// run as commands. `u64::MAX` if nobody can say how long: then nothing on this connection can be a command again.
     pub chunk_octets: Option<u64>,
+}
+
+impl BadCommand {
+    /// A line that cannot be read further than its verb.
+    pub fn unread(verb: &str, reply: Reply) -> Self {
+        Self { reply, chunk_octets: (verb == "BDAT").then_some(u64::MAX) }
+    }
 }
 
 impl From<Reply> for BadCommand {
@@ -77,31 +85,38 @@ pub fn parse(line: &[u8]) -> Result<Command, BadCommand> {
     let Some((_, parse)) = VERBS.iter().find(|(name, _)| *name == verb) else {
         return Err(replies::UNKNOWN_COMMAND.into());
     };
-    let argument = std::str::from_utf8(argument).map_err(|_| BadCommand::from(replies::SYNTAX))?;
-    if argument.chars().any(|c| c.is_control() && c != '\t') {
-        return Err(replies::SYNTAX.into());
+    // Devices name themselves in Latin-1, or with a NUL behind; their name decides nothing.
+    let hello = verb == "EHLO" || verb == "HELO";
+    let argument = match std::str::from_utf8(argument) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) if hello => String::from_utf8_lossy(argument),
+        Err(_) => return Err(BadCommand::unread(&verb, replies::SYNTAX)),
+    };
+    if argument.chars().any(|c| c.is_control() && c != '\t' && !(hello && c == '\0')) {
+        return Err(BadCommand::unread(&verb, replies::SYNTAX));
     }
-    parse(argument)
+    parse(&argument)
 }
 
-/// The verb of a line, for the log: upper case, or `?` if there is none that we know.
+/// The verb of a line, with or without its line end: upper case, or `?` if there is none that we know.
 pub fn verb(line: &[u8]) -> &'static str {
-    let word = line.split(|octet| *octet == b' ' || *octet == b'\t').next().unwrap_or_default();
+    let word = line.split(|octet| matches!(octet, b' ' | b'\t' | b'\r' | b'\n')).next().unwrap_or_default();
     VERBS.iter().find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(word)).map_or("?", |(name, _)| name)
 }
 
 /// Whether a line is the beginning of an HTTP request: a web page can make a browser send one here, with SMTP commands
 /// in its body.
 pub fn is_http(line: &[u8]) -> bool {
-    const METHODS: [&[u8]; 7] = [b"GET ", b"POST ", b"PUT ", b"HEAD ", b"OPTIONS ", b"CONNECT ", b"PRI "];
+    const METHODS: [&[u8]; 9] =
+        [b"GET ", b"POST ", b"PUT ", b"PATCH ", b"DELETE ", b"HEAD ", b"OPTIONS ", b"CONNECT ", b"PRI "];
     METHODS.iter().any(|method| line.starts_with(method))
 }
 
 type Parse = fn(&str) -> Result<Command, BadCommand>;
 
 const VERBS: &[(&str, Parse)] = &[
-    ("EHLO", |word| Ok(Command::Ehlo(word.to_owned()))),
-    ("HELO", |word| Ok(Command::Helo(word.to_owned()))),
+    ("EHLO", |word| Ok(Command::Ehlo(printable(word)))),
+    ("HELO", |word| Ok(Command::Helo(printable(word)))),
     ("MAIL", mail),
     ("RCPT", rcpt),
     ("DATA", |rest| alone(rest, Command::Data)),
@@ -115,6 +130,10 @@ const VERBS: &[(&str, Parse)] = &[
     ("STARTTLS", |rest| alone(rest, Command::StartTls)),
     ("AUTH", auth),
 ];
+
+fn printable(word: &str) -> String {
+    word.replace('\0', "\u{fffd}")
+}
 
 fn alone(rest: &str, command: Command) -> Result<Command, BadCommand> {
     if rest.is_empty() { Ok(command) } else { Err(replies::SYNTAX.into()) }
@@ -213,7 +232,8 @@ fn closing_bracket(inside: &str) -> Option<usize> {
 fn bdat(argument: &str) -> Result<Command, BadCommand> {
     let mut words = argument.split_ascii_whitespace();
     let digits = words.next().filter(|word| word.len() <= 18 && word.bytes().all(|octet| octet.is_ascii_digit()));
-    let octets: u64 = digits.and_then(|word| word.parse().ok()).ok_or(replies::SYNTAX)?;
+    let octets = digits.and_then(|word| word.parse().ok());
+    let octets: u64 = octets.ok_or_else(|| BadCommand::unread("BDAT", replies::SYNTAX))?;
     let bad = BadCommand { reply: replies::SYNTAX, chunk_octets: Some(octets) };
     match (words.next(), words.next()) {
         (None, None) => Ok(Command::Bdat { octets, last: false }),

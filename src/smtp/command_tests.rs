@@ -23,6 +23,9 @@ fn lines_of_real_clients_and_of_hostile_ones() {
         ("ehlo with a bad literal", b"EHLO [IPv6:::ffff:10.0.0.1]", Ok(Command::Ehlo("[IPv6:::ffff:10.0.0.1]".into()))),
         ("ehlo without a word", b"EHLO", Ok(Command::Ehlo(String::new()))),
         ("ehlo of two words", b"EHLO my printer", Ok(Command::Ehlo("my printer".into()))),
+        ("ehlo in latin-1", b"EHLO b\xfcro", Ok(Command::Ehlo("b\u{fffd}ro".into()))),
+        ("ehlo with a NUL", b"EHLO printer\0", Ok(Command::Ehlo("printer\u{fffd}".into()))),
+        ("ehlo with a CR", b"EHLO x\rMAIL FROM:<>", Err(501)),
         ("helo", b"HELO x", Ok(Command::Helo("x".into()))),
         ("mail", b"MAIL FROM:<ann@a.example>", mail_command("ann@a.example", plain)),
         ("mail, lower case", b"mail from:<ann@a.example>", mail_command("ann@a.example", plain)),
@@ -96,7 +99,11 @@ fn lines_of_real_clients_and_of_hostile_ones() {
 #[test]
 fn a_refused_bdat_line_still_says_how_much_follows() {
     assert_eq!(parse(b"BDAT 86 FIRST").unwrap_err().chunk_octets, Some(86));
-    assert_eq!(parse(b"BDAT x").unwrap_err().chunk_octets, None);
+    // Once these counted as no chunk at all, and the octets behind them were run as commands.
+    for line in [&b"BDAT x"[..], b"BDAT", b"BDAT 99999999999999999999", b"BDAT 86\0 LAST", b"BDAT 86 L\xff"] {
+        assert_eq!(parse(line).unwrap_err().chunk_octets, Some(u64::MAX), "{line:?}");
+    }
+    assert_eq!(parse(b"RCPT x").unwrap_err().chunk_octets, None);
 }
 
 /// The oracle is lenient in known ways (it unquotes, strips routes, takes UTF-8); here is where it is right.

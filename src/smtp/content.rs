@@ -103,7 +103,7 @@ impl Scanner {
             }
             (At::DotCr, _) if self.discarding => self.drop_one_after_bare_cr(octet),
             // The CR after the dot was a line end of its own after all.
-            (At::DotCr, _) => self.bare(0, At::LineStart),
+            (At::DotCr, _) => self.bare(0),
             (At::Cr, b'\n') => {
                 self.at = At::LineStart;
                 self.line_octets = 0;
@@ -131,13 +131,15 @@ impl Scanner {
             let text = &rest[..line_end.unwrap_or(rest.len())];
             if !text.is_empty() {
                 self.at = At::Text;
+                // What is wrong first is told, however the network cut the line.
+                let room = self.line_octets_max.saturating_sub(self.line_octets);
                 self.line_octets += text.len();
                 if !self.discarding {
-                    if self.line_octets > self.line_octets_max {
-                        return self.fault(start + text.len(), ContentFault::LineTooLong);
-                    }
-                    if memchr::memchr(0, text).is_some() {
+                    if memchr::memchr(0, &text[..text.len().min(room)]).is_some() {
                         return self.fault(start + text.len(), ContentFault::Nul);
+                    }
+                    if text.len() > room {
+                        return self.fault(start + text.len(), ContentFault::LineTooLong);
                     }
                 }
             }
@@ -160,7 +162,7 @@ impl Scanner {
                 }
                 // A bare LF. What came before it first, so that the step that speaks of it begins with it.
                 (Some(_), _) if at > 0 => return self.passed(at),
-                (Some(_), _) => return self.bare(1, At::Text),
+                (Some(_), _) => return self.bare(1),
             }
         }
     }
@@ -181,7 +183,7 @@ impl Scanner {
 
     /// A bare line end, of which `consumed` octets are still in the input. A line that it begins is never the end mark
     /// and its dot no transparency: clients stuff dots only after CR LF.
-    fn bare(&mut self, consumed: usize, next: At) -> Step {
+    fn bare(&mut self, consumed: usize) -> Step {
         if self.discarding {
             self.at = At::Text;
             return Step::Dropped(consumed);
@@ -189,7 +191,7 @@ impl Scanner {
         match self.line_endings {
             LineEndings::Refuse => self.fault(consumed, ContentFault::BareLineEnd),
             LineEndings::Normalize => {
-                self.at = if next == At::LineStart { At::Text } else { next };
+                self.at = if self.dots { At::Text } else { At::LineStart };
                 self.line_octets = 0;
                 Step::Instead(consumed, b"\r\n")
             }

@@ -71,6 +71,8 @@ fn data_ends_at_crlf_dot_crlf_and_at_nothing_else() {
         ("NUL", b"a\0b\r\n.\r\n", Some(Err(Nul))),
         ("line of the limit", b"0123456789\r\n.\r\n", Some(Ok(b"0123456789\r\n".to_vec()))),
         ("line over the limit", b"0123456789a\r\n.\r\n", Some(Err(LineTooLong))),
+        ("NUL before the limit of the line", b"0\x0023456789abc\r\n.\r\n", Some(Err(Nul))),
+        ("NUL behind the limit of the line", b"0123456789a\0\r\n.\r\n", Some(Err(LineTooLong))),
         ("never ends", b"a\r\n.\n.\r", None),
         ("LF LF dot", b"\n\n.\r\nQUIT\r\n", None),
     ];

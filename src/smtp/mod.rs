@@ -12,6 +12,7 @@
 
 pub mod command;
 pub mod content;
+mod line;
 mod receiving;
 mod sasl;
 mod session;
@@ -47,7 +48,11 @@ pub enum Action {
         /// What was replied.
         reply: Reply,
     },
-    /// Send what `poll_transmit` has, do the handshake, then call [`Session::handle_tls_established`].
+    /// Much is ready: send what `poll_transmit` has before going on, so that a peer that sends and does not read costs no
+    /// more than its socket.
+    Transmit,
+    /// Like `Abandon`, and what `Hello` said is gone too. Send what `poll_transmit` has, do the handshake, then call
+    /// [`Session::handle_tls_established`].
     StartTls,
     /// Send what `poll_transmit` has and close.
     Close,
@@ -156,7 +161,8 @@ pub struct Limits {
     pub transactions_max: u32,
     /// Commands in a session.
     pub commands_max: u32,
-    /// Refused commands and messages in a row, without an accepted message between them.
+    /// Rejected commands and messages in a row, without an accepted message between them. Deferrals (4yz) do not count:
+    /// they are no error of the client's.
     pub errors_max: u32,
     /// Failed AUTH exchanges in a session. Clients try PLAIN, then LOGIN: two for one wrong password.
     pub auth_failures_max: u32,

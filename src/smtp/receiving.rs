@@ -14,10 +14,17 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(super) struct Receiving {
     scanner: Scanner,
-    /// Octets of content, those thrown away included.
+    /// Octets of content. RFC 1870 §3: doubled dots and the end mark are not part of the size.
     octets: u64,
-    started: Instant,
+    pub(super) pace: Pace,
     fault: Option<Reply>,
+}
+
+/// How fast octets come that are no commands, kept or thrown away.
+#[derive(Debug)]
+pub(super) struct Pace {
+    started: Instant,
+    octets: u64,
 }
 
 /// The content of one message that comes in chunks.
@@ -29,21 +36,29 @@ pub(super) struct Chunks {
 impl Receiving {
     pub(super) fn data(settings: &Settings, now: Instant) -> Self {
         let scanner = Scanner::data(settings.line_endings, settings.limits.content_line_octets_max);
-        Self { scanner, octets: 0, started: now, fault: None }
+        Self { scanner, octets: 0, pace: Pace::new(now), fault: None }
     }
 
-    /// By when the next octets must come for the average rate to hold.
-    pub(super) fn rate_deadline(&self, limits: &Limits) -> Instant {
-        let allowed = Duration::from_secs(self.octets / u64::from(limits.content_rate_min.max(1)));
-        self.started + limits.content_rate_grace + allowed
+    /// The scanner's next step. Looks no further than the limit: which fault is told must not hang on how the network cut
+    /// the content.
+    fn step(&mut self, input: &[u8], message_octets_max: u64) -> Step {
+        let room = usize::try_from(message_octets_max.saturating_sub(self.octets)).unwrap_or(usize::MAX);
+        let here = if self.fault.is_some() { input.len() } else { input.len().min(room.saturating_add(1)) };
+        self.scanner.step(&input[..here])
     }
 
     /// What the scanner's step comes to. At most one action.
     fn take(&mut self, input: &mut bytes::BytesMut, step: Step, message_octets_max: u64) -> Taken {
+        let before = input.len();
+        let taken = self.take_step(input, step, message_octets_max);
+        self.pace.octets += (before - input.len()) as u64;
+        taken
+    }
+
+    fn take_step(&mut self, input: &mut bytes::BytesMut, step: Step, message_octets_max: u64) -> Taken {
         match step {
             Step::Dropped(octets) => {
                 drop(input.split_to(octets));
-                self.octets += octets as u64;
                 Taken::Nothing
             }
             Step::Content(octets) => {
@@ -60,7 +75,6 @@ impl Receiving {
             }
             Step::Fault(octets, fault) => {
                 drop(input.split_to(octets));
-                self.octets += octets as u64;
                 self.spoil(match fault {
                     ContentFault::BareLineEnd => replies::BARE_LINE_END_IN_CONTENT,
                     ContentFault::LineTooLong => replies::CONTENT_LINE_TOO_LONG,
@@ -96,7 +110,7 @@ enum Taken {
 impl Chunks {
     pub(super) fn new(settings: &Settings, now: Instant) -> Self {
         let scanner = Scanner::chunks(settings.line_endings, settings.limits.content_line_octets_max);
-        Self { receiving: Receiving { scanner, octets: 0, started: now, fault: None } }
+        Self { receiving: Receiving { scanner, octets: 0, pace: Pace::new(now), fault: None } }
     }
 
     /// How much of a refused chunk is read to stay in step; a longer one ends the session.
@@ -105,23 +119,36 @@ impl Chunks {
     }
 }
 
+impl Pace {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { started: now, octets: 0 }
+    }
+
+    /// By when the next octets must come for the average rate to hold.
+    pub(super) fn deadline(&self, limits: &Limits) -> Instant {
+        let allowed = Duration::from_secs(self.octets / u64::from(limits.content_rate_min.max(1)));
+        self.started + limits.content_rate_grace + allowed
+    }
+}
+
 impl Session {
     pub(super) fn poll_data(&mut self) -> Progress {
         let State::Data(receiving) = &mut self.state else { return Progress::Again };
+        let limits = &self.settings.limits;
+        // Who goes on sending long after the limit does not listen for a reply either.
+        if receiving.pace.octets > limits.message_octets_max.saturating_mul(2)
+            && let Some(reply) = receiving.fault.take()
+        {
+            self.close_with(&reply);
+            return Progress::Do(Action::Report { verb: "DATA", reply });
+        }
         if self.input.is_empty() {
             return Progress::Wait;
         }
-        let limits = &self.settings.limits;
-        let step = receiving.scanner.step(&self.input);
+        let step = receiving.step(&self.input, limits.message_octets_max);
         match receiving.take(&mut self.input, step, limits.message_octets_max) {
             Taken::Content(octets) => Progress::Do(Action::Content(octets)),
             Taken::Spoiled => Progress::Do(Action::Abandon),
-            // Who goes on sending long after the limit does not listen for a reply either.
-            Taken::Nothing if receiving.octets > limits.message_octets_max.saturating_mul(2) => {
-                let reply = receiving.fault.take().unwrap_or(replies::MESSAGE_TOO_LARGE);
-                self.close_with(&reply);
-                Progress::Do(Action::Report { verb: "DATA", reply })
-            }
             Taken::Nothing => Progress::Again,
             Taken::End => match receiving.fault.take() {
                 None => self.commit(),
@@ -137,15 +164,10 @@ impl Session {
         let State::Chunk { chunks, remaining, .. } = &mut self.state else { return Progress::Again };
         let (receiving, limits) = (&mut chunks.receiving, &self.settings.limits);
         // Known before it comes: too much in all.
-        if receiving.fault.is_none() && receiving.octets.saturating_add(*remaining) > limits.message_octets_max {
-            receiving.scanner.discard();
-            let _ = receiving.spoil(replies::MESSAGE_TOO_LARGE);
-        }
-        if let Some(reply) = receiving.fault.take() {
+        let too_large = receiving.octets.saturating_add(*remaining) > limits.message_octets_max;
+        if let Some(reply) = receiving.fault.take().or_else(|| too_large.then_some(replies::MESSAGE_TOO_LARGE)) {
             let octets = *remaining;
-            self.state = State::Command(Transaction::None);
-            self.swallow(octets, reply);
-            return Progress::Do(Action::Abandon);
+            return self.swallow(octets, reply);
         }
         if *remaining == 0 {
             return self.chunk_end();
@@ -154,7 +176,7 @@ impl Session {
             return Progress::Wait;
         }
         let here = usize::try_from(*remaining).unwrap_or(usize::MAX).min(self.input.len());
-        let step = receiving.scanner.step(&self.input[..here]);
+        let step = receiving.step(&self.input[..here], limits.message_octets_max);
         let before = self.input.len();
         let taken = receiving.take(&mut self.input, step, limits.message_octets_max);
         *remaining -= (before - self.input.len()) as u64;
@@ -180,10 +202,7 @@ impl Session {
         // it the message could not have come by DATA, and SES would add it.
         let missing = match (scanner.at_line_start(), scanner.after_cr(), self.settings.line_endings) {
             (true, ..) => return self.commit(),
-            (_, true, LineEndings::Refuse) => {
-                self.swallow(0, replies::BARE_LINE_END_IN_CONTENT);
-                return Progress::Do(Action::Abandon);
-            }
+            (_, true, LineEndings::Refuse) => return self.swallow(0, replies::BARE_LINE_END_IN_CONTENT),
             (_, true, LineEndings::Normalize) => &b"\n"[..],
             (_, false, _) => b"\r\n",
         };
@@ -196,17 +215,30 @@ impl Session {
         Progress::Do(Action::Ask(Question::Commit))
     }
 
+    /// Reads a chunk that is refused, so that it is not run as commands, and only then says why.
+    ///
+    /// Whatever transaction there was is over (RFC 3030 §2): were it not, the chunks behind this one could be put
+    /// together to a message with a hole in it.
+    pub(super) fn swallow(&mut self, octets: u64, reply: Reply) -> Progress {
+        if octets > Chunks::swallow_octets_max(&self.settings) {
+            self.close_with(&reply);
+            return Progress::Do(Action::Report { verb: "BDAT", reply });
+        }
+        self.state = State::Swallow { remaining: octets, reply, pace: Pace::new(self.now) };
+        Progress::Do(Action::Abandon)
+    }
+
     pub(super) fn poll_swallow(&mut self) -> Progress {
-        let State::Swallow { remaining, reply, transaction } = &mut self.state else { return Progress::Again };
+        let State::Swallow { remaining, reply, pace } = &mut self.state else { return Progress::Again };
         let here = usize::try_from(*remaining).unwrap_or(usize::MAX).min(self.input.len());
         drop(self.input.split_to(here));
         *remaining -= here as u64;
+        pace.octets += here as u64;
         if *remaining > 0 {
             return Progress::Wait;
         }
         let reply = reply.clone();
-        let transaction = std::mem::replace(transaction, Transaction::None);
-        self.state = State::Command(transaction);
+        self.state = State::Command(Transaction::None);
         self.refuse("BDAT", &reply)
     }
 }

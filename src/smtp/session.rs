@@ -4,25 +4,25 @@
 //! only in the states that have one. What each command does is in `verbs`, what each octet of content does in
 //! `receiving`.
 
-use super::command;
-use super::receiving::{Chunks, Receiving};
+use super::command::{self, BadCommand};
+use super::line::{BadLine, Lines};
+use super::receiving::{Chunks, Pace, Receiving};
 use super::sasl::Exchange;
-use super::{Action, Answer, AuthMode, LineEndings, Settings, TlsMode};
+use super::{Action, Answer, AuthMode, Settings, TlsMode};
 use crate::mail::{Envelope, ForwardPath, MailParameters, Receipt, Reply, ReversePath, replies};
 use bytes::{Bytes, BytesMut};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// One connection, from the greeting to the close.
-#[derive(Debug)]
 pub struct Session {
     pub(super) settings: Arc<Settings>,
     pub(super) state: State,
     pub(super) input: BytesMut,
-    /// How much of `input` is known to hold no LF.
-    scanned: usize,
-    /// A line over the limit is being thrown away.
-    overlong: bool,
+    lines: Lines,
+    /// More came while a question was open than we keep, and some of it is gone: this session cannot go on.
+    flooded: bool,
     output: BytesMut,
     pub(super) encrypted: bool,
     pub(super) greeted: bool,
@@ -51,7 +51,7 @@ pub(super) enum State {
     /// The next octets are content of a BDAT chunk.
     Chunk { chunks: Chunks, remaining: u64, last: bool },
     /// The next octets are a chunk of a refused BDAT: swallowed, then answered.
-    Swallow { remaining: u64, reply: Reply, transaction: Transaction },
+    Swallow { remaining: u64, reply: Reply, pace: Pace },
     /// The TLS handshake is going on.
     Handshake,
     /// The last reply is on its way.
@@ -83,8 +83,12 @@ pub(super) enum Asked {
     Commit,
 }
 
-/// Octets that may queue up while a question is open or the caller does not poll.
+/// Octets that may queue up while a question is open. A caller that minds `wants_octets` never comes near.
 const INPUT_OCTETS_MAX: usize = 1024 * 1024;
+
+/// Octets of replies that may wait for `poll_transmit`; at more, no further command is looked at. One HELP of six octets
+/// makes a hundred, and there is no need to answer somebody who does not read.
+const OUTPUT_OCTETS_MAX: usize = 64 * 1024;
 
 impl Session {
     /// A new connection; for implicit TLS, after the handshake. The greeting is ready in `poll_transmit`.
@@ -93,8 +97,8 @@ impl Session {
             encrypted: settings.tls == TlsMode::Implicit,
             state: State::Command(Transaction::None),
             input: BytesMut::new(),
-            scanned: 0,
-            overlong: false,
+            lines: Lines::new(settings.line_endings),
+            flooded: false,
             output: BytesMut::new(),
             greeted: false,
             authenticated: false,
@@ -129,8 +133,13 @@ impl Session {
         self.now = now;
         match &mut self.state {
             State::Data(_) | State::Chunk { .. } | State::Swallow { .. } => self.waiting_since = now,
-            State::Closing | State::Closed => self.input.clear(),
-            _ if self.input.len() > INPUT_OCTETS_MAX => self.close_with(&replies::TOO_MANY_ERRORS),
+            // Plaintext that came before the handshake, and what comes after the last word, is nobody's.
+            State::Handshake | State::Closing | State::Closed => self.input.clear(),
+            // The question is still answered: whoever was asked may have taken the message.
+            State::Asked(_) if self.input.len() > INPUT_OCTETS_MAX => {
+                self.input.clear();
+                self.flooded = true;
+            }
             _ => {}
         }
     }
@@ -138,58 +147,78 @@ impl Session {
     /// The answer to the question that is open. Without one, it is passed over.
     pub fn handle_answer(&mut self, answer: Answer, now: Instant) {
         self.now = now;
-        self.waiting_since = now;
         let state = std::mem::replace(&mut self.state, State::Command(Transaction::None));
         let State::Asked(asked) = state else {
             self.state = state;
             return;
         };
-        match (asked, answer) {
-            (Asked::Credentials, Answer::Proceed) => {
-                self.authenticated = true;
-                self.write(&replies::AUTHENTICATED);
-            }
-            (Asked::Credentials, Answer::Refuse(reply)) => self.auth_failed(&reply),
-            (Asked::ReversePath(path, parameters), Answer::Proceed) => {
-                self.write(&replies::REVERSE_PATH_OK);
-                self.state = State::Command(Transaction::Mail(path, parameters));
-            }
-            (Asked::ForwardPath(transaction, path), Answer::Proceed) => {
-                self.write(&replies::FORWARD_PATH_OK);
-                self.state = State::Command(transaction.with(path));
-            }
-            (Asked::ForwardPath(transaction, _), Answer::Refuse(reply)) => {
-                self.state = State::Command(transaction);
-                self.count_error(&reply);
-            }
-            (Asked::Data, Answer::Proceed) => {
-                self.write(&replies::SEND_CONTENT);
-                self.state = State::Data(Receiving::data(&self.settings, now));
-            }
-            (Asked::FirstChunk { octets, last }, Answer::Proceed) => {
-                let chunks = Chunks::new(&self.settings, now);
-                self.state = State::Chunk { chunks, remaining: octets, last };
-            }
-            // Its octets come all the same.
-            (Asked::FirstChunk { octets, .. }, Answer::Refuse(reply)) => {
-                self.state = State::Swallow { remaining: octets, reply, transaction: Transaction::None };
-            }
+        self.waiting_since = now;
+        match (&asked, answer) {
             (Asked::Commit, Answer::Accepted(Receipt::Provider(id))) => {
                 self.errors = 0;
                 self.write(&replies::ACCEPTED.with_text(&format!("Ok {id}")));
             }
-            (_, Answer::Refuse(reply)) => self.count_error(&reply),
-            // An answer that does not belong to the question: say so, promise nothing.
-            (_, Answer::Proceed | Answer::Accepted(_)) => self.write(&replies::LOCAL_ERROR),
+            // An answer that does not belong to the question: promise nothing.
+            (Asked::Commit, Answer::Proceed) | (_, Answer::Accepted(_)) => self.refused(asked, replies::LOCAL_ERROR),
+            (_, Answer::Proceed) => self.proceed(asked),
+            (_, Answer::Refuse(reply)) if reply.is_temporary() || reply.is_permanent() => self.refused(asked, reply),
+            // "No" in words that the client would take for "yes".
+            (_, Answer::Refuse(_)) => self.refused(asked, replies::LOCAL_ERROR),
+        }
+        if self.flooded && !matches!(self.state, State::Closing) {
+            self.close_with(&replies::TOO_FAR_AHEAD);
+        }
+    }
+
+    fn proceed(&mut self, asked: Asked) {
+        match asked {
+            Asked::Credentials => {
+                self.authenticated = true;
+                self.write(&replies::AUTHENTICATED);
+            }
+            Asked::ReversePath(path, parameters) => {
+                self.write(&replies::REVERSE_PATH_OK);
+                self.state = State::Command(Transaction::Mail(path, parameters));
+            }
+            Asked::ForwardPath(transaction, path) => {
+                self.write(&replies::FORWARD_PATH_OK);
+                self.state = State::Command(transaction.with(path));
+            }
+            Asked::Data => {
+                self.write(&replies::SEND_CONTENT);
+                self.state = State::Data(Receiving::data(&self.settings, self.now));
+            }
+            Asked::FirstChunk { octets, last } => {
+                let chunks = Chunks::new(&self.settings, self.now);
+                self.state = State::Chunk { chunks, remaining: octets, last };
+            }
+            Asked::Commit => {}
+        }
+    }
+
+    fn refused(&mut self, asked: Asked, reply: Reply) {
+        match asked {
+            Asked::Credentials => self.auth_failed(&reply),
+            Asked::ForwardPath(transaction, _) => {
+                self.state = State::Command(transaction);
+                self.count_error(&reply);
+            }
+            // Its octets come all the same.
+            Asked::FirstChunk { octets, .. } => drop(self.swallow(octets, reply)),
+            Asked::ReversePath(..) | Asked::Data | Asked::Commit => self.count_error(&reply),
         }
     }
 
     /// The handshake is done. What came in plain text behind STARTTLS is gone, and so is everything the client said.
+    /// Without [`Action::StartTls`] before, it is passed over.
     pub fn handle_tls_established(&mut self, now: Instant) {
         self.now = now;
+        if !matches!(self.state, State::Handshake) {
+            return;
+        }
         self.waiting_since = now;
         self.input.clear();
-        self.scanned = 0;
+        self.lines = Lines::new(self.settings.line_endings);
         self.encrypted = true;
         self.greeted = false;
         self.state = State::Command(Transaction::None);
@@ -202,7 +231,9 @@ impl Session {
             return;
         }
         let reply = match self.state {
-            State::Data(_) | State::Chunk { .. } | State::Swallow { .. } => replies::CONTENT_TOO_SLOW,
+            State::Data(_) | State::Chunk { .. } | State::Swallow { .. } | State::Command(Transaction::Chunks(_)) => {
+                replies::CONTENT_TOO_SLOW
+            }
             _ if now >= self.started + self.settings.limits.session_max => replies::SESSION_TOO_LONG,
             _ => replies::IDLE_TOO_LONG,
         };
@@ -234,26 +265,23 @@ impl Session {
     /// a deadline of its own.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let limits = &self.settings.limits;
-        match &self.state {
-            State::Command(Transaction::Chunks(_)) | State::Swallow { .. } => {
-                Some(self.waiting_since + limits.content_wait_max)
+        let pace = match &self.state {
+            State::Command(Transaction::None | Transaction::Mail(..) | Transaction::Rcpt(_)) | State::Sasl(_) => {
+                return Some((self.waiting_since + limits.command_wait_max).min(self.started + limits.session_max));
             }
-            State::Command(_) | State::Sasl(_) => {
-                Some((self.waiting_since + limits.command_wait_max).min(self.started + limits.session_max))
-            }
-            State::Data(receiving) => {
-                Some((self.waiting_since + limits.content_wait_max).min(receiving.rate_deadline(limits)))
-            }
-            State::Chunk { chunks, .. } => {
-                Some((self.waiting_since + limits.content_wait_max).min(chunks.receiving.rate_deadline(limits)))
-            }
-            State::Asked(_) | State::Handshake | State::Closing | State::Closed => None,
-        }
+            // Between chunks, too: small chunks at long intervals are slow content.
+            State::Command(Transaction::Chunks(chunks)) | State::Chunk { chunks, .. } => &chunks.receiving.pace,
+            State::Data(receiving) => &receiving.pace,
+            State::Swallow { pace, .. } => pace,
+            State::Asked(_) | State::Handshake | State::Closing | State::Closed => return None,
+        };
+        Some((self.waiting_since + limits.content_wait_max).min(pace.deadline(limits)))
     }
 
     /// Whether octets from the peer would be looked at now. While not, leave them in the socket: that bounds them.
     pub fn wants_octets(&self) -> bool {
         !matches!(self.state, State::Asked(_) | State::Handshake | State::Closing | State::Closed)
+            && self.output.len() < OUTPUT_OCTETS_MAX
     }
 
     /// What to do next; `None`: wait for octets or for the deadline.
@@ -270,6 +298,9 @@ impl Session {
                     let reply = if self.draining { replies::SHUTTING_DOWN } else { replies::SESSION_TOO_LONG };
                     self.close_with(&reply);
                     continue;
+                }
+                State::Command(_) | State::Sasl(_) if self.output.len() >= OUTPUT_OCTETS_MAX => {
+                    return Some(Action::Transmit);
                 }
                 State::Command(_) => self.poll_command(),
                 State::Sasl(_) => self.poll_sasl(),
@@ -292,10 +323,11 @@ impl Session {
     }
 
     fn poll_command(&mut self) -> Progress {
-        let line = match self.take_line(self.settings.limits.command_line_octets_max) {
+        let limit = self.settings.limits.command_line_octets_max;
+        let (line, fault) = match self.take_line(limit, &replies::LINE_TOO_LONG) {
             None => return Progress::Wait,
-            Some(Err(reply)) => return self.refuse("?", &reply),
-            Some(Ok(line)) => line,
+            Some(Ok(line)) => (line, None),
+            Some(Err(bad)) => (bad.start, Some(bad.reply)),
         };
         self.waiting_since = self.now;
         self.commands += 1;
@@ -308,7 +340,11 @@ impl Session {
             return Progress::Do(Action::Report { verb: "?", reply: replies::NOT_HTTP });
         }
         let verb = command::verb(&line);
-        match command::parse(&line) {
+        let parsed = match fault {
+            None => command::parse(&line),
+            Some(reply) => Err(BadCommand::unread(verb, reply)),
+        };
+        match parsed {
             Ok(command) => self.run(verb, command),
             Err(bad) => match bad.chunk_octets {
                 Some(octets) => self.swallow(octets, bad.reply),
@@ -318,26 +354,8 @@ impl Session {
     }
 
     /// The next line without its line end, or the reply that it earns.
-    pub(super) fn take_line(&mut self, octets_max: usize) -> Option<Result<Bytes, Reply>> {
-        let Some(found) = memchr::memchr(b'\n', &self.input[self.scanned..]) else {
-            self.scanned = self.input.len();
-            if self.input.len() > octets_max {
-                self.overlong = true;
-                self.input.clear();
-                self.scanned = 0;
-            }
-            return None;
-        };
-        let line = self.input.split_to(self.scanned + found + 1).freeze();
-        self.scanned = 0;
-        if std::mem::take(&mut self.overlong) || line.len() > octets_max {
-            return Some(Err(replies::LINE_TOO_LONG));
-        }
-        Some(match line.strip_suffix(b"\r\n") {
-            Some(text) => Ok(line.slice(..text.len())),
-            None if self.settings.line_endings == LineEndings::Normalize => Ok(line.slice(..line.len() - 1)),
-            None => Err(replies::BARE_LINE_END),
-        })
+    pub(super) fn take_line(&mut self, octets_max: usize, too_long: &Reply) -> Option<Result<Bytes, BadLine>> {
+        self.lines.take(&mut self.input, octets_max, too_long)
     }
 
     /// Refuses a command in here: reply, count, report.
@@ -349,6 +367,9 @@ impl Session {
 
     /// Replies with a refusal and counts it; too many and the session ends.
     pub(super) fn count_error(&mut self, reply: &Reply) {
+        if reply.code() == CLOSING {
+            return self.close_with(reply);
+        }
         self.write(reply);
         // A deferral is not the client's error: who drains a queue while the provider throttles hears many.
         if reply.is_temporary() {
@@ -363,6 +384,9 @@ impl Session {
     pub(super) fn auth_failed(&mut self, reply: &Reply) {
         self.auth_failures += 1;
         self.state = State::Command(Transaction::None);
+        if reply.code() == CLOSING {
+            return self.close_with(reply);
+        }
         self.write(reply);
         if self.auth_failures >= self.settings.limits.auth_failures_max {
             self.close_with(&replies::TOO_MANY_ERRORS);
@@ -399,6 +423,16 @@ impl Session {
     }
 }
 
+/// RFC 5321 §4.2.1: whoever hears 421 knows that the connection closes, so it does, whoever said it.
+const CLOSING: u16 = 421;
+
+/// What came in is not shown: a line of an AUTH exchange is a password.
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
 /// What a step of `poll` came to.
 pub(super) enum Progress {
     /// The caller must do this.
@@ -422,3 +456,7 @@ impl Transaction {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -1,7 +1,6 @@
 //! What each command does, in the state it comes in. RFC 5321 §4.1.4 (order), §4.1.1.
 
 use super::command::Command;
-use super::receiving::Chunks;
 use super::sasl;
 use super::session::{Asked, Progress, Session, State, Transaction};
 use super::{Action, AuthMode, Question};
@@ -153,10 +152,7 @@ impl Session {
                 Progress::Again
             }
             Transaction::None => self.swallow(octets, replies::BAD_SEQUENCE),
-            Transaction::Mail(..) => {
-                self.state = State::Command(transaction);
-                self.swallow(octets, replies::NO_VALID_RECIPIENTS)
-            }
+            Transaction::Mail(..) => self.swallow(octets, replies::NO_VALID_RECIPIENTS),
         }
     }
 
@@ -195,10 +191,8 @@ impl Session {
     }
 
     pub(super) fn poll_sasl(&mut self) -> Progress {
-        let line = match self.take_line(self.settings.limits.auth_line_octets_max) {
-            None => return Progress::Wait,
-            Some(line) => line,
-        };
+        let limit = self.settings.limits.auth_line_octets_max;
+        let Some(line) = self.take_line(limit, &replies::AUTH_LINE_TOO_LONG) else { return Progress::Wait };
         self.waiting_since = self.now;
         let State::Sasl(exchange) = std::mem::replace(&mut self.state, State::Command(Transaction::None)) else {
             return Progress::Again;
@@ -206,7 +200,7 @@ impl Session {
         match line.as_deref().map(std::str::from_utf8) {
             Ok(Ok(text)) => self.sasl(sasl::respond(exchange, text)),
             Ok(Err(_)) => self.sasl(sasl::Progress::Fail(replies::BAD_BASE64)),
-            Err(reply) => self.sasl(sasl::Progress::Fail(reply.clone())),
+            Err(bad) => self.sasl(sasl::Progress::Fail(bad.reply.clone())),
         }
     }
 
@@ -232,19 +226,5 @@ impl Session {
             return Progress::Again;
         }
         self.ask(Asked::Credentials, Question::Authenticate(credentials))
-    }
-
-    /// Reads a chunk that is refused, so that it is not run as commands, and then says why.
-    pub(super) fn swallow(&mut self, octets: u64, reply: Reply) -> Progress {
-        if octets > Chunks::swallow_octets_max(&self.settings) {
-            self.close_with(&reply);
-            return Progress::Do(Action::Report { verb: "BDAT", reply });
-        }
-        let transaction = match std::mem::replace(&mut self.state, State::Closing) {
-            State::Command(transaction) => transaction,
-            _ => Transaction::None,
-        };
-        self.state = State::Swallow { remaining: octets, reply, transaction };
-        Progress::Again
     }
 }

@@ -1,0 +1,60 @@
+//! Golden dialogues: every file of `tests/transcripts`, played in every way that the network may cut it.
+
+// A test that cannot go on says so by panicking, in its helpers too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bare;
+mod properties;
+mod transcript;
+
+use bare::Cut;
+use std::path::Path;
+use transcript::Transcript;
+
+/// All dialogues, by name.
+fn transcripts() -> Vec<Transcript> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
+    let mut transcripts: Vec<Transcript> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| {
+            assert_eq!(path.extension().and_then(|end| end.to_str()), Some("smtp"), "{}", path.display());
+            let text = std::fs::read_to_string(&path).unwrap();
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            Transcript::parse(&name, &text).unwrap_or_else(|error| panic!("{error}"))
+        })
+        .collect();
+    transcripts.sort_by(|one, other| one.name.cmp(&other.name));
+    transcripts
+}
+
+/// Every failure is told, not only the first.
+fn play_all(transcripts: &[Transcript], cut: Cut) {
+    let failures: Vec<String> = transcripts.iter().filter_map(|one| bare::play(one, cut).err()).collect();
+    assert!(failures.is_empty(), "{} of {} failed:\n{}", failures.len(), transcripts.len(), failures.join("\n"));
+}
+
+#[test]
+fn dialogues_as_they_are_written() {
+    play_all(&transcripts(), Cut::Whole);
+}
+
+#[test]
+fn dialogues_octet_by_octet() {
+    play_all(&transcripts(), Cut::Octets);
+}
+
+#[test]
+fn pipelined_dialogues_in_as_few_writes_as_possible() {
+    let pipelined: Vec<Transcript> = transcripts().into_iter().filter(|one| one.pipelined).collect();
+    assert!(pipelined.len() >= 20, "only {} dialogues are marked", pipelined.len());
+    play_all(&pipelined, Cut::Joined);
+}
+
+/// The same files are played over a socket, but for those that need power over time; these must stay few.
+#[test]
+fn most_dialogues_need_no_power_over_time() {
+    let transcripts = transcripts();
+    let bare_only = transcripts.iter().filter(|one| one.is_for_a_bare_session_only()).count();
+    assert!(bare_only * 4 < transcripts.len(), "{bare_only} of {}", transcripts.len());
+}
