@@ -69,8 +69,11 @@ pub struct Resources {
     /// `NotResource`.
     pub negated: bool,
     /// As written, and compiled by parts.
-    pub patterns: Vec<(String, Box<[Pattern; 6]>)>,
+    pub patterns: Vec<ArnPattern>,
 }
+
+/// An ARN with wildcards: as written, and its six parts.
+pub type ArnPattern = (String, Box<[Pattern; 6]>);
 
 /// `Principal` or `NotPrincipal`.
 #[derive(Clone, Debug)]
@@ -280,7 +283,7 @@ fn read_actions(key: &str, value: Json) -> Result<Vec<(String, Pattern)>, String
         .collect()
 }
 
-fn read_resources(key: &str, value: Json, variables: bool) -> Result<Vec<(String, Box<[Pattern; 6]>)>, String> {
+fn read_resources(key: &str, value: Json, variables: bool) -> Result<Vec<ArnPattern>, String> {
     texts(key, value)?
         .into_iter()
         .map(|text| match compile_arn(&text, variables) {

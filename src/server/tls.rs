@@ -154,11 +154,10 @@ fn name(name: &GeneralName<'_>) -> Option<String> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 mod tests {
     use super::*;
 
-    #[cfg(feature = "cli")]
     #[test]
     fn a_certificate_is_read_for_its_names() {
         let key = rcgen::KeyPair::generate().unwrap();

@@ -193,7 +193,7 @@ impl Default for Limits {
             command_wait_max: Duration::from_secs(300),
             content_wait_max: Duration::from_secs(180),
             content_rate_grace: Duration::from_secs(60),
-            content_rate_min: 200,
+            content_rate_min: 500,
             session_max: Duration::from_secs(4 * 3600),
         }
     }

@@ -201,7 +201,8 @@ impl Session {
             Asked::Credentials => self.auth_failed(&reply),
             Asked::ForwardPath(transaction, _) => {
                 self.state = State::Command(transaction);
-                self.count_error(&reply);
+                // A list in which policy denies many is no misbehaviour; cut off, it would be tried again for ever.
+                self.write(&reply);
             }
             // Its octets come all the same.
             Asked::FirstChunk { octets, .. } => drop(self.swallow(octets, reply)),

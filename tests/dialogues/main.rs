@@ -8,25 +8,7 @@ mod properties;
 mod transcript;
 
 use bare::Cut;
-use std::path::Path;
-use transcript::Transcript;
-
-/// All dialogues, by name.
-fn transcripts() -> Vec<Transcript> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
-    let mut transcripts: Vec<Transcript> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .map(|path| {
-            assert_eq!(path.extension().and_then(|end| end.to_str()), Some("smtp"), "{}", path.display());
-            let text = std::fs::read_to_string(&path).unwrap();
-            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-            Transcript::parse(&name, &text).unwrap_or_else(|error| panic!("{error}"))
-        })
-        .collect();
-    transcripts.sort_by(|one, other| one.name.cmp(&other.name));
-    transcripts
-}
+use transcript::{Transcript, all as transcripts};
 
 /// Every failure is told, not only the first.
 fn play_all(transcripts: &[Transcript], cut: Cut) {

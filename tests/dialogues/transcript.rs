@@ -21,7 +21,25 @@
 //! M: none                      no message was accepted
 //! ```
 
+use std::path::Path;
 use std::time::Duration;
+
+/// All dialogues, by name.
+pub(crate) fn all() -> Vec<Transcript> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
+    let mut transcripts: Vec<Transcript> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| {
+            assert_eq!(path.extension().and_then(|end| end.to_str()), Some("smtp"), "{}", path.display());
+            let text = std::fs::read_to_string(&path).unwrap();
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            Transcript::parse(&name, &text).unwrap_or_else(|error| panic!("{error}"))
+        })
+        .collect();
+    transcripts.sort_by(|one, other| one.name.cmp(&other.name));
+    transcripts
+}
 
 /// One dialogue.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 #![cfg(feature = "cli")]
 
 mod bounds;
+mod dialogues;
 mod doors;
 mod embedding;
 mod faults;

@@ -159,7 +159,7 @@ impl Pair {
         Self { certificate: made.cert.pem(), key: made.signing_key.serialize_pem() }
     }
 
-    fn settings(&self) -> TlsSettings {
+    pub fn settings(&self) -> TlsSettings {
         let off = gatepost::server::ClientCertificates::Off;
         TlsSettings::from_pem(self.certificate.as_bytes(), self.key.as_bytes(), off, b"").unwrap()
     }
@@ -210,6 +210,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Smtp<S> {
         self.stream.flush().await.unwrap();
     }
 
+    /// For octets that the relay may not want any more.
+    pub async fn try_write(&mut self, octets: &[u8]) {
+        let _ = tokio::time::timeout(PATIENCE, self.stream.write_all(octets)).await.unwrap();
+        let _ = self.stream.flush().await;
+    }
+
     pub async fn say(&mut self, line: &str) {
         self.write(format!("{line}\r\n")).await;
     }
@@ -228,7 +234,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Smtp<S> {
         text
     }
 
-    async fn line(&mut self) -> Option<String> {
+    /// The next line without its line end; `None` if the relay closed.
+    pub async fn line(&mut self) -> Option<String> {
         loop {
             if let Some(end) = self.received.windows(2).position(|pair| pair == b"\r\n") {
                 let line = self.received.drain(..end + 2).collect::<Vec<u8>>();
