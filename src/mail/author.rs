@@ -7,6 +7,7 @@
 
 use super::address::{MailDomain, Mailbox, is_atext};
 use mail_parser::MessageParser;
+use std::fmt;
 use std::sync::LazyLock;
 
 /// One mailbox of an address field.
@@ -16,6 +17,21 @@ pub struct Author {
     pub display_name: Option<String>,
     /// The address.
     pub mailbox: Mailbox,
+}
+
+/// As it would stand in a field: `"Display, Name" <address>`. Names outside ASCII become an encoded word (RFC 2047).
+impl fmt::Display for Author {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(name) = &self.display_name else { return self.mailbox.fmt(f) };
+        if name.is_ascii() && name.split(' ').all(|word| !word.is_empty() && word.bytes().all(is_atext)) {
+            write!(f, "{name} <{}>", self.mailbox)
+        } else if name.is_ascii() {
+            write!(f, "\"{}\" <{}>", name.replace('\\', "\\\\").replace('"', "\\\""), self.mailbox)
+        } else {
+            let encoded: String = name.bytes().map(|octet| format!("={octet:02X}")).collect();
+            write!(f, "=?utf-8?q?{encoded}?= <{}>", self.mailbox)
+        }
+    }
 }
 
 /// Why an address field is refused.
@@ -56,6 +72,18 @@ pub fn agree(value: &[u8], authors: &[Author]) -> bool {
     let theirs: Vec<Option<Mailbox>> =
         list.iter().map(|addr| addr.address().and_then(|text| Mailbox::parse(text).ok())).collect();
     theirs.len() == authors.len() && theirs.iter().zip(authors).all(|(t, a)| t.as_ref() == Some(&a.mailbox))
+}
+
+/// A display name as people see it: encoded words (RFC 2047) decoded, in any charset that mail-parser knows.
+pub fn decode_phrase(name: &str) -> String {
+    static READER: LazyLock<MessageParser> =
+        LazyLock::new(|| MessageParser::new().header_text(mail_parser::HeaderName::Subject));
+    if !name.contains("=?") {
+        return name.to_owned();
+    }
+    let field = format!("Subject: {name}\r\n\r\n");
+    let message = READER.parse_headers(field.as_bytes());
+    message.as_ref().and_then(|message| message.subject()).map_or_else(|| name.to_owned(), str::to_owned)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

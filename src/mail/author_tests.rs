@@ -99,3 +99,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn display_names_are_decoded_in_every_charset_that_clients_still_use() {
+    for (name, want) in [
+        ("plain", "plain"),
+        ("=?utf-8?q?J=C3=BCrgen_M=C3=BCller?=", "Jürgen Müller"),
+        ("=?iso-8859-1?Q?Andr=E9?= Pirard", "André Pirard"),
+        ("=?ISO-2022-JP?B?GyRCO1JFRBsoQg==?=", "子田"),
+        ("=?EUC-KR?B?x9Gx2w==?=", "한글"),
+        ("=?Shift_JIS?B?k/qWew==?=", "日本"),
+    ] {
+        assert_eq!(decode_phrase(name), want, "{name}");
+    }
+}

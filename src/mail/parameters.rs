@@ -3,6 +3,8 @@
 //! The names and alphabets are those of SES v2 `SendEmail` (API reference, "SendEmail"; quotas page of the guide).
 
 use super::address::Mailbox;
+use super::author::Author;
+use super::path::ForwardPath;
 use std::fmt;
 use std::sync::Arc;
 
@@ -193,12 +195,43 @@ pub struct Granted {
     pub send: SendParameters,
     /// Whether policy checked the reverse-path; only then does it become the feedback address.
     pub reverse_path_permitted: bool,
+    /// What must be done to the message first. Policy then judges the result, and accepts it without edits.
+    pub edits: Edits,
+    /// What policy would have refused, where it only reports; for the log.
+    pub reported: Option<String>,
+}
+
+/// What is done to a message before it is sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Edits {
+    /// The From field becomes this. Who stood there moves to Reply-To, if there is none; a Sender field goes.
+    pub author: Option<Author>,
+    /// A Date field is put in front.
+    pub date: bool,
+    /// A Message-ID field is put in front.
+    pub message_id: bool,
+    /// The message goes here instead; the recipients are kept in `X-Original-Recipients`.
+    pub redirect_to: Option<ForwardPath>,
+}
+
+impl Edits {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Granted {
     /// A grant by that rule, with no parameters.
     pub fn by(rule: RuleName) -> Self {
-        Self { rule, app: None, send: SendParameters::default(), reverse_path_permitted: false }
+        Self {
+            rule,
+            app: None,
+            send: SendParameters::default(),
+            reverse_path_permitted: false,
+            edits: Edits::default(),
+            reported: None,
+        }
     }
 }
 

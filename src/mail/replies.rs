@@ -156,6 +156,14 @@ table! {
     AUTHOR_AMBIGUOUS = 550 (5, 7, 1) "From or Sender field cannot be read unambiguously";
     /// Raw 8-bit or ESC octets in an address field.
     AUTHOR_NOT_ASCII = 550 (5, 7, 1) "From or Sender field contains raw 8-bit or control octets; encode them (RFC 2047)";
+    /// A recipient that this client may not write to.
+    RECIPIENT_NOT_PERMITTED = 550 (5, 7, 1) "Recipient not permitted";
+    /// An attachment of a type that is refused.
+    ATTACHMENT_NOT_PERMITTED = 550 (5, 7, 1) "Attachment type not permitted";
+    /// Date or Message-ID is missing, and the operator wants it there.
+    FIELD_MISSING = 550 (5, 6, 0) "Message lacks a required header field";
+    /// An IAM policy document does not allow the message.
+    NOT_ALLOWED_BY_DOCUMENT = 550 (5, 7, 1) "Sending is not permitted by policy";
     /// The policy could not judge.
     LOCAL_ERROR = 451 (4, 3, 0) "Local error, try again later";
 

@@ -131,6 +131,15 @@ impl Observer for LogObserver {
                     detail, reply, "command refused"
                 );
             }
+            Event::WouldRefuse { client: who, transaction, verb, app, detail } => {
+                let Who { session, client, listener, identity, tls } = Who::of(who);
+                let (transaction, detail) = (transaction.to_string(), self.detail(detail));
+                let app = app.unwrap_or("");
+                warn!(
+                    target: "gatepost", transaction, session, client, listener, identity, tls, verb, app, detail,
+                    "would have been refused (enforcement = \"report\")"
+                );
+            }
             Event::MessageEnded(record) => self.message(record),
             Event::JudgeFailed { client: who, detail } => {
                 let Who { session, client, listener, .. } = Who::of(who);

@@ -81,6 +81,19 @@ pub enum Event<'a> {
     },
     /// A message was accepted or refused, after its content came.
     MessageEnded(&'a MessageRecord<'a>),
+    /// Policy would have refused, and only reports.
+    WouldRefuse {
+        /// Who is connected.
+        client: &'a Client,
+        /// The transaction.
+        transaction: TransactionId,
+        /// `MAIL`, `RCPT` or `DATA`.
+        verb: &'a str,
+        /// The application.
+        app: Option<&'a str>,
+        /// Rule, reply and reason.
+        detail: &'a str,
+    },
     /// Policy or limiter could not answer; the client was deferred.
     JudgeFailed {
         /// Who is connected.

@@ -4,11 +4,18 @@
 //! that it could not judge: not knowing is never a rejection, it defers (451 4.3.0).
 //! [`SenderPolicy`] is the built-in one.
 
+mod app;
+mod apps;
+mod attachments;
+mod documents;
 mod pattern;
 mod recognise;
 mod senders;
 
-pub use pattern::{AddressPattern, PatternError};
+pub use app::{App, Checked, Enforcement, Missing, OnAuthor, SES_REFUSED_EXTENSIONS};
+pub use apps::{AppPolicy, AppPolicyError};
+pub use documents::AccountSettings;
+pub use pattern::{AddressPattern, PatternError, TextPattern};
 pub use recognise::{CertificateMatch, Recogniser, Recognition};
 pub use senders::SenderPolicy;
 
@@ -65,10 +72,13 @@ pub struct MessageFacts<'a> {
     pub envelope: &'a Envelope,
     /// The message as the provider would get it.
     pub content: &'a Content,
-    /// The mailboxes of its only From field, read strictly and confirmed by a second reader; at least one.
+    /// The mailboxes of its only From field, read strictly and confirmed by a second reader. Empty if it has no From
+    /// field: then it is refused, unless policy has one put in.
     pub authors: &'a [Author],
     /// The mailbox of its Sender field, read in the same way.
     pub sender: Option<&'a Author>,
+    /// The mailboxes of its Resent-From and Resent-Sender fields, read in the same way.
+    pub resent: &'a [Author],
     /// What its `X-SES-*` fields ask for.
     pub requested: &'a Requested,
 }

@@ -78,6 +78,24 @@ impl AddressPattern {
     }
 }
 
+/// A text with `*` for any run of characters, compared without case: for display names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextPattern {
+    runs: Vec<String>,
+}
+
+impl TextPattern {
+    /// Compiles a pattern; every text is one.
+    pub fn new(text: &str) -> Self {
+        Self { runs: text.split('*').map(str::to_lowercase).collect() }
+    }
+
+    /// Whether a text fits.
+    pub fn matches(&self, text: &str) -> bool {
+        runs_match(&self.runs, &text.to_lowercase())
+    }
+}
+
 fn runs_match(runs: &[String], text: &str) -> bool {
     let [first, middle @ .., last] = runs else {
         return runs.first().is_some_and(|run| run == text);
@@ -138,6 +156,12 @@ mod tests {
             let compiled = AddressPattern::parse(pattern).unwrap();
             assert_eq!(compiled.matches(&Mailbox::parse(mailbox).unwrap()), want, "{pattern} {mailbox}");
         }
+    }
+
+    #[test]
+    fn display_names_are_matched_without_case() {
+        assert!(TextPattern::new("Billing *").matches("billing team"));
+        assert!(!TextPattern::new("Billing").matches("The Billing"));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! The order is always the same: what the standards and the provider demand of any message, then policy, then the limiter,
 //! cheapest first. This is the only place where a [`Permitted`] is made, and where errors of judges meet replies.
 
-use super::Relay;
 use super::reception::Loaded;
+use super::{Relay, edit};
 use crate::limit::{LimitDecision, LimitStage, LimitStep, Ticket};
 use crate::mail::{
     Author, AuthorError, Client, Content, Envelope, Granted, Permitted, Reply, ReversePath, RuleName, TransactionId,
@@ -61,10 +61,10 @@ impl Relay {
         &self,
         client: &Client,
         transaction: TransactionId,
-        message: Loaded,
+        mut message: Loaded,
     ) -> Result<Judged, Box<Refused>> {
         let mut authors = Vec::new();
-        match self.judge_loaded(client, &message, &mut authors).await {
+        match self.judge_loaded(client, transaction, &mut message, &mut authors).await {
             Ok(Admitted { granted, ticket }) => {
                 let Loaded { envelope, content, .. } = message;
                 let permitted = Permitted::permit(transaction, envelope, content, granted);
@@ -74,29 +74,56 @@ impl Relay {
         }
     }
 
+    /// Judges, and where policy wants the message changed first, changes it and judges the result: what was judged last
+    /// is what leaves.
     async fn judge_loaded(
+        &self,
+        client: &Client,
+        transaction: TransactionId,
+        message: &mut Loaded,
+        authors: &mut Vec<Author>,
+    ) -> Result<Admitted, Refusal> {
+        let first = self.judge_once(client, message, authors).await?;
+        let granted = if first.edits.is_empty() {
+            first
+        } else {
+            edit::apply(&first.edits, authors, message, transaction, self)?;
+            let second = self.judge_once(client, message, authors).await?;
+            if !second.edits.is_empty() {
+                return Err(self.could_not_judge(client, "policy wants to change the message again"));
+            }
+            Granted { reported: first.reported.or(second.reported), ..second }
+        };
+        let Some(author) = authors.first() else {
+            return Err(Refusal { reply: replies::AUTHOR_MISSING, rule: None, detail: String::new() });
+        };
+        let stage = LimitStage::Message {
+            author: &author.mailbox,
+            octets: message.content.octets().len() as u64,
+            recipients: message.envelope.forward_paths().len(),
+        };
+        self.limited(client, granted, message.envelope.reverse_path(), stage).await
+    }
+
+    async fn judge_once(
         &self,
         client: &Client,
         message: &Loaded,
         authors: &mut Vec<Author>,
-    ) -> Result<Admitted, Refusal> {
+    ) -> Result<Granted, Refusal> {
         *authors = read_authors(&message.content)?;
         let sender = read_sender(&message.content)?;
+        let resent = read_resent(&message.content)?;
         let facts = MessageFacts {
             client,
             envelope: &message.envelope,
             content: &message.content,
             authors,
             sender: sender.as_ref(),
+            resent: &resent,
             requested: &message.requested,
         };
-        let granted = self.decided(client, self.policy.message(&facts).await)?;
-        let stage = LimitStage::Message {
-            author: &authors[0].mailbox,
-            octets: message.content.octets().len() as u64,
-            recipients: message.envelope.forward_paths().len(),
-        };
-        self.limited(client, granted, message.envelope.reverse_path(), stage).await
+        self.decided(client, self.policy.message(&facts).await)
     }
 
     /// What policy said, or that it could not say.
@@ -140,12 +167,12 @@ impl Relay {
     }
 }
 
-/// The mailboxes of the only From field. SES refuses a message without one, and sends what stands in it.
+/// The mailboxes of the only From field; none if there is no field. SES sends what stands in it.
 fn read_authors(content: &Content) -> Result<Vec<Author>, Refusal> {
     let mut fields = content.fields_named("From");
     let refuse = |reply: Reply, detail: &str| Refusal { reply, rule: None, detail: detail.to_owned() };
     let field = match (fields.next(), fields.next()) {
-        (None, _) => return Err(refuse(replies::AUTHOR_MISSING, "")),
+        (None, _) => return Ok(Vec::new()),
         (_, Some(_)) => return Err(refuse(replies::AUTHOR_REPEATED, "")),
         (Some(field), None) => field,
     };
@@ -168,6 +195,17 @@ fn read_sender(content: &Content) -> Result<Option<Author>, Refusal> {
             detail: format!("Sender names {n} mailboxes, not one"),
         }),
     }
+}
+
+/// The mailboxes of every Resent-From and Resent-Sender field.
+fn read_resent(content: &Content) -> Result<Vec<Author>, Refusal> {
+    let mut mailboxes = Vec::new();
+    for name in ["Resent-From", "Resent-Sender"] {
+        for field in content.fields_named(name) {
+            mailboxes.extend(read_mailboxes(name, field.value)?);
+        }
+    }
+    Ok(mailboxes)
 }
 
 /// Our strict reader, and mail-parser as the witness. Anything that the two read differently is refused.

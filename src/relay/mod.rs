@@ -6,6 +6,7 @@
 
 mod admission;
 mod budget;
+mod edit;
 mod reception;
 mod storage;
 mod visit;

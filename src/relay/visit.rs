@@ -7,8 +7,8 @@ use crate::auth::{AuthDecision, AuthError};
 use crate::limit::Ticket;
 use crate::mail::trace::received;
 use crate::mail::{
-    Author, Certainty, Client, Credentials, Envelope, ForwardPath, MailParameters, Mailbox, Outcome, Receipt, Reply,
-    ReversePath, RuleName, TlsInfo, TransactionId, replies,
+    Author, Certainty, Client, Credentials, Envelope, ForwardPath, Granted, MailParameters, Mailbox, Outcome, Receipt,
+    Reply, ReversePath, RuleName, TlsInfo, TransactionId, replies,
 };
 use crate::observe::{Event, MessageRecord};
 use crate::policy::{MailFacts, RcptFacts};
@@ -140,8 +140,9 @@ impl Visit {
         let judged = self.relay.judge_reverse_path(&facts).await;
         let mut transaction = Transaction { id, reverse_path, accepted: 0, tickets: Vec::new(), reception: None };
         match judged {
-            Ok(Admitted { ticket, .. }) => {
+            Ok(Admitted { granted, ticket }) => {
                 transaction.tickets.push(ticket);
+                self.would_refuse(id, "MAIL", &granted);
                 self.transaction = Some(transaction);
                 Answer::Proceed
             }
@@ -163,9 +164,11 @@ impl Visit {
             accepted_before: transaction.accepted,
         };
         match self.relay.judge_forward_path(&facts).await {
-            Ok(Admitted { ticket, .. }) => {
+            Ok(Admitted { granted, ticket }) => {
                 transaction.accepted += 1;
                 transaction.tickets.push(ticket);
+                let id = transaction.id;
+                self.would_refuse(id, "RCPT", &granted);
                 Answer::Proceed
             }
             Err(refusal) => self.refuse("RCPT", refusal, Some(forward_path.mailbox())),
@@ -227,6 +230,7 @@ impl Visit {
         end.authors = authors;
         end.tickets.push(ticket);
         let (envelope, granted) = (permitted.envelope().clone(), permitted.granted().clone());
+        self.would_refuse(end.id, "DATA", &granted);
         let outcome = self.relay.transport.send(permitted, deadline).await;
         let answer = match &outcome.certainty {
             Certainty::Sent(message_id) => Answer::Accepted(Receipt::Provider(message_id.clone())),
@@ -304,6 +308,13 @@ impl Visit {
             address,
             detail,
         });
+    }
+
+    fn would_refuse(&self, transaction: TransactionId, verb: &str, granted: &Granted) {
+        if let Some(detail) = &granted.reported {
+            let app = granted.app.as_ref().map(|app| app.as_str());
+            self.relay.observer.observe(&Event::WouldRefuse { client: &self.client, transaction, verb, app, detail });
+        }
     }
 
     async fn give_back(&self, tickets: Vec<Ticket>) {

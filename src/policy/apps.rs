@@ -1,0 +1,184 @@
+//! The built-in policy: applications, each with rights of its own.
+//!
+//! Which application is it ([`Recogniser`]); may it ([`App`]); do its IAM documents allow it ([`Documents`]). Nothing
+//! matched is 550 5.7.1, or 530 5.7.0 where AUTH could still help. With `enforcement = report` the same is decided, and
+//! then passes with a note of what would have been refused.
+
+use super::app::{App, Enforcement, Missing, refusal, rule_name};
+use super::attachments;
+use super::documents::{AccountSettings, Documents};
+use super::pattern::AddressPattern;
+use super::recognise::{Recogniser, Recognition};
+use super::{MailFacts, MessageFacts, Policy, PolicyDecision, PolicyError, RcptFacts, Reason};
+use crate::aws::Document;
+use crate::mail::parameters::{AppName, Edits};
+use crate::mail::{Author, Client, Clock, ForwardPath, Granted, SendParameters, SystemClock, replies};
+use async_trait::async_trait;
+use std::sync::Arc;
+
+/// Applications, and what holds for all of them.
+pub struct AppPolicy {
+    apps: Vec<App>,
+    recogniser: Recogniser,
+    /// Documents of the relay as a whole.
+    documents: Vec<Arc<Document>>,
+    account: Option<AccountSettings>,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for AppPolicy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AppPolicy").field("apps", &self.apps).finish_non_exhaustive()
+    }
+}
+
+/// Why a policy cannot be put together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppPolicyError {
+    /// Documents speak of ARNs, and nobody said of whose account.
+    #[error("IAM documents need the account, region and partition that their ARNs are of")]
+    NoAccount,
+    /// An application that could never be recognised.
+    #[error("application {0} says nothing about how it is recognised")]
+    NotRecognised(AppName),
+}
+
+impl AppPolicy {
+    /// These applications.
+    ///
+    /// # Errors
+    /// [`AppPolicyError`].
+    pub fn new(
+        apps: Vec<App>,
+        documents: Vec<Arc<Document>>,
+        account: Option<AccountSettings>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, AppPolicyError> {
+        let any_document = !documents.is_empty() || apps.iter().any(|app| !app.documents.is_empty());
+        if any_document && account.is_none() {
+            return Err(AppPolicyError::NoAccount);
+        }
+        if let Some(app) = apps.iter().find(|app| app.recognition.is_empty()) {
+            return Err(AppPolicyError::NotRecognised(app.name.clone()));
+        }
+        let recogniser = Recogniser::new(apps.iter().map(|app| app.recognition.clone()).collect());
+        Ok(Self { apps, recogniser, documents, account, clock })
+    }
+
+    /// One application for every client on this machine, with addresses of these patterns.
+    #[expect(clippy::expect_used, reason = "literals, which a test reads")]
+    pub fn local(from: Vec<AddressPattern>) -> Self {
+        let networks = ["127.0.0.0/8", "::1/128"].iter().filter_map(|net| net.parse().ok()).collect();
+        let recognition = Recognition { networks, ..Recognition::default() };
+        let app = App::new(AppName::parse("local").expect("app name"), recognition, from);
+        Self::new(vec![app], Vec::new(), None, Arc::new(SystemClock)).expect("one application without documents")
+    }
+
+    /// The applications, in order.
+    pub fn apps(&self) -> &[App] {
+        &self.apps
+    }
+
+    /// Pairs of applications that one client could be both of with equal claim.
+    pub fn overlaps(&self) -> Vec<(&AppName, &AppName)> {
+        let name = |place: usize| &self.apps[place].name;
+        self.recogniser.overlaps().into_iter().map(|(a, b)| (name(a), name(b))).collect()
+    }
+
+    /// Which application a client is.
+    pub fn recognise(&self, client: &Client) -> Option<&App> {
+        self.recogniser.recognise(client).map(|place| &self.apps[place])
+    }
+
+    fn nobody(client: &Client, auth_could_help: bool) -> PolicyDecision {
+        let reply = if auth_could_help { replies::AUTHENTICATION_REQUIRED } else { replies::SENDER_NOT_PERMITTED };
+        PolicyDecision::Reject(refusal("no_app", reply, format!("{} is no known application", client.address)))
+    }
+
+    /// The end of data, rule by rule: what the message gets and what must be done to it.
+    fn judge_message(&self, app: &App, facts: &MessageFacts<'_>) -> Result<(SendParameters, Edits), Reason> {
+        app.judge_octets(facts.content.octets().len() as u64)?;
+        let author = app.judge_authors(facts.authors)?;
+        // A Sender that does not fit goes with the From that it spoke for.
+        let sender = facts.sender.filter(|_| author.is_none());
+        app.judge_other_fields(sender, facts.resent)?;
+        attachments::judge(facts.content, &app.attachments_denied)?;
+        let has = |name| facts.content.fields_named(name).next().is_some();
+        let missing = |rule: &Missing<()>, name: &'static str| match rule {
+            Missing::Refuse if !has(name) => {
+                Err(refusal("missing_field", replies::FIELD_MISSING, format!("{name} is missing")))
+            }
+            rule => Ok(matches!(rule, Missing::Fill(())) && !has(name)),
+        };
+        let date = missing(&app.missing_date, "Date")?;
+        let message_id = missing(&app.missing_message_id, "Message-ID")?;
+        let requested = facts
+            .requested
+            .parameters(&app.requested_fields)
+            .map_err(|error| refusal("requested_fields", replies::MALFORMED_HEADER, error.to_string()))?;
+        let send = requested.or(&app.send);
+        if let Some(account) = &self.account {
+            let documents = Documents { account, relay: &self.documents, app, clock: &*self.clock };
+            let authors: &[Author] = author.as_ref().map_or(facts.authors, std::slice::from_ref);
+            documents.judge(facts, authors, &send)?;
+        }
+        let redirect = app.redirect_to.as_ref().and_then(|mailbox| ForwardPath::new(mailbox.clone()));
+        let elsewhere = |path: &ForwardPath| facts.envelope.forward_paths() != std::slice::from_ref(path);
+        Ok((send, Edits { author, date, message_id, redirect_to: redirect.filter(elsewhere) }))
+    }
+}
+
+/// A decision about an application, as its enforcement has it.
+fn decide<T>(app: &App, judged: Result<T, Reason>, accept: impl FnOnce(Option<T>) -> Granted) -> PolicyDecision {
+    match judged {
+        Ok(value) => PolicyDecision::Accept(accept(Some(value))),
+        Err(reason) if app.enforcement == Enforcement::Report => {
+            let mut granted = accept(None);
+            granted.reported = Some(format!("{}: {} ({})", reason.rule, reason.reply, reason.detail));
+            PolicyDecision::Accept(granted)
+        }
+        Err(mut reason) => {
+            if app.soft_fail {
+                reason.reply = reason.reply.softened();
+            }
+            if reason.reply.is_temporary() { PolicyDecision::Defer(reason) } else { PolicyDecision::Reject(reason) }
+        }
+    }
+}
+
+fn grant(app: &App, rule: &'static str) -> Granted {
+    Granted {
+        app: Some(app.name.clone()),
+        send: app.send.clone(),
+        reverse_path_permitted: app.checked.reverse_path,
+        ..Granted::by(rule_name(rule))
+    }
+}
+
+#[async_trait]
+impl Policy for AppPolicy {
+    async fn reverse_path(&self, facts: &MailFacts<'_>) -> Result<PolicyDecision, PolicyError> {
+        let Some(app) = self.recognise(facts.client) else {
+            return Ok(Self::nobody(facts.client, facts.auth_could_help));
+        };
+        Ok(decide(app, app.judge_reverse_path(facts.reverse_path), |_| grant(app, "reverse_path")))
+    }
+
+    async fn forward_path(&self, facts: &RcptFacts<'_>) -> Result<PolicyDecision, PolicyError> {
+        let Some(app) = self.recognise(facts.client) else { return Ok(Self::nobody(facts.client, false)) };
+        let judged = app.judge_forward_path(facts.forward_path.mailbox(), facts.accepted_before);
+        Ok(decide(app, judged, |_| grant(app, "forward_path")))
+    }
+
+    async fn message(&self, facts: &MessageFacts<'_>) -> Result<PolicyDecision, PolicyError> {
+        let Some(app) = self.recognise(facts.client) else { return Ok(Self::nobody(facts.client, false)) };
+        Ok(decide(app, self.judge_message(app, facts), |judged| {
+            let granted = grant(app, "message");
+            match judged {
+                Some((send, edits)) => Granted { send, edits, ..granted },
+                None => granted,
+            }
+        }))
+    }
+}

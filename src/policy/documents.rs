@@ -1,0 +1,178 @@
+//! IAM policy documents, asked at the SMTP door as AWS would ask them at its own.
+//!
+//! What each element means here:
+//!
+//! | Element | At this door |
+//! | --- | --- |
+//! | action | `ses:SendRawEmail`, which is what SES v2 `SendEmail` with raw content is authorised as. An explicit deny of `ses:SendEmail` refuses too |
+//! | resource | the identity of each author (its address or a domain that covers it), and the configuration set, each by itself |
+//! | `ses:FromAddress`, `ses:FromDisplayName` | of From; a message with several authors is asked about for each |
+//! | `ses:FeedbackAddress` | where bounces will go, if anywhere |
+//! | `ses:Recipients` | all forward-paths |
+//! | `ses:ApiVersion` | `2` |
+//! | `ses:TenantName` | the tenant, if there is one |
+//! | `aws:SourceIp` | the SMTP client's address, after the PROXY protocol |
+//! | `aws:SecureTransport` | whether the SMTP connection is encrypted |
+//! | `aws:CurrentTime`, `aws:EpochTime` | now |
+//! | `aws:UserAgent` | `gatepost/VERSION` |
+//! | `aws:username` | the AUTH name |
+//! | `aws:PrincipalTag/…` | as the operator set for the application |
+
+use super::MessageFacts;
+use super::Reason;
+use super::app::{App, refusal};
+use crate::aws::{Context, Decision, Document, Request, evaluate};
+use crate::mail::parameters::Feedback;
+use crate::mail::{Author, ClientAddress, Clock, Mailbox, SendParameters, replies};
+use std::sync::Arc;
+
+/// Whose account it is: what ARNs are made of.
+#[derive(Clone, Debug)]
+pub struct AccountSettings {
+    /// `aws`, `aws-us-gov`.
+    pub partition: String,
+    /// Region.
+    pub region: String,
+    /// Twelve digits.
+    pub account: String,
+    /// Identities that are verified, addresses and domains; an author is of the most specific one. Empty: of its domain.
+    pub identities: Vec<String>,
+    /// Configuration set that an identity has by default.
+    pub default_configuration_sets: Vec<(String, String)>,
+    /// In the sandbox, the identities of recipients must be allowed as well.
+    pub sandbox: bool,
+}
+
+/// Asks the documents of the application, and those of the relay as a whole.
+pub(super) struct Documents<'a> {
+    pub(super) account: &'a AccountSettings,
+    pub(super) relay: &'a [Arc<Document>],
+    pub(super) app: &'a App,
+    pub(super) clock: &'a dyn Clock,
+}
+
+impl Documents<'_> {
+    /// Whether every document list allows the message. Native rules and documents combine by intersection, and so do the
+    /// relay's documents and the application's.
+    pub(super) fn judge(
+        &self,
+        facts: &MessageFacts<'_>,
+        authors: &[Author],
+        send: &SendParameters,
+    ) -> Result<(), Reason> {
+        let lists = [self.relay, &self.app.documents];
+        if lists.iter().all(|list| list.is_empty()) {
+            return Ok(());
+        }
+        for author in authors {
+            let context = self.context(facts, author, send);
+            for list in lists.into_iter().filter(|list| !list.is_empty()) {
+                for resource in self.resources(&author.mailbox, facts, send) {
+                    judge_one(list, &resource, &context)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that the call touches.
+    fn resources(&self, author: &Mailbox, facts: &MessageFacts<'_>, send: &SendParameters) -> Vec<String> {
+        let identity = match &send.identity_arn {
+            Some(arn) => arn.to_string(),
+            None => self.arn("identity", &self.identity_of(author)),
+        };
+        let own_default = || {
+            let name = self.identity_of(author);
+            let defaults = &self.account.default_configuration_sets;
+            defaults.iter().find(|(identity, _)| *identity == name).map(|(_, set)| set.clone())
+        };
+        let set = send.configuration_set.as_ref().map(ToString::to_string).or_else(own_default);
+        let mut resources = vec![identity];
+        resources.extend(set.map(|set| self.arn("configuration-set", &set)));
+        if self.account.sandbox {
+            let recipients = facts.envelope.forward_paths().iter();
+            resources.extend(recipients.map(|path| self.arn("identity", &self.identity_of(path.mailbox()))));
+        }
+        resources
+    }
+
+    /// The most specific identity that covers an address: itself, its domain, the nearest parent; else its domain.
+    fn identity_of(&self, mailbox: &Mailbox) -> String {
+        let address = mailbox.to_string();
+        let domain = mailbox.domain().to_string();
+        let known = |name: &str| self.account.identities.iter().any(|identity| identity.eq_ignore_ascii_case(name));
+        if known(&address) {
+            return address;
+        }
+        let mut parent = Some(domain.as_str());
+        while let Some(name) = parent {
+            if known(name) {
+                return name.to_owned();
+            }
+            parent = name.split_once('.').map(|(_, rest)| rest);
+        }
+        domain
+    }
+
+    fn arn(&self, kind: &str, name: &str) -> String {
+        let AccountSettings { partition, region, account, .. } = self.account;
+        format!("arn:{partition}:ses:{region}:{account}:{kind}/{name}")
+    }
+
+    fn context(&self, facts: &MessageFacts<'_>, author: &Author, send: &SendParameters) -> Context {
+        let wall = jiff::Timestamp::try_from(self.clock.wall()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        let mut context = Context::new()
+            .with("ses:FromAddress", author.mailbox.to_string())
+            .with("ses:ApiVersion", "2")
+            .with_list("ses:Recipients", facts.envelope.forward_paths().iter().map(ToString::to_string))
+            .with("aws:SecureTransport", facts.client.tls.is_some().to_string())
+            .with("aws:CurrentTime", wall.to_string())
+            .with("aws:EpochTime", wall.as_second().to_string())
+            .with("aws:UserAgent", concat!("gatepost/", env!("CARGO_PKG_VERSION")));
+        let feedback = match send.feedback.as_ref().unwrap_or(&Feedback::ReversePath) {
+            Feedback::ReversePath => facts.envelope.reverse_path().mailbox(),
+            Feedback::Fixed(mailbox) => Some(mailbox),
+            Feedback::Account => None,
+        };
+        if let Some(mailbox) = feedback {
+            context = context.with("ses:FeedbackAddress", mailbox.to_string());
+        }
+        if let Some(name) = &author.display_name {
+            context = context.with("ses:FromDisplayName", crate::mail::author::decode_phrase(name));
+        }
+        if let Some(tenant) = &send.tenant {
+            context = context.with("ses:TenantName", tenant.as_str());
+        }
+        if let ClientAddress::Ip(address) = facts.client.address {
+            context = context.with("aws:SourceIp", address.ip().to_string());
+        }
+        if let Some(identity) = &facts.client.identity {
+            context = context.with("aws:username", identity.name());
+        }
+        for (tag, value) in &self.app.principal_tags {
+            context = context.with(&format!("aws:PrincipalTag/{tag}"), value.clone());
+        }
+        context
+    }
+}
+
+fn judge_one(list: &[Arc<Document>], resource: &str, context: &Context) -> Result<(), Reason> {
+    let ask = |action| {
+        let request = Request { action, resource, principal: None, context };
+        evaluate(list.iter().map(AsRef::as_ref), &request)
+    };
+    let refuse = |action: &str, decision: &Decision<'_>| {
+        let by = decision.place().map(|place| format!(" by {place}")).unwrap_or_default();
+        let detail = format!("{} of {action} on {resource}{by}", decision.label());
+        Err(refusal("iam_document", replies::NOT_ALLOWED_BY_DOCUMENT, detail))
+    };
+    let raw = ask("ses:SendRawEmail");
+    if !raw.is_allow() {
+        return refuse("ses:SendRawEmail", &raw);
+    }
+    let plain = ask("ses:SendEmail");
+    if matches!(plain, Decision::ExplicitDeny(..)) {
+        return refuse("ses:SendEmail", &plain);
+    }
+    Ok(())
+}
