@@ -1,6 +1,6 @@
 //! The sections of the file that bound things: SMTP sessions, connections, header sections, memory, the deadline.
 
-use super::number::{Count, Number, Octets, Seconds};
+use super::number::{Count, Number, Octets, Seconds, SecondsOrZero};
 use crate::mail::headers::HeaderLimits;
 use crate::relay::{BudgetSettings, DeadlineSettings};
 use crate::smtp::Limits;
@@ -28,7 +28,7 @@ pub struct Smtp {
     pub transactions_max: Count,
     /// Commands in a session.
     pub commands_max: Count,
-    /// Refused commands and messages in a row before the session is ended.
+    /// Rejected commands and messages in a row before the session is ended. Deferrals do not count.
     pub errors_max: Count,
     /// Failed AUTH exchanges in a session. Clients try two mechanisms for one wrong password.
     pub auth_failures_max: Count,
@@ -187,12 +187,19 @@ pub struct Deadline {
     pub base_seconds: Seconds,
     /// Octets a second to SES: a message adds its size over this rate to the deadline.
     pub upload_octets_per_second: Octets,
+    /// Seconds; with less time left than this, an attempt is not begun: it would most likely end as "may have been sent".
+    /// Less than base_seconds.
+    pub attempt_seconds_min: SecondsOrZero,
 }
 
 impl Default for Deadline {
     fn default() -> Self {
-        let DeadlineSettings { base, upload_octets_per_second } = DeadlineSettings::default();
-        Self { base_seconds: Number::seconds(base), upload_octets_per_second: Number::of(upload_octets_per_second) }
+        let DeadlineSettings { base, upload_octets_per_second, attempt_min } = DeadlineSettings::default();
+        Self {
+            base_seconds: Number::seconds(base),
+            upload_octets_per_second: Number::of(upload_octets_per_second),
+            attempt_seconds_min: Number::seconds(attempt_min),
+        }
     }
 }
 
@@ -202,6 +209,7 @@ impl Deadline {
         DeadlineSettings {
             base: self.base_seconds.wait(),
             upload_octets_per_second: self.upload_octets_per_second.get(),
+            attempt_min: self.attempt_seconds_min.wait(),
         }
     }
 }

@@ -249,6 +249,10 @@ fn bounds(findings: &mut Findings<'_>, users: Option<&Users>) {
             "raise shutdown_grace_seconds, or lower deadline.base_seconds or smtp.message_octets_max",
         );
     }
+    if config.deadline.attempt_seconds_min.get() >= config.deadline.base_seconds.get() {
+        let message = "with a deadline this short, no attempt would ever begin";
+        findings.error("deadline.attempt_seconds_min", message, "less than deadline.base_seconds");
+    }
     if config.memory.disk_octets.get() < octets {
         let message = format!("a message of {octets} octets would never find room");
         findings.error("memory.disk_octets", message, "at least smtp.message_octets_max");
