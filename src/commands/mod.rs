@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 /// An SMTP relay with policy enforcement: SMTP in, policy, Amazon SES v2 API out.
 #[derive(Debug, Parser)]
-#[command(name = "gatepost", version, max_term_width = 100)]
+#[command(name = "gatepost", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
