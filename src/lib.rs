@@ -4,6 +4,10 @@
 pub mod assemble;
 pub mod auth;
 pub mod aws;
+#[cfg(feature = "cli")]
+pub mod commands;
+#[cfg(feature = "cli")]
+pub mod config;
 #[cfg(feature = "emulator")]
 pub mod emulator;
 pub mod limit;

@@ -35,6 +35,18 @@ pub enum Endpoint {
     InheritedUnix(std::os::unix::net::UnixListener),
 }
 
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { path, .. } => path.display().fmt(f),
+            Self::InheritedTcp(_) => f.write_str("an inherited TCP socket"),
+            #[cfg(unix)]
+            Self::InheritedUnix(_) => f.write_str("an inherited Unix socket"),
+        }
+    }
+}
+
 /// Where a listener really listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenerAddress {
@@ -85,7 +97,7 @@ impl Bound {
     /// [`BindError`].
     pub fn bind(mut settings: ListenerSettings) -> Result<Self, BindError> {
         let endpoint = std::mem::replace(&mut settings.endpoint, Endpoint::Tcp(([127, 0, 0, 1], 0).into()));
-        let shown = format!("{endpoint:?}");
+        let shown = endpoint.to_string();
         let bound = take_socket(endpoint);
         let (socket, address) =
             bound.map_err(|error| BindError { listener: Arc::clone(&settings.name), endpoint: shown, error })?;

@@ -93,15 +93,13 @@ pub(super) async fn connect(settings: SesSettings) -> Result<Client, SesError> {
     if let Some(url) = settings.endpoint_url.as_ref().filter(|url| !is_http_url(url)) {
         return Err(SesError::EndpointUrl(url.clone()));
     }
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(settings.timeouts.connect)
-        .read_timeout(settings.timeouts.read)
-        .operation_attempt_timeout(settings.timeouts.attempt)
-        .operation_timeout(settings.timeouts.operation)
-        .build();
+    if let Some(client) = without_environment(&settings) {
+        return Ok(client);
+    }
+    let timeouts = timeouts(settings.timeouts);
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .retry_config(RetryConfig::disabled())
-        .timeout_config(timeouts.clone())
+        .timeout_config(timeouts)
         // The relay's deadline says the same with one number; this one would end a slow upload that still moves.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .use_fips(settings.fips)
@@ -135,6 +133,37 @@ pub(super) async fn connect(settings: SesSettings) -> Result<Client, SesError> {
         config = config.endpoint_url(url);
     }
     Ok(Client::from_conf(config.build()))
+}
+
+/// Where region, endpoint and credentials are all given, as for an emulator, nothing is left to ask: environment and
+/// profile could only bring in an account that was not meant.
+fn without_environment(settings: &SesSettings) -> Option<Client> {
+    let (Some(region), Some(url), Some(pair)) = (&settings.region, &settings.endpoint_url, &settings.credentials)
+    else {
+        return None;
+    };
+    if settings.assume_role.is_some() || settings.profile.is_some() {
+        return None;
+    }
+    let credentials = Credentials::new(&pair.access_key_id, &pair.secret_access_key, None, None, "gatepost settings");
+    let config = aws_sdk_sesv2::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts(settings.timeouts))
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .region(Region::new(region.clone()))
+        .endpoint_url(url)
+        .credentials_provider(credentials);
+    Some(Client::from_conf(config.build()))
+}
+
+fn timeouts(timeouts: SesTimeouts) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(timeouts.connect)
+        .read_timeout(timeouts.read)
+        .operation_attempt_timeout(timeouts.attempt)
+        .operation_timeout(timeouts.operation)
+        .build()
 }
 
 fn is_http_url(url: &str) -> bool {

@@ -38,6 +38,11 @@ impl SesTransport {
         Ok(Self { client: client::connect(settings).await?, defaults })
     }
 
+    /// The region that messages are sent to, wherever it was named.
+    pub fn region(&self) -> &str {
+        self.client.config().region().map_or("", AsRef::as_ref)
+    }
+
     /// The call for a message, ready to send.
     fn request(&self, message: Permitted) -> Result<SendEmailFluentBuilder, String> {
         let (envelope, content, granted) = message.into_parts();

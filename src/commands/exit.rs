@@ -1,0 +1,117 @@
+//! Exit codes of sysexits.h, and errors that carry one.
+
+use crate::assemble::StartError;
+use crate::config::ConfigError;
+use crate::emulator::EmulatorError;
+use crate::transport::ses::SesError;
+use std::error::Error;
+use std::io;
+use std::process::ExitCode;
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Exit {
+    Ok = 0,
+    /// The command line is wrong.
+    Usage = 64,
+    /// The data is wrong: a message that was refused.
+    Data = 65,
+    /// A file is not there.
+    NoInput = 66,
+    /// A service cannot be reached, a socket cannot be taken.
+    Unavailable = 69,
+    /// A defect of ours.
+    Software = 70,
+    /// The system refuses what every system gives.
+    OsError = 71,
+    /// A file cannot be made.
+    CannotCreate = 73,
+    /// Reading or writing failed.
+    Io = 74,
+    /// Trying again may help.
+    TryAgain = 75,
+    /// Not permitted.
+    NoPermission = 77,
+    /// The configuration is wrong.
+    Config = 78,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// An error and what it ends the process with.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) exit: Exit,
+    pub(super) message: String,
+    /// The message begins with a place in a file, in the form that editors jump to.
+    pub(super) placed: bool,
+}
+
+impl Failure {
+    pub(super) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), placed: false }
+    }
+
+    /// A file that was named and cannot be read.
+    pub(super) fn reading(path: &std::path::Path, error: &io::Error) -> Self {
+        Self::new(reading(error), format!("cannot read {}: {error}", path.display()))
+    }
+}
+
+fn reading(error: &io::Error) -> Exit {
+    match error.kind() {
+        io::ErrorKind::NotFound => Exit::NoInput,
+        io::ErrorKind::PermissionDenied => Exit::NoPermission,
+        io::ErrorKind::InvalidData => Exit::Data,
+        _ => Exit::Io,
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        match &error {
+            ConfigError::Read { error: cause, .. } => Self::new(reading(cause), error.to_string()),
+            _ => Self { placed: true, ..Self::new(Exit::Config, error.to_string()) },
+        }
+    }
+}
+
+impl From<SesError> for Failure {
+    fn from(error: SesError) -> Self {
+        Self::new(Exit::Config, error.to_string())
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        let exit = match &error {
+            StartError::Bind(bind) => of_socket(bind.source()),
+            _ => Exit::Config,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<EmulatorError> for Failure {
+    fn from(error: EmulatorError) -> Self {
+        let (exit, cause) = match &error {
+            EmulatorError::Listen { source, .. } => (of_socket(Some(source)), format!(": {source}")),
+            EmulatorError::Directory { source, .. } => (Exit::CannotCreate, format!(": {source}")),
+            _ => (Exit::Config, String::new()),
+        };
+        Self::new(exit, format!("{error}{cause}"))
+    }
+}
+
+/// A port below 1024 wants a privilege; everything else is somebody in the way.
+fn of_socket(cause: Option<&(dyn Error + 'static)>) -> Exit {
+    match cause.and_then(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind) {
+        Some(io::ErrorKind::PermissionDenied) => Exit::NoPermission,
+        _ => Exit::Unavailable,
+    }
+}

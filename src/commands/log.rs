@@ -1,0 +1,219 @@
+//! The log: one line an event on standard error, for people or as JSON.
+//!
+//! The relay never waits for whoever reads the log. Lines go through a bounded queue to one thread that writes; when the
+//! pipe is full and the queue too, lines are dropped and counted, and the count is the first line after the reader came
+//! back. The end of the process waits a moment for what is queued.
+
+use crate::config::{Log, LogFormat, LogLevel};
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::time::Duration;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Lines in the queue. A line is below a few thousand octets.
+const QUEUED_LINES_MAX: usize = 4_096;
+/// What the end of the process gives the writer.
+const FLUSH_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// The log, until the process ends.
+#[derive(Debug)]
+pub(super) struct LogHandle {
+    queue: Queue,
+}
+
+/// Starts it. `directives` is what GATEPOST_LOG says, if anything.
+pub(super) fn start(settings: &Log, directives: Option<&str>) -> Result<LogHandle, String> {
+    let filter = match directives {
+        Some(text) => EnvFilter::try_new(text).map_err(|error| format!("GATEPOST_LOG: {error}"))?,
+        // Other libraries' lines may hold what passes through them; below warnings they are asked for by name only.
+        None => EnvFilter::new(format!("warn,gatepost={}", level(settings.level))),
+    };
+    let queue = Queue::start(io::stderr(), settings.format);
+    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let built = tracing_subscriber::fmt().with_env_filter(filter).with_writer(queue.clone()).with_ansi(colours);
+    let installed = match settings.format {
+        LogFormat::Human => built.try_init(),
+        LogFormat::Json => built.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+    };
+    installed.map_err(|error| error.to_string())?;
+    Ok(LogHandle { queue })
+}
+
+fn level(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+        LogLevel::Trace => "trace",
+    }
+}
+
+impl Drop for LogHandle {
+    fn drop(&mut self) {
+        self.queue.flush(FLUSH_WAIT_MAX);
+    }
+}
+
+enum Entry {
+    Line(Vec<u8>),
+    Flush(Sender<()>),
+}
+
+/// The way to the writing thread. Clones share it.
+#[derive(Clone, Debug)]
+struct Queue {
+    entries: SyncSender<Entry>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Queue {
+    fn start(output: impl Write + Send + 'static, format: LogFormat) -> Self {
+        let (entries, received) = sync_channel(QUEUED_LINES_MAX);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&dropped);
+        // Without this thread there is no log; the relay runs all the same, and its lines are counted as dropped.
+        let _ = std::thread::Builder::new()
+            .name("gatepost-log".to_owned())
+            .spawn(move || write_entries(output, &received, &counted, format));
+        Self { entries, dropped }
+    }
+
+    fn push(&self, line: &[u8]) {
+        if self.entries.try_send(Entry::Line(line.to_vec())).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until all that was pushed is written, or for that long.
+    fn flush(&self, wait: Duration) {
+        let (done, written) = channel();
+        let mut entry = Entry::Flush(done);
+        let step = Duration::from_millis(20);
+        for _ in 0..(wait.as_millis() / step.as_millis()).max(1) {
+            match self.entries.try_send(entry) {
+                Ok(()) => {
+                    let _: Result<(), RecvTimeoutError> = written.recv_timeout(wait);
+                    return;
+                }
+                Err(TrySendError::Disconnected(_)) => return,
+                Err(TrySendError::Full(again)) => entry = again,
+            }
+            std::thread::sleep(step);
+        }
+    }
+}
+
+/// Standard error is not buffered, and one write a line keeps lines of several processes apart.
+fn write_entries(mut output: impl Write, entries: &Receiver<Entry>, dropped: &AtomicU64, format: LogFormat) {
+    for entry in entries {
+        match entry {
+            Entry::Line(line) => {
+                // A reader that is gone for good: the relay goes on without a log.
+                let _ = output.write_all(&line);
+                let lost = dropped.swap(0, Ordering::Relaxed);
+                if lost > 0 {
+                    let _ = output.write_all(notice(lost, format).as_bytes());
+                }
+            }
+            Entry::Flush(done) => {
+                let _ = output.flush();
+                let _ = done.send(());
+            }
+        }
+    }
+}
+
+fn notice(lost: u64, format: LogFormat) -> String {
+    match format {
+        LogFormat::Human => format!(" WARN gatepost: log lines were dropped, because nobody read them lines={lost}\n"),
+        LogFormat::Json => format!(
+            "{{\"level\":\"WARN\",\"message\":\"log lines were dropped, because nobody read them\",\"lines\":{lost},\"target\":\"gatepost\"}}\n"
+        ),
+    }
+}
+
+impl<'a> MakeWriter<'a> for Queue {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line(self)
+    }
+}
+
+/// The writer of one line: tracing-subscriber writes a whole event in one call.
+struct Line<'a>(&'a Queue);
+
+impl Write for Line<'_> {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.0.push(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    /// A pipe whose reader can stand still.
+    #[derive(Clone, Default)]
+    struct Pipe {
+        read: Arc<Mutex<Vec<u8>>>,
+        reader: Arc<Mutex<()>>,
+    }
+
+    impl Pipe {
+        fn stop_reading(&self) -> MutexGuard<'_, ()> {
+            self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+
+        fn text(&self) -> String {
+            String::from_utf8(self.read.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Pipe {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            let _reading = self.stop_reading();
+            self.read.lock().unwrap().extend_from_slice(octets);
+            Ok(octets.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_pipe_stops_nobody_and_what_was_dropped_is_told_when_it_is_read_again() {
+        let pipe = Pipe::default();
+        let queue = Queue::start(pipe.clone(), LogFormat::Json);
+        let standing = pipe.stop_reading();
+        let lines = QUEUED_LINES_MAX + 1_000;
+        for number in 0..lines {
+            queue.push(format!("{{\"n\":{number}}}\n").as_bytes());
+        }
+        queue.flush(Duration::from_millis(40));
+        drop(standing);
+        queue.flush(Duration::from_secs(10));
+        let text = pipe.text();
+        let (mut kept, mut dropped) = (0, 0);
+        for line in text.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            match line.get("lines") {
+                Some(number) => dropped += number.as_u64().unwrap(),
+                None => kept += 1,
+            }
+        }
+        assert_eq!(kept + dropped, lines as u64, "every line is written or counted");
+        assert!(dropped >= 900, "{dropped}");
+    }
+}

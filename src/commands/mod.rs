@@ -1,0 +1,108 @@
+//! The binary: one file a command. `gatepost --help` lists them.
+//!
+//! Every command ends in an [`ExitCode`] of sysexits, which service managers and scripts can act on: 64 usage, 65 the
+//! data is wrong, 66 no input file, 69 unavailable, 70 a defect of ours, 73 cannot create, 74 input or output failed,
+//! 75 try again, 77 no permission, 78 configuration. Results go to standard output; messages and the log to standard error.
+
+mod check;
+mod exit;
+mod gen_cert;
+mod hash_password;
+mod log;
+mod printer;
+mod run;
+mod send;
+mod ses_emulator;
+mod signals;
+mod sockets;
+
+use crate::config::{Config, Surroundings};
+use clap::{Parser, Subcommand};
+use exit::{Exit, Failure};
+use printer::Printer;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// An SMTP relay with policy enforcement: SMTP in, policy, Amazon SES v2 API out.
+#[derive(Debug, Parser)]
+#[command(name = "gatepost", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the relay until SIGTERM or SIGINT: then stop accepting and let messages under way finish
+    Run(ConfigFile),
+    /// Check a configuration, and show what it means
+    Check(ConfigFile),
+    /// Run the loopback emulator of the SES v2 API
+    SesEmulator(ses_emulator::Arguments),
+    /// Send one message to a relay, and print its reply
+    Send(send::Arguments),
+    /// Make a throw-away authority, a certificate and its key
+    GenCert(gen_cert::Arguments),
+    /// Hash a password from standard input for the configuration
+    HashPassword,
+    /// Print the JSON schema of the configuration
+    Schema,
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The configuration file; /dev/null where all is said by GATEPOST_SECTION__KEY variables
+    #[arg(long, short, env = "GATEPOST_CONFIG", default_value = "/etc/gatepost/gatepost.toml")]
+    config: PathBuf,
+}
+
+/// Runs a command line. To be called once, before any thread is started: sockets of systemd's are taken from the
+/// environment.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let help = !error.use_stderr();
+            let _ = error.print();
+            return if help { Exit::Ok } else { Exit::Usage }.into();
+        }
+    };
+    let printer = Printer;
+    let ended = match cli.command {
+        Command::Run(file) => run::run(&file),
+        Command::Check(file) => check::run(&file, &printer),
+        Command::SesEmulator(arguments) => ses_emulator::run(arguments, &printer),
+        Command::Send(arguments) => send::run(&arguments, &printer),
+        Command::GenCert(arguments) => gen_cert::run(&arguments, &printer),
+        Command::HashPassword => hash_password::run(&printer),
+        Command::Schema => printer.text(&Config::schema()),
+    };
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            printer.complain(&failure);
+            failure.exit.into()
+        }
+    }
+}
+
+impl ConfigFile {
+    /// Reads the file, with overrides from the environment.
+    fn load(&self) -> Result<(Config, Surroundings), Failure> {
+        // What is not UTF-8 is no variable of ours.
+        let environment: Vec<(String, String)> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let config = Config::load(&self.config, environment.iter().cloned())?;
+        let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+        let machine = machine.or_else(|| std::env::var("HOSTNAME").ok());
+        Ok((config, Surroundings::new(environment, machine)))
+    }
+}
+
+/// A runtime for a command that needs one.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let built = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("gatepost").build();
+    built.map_err(|error| Failure::new(Exit::OsError, format!("cannot start threads: {error}")))
+}

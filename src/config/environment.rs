@@ -1,0 +1,179 @@
+//! Overrides from the environment: `GATEPOST_SES__REGION=eu-west-1`, `GATEPOST_LISTENER__0__ADDRESS=127.0.0.1:2525`.
+//!
+//! Two underscores divide the steps of a path; a number is a place in a list, and the place after the last one makes a new
+//! entry. A value is read as a TOML value, and as plain text if it is none or the key wants text. One that fits no key is
+//! an error that names the variable: a typing error must not start a relay with other settings than were meant.
+
+use super::hint::translate;
+use super::place::{Place, Places, Problem};
+use super::{Config, ConfigError};
+use serde::Deserialize;
+use toml::{Table, Value};
+
+/// Variables of ours that are not overrides.
+const RESERVED: [&str; 2] = ["GATEPOST_CONFIG", "GATEPOST_LOG"];
+
+/// Lays the overrides over the file's table. Without any, `read` stays as it is.
+pub(super) fn apply(
+    read: Config,
+    table: Table,
+    places: &mut Places,
+    environment: impl Iterator<Item = (String, String)>,
+) -> Result<Config, ConfigError> {
+    // In the order of their names, so that LISTENER__0 comes before LISTENER__1 and a result never depends on chance.
+    let mut overrides: Vec<(String, String)> = environment.filter(|(name, _)| is_override(name)).collect();
+    overrides.sort();
+    let (mut config, mut table) = (read, table);
+    let mut problems = Vec::new();
+    for (variable, text) in overrides {
+        let steps: Vec<String> = variable[PREFIX.len()..].split("__").map(str::to_ascii_lowercase).collect();
+        match applied(&table, &steps, &text) {
+            Ok((changed, value)) => {
+                (config, table) = (changed, value);
+                places.overridden(&steps.join("."), &variable);
+            }
+            Err((message, hint)) => {
+                problems.push(Problem { place: Place::Variable(variable), message, hint });
+            }
+        }
+    }
+    if problems.is_empty() { Ok(config) } else { Err(ConfigError::Wrong(problems)) }
+}
+
+const PREFIX: &str = "GATEPOST_";
+
+/// Kubernetes and Docker links put variables into every container for a service that is called "gatepost":
+/// GATEPOST_SERVICE_HOST, GATEPOST_PORT, GATEPOST_PORT_25_TCP_ADDR. They are nobody's setting.
+fn is_override(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix(PREFIX) else { return false };
+    let link = ["SERVICE_HOST", "SERVICE_PORT", "PORT"];
+    let linked = !rest.contains("__")
+        && link.iter().any(|word| rest.strip_prefix(word).is_some_and(|rest| rest.is_empty() || rest.starts_with('_')));
+    !RESERVED.contains(&name) && !linked
+}
+
+type Failure = (String, Option<String>);
+
+fn applied(table: &Table, steps: &[String], text: &str) -> Result<(Config, Table), Failure> {
+    let as_text = Value::String(text.to_owned());
+    let first = text.parse::<Value>().unwrap_or_else(|_| as_text.clone());
+    let failure = match with(table, steps, first.clone()) {
+        Ok(done) => return Ok(done),
+        Err(failure) => failure,
+    };
+    if first == as_text {
+        return Err(failure);
+    }
+    with(table, steps, as_text).map_err(|_| failure)
+}
+
+fn with(table: &Table, steps: &[String], value: Value) -> Result<(Config, Table), Failure> {
+    let mut whole = Value::Table(table.clone());
+    put(&mut whole, steps, value)?;
+    let told = |error: toml::de::Error| {
+        let told = translate(error.message(), &steps.join("."));
+        (told.message, told.hint)
+    };
+    let config = Config::deserialize(whole.clone()).map_err(told)?;
+    match whole {
+        Value::Table(table) => Ok((config, table)),
+        _ => Err(("names no key".to_owned(), None)),
+    }
+}
+
+fn put(node: &mut Value, steps: &[String], value: Value) -> Result<(), Failure> {
+    let Some((step, rest)) = steps.split_first() else {
+        *node = value;
+        return Ok(());
+    };
+    // A table that is not there yet is a list if it is about to get its first entry.
+    let missing = || match rest.first() {
+        Some(next) if next.parse::<usize>().is_ok() => Value::Array(Vec::new()),
+        Some(_) => Value::Table(Table::new()),
+        None => Value::Boolean(false),
+    };
+    let next = match node {
+        Value::Table(table) => table.entry(step.clone()).or_insert_with(missing),
+        Value::Array(list) => {
+            let entries = list.len();
+            let place = step.parse::<usize>().ok().filter(|place| *place <= entries);
+            let Some(place) = place else {
+                let hint = format!("the list has {entries}; the next one is {entries}");
+                return Err((format!("{step} is not a place in the list"), Some(hint)));
+            };
+            if place == entries {
+                list.push(missing());
+            }
+            &mut list[place]
+        }
+        _ => return Err((format!("there is nothing below this key, so no {step} either"), None)),
+    };
+    put(next, rest, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn read(file: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::parse(Path::new("f.toml"), file, environment)
+    }
+
+    #[test]
+    fn a_variable_overrides_the_file_and_may_make_new_entries() {
+        let config = read(
+            "hostname = 'a.example'\n[[listener]]\naddress = '127.0.0.1:25'\n",
+            &[
+                ("GATEPOST_HOSTNAME", "b.example"),
+                ("GATEPOST_SES__REGION", "eu-west-1"),
+                ("GATEPOST_SES__EMULATOR", "true"),
+                ("GATEPOST_SES__PROFILE", "12"),
+                ("GATEPOST_LISTENER__0__ADDRESS", "127.0.0.1:26"),
+                ("GATEPOST_LISTENER__1__ADDRESS", "127.0.0.1:27"),
+                ("GATEPOST_LISTENER__1__SOCKET_MODE", "600"),
+                ("GATEPOST_POLICY__FROM", "['*@a.example', '*@b.example']"),
+                ("GATEPOST_TLS__KEY", "{ credential = 'key' }"),
+                ("GATEPOST_CONFIG", "/elsewhere"),
+                ("GATEPOST_LOG", "debug"),
+                ("GATEPOST_SERVICE_HOST", "10.0.0.1"),
+                ("GATEPOST_PORT", "tcp://10.0.0.1:25"),
+                ("GATEPOST_PORT_25_TCP", "tcp://10.0.0.1:25"),
+                ("PATH", "/bin"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(config.hostname.as_ref().unwrap().0, "b.example");
+        assert_eq!(config.ses.region.as_deref(), Some("eu-west-1"));
+        assert_eq!(config.ses.profile.as_deref(), Some("12"), "text, although it is a number too");
+        assert!(config.ses.emulator);
+        assert_eq!(config.policy.from.len(), 2);
+        let addresses: Vec<String> =
+            config.listener.iter().map(|listener| listener.address.as_ref().unwrap().to_string()).collect();
+        assert_eq!(addresses, ["127.0.0.1:26", "127.0.0.1:27"]);
+        assert_eq!(config.places.of("ses.region").to_string(), "environment variable GATEPOST_SES__REGION");
+    }
+
+    #[test]
+    fn a_variable_that_fits_no_key_is_an_error_that_names_it() {
+        for (variable, value, message, hint) in [
+            ("GATEPOST_SES__REGOIN", "x", "unknown key regoin in ses", "did you mean region?"),
+            ("GATEPOST_SESS", "x", "unknown key sess", "did you mean ses?"),
+            ("GATEPOST_HOSTNAME__X", "x", "there is nothing below this key", ""),
+            ("GATEPOST_LISTENER__2__ADDRESS", "127.0.0.1:1", "2 is not a place in the list", "the next one is 1"),
+            ("GATEPOST_SMTP__RECIPIENTS_MAX", "many", "expected a whole number", "recipients_max: "),
+            ("GATEPOST_SMTP__RECIPIENTS_MAX", "51", "51 is out of range: 1 to 50", "recipients_max: "),
+            ("GATEPOST_SES__REGION", "x", "", ""),
+        ] {
+            let read = read("hostname = 'a.example'\n[[listener]]\n", &[(variable, value)]);
+            if message.is_empty() {
+                assert!(read.is_ok());
+                continue;
+            }
+            let text = read.unwrap_err().to_string();
+            assert!(text.starts_with(&format!("environment variable {variable}: ")), "{text}");
+            assert!(text.contains(message) && text.contains(hint), "{variable}={value}: {text}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! From what the TOML reader says to what helps: the key that was meant, or what a key accepts.
+//!
+//! What a key accepts is the first sentence of its description in the JSON schema, so an error message and an editor
+//! say the same.
+
+use super::Config;
+use serde_json::Value;
+
+/// A message and maybe a hint.
+pub(super) struct Told {
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+}
+
+/// Translates the reader's message about what stands at a path.
+pub(super) fn translate(message: &str, path: &str) -> Told {
+    let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    match names.split_first() {
+        Some((wrong, known)) if message.starts_with("unknown field") => {
+            let section = path.rsplit_once('.').map_or("", |(section, _)| section);
+            let section = if section.is_empty() { String::new() } else { format!(" in {section}") };
+            let message = format!("unknown key {wrong}{section}");
+            let hint = match nearest(wrong, known) {
+                Some(near) => format!("did you mean {near}?"),
+                None => format!("known keys: {}", known.join(", ")),
+            };
+            Told { message, hint: Some(hint) }
+        }
+        Some((wrong, known)) if message.starts_with("unknown variant") => {
+            let message = format!("{wrong:?} is not one of {}", known.join(", "));
+            let near = nearest(wrong, known).map(|near| format!("did you mean {near:?}?"));
+            Told { message, hint: near.or_else(|| accepted(path)) }
+        }
+        _ => Told { message: plain(message), hint: accepted(path) },
+    }
+}
+
+/// The reader speaks of Rust types; the operator does not.
+fn plain(message: &str) -> String {
+    [
+        ("missing field", "missing key"),
+        ("wanted string or table", "expected one of its words"),
+        ("expected i64", "expected a whole number"),
+        ("expected f64", "expected a number"),
+        ("expected a sequence", "expected a list"),
+        ("expected a map", "expected a table"),
+    ]
+    .iter()
+    .fold(message.replace('\n', "; "), |text, (theirs, ours)| {
+        // Also where the type's own name follows: `expected struct Listener`.
+        text.replace(theirs, ours)
+    })
+    .split(", expected struct ")
+    .next()
+    .map(
+        |text| {
+            if message.contains(", expected struct ") { format!("{text}, expected a table") } else { text.to_owned() }
+        },
+    )
+    .unwrap_or_default()
+}
+
+/// The candidate that is a slip of the keyboard away: a third of the word's letters at most.
+fn nearest<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
+    let distance = |candidate: &str| edits(&wrong.to_lowercase(), candidate);
+    let best = known.iter().copied().min_by_key(|candidate| distance(candidate))?;
+    let contained = best.len() >= 3 && (wrong.contains(best) || best.contains(wrong)) && wrong.len() >= 3;
+    (distance(best) <= wrong.len().max(3) / 3 || contained).then_some(best)
+}
+
+/// Levenshtein distance, with a swap of neighbours as one edit.
+fn edits(left: &str, right: &str) -> usize {
+    let (left, right): (Vec<char>, Vec<char>) = (left.chars().take(64).collect(), right.chars().take(64).collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, a) in left.iter().enumerate() {
+        let mut next = vec![i + 1];
+        for (j, b) in right.iter().enumerate() {
+            let mut cost = (row[j] + usize::from(a != b)).min(row[j + 1] + 1).min(next[j] + 1);
+            if i > 0 && j > 0 && *a == right[j - 1] && left[i - 1] == *b {
+                cost = cost.min(before[j - 1] + 1);
+            }
+            next.push(cost);
+        }
+        before = std::mem::replace(&mut row, next);
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+/// What the key at that path accepts, by its description in the schema.
+fn accepted(path: &str) -> Option<String> {
+    let schema = schemars::schema_for!(Config).to_value();
+    let mut node = &schema;
+    let mut told: Option<(String, &Value)> = None;
+    for step in path.split('.').filter(|step| !step.is_empty()) {
+        node = below(&schema, node, step)?;
+        // An item of a list has no description of its own; the list's speaks of its items.
+        if let Some(description) = node.get("description") {
+            told = Some((step.to_owned(), description));
+        }
+    }
+    let (key, description) = told?;
+    let text = description.as_str()?.replace('\n', " ");
+    let sentence = text.split_inclusive(". ").next().unwrap_or_default().trim_end().trim_end_matches('.');
+    Some(format!("{key}: {sentence}"))
+}
+
+/// What a schema says of a member or an item.
+fn below<'a>(root: &'a Value, node: &'a Value, step: &str) -> Option<&'a Value> {
+    let node = resolved(root, node);
+    node.pointer(&format!("/properties/{step}"))
+        .or_else(|| node.get("items").filter(|_| step.parse::<usize>().is_ok()))
+        .or_else(|| node.get("additionalProperties").filter(|value| value.is_object()))
+        .or_else(|| {
+            let choices = node.get("anyOf").or_else(|| node.get("oneOf"))?.as_array()?;
+            choices.iter().find_map(|choice| below(root, choice, step))
+        })
+}
+
+fn resolved<'a>(root: &'a Value, node: &'a Value) -> &'a Value {
+    let target = node.get("$ref").and_then(Value::as_str).and_then(|name| name.strip_prefix('#'));
+    target.and_then(|pointer| root.pointer(pointer)).unwrap_or(node)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_keyboard_is_recognised_and_a_guess_is_not_made() {
+        let known = ["address", "name", "tls", "certificate", "auth"];
+        for (wrong, want) in [
+            ("adress", Some("address")),
+            ("adderss", Some("address")),
+            ("Address", Some("address")),
+            ("nmae", Some("name")),
+            ("tsl", Some("tls")),
+            ("certificate_file", Some("certificate")),
+            ("port", None),
+            ("x", None),
+        ] {
+            assert_eq!(nearest(wrong, &known), want, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_path_of_the_schema_says_what_it_accepts() {
+        for (path, want) in [
+            ("listener.3.tls", "tls: none, starttls or implicit"),
+            ("smtp.recipients_max", "recipients_max: Recipients of a message, 1 to 50"),
+            ("policy.clients.0", "clients: A list of networks"),
+            ("ses.list_management.topic", "topic: The name of a topic"),
+            ("auth.users.ann", "users: Names with a password hash each"),
+        ] {
+            assert!(accepted(path).is_some_and(|hint| hint.starts_with(want)), "{path}: {:?}", accepted(path));
+        }
+        assert_eq!(accepted("no.such"), None);
+    }
+}

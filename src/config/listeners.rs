@@ -1,0 +1,279 @@
+//! The listeners of a plan: addresses, TLS, AUTH.
+
+use super::certificates::{Pair, PairPaths};
+use super::plan::{Findings, Purpose};
+use super::sections::{Auth, Certificates, Listener, Tls};
+use super::source::Source;
+use super::values::Listen;
+use crate::server::{Endpoint, ListenerSettings, TlsSettings};
+use crate::smtp;
+use std::net::SocketAddr;
+
+/// All of them, as far as they can be made; what cannot is in the findings.
+pub(super) fn plan(
+    findings: &mut Findings<'_>,
+    hostname: &str,
+    users: bool,
+    purpose: &mut Purpose<'_>,
+) -> Vec<ListenerSettings> {
+    let listeners = &findings.config.listener;
+    if listeners.is_empty() {
+        let hint = "for example: [[listener]] with address = \"127.0.0.1:2525\"";
+        findings.error("listener", "no listener: nobody could reach the relay", hint);
+    }
+    twice(findings);
+    let made = generated(findings, hostname, purpose);
+    let mut planned = Vec::new();
+    for (place, listener) in listeners.iter().enumerate() {
+        let at = Spot { path: format!("listener.{place}"), listener };
+        let Some(address) = &listener.address else {
+            findings.error(&at.path, "a listener needs an address", "for example: address = \"127.0.0.1:2525\"");
+            continue;
+        };
+        at.check(findings, &address.0, users);
+        let tls = at.tls(findings, made.as_ref());
+        let Some(endpoint) = at.endpoint(findings, &address.0, purpose) else { continue };
+        let mut settings = ListenerSettings::new(&name(listener), endpoint, at.smtp(findings, hostname));
+        settings.tls = tls;
+        settings.proxies = listener.proxy_protocol_from.iter().map(|network| network.0).collect();
+        settings.handshake_wait_max = listener.handshake_seconds_max.wait();
+        planned.push(settings);
+    }
+    planned
+}
+
+/// Its name, or its address.
+fn name(listener: &Listener) -> String {
+    let address = || listener.address.as_ref().map(ToString::to_string).unwrap_or_default();
+    listener.name.clone().unwrap_or_else(address)
+}
+
+fn twice(findings: &mut Findings<'_>) {
+    let listeners = &findings.config.listener;
+    for (place, listener) in listeners.iter().enumerate() {
+        let before = &listeners[..place];
+        let name = name(listener);
+        // A free port may be asked for any number of times.
+        let free =
+            matches!(&listener.address, Some(address) if matches!(address.0, Listen::Tcp(tcp) if tcp.port() == 0));
+        if !free && listener.address.is_some() && before.iter().any(|other| other.address == listener.address) {
+            let path = format!("listener.{place}.address");
+            findings.error(&path, "another listener has this address already", "each needs its own");
+        } else if before.iter().any(|other| self::name(other) == name) {
+            let path = format!("listener.{place}.name");
+            findings.error(&path, format!("another listener is called {name:?} already"), "each needs its own name");
+        }
+    }
+}
+
+/// A listener and where it stands.
+struct Spot<'a> {
+    path: String,
+    listener: &'a Listener,
+}
+
+impl Spot<'_> {
+    fn key(&self, key: &str) -> String {
+        format!("{}.{key}", self.path)
+    }
+
+    fn smtp(&self, findings: &Findings<'_>, hostname: &str) -> smtp::Settings {
+        smtp::Settings {
+            tls: self.listener.tls.into(),
+            require_tls: self.listener.require_tls,
+            auth: self.listener.auth.into(),
+            auth_in_clear: self.listener.auth_in_clear,
+            line_endings: self.listener.line_endings.into(),
+            limits: findings.config.smtp.limits(),
+            ..smtp::Settings::new(hostname)
+        }
+    }
+
+    /// Settings of this listener that contradict each other.
+    fn check(&self, findings: &mut Findings<'_>, address: &Listen, users: bool) {
+        let Listener { tls, auth, .. } = self.listener;
+        let (tls, auth) = (*tls, *auth);
+        if matches!(auth, Auth::Optional | Auth::Required) && !users {
+            let hint = "write users in [auth.users] or auth.user_list; `gatepost hash-password` makes the hash";
+            findings.error(&self.key("auth"), "AUTH is offered and there are no users", hint);
+        }
+        if auth != Auth::Off && tls == Tls::None && !self.listener.auth_in_clear {
+            let hint = "set tls, or auth_in_clear = true if passwords may be read on the way";
+            findings.error(&self.key("auth"), "AUTH would never be offered: there is no TLS here", hint);
+        }
+        if self.listener.auth_in_clear && auth == Auth::Off {
+            findings.error(&self.key("auth_in_clear"), "auth_in_clear without auth", "set auth, or take it away");
+        }
+        if self.listener.require_tls && tls != Tls::Starttls {
+            let message = match tls {
+                Tls::None => "TLS is required and never offered",
+                _ => "require_tls means nothing where all is TLS",
+            };
+            findings.error(&self.key("require_tls"), message, "it belongs to tls = \"starttls\"");
+        }
+        if self.listener.client_certificates != Certificates::Off && tls == Tls::None {
+            findings.error(&self.key("client_certificates"), "client certificates without TLS", "set tls");
+        }
+        if self.listener.client_certificates == Certificates::Required
+            && tls == Tls::Starttls
+            && !self.listener.require_tls
+        {
+            let hint = "set require_tls = true, or clients without TLS show none";
+            findings.error(&self.key("client_certificates"), "clients that skip STARTTLS need no certificate", hint);
+        }
+        for (place, network) in self.listener.proxy_protocol_from.iter().enumerate() {
+            if network.0.prefix_len() == 0 {
+                let message = "anybody could say to be any client: every address is taken for a proxy's";
+                findings.error(&self.key(&format!("proxy_protocol_from.{place}")), message, "name the proxies");
+            }
+        }
+        if !self.listener.proxy_protocol_from.is_empty() && matches!(address, Listen::Unix(_)) {
+            let message = "a Unix socket has no client address, so no proxy is recognised";
+            findings.error(&self.key("proxy_protocol_from"), message, "use a TCP address");
+        }
+        if auth == Auth::Any {
+            findings.warn(&self.key("auth"), "every password is accepted here, and means nothing", "");
+        }
+        if self.listener.auth_in_clear && auth != Auth::Any && !address.is_local() {
+            let hint = "use TLS where clients can";
+            findings.warn(&self.key("auth_in_clear"), "passwords can be read on their way to this listener", hint);
+        }
+        if tls != Tls::None && findings.config.tls.generate && !address.is_local() {
+            let message = "others may reach a listener whose certificate is made for development";
+            findings.warn("tls.generate", message, "get a certificate that your clients can verify");
+        }
+    }
+
+    fn tls(&self, findings: &mut Findings<'_>, made: Option<&Pair>) -> Option<TlsSettings> {
+        if self.listener.tls == Tls::None {
+            return None;
+        }
+        let common = &findings.config.tls;
+        let (certificate, certificate_path) =
+            self.own(self.listener.certificate.as_ref(), common.certificate.as_ref(), "certificate");
+        let (key, key_path) = self.own(self.listener.key.as_ref(), common.key.as_ref(), "key");
+        let (authorities, authorities_path) = self.own(
+            self.listener.client_authorities.as_ref(),
+            common.client_authorities.as_ref(),
+            "client_authorities",
+        );
+        let (Some(certificate), Some(key)) = (certificate, key) else {
+            let missing = if certificate.is_none() { "certificate" } else { "key" };
+            let hint =
+                "set certificate and key in [tls] or here: { file = \"…\" }; `gatepost gen-cert` makes a pair to try";
+            findings.error(&self.key("tls"), format!("TLS without a {missing}"), hint);
+            return None;
+        };
+        // What was made now, or would be made at a start, stands in no file yet.
+        let made = made.filter(|_| self.listener.certificate.is_none() && self.listener.key.is_none());
+        let (chain, secret) = match made {
+            Some(pair) => (Some(pair.certificate.clone()), Some(pair.key.clone())),
+            None => (findings.text(&certificate_path, certificate), findings.secret(&key_path, key)),
+        };
+        let asks = self.listener.client_certificates != Certificates::Off;
+        let issuers = match (asks, authorities) {
+            (false, _) => String::new(),
+            (true, Some(source)) => findings.text(&authorities_path, source)?,
+            (true, None) => {
+                let hint = "set client_authorities in [tls] or here: { file = \"…\" }";
+                findings.error(&self.key("client_certificates"), "nothing says who issues client certificates", hint);
+                return None;
+            }
+        };
+        let (chain, secret) = (chain?, secret?);
+        let certificates = self.listener.client_certificates.into();
+        TlsSettings::from_pem(chain.as_bytes(), secret.as_bytes(), certificates, issuers.as_bytes())
+            .map_err(|error| {
+                findings.error(
+                    &certificate_path,
+                    error.to_string(),
+                    "certificate and key must be PEM, and belong together",
+                )
+            })
+            .ok()
+    }
+
+    /// The listener's own source, or the common one, with its path.
+    fn own<'s>(&self, own: Option<&'s Source>, common: Option<&'s Source>, key: &str) -> (Option<&'s Source>, String) {
+        match own {
+            Some(source) => (Some(source), self.key(key)),
+            None => (common, format!("tls.{key}")),
+        }
+    }
+
+    fn endpoint(&self, findings: &mut Findings<'_>, address: &Listen, purpose: &mut Purpose<'_>) -> Option<Endpoint> {
+        match (address, purpose) {
+            (Listen::Tcp(address), _) => Some(Endpoint::Tcp(*address)),
+            (Listen::Unix(path), _) => Some(Endpoint::Unix { path: path.clone(), mode: self.listener.socket_mode.0 }),
+            // Never opened: a check has no sockets.
+            (Listen::Systemd(_), Purpose::Check) => Some(Endpoint::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))),
+            (Listen::Systemd(name), Purpose::Start { sockets }) => match sockets(name) {
+                Ok(endpoint) => Some(endpoint),
+                Err(error) => {
+                    findings.error(
+                        &self.key("address"),
+                        error,
+                        "start it by a systemd .socket unit of that name or order",
+                    );
+                    None
+                }
+            },
+        }
+    }
+}
+
+/// The pair of `tls.generate`, if its files are not there: written at a start, only made for a check.
+fn generated(findings: &mut Findings<'_>, hostname: &str, purpose: &Purpose<'_>) -> Option<Pair> {
+    let tls = &findings.config.tls;
+    let wanted = findings.config.listener.iter().any(|listener| listener.tls != Tls::None);
+    if !tls.generate || !wanted {
+        return None;
+    }
+    let (Some(Source::File(certificate)), Some(Source::File(key))) = (&tls.certificate, &tls.key) else {
+        let hint =
+            "for example: certificate = { file = \"./var/certs/cert.pem\" }, key = { file = \"./var/certs/key.pem\" }";
+        findings.error("tls.generate", "generate needs tls.certificate and tls.key as files", hint);
+        return None;
+    };
+    match (certificate.exists(), key.exists()) {
+        (true, true) => return None,
+        (false, false) => {}
+        (there, _) => {
+            let (one, other) = if there { (certificate, key) } else { (key, certificate) };
+            let message = format!("{} is there and {} is not", one.display(), other.display());
+            findings.error("tls.generate", message, "nothing is overwritten: remove it, and a new pair is made");
+            return None;
+        }
+    }
+    let paths = PairPaths {
+        authority: certificate.with_file_name("ca.pem"),
+        certificate: certificate.clone(),
+        key: key.clone(),
+    };
+    let made = Pair::make(&names(findings, hostname)).and_then(|pair| {
+        if matches!(purpose, Purpose::Start { .. }) {
+            // An authority without its pair is of no use to anybody.
+            let _ = std::fs::remove_file(&paths.authority);
+            pair.write(&paths, false)?;
+        }
+        Ok(pair)
+    });
+    made.map_err(|error| findings.error("tls.generate", error.to_string(), "")).ok()
+}
+
+/// By which names clients reach us.
+fn names(findings: &Findings<'_>, hostname: &str) -> Vec<String> {
+    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+    if !hostname.starts_with('[') {
+        names.push(hostname.to_owned());
+    }
+    for listener in &findings.config.listener {
+        match listener.address.as_ref().map(|address| &address.0) {
+            Some(Listen::Tcp(address)) if !address.ip().is_unspecified() => names.push(address.ip().to_string()),
+            _ => {}
+        }
+    }
+    names.sort();
+    names.dedup();
+    names
+}

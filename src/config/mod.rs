@@ -1,0 +1,178 @@
+//! Words into settings: a TOML file and the environment become a [`Plan`], which becomes the public builder.
+//!
+//! Three steps, one file each way down. [`Config::load`] reads the file and lays overrides from the environment over it;
+//! a key that is not known, or a value that cannot be read, is an error with file, line, column and a hint.
+//! [`Config::plan`] reads certificates and secrets and checks the settings against each other, and tells all that is wrong
+//! at once. [`Plan::builder`] hands every room its own settings; no room imports this one.
+//!
+//! Safe by default: what the file does not say is refused or off, and a listener that others can reach is an error as long
+//! as nothing says who may send. Reads no environment by itself: that comes in as data.
+
+mod bounds;
+pub mod certificates;
+mod environment;
+mod hint;
+mod listeners;
+pub mod number;
+mod place;
+mod plan;
+mod sections;
+mod ses;
+mod source;
+mod upstream;
+mod users;
+pub mod values;
+
+#[cfg(test)]
+mod refusal_tests;
+#[cfg(test)]
+mod sample_tests;
+
+pub use bounds::{Connections, Deadline, Header, Memory, Smtp};
+pub use place::{ConfigError, Place, Places, Problem};
+pub use plan::{Plan, Purpose};
+pub use sections::{
+    Addresses, Auth, Authentication, Certificates, Lines, Listener, Log, LogFormat, LogLevel, Sending, Tls, TlsFiles,
+};
+pub use ses::{ListOptions, Ses, SesEmulator};
+pub use source::{Source, Surroundings};
+pub use upstream::{Emulation, Upstream};
+
+use crate::mail::trace::TraceDetail;
+use hint::translate;
+use number::Seconds;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use values::Hostname;
+
+/// The configuration of gatepost, an SMTP relay to Amazon SES.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// A domain name such as relay.example.com, or an address literal such as `[192.0.2.1]`: what the greeting and our
+    /// trace field call us. Default: this machine's name.
+    pub hostname: Option<Hostname>,
+    /// hidden, address or hello: what the Received field shows every recipient of the client that sent a message: nothing,
+    /// its address, or also the name that it gave.
+    pub trace: Trace,
+    /// Seconds that a shutdown waits for messages under way before it cuts them. Must be longer than the deadline of the
+    /// largest message, and shorter than what the platform gives before it kills (30 s is common).
+    pub shutdown_grace_seconds: Seconds,
+    /// The log, on standard error.
+    pub log: Log,
+    /// Listeners: any number of `[[listener]]` tables, at least one.
+    pub listener: Vec<Listener>,
+    /// Certificates, for every listener that names none itself.
+    pub tls: TlsFiles,
+    /// Users, for listeners with auth = "optional" or "required".
+    pub auth: Authentication,
+    /// Who may send, and as whom.
+    pub policy: Sending,
+    /// How to reach Amazon SES, and what every message gets there.
+    pub ses: Ses,
+    /// The account that the emulator plays, used where ses.emulator is true.
+    pub ses_emulator: SesEmulator,
+    /// Bounds of one SMTP session, for all listeners.
+    pub smtp: Smtp,
+    /// Connections at a time.
+    pub connections: Connections,
+    /// Bounds of a message's header section.
+    pub header: Header,
+    /// How much all messages together may hold.
+    pub memory: Memory,
+    /// How long a client waits at most for the reply to its message.
+    pub deadline: Deadline,
+    /// Where everything stands.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub places: Places,
+}
+
+/// What the trace field shows of the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Trace {
+    /// Nothing.
+    Hidden,
+    /// Its address.
+    Address,
+    /// Its address and the name that EHLO gave.
+    Hello,
+}
+
+impl From<Trace> for TraceDetail {
+    fn from(trace: Trace) -> Self {
+        match trace {
+            Trace::Hidden => Self::Hidden,
+            Trace::Address => Self::Address,
+            Trace::Hello => Self::Hello,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            hostname: None,
+            trace: Trace::Hidden,
+            shutdown_grace_seconds: Seconds::of(25),
+            log: Log::default(),
+            listener: Vec::new(),
+            tls: TlsFiles::default(),
+            auth: Authentication::default(),
+            policy: Sending::default(),
+            ses: Ses::default(),
+            ses_emulator: SesEmulator::default(),
+            smtp: Smtp::default(),
+            connections: Connections::default(),
+            header: Header::default(),
+            memory: Memory::default(),
+            deadline: Deadline::default(),
+            places: Places::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads a file, and overrides from the environment: every variable that begins with `GATEPOST_` is looked at.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: the file cannot be read, or the first thing in it that cannot be understood.
+    pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let read = std::fs::read(path).and_then(|octets| {
+            String::from_utf8(octets).map_err(|_| std::io::Error::new(std::io::ErrorKind::InvalidData, "not UTF-8"))
+        });
+        let text = read.map_err(|error| ConfigError::Read { file: path.to_owned(), error })?;
+        Self::parse(path, &text, environment)
+    }
+
+    /// The same from a text; the file's name is for messages.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(
+        file: &Path,
+        text: &str,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut places = Places::new(file, text);
+        let wrong = |error: toml::de::Error, places: &Places| {
+            let octet = error.span().map(|span| span.start);
+            let path = octet.and_then(|octet| places.path_at(octet)).unwrap_or_default();
+            let told = translate(error.message(), path);
+            let place = octet.map_or_else(|| Place::File(places.file().to_owned()), |octet| places.at(octet));
+            ConfigError::Wrong(vec![Problem { place, message: told.message, hint: told.hint }])
+        };
+        let read: Self = toml::from_str(text).map_err(|error| wrong(error, &places))?;
+        let table: toml::Table = toml::from_str(text).map_err(|error| wrong(error, &places))?;
+        let config = environment::apply(read, table, &mut places, environment)?;
+        Ok(Self { places, ..config })
+    }
+
+    /// The JSON schema, as `config/schema.json` has it.
+    pub fn schema() -> String {
+        let schema = schemars::schema_for!(Self).to_value();
+        format!("{schema:#}\n")
+    }
+}

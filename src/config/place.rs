@@ -1,0 +1,231 @@
+//! Where something stands: line and column in the file, or the environment variable that said it; and errors that say so.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use toml::de::{DeTable, DeValue};
+
+/// A place that a person can go to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the file, counted from 1; columns in characters.
+    Line {
+        /// The file.
+        file: PathBuf,
+        /// The line.
+        line: usize,
+        /// The column.
+        column: usize,
+    },
+    /// The file as a whole: what is missing stands nowhere.
+    File(PathBuf),
+    /// An environment variable.
+    Variable(String),
+}
+
+impl Place {
+    /// The line, or 0.
+    pub fn line(&self) -> usize {
+        if let Self::Line { line, .. } = self { *line } else { 0 }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line { file, line, column } => write!(f, "{}:{line}:{column}", file.display()),
+            Self::File(file) => file.display().fmt(f),
+            Self::Variable(name) => write!(f, "environment variable {name}"),
+        }
+    }
+}
+
+/// Something wrong, or to be warned of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where.
+    pub place: Place,
+    /// What.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\n  hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {error}", file.display())]
+    Read {
+        /// Which.
+        file: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// It can, and is wrong. At least one problem.
+    #[error("{}", lines(.0))]
+    Wrong(Vec<Problem>),
+}
+
+fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+impl ConfigError {
+    /// The problems, if it is that.
+    pub fn problems(&self) -> &[Problem] {
+        match self {
+            Self::Wrong(problems) => problems,
+            Self::Read { .. } => &[],
+        }
+    }
+}
+
+/// Where every key and value stands. A path is written with dots, places in lists counted from 0: `listener.0.address`.
+#[derive(Clone, Default)]
+pub struct Places {
+    file: PathBuf,
+    text: String,
+    stands: BTreeMap<String, Stand>,
+    variables: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Places {
+    /// The text may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Places({})", self.file.display())
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Stand {
+    /// Where a person should look: at the value, or for a table or list at the key.
+    shown: usize,
+    key: Range<usize>,
+    value: Range<usize>,
+}
+
+impl Places {
+    /// Of a file's text. One that is not TOML has no places.
+    pub fn new(file: &Path, text: &str) -> Self {
+        let mut places =
+            Self { file: file.to_owned(), text: text.to_owned(), stands: BTreeMap::new(), variables: BTreeMap::new() };
+        if let Ok(document) = DeTable::parse(text) {
+            places.enter_table("", document.get_ref());
+        }
+        places
+    }
+
+    fn enter_table(&mut self, path: &str, table: &DeTable<'_>) {
+        for (key, value) in table {
+            let path = join(path, key.get_ref());
+            self.enter(path, key.span(), value.span(), value.get_ref());
+        }
+    }
+
+    fn enter(&mut self, path: String, key: Range<usize>, span: Range<usize>, value: &DeValue<'_>) {
+        match value {
+            DeValue::Table(table) => self.enter_table(&path, table),
+            DeValue::Array(list) => {
+                for (place, item) in list.iter().enumerate() {
+                    self.enter(join(&path, &place.to_string()), item.span(), item.span(), item.get_ref());
+                }
+            }
+            _ => {}
+        }
+        let shown = if matches!(value, DeValue::Table(_) | DeValue::Array(_)) { key.start } else { span.start };
+        self.stands.insert(path, Stand { shown, key, value: span });
+    }
+
+    /// Notes that a variable said what stands at that path.
+    pub(super) fn overridden(&mut self, path: &str, variable: &str) {
+        self.variables.insert(path.to_owned(), variable.to_owned());
+    }
+
+    /// The place of a path, or of the nearest thing around it that stands somewhere.
+    pub fn of(&self, path: &str) -> Place {
+        let mut path = path;
+        loop {
+            if let Some(variable) = self.variables.get(path) {
+                return Place::Variable(variable.clone());
+            }
+            if let Some(stand) = self.stands.get(path) {
+                return self.at(stand.shown);
+            }
+            match path.rsplit_once('.') {
+                Some((around, _)) => path = around,
+                None => return Place::File(self.file.clone()),
+            }
+        }
+    }
+
+    /// The place of an octet of the file.
+    pub(super) fn at(&self, octet: usize) -> Place {
+        let before = self.text.get(..octet).unwrap_or(&self.text);
+        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+        let line = before.matches('\n').count() + 1;
+        Place::Line { file: self.file.clone(), line, column: before[line_start..].chars().count() + 1 }
+    }
+
+    /// The path of what stands at an octet: the innermost key or value around it.
+    pub(super) fn path_at(&self, octet: usize) -> Option<&str> {
+        let around = |stand: &Stand| stand.key.contains(&octet) || stand.value.contains(&octet);
+        let innermost = self.stands.iter().filter(|(_, stand)| around(stand)).max_by_key(|(path, _)| path.len());
+        innermost.map(|(path, _)| path.as_str())
+    }
+
+    /// Whether anything stands at that path.
+    pub(super) fn stands(&self, path: &str) -> bool {
+        let below =
+            |known: &String| known.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        self.stands.keys().chain(self.variables.keys()).any(below)
+    }
+
+    /// The file.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_leads_to_its_value_or_to_what_is_around_it() {
+        let text = "hostname = 'é'\n\n[policy]\nfrom = ['a@b.c', 'd']\n[[listener]]\n[[listener]]\nname = 'x'\n";
+        let mut places = Places::new(Path::new("f"), text);
+        places.overridden("policy.clients", "GATEPOST_POLICY__CLIENTS");
+        for (path, want) in [
+            ("hostname", "f:1:12"),
+            ("policy", "f:3:2"),
+            ("policy.from", "f:4:1"),
+            ("policy.from.1", "f:4:18"),
+            ("policy.missing", "f:3:2"),
+            ("listener.1.name", "f:7:8"),
+            ("listener.1.address", "f:6:1"),
+            ("policy.clients", "environment variable GATEPOST_POLICY__CLIENTS"),
+            ("nothing", "f"),
+        ] {
+            assert_eq!(places.of(path).to_string(), want, "{path}");
+        }
+        assert_eq!(places.path_at(text.find("'d'").unwrap()), Some("policy.from.1"));
+    }
+}

@@ -1,0 +1,279 @@
+//! Settings checked against each other, and made into what every room takes.
+//!
+//! [`Config::plan`] reads secrets and certificates and tells all that is wrong at once, each with its place. It opens no
+//! socket and asks no network, so `gatepost check` does the same as a start. Warnings are what works and should not.
+
+use super::place::{ConfigError, Problem};
+use super::source::{Source, Surroundings, is_world_readable};
+use super::upstream::Upstream;
+use super::values::{FromPattern, Hostname, Network};
+use super::{Auth, Certificates, Config};
+use crate::assemble::Builder;
+use crate::auth::{Authenticator, Users};
+use crate::observe::LogObserver;
+use crate::policy::SenderPolicy;
+use crate::server::{Endpoint, ListenerSettings};
+use crate::transport::Transport;
+
+/// What a plan is made for.
+pub enum Purpose<'a> {
+    /// To look at: nothing is written, and sockets of systemd's are taken to be there.
+    Check,
+    /// To start: missing development certificates are made, and `sockets` gives those of systemd's by name or number.
+    Start {
+        /// Gives away a socket, once.
+        sockets: &'a mut dyn FnMut(&str) -> Result<Endpoint, String>,
+    },
+}
+
+impl std::fmt::Debug for Purpose<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if matches!(self, Self::Check) { "Check" } else { "Start" })
+    }
+}
+
+/// A relay that only lacks its sockets and its way out.
+#[derive(Debug)]
+pub struct Plan {
+    /// What the relay calls itself.
+    pub hostname: String,
+    /// Where mail goes.
+    pub upstream: Upstream,
+    /// What works and should not.
+    pub warnings: Vec<Problem>,
+    pub(super) listeners: Vec<ListenerSettings>,
+    policy: SenderPolicy,
+    users: Option<Users>,
+    config: Config,
+}
+
+/// What was found while a plan was made.
+pub(super) struct Findings<'a> {
+    pub(super) config: &'a Config,
+    pub(super) surroundings: &'a Surroundings,
+    errors: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl<'a> Findings<'a> {
+    fn problem(&self, path: &str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
+        let hint = Some(hint.into()).filter(|hint| !hint.is_empty());
+        Problem { place: self.config.places.of(path), message: message.into(), hint }
+    }
+
+    pub(super) fn error(&mut self, path: &str, message: impl Into<String>, hint: impl Into<String>) {
+        self.errors.push(self.problem(path, message, hint));
+    }
+
+    pub(super) fn warn(&mut self, path: &str, message: impl Into<String>, hint: impl Into<String>) {
+        self.warnings.push(self.problem(path, message, hint));
+    }
+
+    /// A secret's text; one that everybody can read is warned of.
+    pub(super) fn secret(&mut self, path: &str, source: &Source) -> Option<String> {
+        if source.is_world_readable(self.surroundings) {
+            self.warn(
+                path,
+                format!("every user of this machine can read {source}"),
+                "chmod 0600, or 0640 with a group",
+            );
+        }
+        self.text(path, source)
+    }
+
+    /// A text that is no secret.
+    pub(super) fn text(&mut self, path: &str, source: &Source) -> Option<String> {
+        source.read(self.surroundings).map_err(|error| self.error(path, error, "")).ok()
+    }
+}
+
+impl Config {
+    /// Checks everything and puts it together.
+    ///
+    /// # Errors
+    /// [`ConfigError::Wrong`] with everything that is wrong.
+    pub fn plan(&self, surroundings: &Surroundings, mut purpose: Purpose<'_>) -> Result<Plan, ConfigError> {
+        let mut findings = Findings { config: self, surroundings, errors: Vec::new(), warnings: Vec::new() };
+        let hostname = hostname(&mut findings);
+        let users = super::users::plan(&mut findings);
+        let policy = policy(&mut findings);
+        let listeners = super::listeners::plan(&mut findings, &hostname, users.is_some(), &mut purpose);
+        who_may_send(&mut findings, users.is_some());
+        let upstream = super::upstream::plan(&mut findings);
+        bounds(&mut findings, users.as_ref());
+        inline_secrets(&mut findings);
+        let Findings { mut errors, mut warnings, .. } = findings;
+        errors.sort_by_key(|problem| problem.place.line());
+        warnings.sort_by_key(|problem| problem.place.line());
+        if errors.is_empty() {
+            Ok(Plan { hostname, upstream, warnings, listeners, policy, users, config: self.clone() })
+        } else {
+            Err(ConfigError::Wrong(errors))
+        }
+    }
+}
+
+impl Plan {
+    /// The public builder with every setting of the file.
+    pub fn builder(self, transport: impl Transport) -> Builder {
+        let config = self.config;
+        let mut builder = Builder::new(&self.hostname, self.policy, transport)
+            .observer(LogObserver::new(config.log.addresses.into()))
+            .trace(config.trace.into())
+            .header_limits(config.header.limits())
+            .budget(config.memory.budget())
+            .connections(config.connections.total_max.size(), config.connections.per_client_max.size())
+            .deadline(config.deadline.settings())
+            .shutdown_grace(config.shutdown_grace_seconds.wait())
+            .soft_fail(config.policy.soft_fail);
+        if let Some(users) = self.users {
+            builder = builder.authenticator(users);
+        }
+        self.listeners.into_iter().fold(builder, Builder::listener)
+    }
+
+    /// One line a listener: its name, address, TLS and AUTH.
+    pub fn listeners(&self) -> impl Iterator<Item = &ListenerSettings> {
+        self.listeners.iter()
+    }
+}
+
+fn hostname(findings: &mut Findings<'_>) -> String {
+    if let Some(Hostname(name)) = &findings.config.hostname {
+        return name.clone();
+    }
+    let machine = findings.surroundings.machine_name.clone().unwrap_or_default();
+    match machine.trim().parse::<Hostname>() {
+        Ok(Hostname(name)) => name,
+        // The number of a container, an underscore: nobody chose it for us, so it must not keep us from starting.
+        Err(_) => {
+            let message =
+                format!("this machine's name {:?} is no domain name, so we call ourselves localhost", machine.trim());
+            findings.warn("hostname", message, "set hostname");
+            "localhost".to_owned()
+        }
+    }
+}
+
+fn policy(findings: &mut Findings<'_>) -> SenderPolicy {
+    let (policy, ses) = (&findings.config.policy, &findings.config.ses);
+    if policy.from.is_empty() {
+        let hint = "for example: [policy] from = [\"*@example.com\"]";
+        findings.error("policy.from", "policy.from is empty: nobody could send", hint);
+    }
+    for (place, FromPattern(pattern)) in policy.from.iter().enumerate() {
+        if pattern.is_everybody() {
+            findings.warn(
+                &format!("policy.from.{place}"),
+                "this lets clients write mail as anybody",
+                "name your domains",
+            );
+        }
+    }
+    for (place, Network(network)) in policy.clients.iter().flatten().enumerate() {
+        if network.prefix_len() == 0 {
+            let path = format!("policy.clients.{place}");
+            findings.warn(
+                &path,
+                format!("{network} is everybody: an open relay for these From addresses"),
+                "name your networks",
+            );
+        }
+    }
+    if policy.soft_fail {
+        findings.warn(
+            "policy.soft_fail",
+            "mail that policy refuses is deferred, so clients keep trying",
+            "for a roll-out only",
+        );
+    }
+    let send = ses.parameters().unwrap_or_else(|name| {
+        let path = format!("ses.tags.{name}");
+        findings.error(&path, format!("{name:?} cannot be the name of a tag"), "1 to 256 of A-Z a-z 0-9 _ -");
+        Default::default()
+    });
+    if ses.tags.len() > TAGS_MAX {
+        findings.error("ses.tags", format!("{} tags, and SES takes {TAGS_MAX}", ses.tags.len()), "");
+    }
+    let mut built = SenderPolicy::local(policy.from.iter().map(|pattern| pattern.0.clone()).collect());
+    if let Some(clients) = &policy.clients {
+        built.clients = clients.iter().map(|network| network.0).collect();
+    }
+    built.null_reverse_path = policy.null_reverse_path;
+    built.requested_fields = policy.requested_fields.iter().map(|field| field.0).collect();
+    built.send = send;
+    built
+}
+
+/// SES guide, quotas: message tags of one message.
+const TAGS_MAX: usize = 50;
+
+/// A listener that others can reach, with nothing said about who may send, is a mistake and not an open relay.
+fn who_may_send(findings: &mut Findings<'_>, users: bool) {
+    if findings.config.policy.clients.is_some() {
+        return;
+    }
+    for (place, listener) in findings.config.listener.iter().enumerate() {
+        let Some(address) = listener.address.as_ref().filter(|address| !address.0.is_local()) else { continue };
+        // auth = "any" is never an identity, and "optional" says nothing about those who do not use it.
+        let said = (listener.auth == Auth::Required && users) || listener.client_certificates == Certificates::Required;
+        if !said {
+            let message = format!("others may reach {address}, and nothing says who may send");
+            let hint = "set policy.clients to your networks, or auth = \"required\" with users, or client_certificates = \"required\"";
+            findings.error(&format!("listener.{place}.address"), message, hint);
+        }
+    }
+}
+
+fn bounds(findings: &mut Findings<'_>, users: Option<&Users>) {
+    let config = findings.config;
+    let octets = config.smtp.message_octets_max.get();
+    let most = crate::smtp::MESSAGE_OCTETS_MAX;
+    if octets > most {
+        let hint = format!("{most} at most: base64 adds a third, and SES takes 40 MB after it");
+        findings.error("smtp.message_octets_max", format!("messages of {octets} octets are too large for SES"), hint);
+    }
+    // One mistake is told once.
+    let octets = octets.min(most);
+    let (deadline, grace) = (config.deadline.settings().of(octets), config.shutdown_grace_seconds.wait());
+    if deadline >= grace {
+        let message = format!(
+            "a message of {octets} octets may take {:.1} s, and a shutdown waits {} s only",
+            deadline.as_secs_f64(),
+            grace.as_secs()
+        );
+        let path = if config.places.stands("deadline") { "deadline.base_seconds" } else { "shutdown_grace_seconds" };
+        findings.error(
+            path,
+            message,
+            "raise shutdown_grace_seconds, or lower deadline.base_seconds or smtp.message_octets_max",
+        );
+    }
+    if config.deadline.attempt_seconds_min.get() >= config.deadline.base_seconds.get() {
+        let message = "with a deadline this short, no attempt would ever begin";
+        findings.error("deadline.attempt_seconds_min", message, "less than deadline.base_seconds");
+    }
+    if config.memory.disk_octets.get() < octets {
+        let message = format!("a message of {octets} octets would never find room");
+        findings.error("memory.disk_octets", message, "at least smtp.message_octets_max");
+    }
+    let verifying = users.map_or(0, Authenticator::octets_held_max);
+    if verifying * 2 > config.memory.octets.get() {
+        let message = format!("verifying passwords alone may take {verifying} octets");
+        findings.error("memory.octets", message, "at least twice that; or lower auth.parallel_max");
+    }
+}
+
+/// A file with secrets in it is one itself.
+fn inline_secrets(findings: &mut Findings<'_>) {
+    let config = findings.config;
+    let inline = |source: Option<&Source>| matches!(source, Some(Source::Inline(_)));
+    let mut found = config.auth.users.values().any(|source| inline(Some(source)));
+    found |= inline(config.auth.user_list.as_ref()) || inline(config.tls.key.as_ref());
+    found |= config.listener.iter().any(|listener| inline(listener.key.as_ref()));
+    let file = config.places.file();
+    if found && is_world_readable(file) {
+        let message = format!("{} holds secrets, and every user of this machine can read it", file.display());
+        findings.warn("", message, "chmod 0640, or move them to { file = … } or { credential = … }");
+    }
+}

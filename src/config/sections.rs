@@ -1,0 +1,251 @@
+//! The sections of the file that say who may do what: log, listeners, TLS, AUTH, policy.
+//!
+//! The comments here are the descriptions in the JSON schema, and the hints of error messages: the first sentence says
+//! what is accepted. Defaults come from the rooms below wherever a room has one.
+
+use super::number::{Number, Seconds, SecondsOrZero};
+use super::source::Source;
+use super::values::{FromPattern, ListenAddress, Mode, Network, RequestedName};
+use crate::auth::UsersSettings;
+use crate::observe::AddressForm;
+use crate::server::ClientCertificates;
+use crate::smtp::{AuthMode, LineEndings, TlsMode};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Words of the file for an enum of a room below.
+macro_rules! words {
+    ($( $(#[$doc:meta])+ $name:ident => $room:ident { $( $(#[$word:meta])+ $variant:ident => $target:ident, )+ } )+) => { $(
+        $(#[$doc])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+        #[serde(rename_all = "lowercase")]
+        pub enum $name { $( $(#[$word])+ $variant, )+ }
+
+        impl From<$name> for $room {
+            fn from(word: $name) -> Self {
+                match word { $( $name::$variant => $room::$target, )+ }
+            }
+        }
+    )+ };
+}
+
+words! {
+    /// Whether and how a listener speaks TLS.
+    Tls => TlsMode {
+        /// Never.
+        None => None,
+        /// On request, after the STARTTLS command.
+        Starttls => StartTls,
+        /// From the first octet.
+        Implicit => Implicit,
+    }
+    /// Whether and how a listener asks for AUTH.
+    Auth => AuthMode {
+        /// Not offered.
+        Off => Off,
+        /// Offered.
+        Optional => Optional,
+        /// Needed before MAIL.
+        Required => Required,
+        /// Every name and password is accepted, and it is never an identity.
+        Any => Any,
+    }
+    /// What to do with a lone CR or LF inside a message.
+    Lines => LineEndings {
+        /// Refuse the message.
+        Refuse => Refuse,
+        /// Make it CR LF before anybody looks at the message.
+        Normalize => Normalize,
+    }
+    /// Whether clients show certificates.
+    Certificates => ClientCertificates {
+        /// Not asked for.
+        Off => Off,
+        /// Asked for.
+        Optional => Optional,
+        /// No handshake without a good one.
+        Required => Required,
+    }
+    /// How addresses of people are written to the log.
+    Addresses => AddressForm {
+        /// As they are.
+        Plain => Plain,
+        /// The local part as a keyed hash, the domain as it is.
+        Hashed => Hashed,
+        /// Not at all.
+        Omitted => Omitted,
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What an operator must mend.
+    Error,
+    /// And messages and commands that were refused or deferred.
+    Warn,
+    /// And messages that were accepted.
+    Info,
+    /// And connections.
+    Debug,
+    /// And everything.
+    Trace,
+}
+
+/// The log, on standard error.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// human or json. One line per message outcome in either.
+    pub format: LogFormat,
+    /// error, warn, info, debug or trace. Of other libraries, only warnings are shown; the environment variable
+    /// GATEPOST_LOG replaces all of this by directives such as "info,gatepost=debug".
+    pub level: LogLevel,
+    /// plain, hashed or omitted. Under what form addresses of people stand in log lines; other than plain, details that
+    /// quote addresses are left out too.
+    pub addresses: Addresses,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Human, level: LogLevel::Info, addresses: Addresses::Plain }
+    }
+}
+
+/// A listener: one socket and what it offers.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listener {
+    /// A name of your choice, for log lines. Default: the address.
+    pub name: Option<String>,
+    /// IP:PORT such as 127.0.0.1:2525, unix:/PATH, systemd:NUMBER or systemd:NAME. A listener that other machines can
+    /// reach needs a statement of who may send: policy.clients, auth = "required" or client_certificates = "required".
+    pub address: Option<ListenAddress>,
+    /// Permission bits in octal, such as "0660", of a Unix socket's file. Whoever may open it may send.
+    pub socket_mode: Mode,
+    /// none, starttls or implicit. Many clients use STARTTLS whenever it is offered and then verify the certificate.
+    pub tls: Tls,
+    /// true or false: refuse everything but STARTTLS before TLS.
+    pub require_tls: bool,
+    /// The certificate chain in PEM, end-entity first: { file = "…" }. Default: tls.certificate.
+    pub certificate: Option<Source>,
+    /// The private key in PEM: { file = "…" } or { credential = "…" }. Default: tls.key.
+    pub key: Option<Source>,
+    /// off, optional or required. Whoever shows one that tls.client_authorities issued may send from any address.
+    pub client_certificates: Certificates,
+    /// The issuers of client certificates in PEM: { file = "…" }. Default: tls.client_authorities.
+    pub client_authorities: Option<Source>,
+    /// off, optional, required or any. any accepts every name and password, for applications that insist on AUTH; it
+    /// is never an identity and lets nobody in.
+    pub auth: Auth,
+    /// true or false: offer AUTH without TLS too, where passwords can be read on the way.
+    pub auth_in_clear: bool,
+    /// A list of networks of proxies: their connections must begin with a PROXY header (version 1 or 2), nobody else's
+    /// is believed.
+    pub proxy_protocol_from: Vec<Network>,
+    /// refuse or normalize: what to do with a lone CR or LF inside a message. normalize is for devices that send bare
+    /// LF; the end of the message is CR LF . CR LF in either case.
+    pub line_endings: Lines,
+    /// Seconds, for the PROXY header and for the TLS handshake, each.
+    pub handshake_seconds_max: Seconds,
+}
+
+impl Default for Listener {
+    fn default() -> Self {
+        Self {
+            name: None,
+            address: None,
+            socket_mode: Mode(0o660),
+            tls: Tls::None,
+            require_tls: false,
+            certificate: None,
+            key: None,
+            client_certificates: Certificates::Off,
+            client_authorities: None,
+            auth: Auth::Off,
+            auth_in_clear: false,
+            proxy_protocol_from: Vec::new(),
+            line_endings: Lines::Refuse,
+            handshake_seconds_max: Seconds::of(20),
+        }
+    }
+}
+
+/// Certificates, for every listener that names none itself.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsFiles {
+    /// The certificate chain in PEM, end-entity first: { file = "…" }.
+    pub certificate: Option<Source>,
+    /// The private key in PEM (PKCS#8, PKCS#1 or SEC1): { file = "…" } or { credential = "…" }.
+    pub key: Option<Source>,
+    /// The issuers of client certificates in PEM: { file = "…" }.
+    pub client_authorities: Option<Source>,
+    /// true or false: make certificate and key at the start if neither file is there, with a throw-away authority
+    /// beside them in ca.pem. For development: nobody but you can know that authority.
+    pub generate: bool,
+}
+
+/// Users, and how their passwords are verified.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Authentication {
+    /// Names with a password hash each: NAME = "HASH", argon2id or bcrypt, as `gatepost hash-password` prints it. A hash
+    /// may also come from { file = "…" }, { env = "…" } or { credential = "…" }.
+    pub users: BTreeMap<String, Source>,
+    /// A list of users, one NAME:HASH a line, # begins a comment: { file = "…" } or { credential = "…" }. The form that
+    /// `htpasswd -B` writes.
+    pub user_list: Option<Source>,
+    /// How many passwords are verified at a time. Each argon2id verification holds about 19 MiB of memory.octets.
+    pub parallel_max: Number<1, 64>,
+    /// How many verifications may wait; more are told 454.
+    pub waiting_max: Number<0, 10_000>,
+    /// Seconds that a verified name and password is remembered, so that a connection a message does not cost one
+    /// verification a message. 0: not at all.
+    pub remember_seconds: SecondsOrZero,
+}
+
+impl Default for Authentication {
+    fn default() -> Self {
+        let UsersSettings { parallel_max, waiting_max, remember } = UsersSettings::default();
+        Self {
+            users: BTreeMap::new(),
+            user_list: None,
+            parallel_max: Number::of(parallel_max as u64),
+            waiting_max: Number::of(waiting_max as u64),
+            remember_seconds: SecondsOrZero::seconds(remember),
+        }
+    }
+}
+
+/// Who may send, and as whom.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sending {
+    /// A list of patterns such as "*@example.com"; at least one. MAIL FROM, every address in From, and Sender must each
+    /// fit one of them.
+    pub from: Vec<FromPattern>,
+    /// A list of networks whose clients may send without more. Default: this machine. Clients that authenticate, show a
+    /// verified certificate or come over a Unix socket may send from anywhere.
+    pub clients: Option<Vec<Network>>,
+    /// true or false: whether MAIL FROM:<> may send. SES has no null reverse-path; notices about such mail go where the
+    /// SES account sends them.
+    pub null_reverse_path: bool,
+    /// A list of X-SES fields that applications may set: configuration-set, message-tags, identity-arn, tenant,
+    /// list-management. All X-SES fields are taken out of the message in any case.
+    pub requested_fields: Vec<RequestedName>,
+    /// true or false: say 4yz where policy says 5yz, so that well-made clients keep their mail during a first roll-out.
+    pub soft_fail: bool,
+}

@@ -1,0 +1,214 @@
+//! The sections of the file about Amazon SES: the API, what messages get there, and the emulator in its place.
+
+use super::number::{Count, Number, Seconds};
+use super::values::{Arn, ConfigurationSet, Endpoint, FeedbackTo, HttpUrl, List, TagValue, Tenant};
+use crate::emulator::{self, AccountSettings, EmulatorSettings};
+use crate::mail::SendParameters;
+use crate::mail::parameters::{Feedback, ListManagement, Tag, TagText};
+use crate::transport::ses::{SesSettings, SesTimeouts};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How to reach Amazon SES, and what every message gets there.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ses {
+    /// true or false: send to a built-in emulator on this machine instead of Amazon. Nothing leaves; no AWS setting of
+    /// file, environment or profile is used. What it looks like is in `[ses_emulator]`.
+    pub emulator: bool,
+    /// A region such as "eu-central-1". Default: AWS_REGION, the profile, or the instance.
+    pub region: Option<String>,
+    /// A profile of the shared AWS configuration. Default: AWS_PROFILE, or the default profile.
+    pub profile: Option<String>,
+    /// The ARN of a role to assume with the credentials of the chain.
+    pub assume_role: Option<String>,
+    /// The external id that the role asks for.
+    pub external_id: Option<String>,
+    /// An https:// URL of a VPC endpoint, for example. Default: the region's public endpoint.
+    pub endpoint_url: Option<HttpUrl>,
+    /// true or false: use the region's FIPS endpoint.
+    pub fips: bool,
+    /// true or false: use the region's endpoint with IPv6 and IPv4.
+    pub dual_stack: bool,
+    /// Seconds for TCP and TLS.
+    pub connect_seconds_max: Seconds,
+    /// Seconds from the request to the first octet of the answer. `[deadline]` ends an attempt earlier; this is for when it
+    /// is raised.
+    pub read_seconds_max: Seconds,
+    /// Seconds for one attempt, credentials and signing included.
+    pub attempt_seconds_max: Seconds,
+    /// Seconds for the call as a whole. There is one attempt a call.
+    pub operation_seconds_max: Seconds,
+    /// The name of a configuration set.
+    pub configuration_set: Option<ConfigurationSet>,
+    /// The ARN of an identity of another account that authorised this one.
+    pub identity_arn: Option<Arn>,
+    /// Message tags: NAME = "VALUE", each 1 to 256 of A-Z a-z 0-9 _ -; 50 at most.
+    pub tags: BTreeMap<String, TagValue>,
+    /// The name of a tenant.
+    pub tenant: Option<Tenant>,
+    /// The id of a multi-region endpoint.
+    pub endpoint_id: Option<Endpoint>,
+    /// A contact list, and maybe a topic, for SES list management.
+    pub list_management: Option<ListOptions>,
+    /// reverse-path, account or an address: where SES sends bounces and complaints. reverse-path: to the client's MAIL
+    /// FROM, as SES's own SMTP endpoint does; account: as the SES account is set up.
+    pub feedback: FeedbackTo,
+}
+
+/// SES list management.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListOptions {
+    /// The name of the contact list.
+    pub contact_list: List,
+    /// The name of a topic of that list.
+    #[serde(default)]
+    pub topic: Option<List>,
+}
+
+impl Default for Ses {
+    fn default() -> Self {
+        let timeouts = SesTimeouts::default();
+        Self {
+            emulator: false,
+            region: None,
+            profile: None,
+            assume_role: None,
+            external_id: None,
+            endpoint_url: None,
+            fips: false,
+            dual_stack: false,
+            connect_seconds_max: Number::seconds(timeouts.connect),
+            read_seconds_max: Number::seconds(timeouts.read),
+            attempt_seconds_max: Number::seconds(timeouts.attempt),
+            operation_seconds_max: Number::seconds(timeouts.operation),
+            configuration_set: None,
+            identity_arn: None,
+            tags: BTreeMap::new(),
+            tenant: None,
+            endpoint_id: None,
+            list_management: None,
+            feedback: FeedbackTo(Feedback::ReversePath),
+        }
+    }
+}
+
+impl Ses {
+    /// How to reach Amazon.
+    pub fn settings(&self) -> SesSettings {
+        SesSettings {
+            region: self.region.clone(),
+            profile: self.profile.clone(),
+            credentials: None,
+            assume_role: self.assume_role.clone(),
+            external_id: self.external_id.clone(),
+            endpoint_url: self.endpoint_url.as_ref().map(|url| url.0.clone()),
+            fips: self.fips,
+            dual_stack: self.dual_stack,
+            timeouts: self.timeouts(),
+            // Policy grants them, so that the log line of a message names what it was sent with.
+            defaults: SendParameters::default(),
+        }
+    }
+
+    pub(super) fn timeouts(&self) -> SesTimeouts {
+        SesTimeouts {
+            connect: self.connect_seconds_max.wait(),
+            read: self.read_seconds_max.wait(),
+            attempt: self.attempt_seconds_max.wait(),
+            operation: self.operation_seconds_max.wait(),
+        }
+    }
+
+    /// What every message gets; `Err` is the tag whose name cannot be one.
+    pub(super) fn parameters(&self) -> Result<SendParameters, String> {
+        let mut tags = Vec::new();
+        for (name, value) in &self.tags {
+            let name = TagText::parse(name).map_err(|_| name.clone())?;
+            tags.push(Tag { name, value: value.0.clone() });
+        }
+        Ok(SendParameters {
+            configuration_set: self.configuration_set.as_ref().map(|name| name.0.clone()),
+            identity_arn: self.identity_arn.as_ref().map(|arn| arn.0.clone()),
+            tags: (!tags.is_empty()).then_some(tags),
+            tenant: self.tenant.as_ref().map(|name| name.0.clone()),
+            endpoint_id: self.endpoint_id.as_ref().map(|id| id.0.clone()),
+            list_management: self.list_management.as_ref().map(|list| ListManagement {
+                contact_list: list.contact_list.0.clone(),
+                topic: list.topic.as_ref().map(|topic| topic.0.clone()),
+            }),
+            feedback: Some(self.feedback.0.clone()),
+        })
+    }
+}
+
+/// The account that the emulator plays, used where ses.emulator is true.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SesEmulator {
+    /// A loopback IP:PORT; port 0 is any free one.
+    pub listen: SocketAddr,
+    /// A directory where accepted mail is kept as ID.eml and ID.json; made if missing, never emptied. Default: mail is
+    /// kept in memory only.
+    pub directory: Option<PathBuf>,
+    /// A list of verified domains and addresses. A domain covers its subdomains.
+    pub identities: Vec<String>,
+    /// A list of names of configuration sets that exist.
+    pub configuration_sets: Vec<ConfigurationSet>,
+    /// Milliseconds that every send waits before it is looked at.
+    pub latency_milliseconds: Number<0, 600_000>,
+    /// true or false: an account without production access, which may send to verified identities only; with a rate of 1
+    /// and a quota of 200 where none is set.
+    pub sandbox: bool,
+    /// Recipients a second; above it SES throttles. Default: no bound.
+    pub recipients_per_second_max: Option<f64>,
+    /// Recipients in 24 hours. Default: no bound.
+    pub recipients_per_day_max: Option<Count>,
+}
+
+impl Default for SesEmulator {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            directory: None,
+            identities: vec!["example.com".to_owned()],
+            configuration_sets: ["gatepost-dev".parse().ok()].into_iter().flatten().collect(),
+            latency_milliseconds: Number::of(0),
+            sandbox: false,
+            recipients_per_second_max: None,
+            recipients_per_day_max: None,
+        }
+    }
+}
+
+impl SesEmulator {
+    /// As the emulator takes them.
+    pub fn settings(&self, region: Option<&str>) -> EmulatorSettings {
+        let base = if self.sandbox { AccountSettings::sandbox() } else { AccountSettings::default() };
+        let account = AccountSettings {
+            recipients_per_second_max: self.recipients_per_second_max.or(base.recipients_per_second_max),
+            recipients_per_day_max: self.recipients_per_day_max.map(Number::small).or(base.recipients_per_day_max),
+            ..base
+        };
+        let defaults = EmulatorSettings::default();
+        EmulatorSettings {
+            listen: self.listen,
+            region: region.map_or(defaults.region, str::to_owned),
+            identities: self.identities.iter().map(emulator::Identity::verified).collect(),
+            configuration_sets: self
+                .configuration_sets
+                .iter()
+                .map(|name| (name.to_string(), emulator::ConfigurationSet::default()))
+                .collect(),
+            account,
+            directory: self.directory.clone(),
+            latency: Duration::from_millis(self.latency_milliseconds.get()),
+            ..EmulatorSettings::default()
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! A secret, or another text that need not stand in the file: inline, or named by where it comes from.
+//!
+//! `"text"`, `{ file = "…" }`, `{ env = "NAME" }` or `{ credential = "name" }`; the last is a file in
+//! `$CREDENTIALS_DIRECTORY`, where systemd puts what `LoadCredential=` names. The text itself never prints.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::borrow::Cow;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Where a text comes from.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Source {
+    /// It stands in the configuration.
+    Inline(String),
+    /// It is a file's content.
+    File(PathBuf),
+    /// It is the value of that environment variable.
+    Env(String),
+    /// It is a systemd credential.
+    Credential(String),
+}
+
+/// What sources are read with: the surroundings of the process, as data.
+#[derive(Clone, Default)]
+pub struct Surroundings {
+    /// The environment.
+    pub environment: Vec<(String, String)>,
+    /// `$CREDENTIALS_DIRECTORY`.
+    pub credentials_directory: Option<PathBuf>,
+    /// What the machine calls itself.
+    pub machine_name: Option<String>,
+}
+
+impl fmt::Debug for Surroundings {
+    /// The environment is full of secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Surroundings")
+    }
+}
+
+impl Surroundings {
+    /// From the environment, and the machine's name.
+    pub fn new(environment: Vec<(String, String)>, machine_name: Option<String>) -> Self {
+        let directory = environment.iter().find(|(name, _)| name == "CREDENTIALS_DIRECTORY");
+        Self { credentials_directory: directory.map(|(_, value)| value.into()), environment, machine_name }
+    }
+
+    fn variable(&self, name: &str) -> Option<&str> {
+        self.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+impl Source {
+    /// Reads the text.
+    ///
+    /// # Errors
+    /// A sentence that names the source.
+    pub fn read(&self, surroundings: &Surroundings) -> Result<String, String> {
+        match self {
+            Self::Inline(text) => Ok(text.clone()),
+            Self::Env(name) => match surroundings.variable(name) {
+                Some(text) => Ok(text.to_owned()),
+                None => Err(format!("the environment variable {name} is not set")),
+            },
+            Self::File(_) | Self::Credential(_) => {
+                let path = self.path(surroundings).ok_or_else(|| {
+                    format!("{self} cannot be found: $CREDENTIALS_DIRECTORY is not set, so systemd gave none")
+                })?;
+                std::fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+            }
+        }
+    }
+
+    /// The file that it is read from, if it is one.
+    pub fn path(&self, surroundings: &Surroundings) -> Option<PathBuf> {
+        match self {
+            Self::File(path) => Some(path.clone()),
+            Self::Credential(name) => surroundings.credentials_directory.as_ref().map(|directory| directory.join(name)),
+            Self::Inline(_) | Self::Env(_) => None,
+        }
+    }
+
+    /// Whether every user of the machine can read it.
+    pub fn is_world_readable(&self, surroundings: &Surroundings) -> bool {
+        self.path(surroundings).is_some_and(|path| is_world_readable(&path))
+    }
+}
+
+/// Whether every user of the machine can read that file. Directories above it are not looked at.
+pub(super) fn is_world_readable(path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::metadata(path).is_ok_and(|data| data.permissions().mode() & 0o004 != 0)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        false
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inline(_) => f.write_str("[redacted]"),
+            Self::File(path) => path.display().fmt(f),
+            Self::Env(name) => write!(f, "the environment variable {name}"),
+            Self::Credential(name) => write!(f, "the credential {name}"),
+        }
+    }
+}
+
+const KINDS: [&str; 3] = ["file", "env", "credential"];
+
+impl<'de> Deserialize<'de> for Source {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SourceVisitor)
+    }
+}
+
+struct SourceVisitor;
+
+impl<'de> de::Visitor<'de> for SourceVisitor {
+    type Value = Source;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string, or one of { file = \"…\" }, { env = \"NAME\" }, { credential = \"name\" }")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Source, E> {
+        Ok(Source::Inline(text.to_owned()))
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Source, A::Error> {
+        let Some(kind) = map.next_key::<Kind>()? else {
+            return Err(de::Error::custom("an empty table says nothing: one of file, env or credential is needed"));
+        };
+        let name: String = map.next_value()?;
+        if map.next_key::<Kind>()?.is_some() {
+            return Err(de::Error::custom(
+                "comes from two places: only one of file, env and credential may stand here",
+            ));
+        }
+        if name.is_empty() || (kind == Kind::Credential && name.contains('/')) {
+            return Err(de::Error::custom(format!("{name:?} names nothing that could be read")));
+        }
+        Ok(match kind {
+            Kind::File => Source::File(name.into()),
+            Kind::Env => Source::Env(name),
+            Kind::Credential => Source::Credential(name),
+        })
+    }
+}
+
+#[derive(Deserialize, PartialEq, Eq)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Kind {
+    File,
+    Env,
+    Credential,
+}
+
+impl Serialize for Source {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl JsonSchema for Source {
+    fn schema_name() -> Cow<'static, str> {
+        "Source".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let text = serde_json::json!({ "type": "string" });
+        let one = |kind: &str| {
+            serde_json::json!({
+                "type": "object", "additionalProperties": false, "required": [kind], "properties": { kind: text }
+            })
+        };
+        let mut forms = vec![text.clone()];
+        forms.extend(KINDS.map(one));
+        let mut schema = Schema::default();
+        schema.insert("anyOf".to_owned(), forms.into());
+        schema
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize, Debug)]
+    struct Holder {
+        secret: Source,
+    }
+
+    fn source(text: &str) -> Result<Source, toml::de::Error> {
+        toml::from_str::<Holder>(&format!("secret = {text}")).map(|holder| holder.secret)
+    }
+
+    #[test]
+    fn a_text_comes_from_one_of_four_places() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("name"), "from a credential").unwrap();
+        let file = directory.path().join("name");
+        let surroundings = Surroundings::new(
+            vec![
+                ("NAME".to_owned(), "from the environment".to_owned()),
+                ("CREDENTIALS_DIRECTORY".to_owned(), directory.path().display().to_string()),
+            ],
+            None,
+        );
+        for (text, want) in [
+            ("'inline'".to_owned(), Ok("inline")),
+            (format!("{{ file = {:?} }}", file.display().to_string()), Ok("from a credential")),
+            ("{ env = 'NAME' }".to_owned(), Ok("from the environment")),
+            ("{ credential = 'name' }".to_owned(), Ok("from a credential")),
+            ("{ env = 'MISSING' }".to_owned(), Err("MISSING is not set")),
+            ("{ credential = 'missing' }".to_owned(), Err("cannot read")),
+        ] {
+            let read = source(&text).unwrap().read(&surroundings);
+            match want {
+                Ok(want) => assert_eq!(read.as_deref(), Ok(want), "{text}"),
+                Err(want) => assert!(read.as_ref().is_err_and(|error| error.contains(want)), "{text}: {read:?}"),
+            }
+        }
+        let nothing = Surroundings::default();
+        assert!(
+            source("{ credential = 'name' }").unwrap().read(&nothing).unwrap_err().contains("CREDENTIALS_DIRECTORY")
+        );
+    }
+
+    #[test]
+    fn two_places_none_or_an_unknown_one_are_errors() {
+        for text in
+            ["{ file = 'a', env = 'B' }", "{}", "{ vault = 'x' }", "3", "{ credential = '../x' }", "{ file = '' }"]
+        {
+            assert!(source(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_secret_does_not_print() {
+        let secret = Source::Inline("hunter2".to_owned());
+        assert!(!format!("{secret:?} {secret} {}", serde_json::to_string(&secret).unwrap()).contains("hunter2"));
+    }
+}

@@ -1,0 +1,89 @@
+//! Where mail goes: Amazon SES, or the emulator in its place.
+
+use super::plan::Findings;
+use crate::emulator::EmulatorSettings;
+use crate::transport::ses::{SesSettings, SesTimeouts, StaticCredentials};
+
+/// Where mail goes.
+#[derive(Debug)]
+pub enum Upstream {
+    /// To Amazon.
+    Amazon(Box<SesSettings>),
+    /// To an emulator, which the caller starts.
+    Emulator(Box<Emulation>),
+}
+
+/// An emulator to start, and how to reach it then.
+#[derive(Debug)]
+pub struct Emulation {
+    /// What it looks like.
+    pub emulator: EmulatorSettings,
+    timeouts: SesTimeouts,
+}
+
+impl Emulation {
+    /// How to reach it. Everything is given, so the AWS SDK asks neither environment nor profile.
+    pub fn ses(&self, endpoint_url: String) -> SesSettings {
+        let pair = self.emulator.credentials.first().cloned().unwrap_or_default();
+        SesSettings {
+            region: Some(self.emulator.region.clone()),
+            endpoint_url: Some(endpoint_url),
+            credentials: Some(StaticCredentials {
+                access_key_id: pair.access_key_id,
+                secret_access_key: pair.secret_access_key,
+            }),
+            timeouts: self.timeouts,
+            ..SesSettings::default()
+        }
+    }
+}
+
+pub(super) fn plan(findings: &mut Findings<'_>) -> Upstream {
+    let (ses, emulator) = (&findings.config.ses, &findings.config.ses_emulator);
+    if !ses.emulator {
+        amazon(findings);
+        return Upstream::Amazon(Box::new(ses.settings()));
+    }
+    let unused = [
+        ("profile", ses.profile.is_some()),
+        ("assume_role", ses.assume_role.is_some()),
+        ("external_id", ses.external_id.is_some()),
+        ("endpoint_url", ses.endpoint_url.is_some()),
+        ("fips", ses.fips),
+        ("dual_stack", ses.dual_stack),
+    ];
+    for (key, _) in unused.iter().filter(|(_, set)| *set) {
+        let message = format!("with ses.emulator nothing is sent to Amazon, so {key} means nothing");
+        findings.error(&format!("ses.{key}"), message, "take one of them away");
+    }
+    if !emulator.listen.ip().is_loopback() {
+        findings.error("ses_emulator.listen", "the emulator listens on loopback only", "127.0.0.1:0 takes a free port");
+    }
+    if emulator.recipients_per_second_max.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
+        findings.error("ses_emulator.recipients_per_second_max", "the rate must be a number above 0", "");
+    }
+    let settings = emulator.settings(ses.region.as_deref());
+    Upstream::Emulator(Box::new(Emulation { emulator: settings, timeouts: ses.timeouts() }))
+}
+
+fn amazon(findings: &mut Findings<'_>) {
+    let ses = &findings.config.ses;
+    if let Some(url) = &ses.endpoint_url {
+        if ses.fips || ses.dual_stack {
+            let hint = "write the URL of the FIPS or dual-stack endpoint itself";
+            findings.error("ses.endpoint_url", "endpoint_url cannot be combined with fips or dual_stack", hint);
+        }
+        let host = url.0.strip_prefix("http://").unwrap_or_default();
+        let local = ["127.", "localhost", "[::1]"].iter().any(|name| host.starts_with(name));
+        if !host.is_empty() && !local {
+            findings.warn("ses.endpoint_url", "mail goes to that endpoint without TLS", "use https://");
+        }
+    }
+    if ses.external_id.is_some() && ses.assume_role.is_none() {
+        findings.error("ses.external_id", "external_id without assume_role", "it belongs to a role that is assumed");
+    }
+    if findings.config.places.stands("ses_emulator") {
+        let hint = "set ses.emulator = true, or take them away";
+        findings.warn("ses_emulator", "the settings of the emulator are not used", hint);
+    }
+}

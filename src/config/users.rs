@@ -1,0 +1,87 @@
+//! The users of a plan: names and hashes from the file and from a list.
+
+use super::plan::Findings;
+use super::sections::Auth;
+use super::source::Source;
+use crate::auth::{PasswordHash, Users, UsersSettings};
+use crate::mail::SystemClock;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Who can authenticate; `None` if nobody can.
+pub(super) fn plan(findings: &mut Findings<'_>) -> Option<Users> {
+    let auth = &findings.config.auth;
+    let mut found = BTreeMap::new();
+    if let Some(list) = &auth.user_list {
+        read_list(findings, list, &mut found);
+    }
+    for (name, source) in &auth.users {
+        let path = format!("auth.users.{name}");
+        let Some(text) = findings.secret(&path, source) else { continue };
+        if name.is_empty() || name.len() > NAME_OCTETS_MAX {
+            findings.error(&path, "a user's name has 1 to 255 octets", "");
+        } else if found.contains_key(name) {
+            findings.error(&path, format!("{name:?} stands in auth.user_list too"), "keep one of them");
+        } else {
+            match PasswordHash::parse(&text) {
+                Ok(hash) => drop(found.insert(name.clone(), hash)),
+                Err(error) => findings.error(&path, error.to_string(), HASH_HINT),
+            }
+        }
+    }
+    offered_somewhere(findings);
+    let settings = UsersSettings {
+        parallel_max: auth.parallel_max.size(),
+        waiting_max: auth.waiting_max.size(),
+        remember: auth.remember_seconds.wait(),
+    };
+    if found.is_empty() {
+        return None;
+    }
+    let users = Users::new(found, settings, Arc::new(SystemClock));
+    users.map_err(|error| findings.error("auth", error.to_string(), "")).ok()
+}
+
+/// RFC 4616 §2.
+const NAME_OCTETS_MAX: usize = 255;
+const HASH_HINT: &str = "run `gatepost hash-password` and write what it prints";
+
+fn read_list(findings: &mut Findings<'_>, list: &Source, found: &mut BTreeMap<String, PasswordHash>) {
+    let Some(text) = findings.secret("auth.user_list", list) else { return };
+    for (at, line) in text.lines().map(str::trim).enumerate() {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let wrong = match line.split_once(':').filter(|(name, _)| (1..=NAME_OCTETS_MAX).contains(&name.len())) {
+            None => "is not NAME:HASH".to_owned(),
+            Some((name, _)) if found.contains_key(name) => format!("has {name:?} for the second time"),
+            Some((name, hash)) => match PasswordHash::parse(hash) {
+                Ok(hash) => {
+                    found.insert(name.to_owned(), hash);
+                    continue;
+                }
+                Err(error) => format!("has no hash that can be used: {error}"),
+            },
+        };
+        // Neither the line nor the hash: both may be somebody's password in clear.
+        findings.error("auth.user_list", format!("line {} of {list} {wrong}", at + 1), HASH_HINT);
+    }
+    if found.is_empty() && text.trim().is_empty() {
+        findings.error("auth.user_list", format!("{list} is empty"), "one NAME:HASH a line");
+    }
+}
+
+/// Users that nobody asks for are half a configuration: somebody believes that AUTH is on.
+fn offered_somewhere(findings: &mut Findings<'_>) {
+    let config = findings.config;
+    let offered = config.listener.iter().any(|listener| matches!(listener.auth, Auth::Optional | Auth::Required));
+    let path = match (&config.auth.user_list, config.auth.users.is_empty()) {
+        (_, false) => "auth.users",
+        (Some(_), true) => "auth.user_list",
+        (None, true) => return,
+    };
+    if !offered {
+        let hint = "set auth = \"required\" or \"optional\" on a listener, or take the users away";
+        findings.error(path, "there are users, and no listener where they could authenticate", hint);
+    }
+}

@@ -1,0 +1,324 @@
+//! Texts of the configuration file: one type a kind, each made from its text or refused with the forms that are accepted.
+//!
+//! Every type reads itself out of a TOML string, so that a wrong one is reported where it stands.
+
+use super::number::object;
+use crate::mail::MailDomain;
+use crate::mail::parameters::{
+    ConfigurationSetName, EndpointId, Feedback, IdentityArn, ListName, RequestedField, TagText, TenantName,
+};
+use crate::mail::{Mailbox, address::AddressError};
+use crate::policy::AddressPattern;
+use ipnet::IpNet;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Reads a text into whatever can be made of it.
+struct TextVisitor<T>(PhantomData<T>);
+
+impl<T: FromStr<Err = String>> de::Visitor<'_> for TextVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
+/// A type that is written as a string. `$forms` is what an error names as accepted, and what the schema says.
+macro_rules! text_values {
+    ($( $(#[$doc:meta])+ $name:ident($inner:ty) = $read:expr, $show:expr, forms $forms:literal; )+) => { $(
+        $(#[$doc])+
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name(pub $inner);
+
+        impl FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                let read: fn(&str) -> Result<$inner, String> = $read;
+                read(text).map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let show: fn(&$inner) -> String = $show;
+                f.write_str(&show(&self.0))
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str(TextVisitor(PhantomData))
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                object([("type", "string".into()), ("description", $forms.into())])
+            }
+        }
+    )+ };
+}
+
+text_values! {
+    /// A network.
+    Network(IpNet) = read_network, ToString::to_string,
+        forms "a network such as 10.1.0.0/16 or fd00::/8, or one address such as 10.1.0.7";
+    /// A pattern of addresses.
+    FromPattern(AddressPattern) = |text| AddressPattern::parse(text).map_err(|error| error.to_string()),
+        ToString::to_string,
+        forms "ann@example.com, *@example.com, *@*.example.com (its subdomains), billing+*@example.com, or *@* (everybody)";
+    /// Where a listener listens.
+    ListenAddress(Listen) = read_listen, ToString::to_string,
+        forms "IP:PORT such as 127.0.0.1:2525 or [::1]:2525, unix:/run/gatepost/smtp.sock, systemd:0 or systemd:NAME";
+    /// Permission bits.
+    Mode(u32) = read_mode, |mode| format!("{mode:04o}"),
+        forms "permission bits in octal, such as 0660";
+    /// A name for us.
+    Hostname(String) = read_hostname, Clone::clone,
+        forms "a domain name such as relay.example.com, or an address literal such as [192.0.2.1]";
+    /// A URL.
+    HttpUrl(String) = read_url, Clone::clone,
+        forms "https://HOST[:PORT], or http:// for an emulator on this machine";
+    /// Where notices about messages go.
+    FeedbackTo(Feedback) = read_feedback, show_feedback,
+        forms "reverse-path (the client's MAIL FROM), account (as the SES account is set up), or one address";
+    /// An `X-SES-*` field.
+    RequestedName(RequestedField) = read_requested, show_requested,
+        forms "configuration-set, message-tags, identity-arn, tenant or list-management";
+    /// A configuration set.
+    ConfigurationSet(ConfigurationSetName) = |text| ConfigurationSetName::parse(text).map_err(|error| error.to_string()),
+        ToString::to_string, forms "1 to 64 of A-Z a-z 0-9 _ -";
+    /// An identity.
+    Arn(IdentityArn) = |text| IdentityArn::parse(text).map_err(|error| error.to_string()),
+        ToString::to_string, forms "arn:aws:ses:REGION:ACCOUNT:identity/NAME";
+    /// A tenant.
+    Tenant(TenantName) = |text| TenantName::parse(text).map_err(|error| error.to_string()),
+        ToString::to_string, forms "1 to 64 of A-Z a-z 0-9 _ -";
+    /// A multi-region endpoint.
+    Endpoint(EndpointId) = |text| EndpointId::parse(text).map_err(|error| error.to_string()),
+        ToString::to_string, forms "1 to 128 of A-Z a-z 0-9 _ - .";
+    /// A tag's value.
+    TagValue(TagText) = |text| TagText::parse(text).map_err(|error| error.to_string()),
+        ToString::to_string, forms "1 to 256 of A-Z a-z 0-9 _ -";
+    /// A list or topic.
+    List(ListName) = |text| ListName::parse(text).map_err(|error| error.to_string()),
+        ToString::to_string, forms "1 to 64 of A-Z a-z 0-9 _ -";
+}
+
+/// Where a listener listens, before anything is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+    /// A socket that systemd opened: its number from 0, or its `FileDescriptorName=`.
+    Systemd(String),
+}
+
+impl Listen {
+    /// Whether only programs of this machine can connect. A socket of systemd's is not known before the start.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix(_) => true,
+            Self::Systemd(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Systemd(name) => write!(f, "systemd:{name}"),
+        }
+    }
+}
+
+fn read_listen(text: &str) -> Result<Listen, String> {
+    if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+        return Ok(Listen::Unix(path.into()));
+    }
+    if let Some(name) = text.strip_prefix("systemd:").filter(|name| !name.is_empty()) {
+        return Ok(Listen::Systemd(name.to_owned()));
+    }
+    // No names: one may have several addresses, and which of them others can reach would be a matter of chance.
+    text.parse().map(Listen::Tcp).map_err(|_| match text.strip_prefix(':').or(text.strip_prefix("*:")) {
+        Some(port) => {
+            format!("{text:?} names no address: write 127.0.0.1:{port} for this machine only, or 0.0.0.0:{port}")
+        }
+        None => format!("{text:?} is not an address to listen on"),
+    })
+}
+
+fn read_network(text: &str) -> Result<IpNet, String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(address.into());
+    }
+    let network: IpNet = text.parse().map_err(|_| format!("{text:?} is not a network"))?;
+    if network != network.trunc() {
+        let (all, one) = (network.trunc(), network.addr());
+        return Err(format!(
+            "{text:?} could be meant in two ways: write {all} for the network or {one} for the address"
+        ));
+    }
+    Ok(network)
+}
+
+fn read_mode(text: &str) -> Result<u32, String> {
+    let octal = text.len() <= 5 && text.bytes().all(|octet| matches!(octet, b'0'..=b'7'));
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| octal && *mode <= 0o777)
+        .ok_or_else(|| format!("{text:?} is not a set of permission bits"))
+}
+
+/// Printable as it stands in the greeting and the trace field: an A-label form.
+fn read_hostname(text: &str) -> Result<String, String> {
+    match MailDomain::parse(text) {
+        Ok(MailDomain::Name(name)) => Ok(name),
+        Ok(MailDomain::Literal(_)) => Ok(text.to_owned()),
+        Err(_) => Err(format!("{text:?} is neither a domain name nor an address literal")),
+    }
+}
+
+fn read_url(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let plain = text.bytes().all(|octet| octet.is_ascii_graphic());
+    match rest {
+        Some(rest) if plain && !rest.is_empty() && !rest.starts_with(['/', ':', '?', '#']) => Ok(text.to_owned()),
+        _ => Err(format!("{text:?} is not an http or https URL")),
+    }
+}
+
+fn read_feedback(text: &str) -> Result<Feedback, String> {
+    match text {
+        "reverse-path" => Ok(Feedback::ReversePath),
+        "account" => Ok(Feedback::Account),
+        address => Mailbox::parse(address).map(Feedback::Fixed).map_err(|error| match error {
+            AddressError::NoDomain => format!("{text:?} is neither reverse-path, nor account, nor an address"),
+            other => format!("{text:?}: {other}"),
+        }),
+    }
+}
+
+fn show_feedback(feedback: &Feedback) -> String {
+    match feedback {
+        Feedback::ReversePath => "reverse-path".to_owned(),
+        Feedback::Account => "account".to_owned(),
+        Feedback::Fixed(mailbox) => mailbox.to_string(),
+    }
+}
+
+fn read_requested(text: &str) -> Result<RequestedField, String> {
+    let row = RequestedField::ALL.iter().find(|(_, word, _)| *word == text);
+    row.map(|(.., field)| *field).ok_or_else(|| format!("{text:?} is not an X-SES field that can be granted"))
+}
+
+fn show_requested(field: &RequestedField) -> String {
+    let row = RequestedField::ALL.iter().find(|(.., known)| known == field);
+    row.map(|(_, word, _)| (*word).to_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listen_addresses_are_read_in_four_forms() {
+        for (text, want) in [
+            ("127.0.0.1:2525", Some("127.0.0.1:2525")),
+            ("[::1]:25", Some("[::1]:25")),
+            ("unix:/run/a.sock", Some("unix:/run/a.sock")),
+            ("systemd:0", Some("systemd:0")),
+            ("systemd:smtp", Some("systemd:smtp")),
+            ("localhost:25", None),
+            (":25", None),
+            ("127.0.0.1", None),
+            ("unix:", None),
+            ("systemd:", None),
+        ] {
+            let read = text.parse::<ListenAddress>().ok().map(|address| address.to_string());
+            assert_eq!(read.as_deref(), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_loopback_and_unix_are_local() {
+        for (text, want) in [
+            ("127.0.0.1:0", true),
+            ("127.9.9.9:0", true),
+            ("[::1]:0", true),
+            ("[::ffff:127.0.0.1]:0", true),
+            ("unix:/a", true),
+            ("0.0.0.0:0", false),
+            ("[::]:0", false),
+            ("10.0.0.1:0", false),
+            ("systemd:0", false),
+        ] {
+            assert_eq!(text.parse::<ListenAddress>().unwrap().0.is_local(), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_network_that_could_be_meant_in_two_ways_is_an_error() {
+        for (text, want) in [
+            ("10.0.0.0/8", Some("10.0.0.0/8")),
+            ("10.0.0.7", Some("10.0.0.7/32")),
+            ("::1", Some("::1/128")),
+            ("10.0.0.1/8", None),
+            ("10.0.0/8", None),
+            ("10.0.0.0/33", None),
+        ] {
+            assert_eq!(text.parse::<Network>().ok().map(|network| network.to_string()).as_deref(), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_can_be_read_again() {
+        for text in ["reverse-path", "account", "bounces@example.com"] {
+            assert_eq!(text.parse::<FeedbackTo>().unwrap().to_string(), text);
+        }
+        assert_eq!("0660".parse::<Mode>().unwrap().to_string(), "0660");
+        assert!("660x".parse::<Mode>().is_err() && "1777".parse::<Mode>().is_err());
+        for (_, word, _) in RequestedField::ALL {
+            assert_eq!(word.parse::<RequestedName>().unwrap().to_string(), word);
+        }
+    }
+
+    #[test]
+    fn urls_and_hostnames_are_checked_when_read() {
+        for text in ["https://", "ftp://a", "example.com", "https:///x", "https://a b"] {
+            assert!(text.parse::<HttpUrl>().is_err(), "{text}");
+        }
+        for (text, want) in
+            [("Relay.Example", Some("relay.example")), ("[192.0.2.1]", Some("[192.0.2.1]")), ("a_b", None)]
+        {
+            assert_eq!(text.parse::<Hostname>().ok().map(|name| name.0).as_deref(), want, "{text}");
+        }
+    }
+}
