@@ -112,7 +112,6 @@ impl Ses {
             dual_stack: self.dual_stack,
             timeouts: self.timeouts(),
             // Policy grants them, so that the log line of a message names what it was sent with.
-            defaults: SendParameters::default(),
         }
     }
 

@@ -187,7 +187,7 @@ mail.createTransport({{host: 'localhost', port: {port}, secure: {str(name == 'im
         self.arrived(b"From: ann@example.com\r\nSubject: DOWN\r\n\r\nhost is down\r\n\r\n")
 
     def test_the_relays_own_client(self):
-        binary = os.environ["GATEPOST_BINARY"]
+        binary = os.environ["INTEROP_BINARY"]
         for name, port in self.each_listener():
             tls = "none" if name == "plain" else name
             done = self.run_client(

@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.request
 
-BINARY = os.environ["GATEPOST_BINARY"]
+BINARY = os.environ["INTEROP_BINARY"]
 WORK = pathlib.Path(os.environ["INTEROP_WORK"])
 PATIENCE_SECONDS = 60
 
@@ -42,7 +42,7 @@ class Relay:
 
     LISTENERS = {"plain": "none", "starttls": "starttls", "implicit": "implicit"}
 
-    def __init__(self, ses):
+    def __init__(self, ses, aws=None):
         self.directory = pathlib.Path(tempfile.mkdtemp(dir=WORK, prefix="relay-"))
         subprocess.run([BINARY, "gen-cert", "--directory", self.directory], check=True, stdout=subprocess.DEVNULL)
         self.authority = self.directory / "ca.pem"
@@ -57,7 +57,7 @@ tls = "{tls}"
 auth = "optional"
 auth_in_clear = true
 """
-            + ("" if tls == "none" else f'certificate = "{self.directory}/cert.pem"\nkey = "{self.directory}/key.pem"\n')
+            + ("" if tls == "none" else f'certificate = {{ file = "{self.directory}/cert.pem" }}\nkey = {{ file = "{self.directory}/key.pem" }}\n')
             for name, tls in self.LISTENERS.items()
         )
         config = f"""
@@ -68,9 +68,8 @@ name = "normalizing"
 address = "127.0.0.1:{self.ports['normalizing']}"
 line_endings = "normalize"
 
-[[user]]
-name = "app"
-password_hash = "{hashed.stdout.strip()}"
+[auth]
+users.app = "{hashed.stdout.strip()}"
 
 [policy]
 from = ["*@example.com"]
@@ -82,11 +81,15 @@ format = "json"
         (self.directory / "gatepost.toml").write_text(config)
         self.log = open(self.directory / "log", "w")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        environment |= {"AWS_EC2_METADATA_DISABLED": "true"}
+        environment |= {"AWS_EC2_METADATA_DISABLED": "true", **(aws or {})}
         self.process = subprocess.Popen(
             [BINARY, "run", "--config", self.directory / "gatepost.toml"], stderr=self.log, env=environment
         )
-        wait_for_port(self.ports["plain"], self.process)
+        try:
+            wait_for_port(self.ports["plain"], self.process)
+        except RuntimeError as error:
+            self.log.close()
+            raise RuntimeError(f"{error}: {(self.directory / 'log').read_text()}") from error
 
     def stop(self):
         """Drains, and says with what exit code."""

@@ -30,10 +30,12 @@ class Moto(unittest.TestCase):
         )
         try:
             wait_for_port(cls.port, cls.moto)
-            cls.relay = Relay(lambda _: f'[ses]\nregion = "us-east-1"\nendpoint_url = "{cls.url}"\n'
-                f'access_key_id = "test"\nsecret_access_key = "test"\n')
+            aws = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
+            cls.relay = Relay(lambda _: f'[ses]\nendpoint_url = "{cls.url}"\n', aws)
         except BaseException:
             cls.moto.terminate()
+            cls.moto.wait(timeout=30)
+            cls.log.close()
             raise
 
     @classmethod

@@ -107,7 +107,7 @@ async fn what_the_operator_set_goes_along_with_every_message() {
                 configuration_sets: vec!["gatepost-dev".to_owned()],
             },
         );
-        plan.ses.defaults = SendParameters {
+        plan.policy.send = SendParameters {
             configuration_set: Some(ConfigurationSetName::parse("gatepost-dev").unwrap()),
             identity_arn: Some(IdentityArn::parse(arn).unwrap()),
             tags: Some(vec![Tag { name: TagText::parse("app").unwrap(), value: TagText::parse("legacy").unwrap() }]),
@@ -143,7 +143,7 @@ async fn feedback_goes_where_the_operator_says_and_nowhere_for_a_null_reverse_pa
     ] {
         let house = House::with(|mut plan: Plan| {
             plan.policy.null_reverse_path = true;
-            plan.ses.defaults.feedback = feedback.clone();
+            plan.policy.send.feedback = feedback.clone();
             plan
         })
         .await;

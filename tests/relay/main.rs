@@ -1,7 +1,7 @@
 //! A whole relay on loopback: SMTP in, the real SES transport, the SES v2 emulator.
 //!
 //! One binary for all of it, because each one links the AWS SDK again.
-#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(missing_docs, unreachable_pub, clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg(feature = "cli")]
 
 mod bounds;

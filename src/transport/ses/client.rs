@@ -1,6 +1,5 @@
 //! The SDK client: region, credentials, endpoint, timeouts.
 
-use crate::mail::SendParameters;
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
@@ -31,8 +30,6 @@ pub struct SesSettings {
     pub dual_stack: bool,
     /// Timeouts.
     pub timeouts: SesTimeouts,
-    /// What every message gets where policy says nothing.
-    pub defaults: SendParameters,
 }
 
 /// A key pair, for the emulator and for tests. The secret does not print.

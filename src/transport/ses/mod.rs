@@ -13,7 +13,7 @@ pub use client::{SesError, SesSettings, SesTimeouts, StaticCredentials};
 
 use super::Transport;
 use crate::mail::parameters::{Feedback, IdentityArn, Tag};
-use crate::mail::{Envelope, Granted, Mailbox, MessageId, Outcome, Permitted, SendParameters, replies};
+use crate::mail::{Envelope, Granted, Mailbox, MessageId, Outcome, Permitted, replies};
 use async_trait::async_trait;
 use aws_sdk_sesv2::Client;
 use aws_sdk_sesv2::operation::send_email::builders::SendEmailFluentBuilder;
@@ -25,7 +25,6 @@ use std::time::Instant;
 #[derive(Clone, Debug)]
 pub struct SesTransport {
     client: Client,
-    defaults: SendParameters,
 }
 
 impl SesTransport {
@@ -34,8 +33,7 @@ impl SesTransport {
     /// # Errors
     /// [`SesError`] if the settings contradict each other or name no region.
     pub async fn connect(settings: SesSettings) -> Result<Self, SesError> {
-        let defaults = settings.defaults.clone();
-        Ok(Self { client: client::connect(settings).await?, defaults })
+        Ok(Self { client: client::connect(settings).await? })
     }
 
     /// The region that messages are sent to, wherever it was named.
@@ -46,8 +44,8 @@ impl SesTransport {
     /// The call for a message, ready to send.
     fn request(&self, message: Permitted) -> Result<SendEmailFluentBuilder, String> {
         let (envelope, content, granted) = message.into_parts();
-        let send = granted.send.clone().or(&self.defaults);
-        let (feedback, feedback_arn) = feedback(&envelope, &granted, &send);
+        let (feedback, feedback_arn) = feedback(&envelope, &granted);
+        let send = granted.send;
         let raw = RawMessage::builder()
             .data(Blob::new(Vec::from(content.into_octets())))
             .build()
@@ -82,7 +80,8 @@ impl SesTransport {
 }
 
 /// Where bounces go, and the identity that has to permit it.
-fn feedback(envelope: &Envelope, granted: &Granted, send: &SendParameters) -> (Option<String>, Option<String>) {
+fn feedback(envelope: &Envelope, granted: &Granted) -> (Option<String>, Option<String>) {
+    let send = &granted.send;
     let address: Option<&Mailbox> = match send.feedback.as_ref().unwrap_or(&Feedback::ReversePath) {
         Feedback::Account => None,
         Feedback::Fixed(mailbox) => Some(mailbox),
@@ -129,7 +128,7 @@ const OCTETS_HELD_PER_OCTET: u64 = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{ForwardPath, MailParameters, ReversePath, RuleName};
+    use crate::mail::{ForwardPath, MailParameters, ReversePath, RuleName, SendParameters};
 
     #[test]
     fn bounces_go_where_policy_and_identity_allow() {
@@ -162,7 +161,7 @@ mod tests {
             ("of that identity", "x@a.example", true, send(None, Some(arn)), Some("x@a.example"), true),
             ("of another identity", "x@c.example", true, send(None, Some(arn)), None, false),
         ] {
-            let got = feedback(&envelope(path), &granted(permitted), &send);
+            let got = feedback(&envelope(path), &Granted { send, ..granted(permitted) });
             assert_eq!(got, (want.map(str::to_owned), want_arn.then(|| arn.to_owned())), "{name}");
         }
     }
