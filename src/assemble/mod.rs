@@ -2,10 +2,10 @@
 //!
 //! ```no_run
 //! # use gatepost::assemble::Builder;
-//! # use gatepost::policy::{AddressPattern, SenderPolicy};
+//! # use gatepost::policy::{AddressPattern, AppPolicy};
 //! # use gatepost::server::{Endpoint, ListenerSettings};
 //! # async fn run(transport: impl gatepost::transport::Transport) -> Result<(), Box<dyn std::error::Error>> {
-//! let policy = SenderPolicy::local(vec![AddressPattern::parse("*@example.com")?]);
+//! let policy = AppPolicy::local(vec![AddressPattern::parse("*@example.com")?]);
 //! let smtp = gatepost::smtp::Settings::new("relay.example");
 //! let relay = Builder::new("relay.example", policy, transport)
 //!     .listener(ListenerSettings::new("main", Endpoint::Tcp("127.0.0.1:0".parse()?), smtp))

@@ -11,7 +11,7 @@ use super::{Auth, Certificates, Config};
 use crate::assemble::Builder;
 use crate::auth::{Authenticator, Users};
 use crate::observe::LogObserver;
-use crate::policy::SenderPolicy;
+use crate::policy::{AppPolicy, Others};
 use crate::server::{Endpoint, ListenerSettings};
 use crate::transport::Transport;
 
@@ -42,7 +42,7 @@ pub struct Plan {
     /// What works and should not.
     pub warnings: Vec<Problem>,
     pub(super) listeners: Vec<ListenerSettings>,
-    policy: SenderPolicy,
+    policy: AppPolicy,
     users: Option<Users>,
     config: Config,
 }
@@ -155,7 +155,7 @@ fn hostname(findings: &mut Findings<'_>) -> String {
     }
 }
 
-fn policy(findings: &mut Findings<'_>) -> SenderPolicy {
+fn policy(findings: &mut Findings<'_>) -> AppPolicy {
     let (policy, ses) = (&findings.config.policy, &findings.config.ses);
     if policy.from.is_empty() {
         let hint = "for example: [policy] from = [\"*@example.com\"]";
@@ -195,14 +195,14 @@ fn policy(findings: &mut Findings<'_>) -> SenderPolicy {
     if ses.tags.len() > TAGS_MAX {
         findings.error("ses.tags", format!("{} tags, and SES takes {TAGS_MAX}", ses.tags.len()), "");
     }
-    let mut built = SenderPolicy::local(policy.from.iter().map(|pattern| pattern.0.clone()).collect());
+    let mut others = Others::local(policy.from.iter().map(|pattern| pattern.0.clone()).collect());
     if let Some(clients) = &policy.clients {
-        built.clients = clients.iter().map(|network| network.0).collect();
+        others.clients = clients.iter().map(|network| network.0).collect();
     }
-    built.null_reverse_path = policy.null_reverse_path;
-    built.requested_fields = policy.requested_fields.iter().map(|field| field.0).collect();
-    built.send = send;
-    built
+    others.app.null_reverse_path = policy.null_reverse_path;
+    others.app.requested_fields = policy.requested_fields.iter().map(|field| field.0).collect();
+    others.app.send = send;
+    AppPolicy::others(others)
 }
 
 /// SES guide, quotas: message tags of one message.

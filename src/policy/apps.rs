@@ -12,14 +12,16 @@ use super::recognise::{Recogniser, Recognition};
 use super::{MailFacts, MessageFacts, Policy, PolicyDecision, PolicyError, RcptFacts, Reason};
 use crate::aws::Document;
 use crate::mail::parameters::{AppName, Edits};
-use crate::mail::{Author, Client, Clock, ForwardPath, Granted, SendParameters, SystemClock, replies};
+use crate::mail::{Author, Client, ClientAddress, Clock, ForwardPath, Granted, SendParameters, SystemClock, replies};
 use async_trait::async_trait;
+use ipnet::IpNet;
 use std::sync::Arc;
 
 /// Applications, and what holds for all of them.
 pub struct AppPolicy {
     apps: Vec<App>,
     recogniser: Recogniser,
+    others: Option<Others>,
     /// Documents of the relay as a whole.
     documents: Vec<Arc<Document>>,
     account: Option<AccountSettings>,
@@ -29,6 +31,36 @@ pub struct AppPolicy {
 impl std::fmt::Debug for AppPolicy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AppPolicy").field("apps", &self.apps).finish_non_exhaustive()
+    }
+}
+
+/// Who is no named application and may send all the same.
+#[derive(Clone, Debug)]
+pub struct Others {
+    /// What they may do.
+    pub app: App,
+    /// Networks whose clients may send without more. Whoever authenticated, showed a verified client certificate or came
+    /// over a Unix socket may send from anywhere.
+    pub clients: Vec<IpNet>,
+}
+
+impl Others {
+    /// Clients on this machine, with addresses of these patterns.
+    #[expect(clippy::expect_used, reason = "a literal, which every test here reads")]
+    pub fn local(from: Vec<AddressPattern>) -> Self {
+        let app = App::new(AppName::parse("default").expect("app name"), Recognition::default(), from);
+        Self { app, clients: ["127.0.0.0/8", "::1/128"].iter().filter_map(|net| net.parse().ok()).collect() }
+    }
+
+    fn admits(&self, client: &Client) -> bool {
+        let certified = client.tls.as_ref().is_some_and(|tls| tls.client_certificate.is_some());
+        client.identity.is_some()
+            || certified
+            || match client.address {
+                ClientAddress::Ip(address) => self.clients.iter().any(|net| net.contains(&address.ip())),
+                ClientAddress::Unix => true,
+                ClientAddress::Unknown => false,
+            }
     }
 }
 
@@ -51,11 +83,13 @@ impl AppPolicy {
     /// [`AppPolicyError`].
     pub fn new(
         apps: Vec<App>,
+        others: Option<Others>,
         documents: Vec<Arc<Document>>,
         account: Option<AccountSettings>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, AppPolicyError> {
-        let any_document = !documents.is_empty() || apps.iter().any(|app| !app.documents.is_empty());
+        let mut every = apps.iter().chain(others.as_ref().map(|others| &others.app));
+        let any_document = !documents.is_empty() || every.any(|app| !app.documents.is_empty());
         if any_document && account.is_none() {
             return Err(AppPolicyError::NoAccount);
         }
@@ -63,16 +97,19 @@ impl AppPolicy {
             return Err(AppPolicyError::NotRecognised(app.name.clone()));
         }
         let recogniser = Recogniser::new(apps.iter().map(|app| app.recognition.clone()).collect());
-        Ok(Self { apps, recogniser, documents, account, clock })
+        Ok(Self { apps, recogniser, others, documents, account, clock })
     }
 
-    /// One application for every client on this machine, with addresses of these patterns.
-    #[expect(clippy::expect_used, reason = "literals, which a test reads")]
+    /// No named application; these for everybody who is admitted.
+    pub fn others(others: Others) -> Self {
+        let (recogniser, clock) = (Recogniser::default(), Arc::new(SystemClock));
+        let others = Some(others);
+        Self { apps: Vec::new(), recogniser, others, documents: Vec::new(), account: None, clock }
+    }
+
+    /// Every client on this machine, with addresses of these patterns.
     pub fn local(from: Vec<AddressPattern>) -> Self {
-        let networks = ["127.0.0.0/8", "::1/128"].iter().filter_map(|net| net.parse().ok()).collect();
-        let recognition = Recognition { networks, ..Recognition::default() };
-        let app = App::new(AppName::parse("local").expect("app name"), recognition, from);
-        Self::new(vec![app], Vec::new(), None, Arc::new(SystemClock)).expect("one application without documents")
+        Self::others(Others::local(from))
     }
 
     /// The applications, in order.
@@ -88,7 +125,8 @@ impl AppPolicy {
 
     /// Which application a client is.
     pub fn recognise(&self, client: &Client) -> Option<&App> {
-        self.recogniser.recognise(client).map(|place| &self.apps[place])
+        let named = self.recogniser.recognise(client).map(|place| &self.apps[place]);
+        named.or_else(|| self.others.as_ref().filter(|others| others.admits(client)).map(|others| &others.app))
     }
 
     fn nobody(client: &Client, auth_could_help: bool) -> PolicyDecision {
@@ -182,3 +220,7 @@ impl Policy for AppPolicy {
         }))
     }
 }
+
+#[cfg(test)]
+#[path = "apps_tests.rs"]
+mod tests;

@@ -117,10 +117,10 @@ fn raw_names(header: &[u8]) -> Vec<String> {
     for field in section.fields(header).filter(|field| field.is("Content-Type") || field.is("Content-Disposition")) {
         let text = String::from_utf8_lossy(field.value).replace("\r\n", "");
         for parameter in text.split(';').skip(1) {
-            if let Some((key, value)) = parameter.split_once('=') {
-                if key.to_ascii_lowercase().contains("name") {
-                    names.push(value.trim().trim_matches('"').to_owned());
-                }
+            if let Some((key, value)) = parameter.split_once('=')
+                && key.to_ascii_lowercase().contains("name")
+            {
+                names.push(value.trim().trim_matches('"').to_owned());
             }
         }
     }

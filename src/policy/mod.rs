@@ -2,7 +2,7 @@
 //!
 //! A [`Policy`] is asked once per MAIL, once per RCPT and once at end of data. It gives one of three answers, or admits
 //! that it could not judge: not knowing is never a rejection, it defers (451 4.3.0).
-//! [`SenderPolicy`] is the built-in one.
+//! [`AppPolicy`] is the built-in one: applications, each with rights of its own.
 
 mod app;
 mod apps;
@@ -10,14 +10,12 @@ mod attachments;
 mod documents;
 mod pattern;
 mod recognise;
-mod senders;
 
 pub use app::{App, Checked, Enforcement, Missing, OnAuthor, SES_REFUSED_EXTENSIONS};
-pub use apps::{AppPolicy, AppPolicyError};
+pub use apps::{AppPolicy, AppPolicyError, Others};
 pub use documents::AccountSettings;
 pub use pattern::{AddressPattern, PatternError, TextPattern};
 pub use recognise::{CertificateMatch, Recogniser, Recognition};
-pub use senders::SenderPolicy;
 
 use crate::mail::{
     Author, Client, Content, Envelope, ForwardPath, Granted, MailParameters, Reply, Requested, ReversePath, RuleName,
@@ -84,6 +82,7 @@ pub struct MessageFacts<'a> {
 }
 
 /// A judge's answer.
+#[expect(clippy::large_enum_variant, reason = "made once a command, and taken apart at once")]
 #[derive(Clone, Debug)]
 pub enum PolicyDecision {
     /// Yes, with these grants.

@@ -82,7 +82,7 @@ async fn implicit_tls_and_starttls_carry_mail_and_the_trace_says_so() {
 async fn auth_opens_the_door_and_only_the_right_password_does() {
     let pair = Pair::new();
     let house = House::with(|mut plan: Plan| {
-        plan.policy.clients.clear();
+        plan.clients.clear();
         plan.listeners = vec![
             tls_listener("tls", &pair, TlsMode::Implicit, |smtp| Settings { auth: AuthMode::Required, ..smtp }),
             listener("clear", |smtp| Settings { auth: AuthMode::Optional, auth_in_clear: true, ..smtp }),
@@ -148,7 +148,7 @@ async fn the_proxy_protocol_is_believed_from_named_proxies_only() {
         listener
     };
     let house = House::with(|mut plan: Plan| {
-        plan.policy.clients = vec!["192.0.2.0/24".parse().unwrap()];
+        plan.clients = vec!["192.0.2.0/24".parse().unwrap()];
         plan.listeners = vec![with_proxies("behind", "127.0.0.0/8"), with_proxies("elsewhere", "10.0.0.0/8")];
         plan
     })
@@ -193,7 +193,7 @@ async fn a_unix_socket_is_a_door_and_a_stale_one_is_replaced() {
     assert!(path.exists(), "left over");
     let endpoint = Endpoint::Unix { path: path.clone(), mode: 0o600 };
     let house = House::with(|mut plan: Plan| {
-        plan.policy.clients.clear();
+        plan.clients.clear();
         plan.listeners = vec![ListenerSettings::new("unix", endpoint, Settings::new("relay.example"))];
         plan
     })
@@ -298,7 +298,7 @@ async fn a_client_certificate_of_the_named_authority_opens_the_door() {
     let (_, stranger) = client_certificate("known.example");
     let off = rustls_pki_types::pem::PemObject::from_pem_slice;
     let house = House::with(|mut plan: Plan| {
-        plan.policy.clients.clear();
+        plan.clients.clear();
         let mut listener = tls_listener("tls", &pair, TlsMode::Implicit, |smtp| smtp);
         listener.tls = Some(
             TlsSettings::from_pem(

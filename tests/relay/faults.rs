@@ -105,8 +105,8 @@ async fn wrong_credentials_defer_and_name_what_the_operator_must_mend() {
 #[tokio::test]
 async fn an_unverified_identity_and_a_missing_configuration_set_are_told_apart() {
     let house = House::with(|mut plan: Plan| {
-        plan.policy.from.push(gatepost::policy::AddressPattern::parse("*@unverified.example").unwrap());
-        plan.policy.requested_fields = vec![gatepost::mail::parameters::RequestedField::ConfigurationSet];
+        plan.app.from.push(gatepost::policy::AddressPattern::parse("*@unverified.example").unwrap());
+        plan.app.requested_fields = vec![gatepost::mail::parameters::RequestedField::ConfigurationSet];
         plan
     })
     .await;

@@ -107,7 +107,7 @@ async fn what_the_operator_set_goes_along_with_every_message() {
                 configuration_sets: vec!["gatepost-dev".to_owned()],
             },
         );
-        plan.policy.send = SendParameters {
+        plan.app.send = SendParameters {
             configuration_set: Some(ConfigurationSetName::parse("gatepost-dev").unwrap()),
             identity_arn: Some(IdentityArn::parse(arn).unwrap()),
             tags: Some(vec![Tag { name: TagText::parse("app").unwrap(), value: TagText::parse("legacy").unwrap() }]),
@@ -142,8 +142,8 @@ async fn feedback_goes_where_the_operator_says_and_nowhere_for_a_null_reverse_pa
         (Some(Feedback::Fixed(Mailbox::parse("bounces@example.com").unwrap())), "", Some("bounces@example.com")),
     ] {
         let house = House::with(|mut plan: Plan| {
-            plan.policy.null_reverse_path = true;
-            plan.policy.send.feedback = feedback.clone();
+            plan.app.null_reverse_path = true;
+            plan.app.send.feedback = feedback.clone();
             plan
         })
         .await;
@@ -157,8 +157,8 @@ async fn feedback_goes_where_the_operator_says_and_nowhere_for_a_null_reverse_pa
 #[tokio::test]
 async fn an_application_may_choose_what_the_operator_lets_it_choose() {
     let house = House::with(|mut plan: Plan| {
-        plan.policy.requested_fields = vec![RequestedField::ConfigurationSet, RequestedField::MessageTags];
-        plan.policy.send.configuration_set = Some(ConfigurationSetName::parse("other").unwrap());
+        plan.app.requested_fields = vec![RequestedField::ConfigurationSet, RequestedField::MessageTags];
+        plan.app.send.configuration_set = Some(ConfigurationSetName::parse("other").unwrap());
         plan
     })
     .await;

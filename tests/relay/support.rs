@@ -2,9 +2,9 @@
 
 use gatepost::assemble::{Builder, Running};
 use gatepost::emulator::{CapturedMessage, Emulator, EmulatorSettings};
-use gatepost::mail::Clock;
+use gatepost::mail::{Clock, SystemClock};
 use gatepost::observe::{Event, Observer};
-use gatepost::policy::{AddressPattern, SenderPolicy};
+use gatepost::policy::{AddressPattern, App, AppPolicy, Others};
 use gatepost::relay::DeadlineSettings;
 use gatepost::server::{Endpoint, ListenerAddress, ListenerSettings, TlsSettings};
 use gatepost::smtp::{Settings, TlsMode};
@@ -39,7 +39,9 @@ impl House {
         let ses = SesSettings { endpoint_url: Some(emulator.endpoint_url()), ..plan.ses };
         let transport = SesTransport::connect(ses).await.unwrap();
         let log = Log::default();
-        let mut builder = Builder::new("relay.example", plan.policy, transport).observer(log.clone());
+        let others = Some(Others { app: plan.app, clients: plan.clients });
+        let policy = AppPolicy::new(plan.apps, others, Vec::new(), None, Arc::new(SystemClock)).unwrap();
+        let mut builder = Builder::new("relay.example", policy, transport).observer(log.clone());
         for listener in plan.listeners {
             builder = builder.listener(listener);
         }
@@ -88,7 +90,11 @@ impl House {
 pub struct Plan {
     pub emulator: EmulatorSettings,
     pub ses: SesSettings,
-    pub policy: SenderPolicy,
+    /// What everybody who is no named application may do, and who that is.
+    pub app: App,
+    pub clients: Vec<ipnet::IpNet>,
+    /// Named applications.
+    pub apps: Vec<App>,
     pub listeners: Vec<ListenerSettings>,
     pub builder: Box<dyn FnOnce(Builder) -> Builder>,
 }
@@ -96,6 +102,7 @@ pub struct Plan {
 impl Plan {
     fn new() -> Self {
         let emulator = EmulatorSettings::default();
+        let others = Others::local(vec![AddressPattern::parse("*@example.com").unwrap()]);
         let pair = &emulator.credentials[0];
         let ses = SesSettings {
             region: Some("us-east-1".to_owned()),
@@ -109,7 +116,9 @@ impl Plan {
         Self {
             emulator,
             ses,
-            policy: SenderPolicy::local(vec![AddressPattern::parse("*@example.com").unwrap()]),
+            app: others.app,
+            clients: others.clients,
+            apps: Vec::new(),
             listeners: vec![listener("plain", |smtp| smtp)],
             builder: Box::new(|builder| builder),
         }

@@ -1,0 +1,298 @@
+use super::*;
+use crate::mail::headers::{HeaderLimits, HeaderSection, blank_line};
+use crate::mail::parameters::{ConfigurationSetName, RequestedField};
+use crate::mail::{
+    Content, Envelope, Identity, MailParameters, Mailbox, ManualClock, Requested, ReversePath, SessionId, author,
+};
+use crate::policy::app::OnAuthor;
+use crate::policy::{Checked, TextPattern};
+use bytes::Bytes;
+
+fn client(address: &str) -> Client {
+    Client::new(SessionId::fresh(), ClientAddress::Ip(address.parse().unwrap()), "main".into())
+}
+
+fn patterns(list: &[&str]) -> Vec<AddressPattern> {
+    list.iter().map(|text| AddressPattern::parse(text).unwrap()).collect()
+}
+
+fn mailbox(text: &str) -> Mailbox {
+    Mailbox::parse(text).unwrap()
+}
+
+fn forward(text: &str) -> ForwardPath {
+    ForwardPath::new(mailbox(text)).unwrap()
+}
+
+/// The decision in a word: `ok RULE`, `would RULE` where it only reports, or `CODE RULE`.
+fn told(decision: PolicyDecision) -> String {
+    match decision {
+        PolicyDecision::Accept(granted) => match granted.reported {
+            Some(reported) => format!("would {}", reported.split(':').next().unwrap_or_default()),
+            None => format!("ok {}", granted.rule),
+        },
+        PolicyDecision::Defer(reason) | PolicyDecision::Reject(reason) => {
+            format!("{} {}", reason.reply.code(), reason.rule)
+        }
+    }
+}
+
+async fn mail(policy: &AppPolicy, client: &Client, path: &str, auth_could_help: bool) -> String {
+    let reverse_path = match path {
+        "" => ReversePath::Null,
+        text => ReversePath::Mailbox(mailbox(text)),
+    };
+    let parameters = MailParameters::default();
+    let facts = MailFacts { client, auth_could_help, reverse_path: &reverse_path, parameters };
+    told(policy.reverse_path(&facts).await.unwrap())
+}
+
+async fn rcpt(policy: &AppPolicy, client: &Client, path: &str, accepted_before: usize) -> String {
+    let (reverse_path, forward_path) = (ReversePath::Null, forward(path));
+    let facts = RcptFacts { client, reverse_path: &reverse_path, forward_path: &forward_path, accepted_before };
+    told(policy.forward_path(&facts).await.unwrap())
+}
+
+/// A message by its text, from `ann@a.example` to `bob@b.example`.
+async fn message(policy: &AppPolicy, client: &Client, text: &str) -> PolicyDecision {
+    let octets = text.replace('\n', "\r\n");
+    let end = blank_line(octets.as_bytes(), 0).unwrap();
+    let header = HeaderSection::parse(&octets.as_bytes()[..end], &HeaderLimits::default()).unwrap();
+    let content = Content::new(Bytes::from(octets), header);
+    let read = |name: &str| -> Vec<Author> {
+        content.fields_named(name).flat_map(|field| author::parse(field.value).unwrap()).collect()
+    };
+    let mut requested = Requested::default();
+    for field in content.fields().filter(|field| Requested::is_request(field.name)) {
+        requested.push(field.name, field.value);
+    }
+    let from = ReversePath::Mailbox(mailbox("ann@a.example"));
+    let (authors, sender) = (read("From"), read("Sender"));
+    let resent = [read("Resent-From"), read("Resent-Sender")].concat();
+    let facts = MessageFacts {
+        client,
+        envelope: &Envelope::new(from, MailParameters::default(), forward("bob@b.example")),
+        content: &content,
+        authors: &authors,
+        sender: sender.first(),
+        resent: &resent,
+        requested: &requested,
+    };
+    policy.message(&facts).await.unwrap()
+}
+
+fn only(app: App) -> AppPolicy {
+    AppPolicy::others(Others { app, ..Others::local(Vec::new()) })
+}
+
+fn app(change: impl FnOnce(&mut App)) -> App {
+    let mut app = Others::local(patterns(&["*@a.example"])).app;
+    change(&mut app);
+    app
+}
+
+const NEAR: &str = "127.0.0.1:1";
+
+#[tokio::test]
+async fn mail_is_judged_by_client_then_by_reverse_path() {
+    let policy = AppPolicy::local(patterns(&["*@a.example"]));
+    let (near, far) = (client(NEAR), client("192.0.2.1:1"));
+    let mut known = far.clone();
+    known.identity = Some(Identity::new("app"));
+    for (client, path, auth, want) in [
+        (&near, "x@a.example", false, "ok reverse_path"),
+        (&near, "x@b.example", false, "550 reverse_path"),
+        (&near, "", false, "550 null_reverse_path"),
+        (&far, "x@a.example", false, "550 no_app"),
+        (&far, "x@a.example", true, "530 no_app"),
+        (&known, "x@a.example", false, "ok reverse_path"),
+    ] {
+        assert_eq!(mail(&policy, client, path, auth).await, want, "{client:?} {path}");
+    }
+}
+
+#[tokio::test]
+async fn recipients_are_allowed_denied_and_counted() {
+    let policy = only(app(|app| {
+        app.recipients_allowed = patterns(&["*@b.example", "*@*.b.example"]);
+        app.recipients_denied = patterns(&["ceo@b.example"]);
+        app.recipients_max = Some(3);
+    }));
+    for (path, before, want) in [
+        ("bob@b.example", 0, "ok forward_path"),
+        ("bob@c.b.example", 2, "ok forward_path"),
+        ("ceo@b.example", 0, "550 recipients_denied"),
+        ("bob@c.example", 0, "550 recipients_allowed"),
+        ("bob@b.example", 3, "452 recipients_max"),
+    ] {
+        assert_eq!(rcpt(&policy, &client(NEAR), path, before).await, want, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn every_rule_about_a_message_refuses_by_its_name() {
+    let all = |app: &mut App| {
+        app.message_octets_max = Some(2_000);
+        app.display_names = vec![TextPattern::new("Billing*")];
+        app.missing_date = Missing::Refuse;
+        app.requested_fields = vec![RequestedField::ConfigurationSet];
+    };
+    let policy = only(app(all));
+    let good = "From: Billing Team <x@a.example>\nDate: today";
+    for (name, text, want) in [
+        ("good", format!("{good}\n\n"), "ok message"),
+        ("no display name", "From: x@a.example\nDate: today\n\n".to_owned(), "ok message"),
+        ("encoded name", "From: =?utf-8?q?Billing_=C3=BC?= <x@a.example>\nDate: d\n\n".to_owned(), "ok message"),
+        ("too large", format!("{good}\n\n{}", "x".repeat(2_000)), "552 message_octets_max"),
+        ("no author", "Date: today\n\n".to_owned(), "550 missing_from"),
+        ("foreign author", "From: x@b.example\nDate: d\n\n".to_owned(), "550 author"),
+        ("one foreign author", "From: x@a.example, x@b.example\nDate: d\n\n".to_owned(), "550 author"),
+        ("foreign name", "From: CEO <x@a.example>\nDate: d\n\n".to_owned(), "550 display_names"),
+        ("encoded foreign name", "From: =?utf-8?q?CEO?= <x@a.example>\nDate: d\n\n".to_owned(), "550 display_names"),
+        ("foreign sender", format!("{good}\nSender: x@b.example\n\n"), "550 sender_field"),
+        ("foreign resender", format!("{good}\nResent-From: x@b.example\n\n"), "550 resent_fields"),
+        ("attachment", format!("{good}\nContent-Type: x/y; name=a.exe\n\n"), "550 attachments"),
+        ("no date", "From: x@a.example\n\n".to_owned(), "550 missing_field"),
+        ("bad request", format!("{good}\nX-SES-CONFIGURATION-SET: a b\n\n"), "554 requested_fields"),
+    ] {
+        assert_eq!(told(message(&policy, &client(NEAR), &text).await), want, "{name}");
+    }
+    // Reporting decides the same, and lets pass.
+    let reporting = only(app(|app| {
+        all(app);
+        app.enforcement = Enforcement::Report;
+    }));
+    assert_eq!(told(message(&reporting, &client(NEAR), "From: x@b.example\n\n").await), "would author");
+    // Softly, the same is a deferral.
+    let soft = only(app(|app| app.soft_fail = true));
+    assert_eq!(told(message(&soft, &client(NEAR), "From: x@b.example\n\n").await), "451 author");
+    assert_eq!(mail(&soft, &client(NEAR), "x@b.example", false).await, "451 reverse_path");
+}
+
+#[tokio::test]
+async fn each_check_can_be_switched_off() {
+    let off = Checked { reverse_path: false, author: false, sender: false, resent: false };
+    let policy = only(app(|app| app.checked = off));
+    assert_eq!(mail(&policy, &client(NEAR), "x@b.example", false).await, "ok reverse_path");
+    let text = "From: x@b.example\nSender: y@b.example\nResent-From: z@b.example\n\n";
+    let PolicyDecision::Accept(granted) = message(&policy, &client(NEAR), text).await else { panic!() };
+    assert!(!granted.reverse_path_permitted, "what nobody checked gets no bounces");
+}
+
+#[tokio::test]
+async fn edits_are_asked_for_once_and_not_again() {
+    let own = author::parse(b"Billing <billing@a.example>").unwrap().remove(0);
+    let policy = only(app(|app| {
+        app.on_author = OnAuthor::Rewrite(own.clone());
+        app.missing_from = Missing::Fill(own.clone());
+        app.missing_date = Missing::Fill(());
+        app.missing_message_id = Missing::Fill(());
+        app.redirect_to = Some(mailbox("bob@b.example"));
+    }));
+    let PolicyDecision::Accept(granted) = message(&policy, &client(NEAR), "From: x@b.example\n\n").await else {
+        panic!()
+    };
+    assert_eq!(granted.edits.author, Some(own.clone()));
+    assert!(granted.edits.date && granted.edits.message_id);
+    assert_eq!(granted.edits.redirect_to, None, "it goes there already");
+    let edited = "From: Billing <billing@a.example>\nDate: d\nMessage-ID: <1@x>\n\n";
+    let PolicyDecision::Accept(granted) = message(&policy, &client(NEAR), edited).await else { panic!() };
+    assert!(granted.edits.is_empty(), "{:?}", granted.edits);
+}
+
+#[tokio::test]
+async fn an_application_has_its_own_rights_and_gets_its_own_parameters() {
+    let named = |name: &str, network: &str, from: &str, set: &str| {
+        let recognition = Recognition { networks: vec![network.parse().unwrap()], ..Recognition::default() };
+        let mut app = App::new(AppName::parse(name).unwrap(), recognition, patterns(&[from]));
+        app.send.configuration_set = Some(ConfigurationSetName::parse(set).unwrap());
+        app
+    };
+    let apps = vec![
+        named("one", "10.1.0.0/16", "*@one.example", "set-1"),
+        named("two", "10.2.0.0/16", "*@two.example", "set-2"),
+    ];
+    let policy = AppPolicy::new(apps, None, Vec::new(), None, Arc::new(ManualClock::new())).unwrap();
+    let (one, two) = (client("10.1.0.1:1"), client("10.2.0.1:1"));
+    assert_eq!(mail(&policy, &one, "x@one.example", false).await, "ok reverse_path");
+    assert_eq!(mail(&policy, &one, "x@two.example", false).await, "550 reverse_path");
+    assert_eq!(mail(&policy, &two, "x@two.example", false).await, "ok reverse_path");
+    assert_eq!(mail(&policy, &client(NEAR), "x@one.example", false).await, "550 no_app");
+    let PolicyDecision::Accept(granted) = message(&policy, &two, "From: x@two.example\n\n").await else { panic!() };
+    assert_eq!(granted.app.unwrap().as_str(), "two");
+    assert_eq!(granted.send.configuration_set.unwrap().as_str(), "set-2");
+}
+
+#[tokio::test]
+async fn iam_documents_are_asked_and_a_refusal_names_the_statement() {
+    use crate::aws::DocumentKind;
+    use crate::policy::AccountSettings;
+    let document = |json: &str| Arc::new(Document::parse("role.json", json, DocumentKind::Identity).unwrap());
+    let allow = document(
+        r#"{"Version":"2012-10-17","Statement":[{"Sid":"Send","Effect":"Allow","Action":["ses:SendEmail","ses:SendRawEmail"],
+            "Resource":["arn:aws:ses:us-east-1:111122223333:identity/a.example","arn:aws:ses:us-east-1:111122223333:configuration-set/relay"],
+            "Condition":{"StringLike":{"ses:FromAddress":"*@a.example"},"ForAllValues:StringLike":{"ses:Recipients":"*@b.example"}}}]}"#,
+    );
+    let deny = document(
+        r#"{"Version":"2012-10-17","Statement":[{"Sid":"Office","Effect":"Deny","Action":"ses:*","Resource":"*",
+            "Condition":{"NotIpAddress":{"aws:SourceIp":"127.0.0.0/8"}}}]}"#,
+    );
+    let account = AccountSettings {
+        partition: "aws".to_owned(),
+        region: "us-east-1".to_owned(),
+        account: "111122223333".to_owned(),
+        identities: vec!["a.example".to_owned()],
+        default_configuration_sets: Vec::new(),
+        sandbox: false,
+    };
+    let policy = |documents: Vec<Arc<Document>>, set: Option<&str>| {
+        let mut others = Others::local(patterns(&["*@*"]));
+        others.clients = vec!["0.0.0.0/0".parse().unwrap()];
+        others.app.send.configuration_set = set.map(|name| ConfigurationSetName::parse(name).unwrap());
+        others.app.documents = documents;
+        AppPolicy::new(Vec::new(), Some(others), Vec::new(), Some(account.clone()), Arc::new(ManualClock::new()))
+            .unwrap()
+    };
+    let detail = |decision| match decision {
+        PolicyDecision::Reject(reason) => format!("{} {}", reason.reply.code(), reason.detail),
+        other => told(other),
+    };
+    for (name, policy, address, text, want) in [
+        ("allowed", policy(vec![allow.clone()], None), NEAR, "From: x@a.example\n\n", "ok message"),
+        (
+            "subdomain of the identity",
+            policy(vec![allow.clone()], None),
+            NEAR,
+            "From: x@s.a.example\n\n",
+            "implicitDeny",
+        ),
+        ("with its set", policy(vec![allow.clone()], Some("relay")), NEAR, "From: x@a.example\n\n", "ok message"),
+        (
+            "with another set",
+            policy(vec![allow.clone()], Some("other")),
+            NEAR,
+            "From: x@a.example\n\n",
+            "configuration-set/other",
+        ),
+        ("foreign author", policy(vec![allow.clone()], None), NEAR, "From: x@b.example\n\n", "implicitDeny"),
+        (
+            "one of two foreign",
+            policy(vec![allow.clone()], None),
+            NEAR,
+            "From: x@a.example, y@b.example\n\n",
+            "implicitDeny",
+        ),
+        (
+            "denied",
+            policy(vec![allow.clone(), deny], None),
+            "192.0.2.1:1",
+            "From: x@a.example\n\n",
+            "by role.json, statement 1 (\"Office\")",
+        ),
+    ] {
+        let got = detail(message(&policy, &client(address), text).await);
+        assert!(got.contains(want), "{name}: {got}");
+    }
+    let without_account = AppPolicy::new(Vec::new(), None, vec![allow], None, Arc::new(ManualClock::new()));
+    assert_eq!(without_account.unwrap_err(), AppPolicyError::NoAccount);
+}
