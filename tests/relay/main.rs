@@ -11,5 +11,6 @@ mod embedding;
 mod faults;
 mod handoff;
 mod peers;
+mod readme;
 mod shutdown;
 mod support;

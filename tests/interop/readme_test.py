@@ -1,0 +1,87 @@
+"""The README's shell blocks, run as they stand but for the ports and the way the binary is started."""
+
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import tempfile
+import textwrap
+import unittest
+
+from house import PATIENCE_SECONDS, free_port, wait_for_port
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BINARY = os.environ["INTEROP_BINARY"]
+
+
+def shell_blocks():
+    text = (ROOT / "README.md").read_text()
+    return [textwrap.dedent(block) for block in re.findall(r"^ *```sh\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)]
+
+
+class Readme(unittest.TestCase):
+    def setUp(self):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="readme-"))
+        os.symlink(ROOT / "config", self.directory / "config")
+        self.ports = [free_port() for _ in range(3)]
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+            **{f"GATEPOST_LISTENER__{n}__ADDRESS": f"127.0.0.1:{port}" for n, port in enumerate(self.ports)},
+        }
+
+    def block(self, start):
+        """The block that begins like this, with our ports and binary."""
+        (text,) = [block for block in shell_blocks() if block.startswith(start)]
+        return text.replace("cargo run --release -- ", f"{BINARY} ").replace("127.0.0.1:2525", f"127.0.0.1:{self.ports[0]}")
+
+    def shell(self, script, **environment):
+        return subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script], cwd=self.directory, env={**self.environment, **environment},
+            capture_output=True, text=True, timeout=PATIENCE_SECONDS,
+        )
+
+    def test_the_blocks_are_these(self):
+        self.assertEqual(
+            [block.splitlines()[0][:36] for block in shell_blocks()],
+            [
+                "cargo run --release -- run --config ",
+                "printf 'From: Ann <ann@example.com>\\r",
+                "cargo test",
+                "cargo run --release -- check --confi",
+            ],
+        )
+
+    def test_the_main_job_and_a_first_message(self):
+        relay = subprocess.Popen(
+            ["bash", "-c", "exec " + self.block("cargo run --release -- run")], cwd=self.directory, env=self.environment,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            wait_for_port(self.ports[0], relay)
+            sent = self.shell(self.block("printf"))
+            self.assertEqual(sent.returncode, 0, sent)
+            kept = sorted(pathlib.Path(name).suffix for name in sent.stdout.split())
+            self.assertEqual(kept, [".eml", ".json"])
+            foreign = self.shell(self.block("printf").replace("--mail-from ann@example.com", "--mail-from ceo@example.org"))
+            self.assertEqual(foreign.returncode, 55, "curl's code for a refused MAIL")
+            send = re.search(r"`(cargo run --release -- send [^`]+)`", (ROOT / "README.md").read_text())[1]
+            send = send.replace("cargo run --release --", BINARY).replace("127.0.0.1:2525", f"127.0.0.1:{self.ports[0]}")
+            answered = self.shell(send)
+            self.assertEqual(answered.returncode, 0, answered)
+            self.assertIn("Ok ", answered.stdout)
+        finally:
+            relay.send_signal(signal.SIGTERM)
+            self.assertEqual(relay.wait(timeout=PATIENCE_SECONDS), 0)
+
+    def test_the_minimal_configuration_is_checked(self):
+        check = self.block("cargo run --release -- check").splitlines()[0]
+        # One listener only: the overrides of the others do not belong to this file.
+        environment = {name: value for name, value in self.environment.items() if not name.startswith("GATEPOST_LISTENER__")}
+        self.environment = environment
+        checked = self.shell(check, AWS_REGION="us-east-1")
+        self.assertEqual(checked.returncode, 0, checked)
+
+
+if __name__ == "__main__":
+    unittest.main()
