@@ -42,15 +42,16 @@ class Readme(unittest.TestCase):
         )
 
     def test_the_blocks_are_these(self):
-        self.assertEqual(
-            [block.splitlines()[0][:36] for block in shell_blocks()],
-            [
-                "cargo run --release -- run --config ",
-                "printf 'From: Ann <ann@example.com>\\r",
-                "cargo test",
-                "cargo run --release -- check --confi",
-            ],
-        )
+        starts = [
+            "cargo run --release -- run --config",
+            "printf 'From: Ann",
+            "cargo test\n",
+            "cargo run --release -- check --config",
+        ]
+        blocks = shell_blocks()
+        self.assertEqual(len(blocks), len(starts), "a new block wants a test here")
+        for block, start in zip(blocks, starts):
+            self.assertTrue(block.startswith(start), block)
 
     def test_the_main_job_and_a_first_message(self):
         relay = subprocess.Popen(
