@@ -5,7 +5,7 @@
 //! `@`, a second angle-address and raw 8-bit octets are refused: each has made two readers see two authors.
 //! mail-parser is the second opinion ([`agree`]); it is lenient, so it never decides alone.
 
-use super::address::{MailDomain, Mailbox, is_atext};
+use super::address::{MailDomain, Mailbox, is_atext, is_dot_string};
 use mail_parser::MessageParser;
 use std::fmt;
 use std::sync::LazyLock;
@@ -69,9 +69,23 @@ pub fn agree(value: &[u8], authors: &[Author]) -> bool {
     let Some(message) = WITNESS.parse_headers(&field[..]) else { return false };
     let mut lists = message.headers().iter().filter_map(|header| header.value().as_address());
     let (Some(list), None) = (lists.next(), lists.next()) else { return false };
-    let theirs: Vec<Option<Mailbox>> =
-        list.iter().map(|addr| addr.address().and_then(|text| Mailbox::parse(text).ok())).collect();
-    theirs.len() == authors.len() && theirs.iter().zip(authors).all(|(t, a)| t.as_ref() == Some(&a.mailbox))
+    let theirs: Vec<&str> = list.iter().map(|addr| addr.address().unwrap_or_default()).collect();
+    theirs.len() == authors.len()
+        && theirs.iter().zip(authors).all(|(text, author)| is_written_as(&author.mailbox, text))
+}
+
+/// Whether a text is this mailbox. mail-parser drops a quoted local part, or its quotes; that is no disagreement as long
+/// as the local part has nothing in it that any reader could take for an address or a part of the syntax.
+fn is_written_as(mailbox: &Mailbox, text: &str) -> bool {
+    let quoted = || {
+        let (local_part, domain) = text.rsplit_once('@')?;
+        let harmless = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b' ' | b'.' | b'-' | b'_' | b'+');
+        let dropped = local_part.is_empty() && !is_dot_string(mailbox.local_part());
+        let same = dropped || local_part == mailbox.local_part();
+        let domain = MailDomain::parse(domain).ok()?;
+        Some(same && domain == *mailbox.domain() && mailbox.local_part().bytes().all(harmless))
+    };
+    Mailbox::parse(text).as_ref() == Ok(mailbox) || quoted() == Some(true)
 }
 
 /// A display name as people see it: encoded words (RFC 2047) decoded, in any charset that mail-parser knows.

@@ -24,6 +24,7 @@ fn odd_but_legal_fields_have_the_author_they_show() {
         ("two authors", " ann@a.example, Bob <bob@b.example>", &["ann@a.example", "bob@b.example"]),
         ("name right before the bracket", " Ann<ann@a.example>", &["ann@a.example"]),
         ("space inside the brackets", " < ann@a.example >", &["ann@a.example"]),
+        ("quoted local part", " \"ann example\"@a.example", &["\"ann example\"@a.example"]),
         ("plus", " billing+42@a.example", &["billing+42@a.example"]),
         ("group", " team: ann@a.example, Bob <bob@b.example>;", &["ann@a.example", "bob@b.example"]),
     ] {

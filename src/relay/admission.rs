@@ -176,11 +176,24 @@ fn read_authors(content: &Content) -> Result<Vec<Author>, Refusal> {
         (_, Some(_)) => return Err(refuse(replies::AUTHOR_REPEATED, "")),
         (Some(field), None) => field,
     };
+    if content.fields().any(|field| hides_a_from_field(field.value)) {
+        return Err(refuse(replies::AUTHOR_AMBIGUOUS, "a continuation line looks like a second From field"));
+    }
     let authors = read_mailboxes("From", field.value)?;
     if authors.is_empty() {
         return Err(refuse(replies::AUTHOR_MISSING, "From names a group without members"));
     }
     Ok(authors)
+}
+
+/// Whether a folded line of a field begins with `From:`. To us it is part of that field; a reader that trims lines before
+/// it looks at them sees an author.
+fn hides_a_from_field(value: &[u8]) -> bool {
+    value.split(|octet| *octet == b'\n').skip(1).any(|line| {
+        let line = line.trim_ascii_start();
+        line.get(..4).is_some_and(|name| name.eq_ignore_ascii_case(b"From"))
+            && line[4..].trim_ascii_start().starts_with(b":")
+    })
 }
 
 /// The mailbox of the Sender field, if there is one. That there is at most one, reception has checked.

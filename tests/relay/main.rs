@@ -13,4 +13,5 @@ mod handoff;
 mod peers;
 mod readme;
 mod shutdown;
+mod spoofing;
 mod support;
