@@ -5,6 +5,7 @@
 
 mod bare;
 mod properties;
+mod settings;
 mod transcript;
 
 use bare::Cut;

@@ -1,6 +1,7 @@
 //! What holds for every dialogue, also for those that nobody thought of.
 
-use crate::bare::{House, settings};
+use crate::bare::House;
+use crate::settings::settings;
 use crate::transcript::{AskedAbout, Auth, ListenerSettings, ScriptedAnswer};
 use gatepost::mail::{Clock, ManualClock, MessageId, Receipt, replies};
 use gatepost::smtp::{Action, Answer, Question, Session};

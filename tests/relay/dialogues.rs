@@ -4,6 +4,8 @@
 //! test says how much that is. The relay wants a From field in every message; where a dialogue's content has none, one is
 //! put in front on the way in and taken off again on the way out.
 
+#[path = "../dialogues/settings.rs"]
+mod shared;
 #[path = "../dialogues/transcript.rs"]
 mod transcript;
 
@@ -15,7 +17,7 @@ use gatepost::mail::{Credentials, EnhancedStatus, Granted, Identity, MessageId, 
 use gatepost::observe::Silent;
 use gatepost::policy::{MailFacts, MessageFacts, Policy, PolicyDecision, PolicyError, RcptFacts, Reason};
 use gatepost::server::{ListenerAddress, ListenerSettings};
-use gatepost::smtp::{AuthMode, LineEndings, Settings, TlsMode};
+use gatepost::smtp::{Settings, TlsMode};
 use gatepost::transport::Transport;
 use rustls_pki_types::ServerName;
 use std::sync::{Arc, Mutex};
@@ -151,32 +153,15 @@ impl Transport for House {
 /// With TLS from the first octet wherever that makes no difference to the dialogue.
 fn settings(dialogue: &Transcript, from_field: bool) -> Settings {
     let wanted = &dialogue.settings;
-    let mut settings = Settings::new("relay.example");
-    settings.tls = match wanted.tls {
-        Tls::OnRequest => TlsMode::StartTls,
-        Tls::Implicit => TlsMode::Implicit,
-        Tls::None if client_says(dialogue, b"STARTTLS") => TlsMode::None,
-        Tls::None if wanted.auth != Auth::Off && !wanted.auth_in_clear => TlsMode::None,
-        Tls::None => TlsMode::Implicit,
-    };
-    settings.require_tls = wanted.require_tls;
-    settings.auth = match wanted.auth {
-        Auth::Off => AuthMode::Off,
-        Auth::Optional => AuthMode::Optional,
-        Auth::Required => AuthMode::Required,
-        Auth::Any => AuthMode::Any,
-    };
-    settings.auth_in_clear = wanted.auth_in_clear;
-    settings.line_endings = if wanted.normalize { LineEndings::Normalize } else { LineEndings::Refuse };
-    let limits = &mut settings.limits;
-    let small = |wanted: Option<u64>, default: u32| wanted.map_or(default, |number| u32::try_from(number).unwrap());
+    let mut settings = shared::settings(wanted);
+    let differs = client_says(dialogue, b"STARTTLS") || wanted.auth != Auth::Off && !wanted.auth_in_clear;
+    if wanted.tls == Tls::None && !differs {
+        settings.tls = TlsMode::Implicit;
+    }
     let field = if from_field { FROM_FIELD.len() as u64 } else { 0 };
-    limits.message_octets_max = wanted.message_octets_max.map_or(limits.message_octets_max, |octets| octets + field);
-    limits.recipients_max = wanted.recipients_max.map_or(limits.recipients_max, |n| usize::try_from(n).unwrap());
-    limits.transactions_max = small(wanted.transactions_max, limits.transactions_max);
-    limits.commands_max = small(wanted.commands_max, limits.commands_max);
-    limits.errors_max = small(wanted.errors_max, limits.errors_max);
-    limits.auth_failures_max = small(wanted.auth_failures_max, limits.auth_failures_max);
+    if wanted.message_octets_max.is_some() {
+        settings.limits.message_octets_max += field;
+    }
     settings
 }
 

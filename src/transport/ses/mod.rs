@@ -122,7 +122,7 @@ impl Transport for SesTransport {
 
 /// The message, its base64 text (4/3) in a JSON document that grew by doubling (up to 8/3), and what the kernel and the
 /// HTTP client buffer of it. Measured with 1, 10 and 29 MB messages as growth of peak resident memory over message size:
-/// see the manual's chapter on memory.
+/// 3.7 to 3.8 times (`src/manual/walk.md`).
 const OCTETS_HELD_PER_OCTET: u64 = 4;
 
 #[cfg(test)]
