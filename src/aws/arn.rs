@@ -16,19 +16,13 @@ pub struct Arn {
 impl Arn {
     /// Splits an ARN. The parts may be empty (S3 has no region), the prefix may not.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut starts = [0; 5];
-        let mut colons = text.match_indices(':').map(|(at, _)| at + 1);
-        for start in &mut starts {
-            *start = colons.next()?;
-        }
-        (text.starts_with("arn:") && text.len() > starts[4]).then(|| Self { text: text.to_owned(), starts })
+        let starts = starts(text)?;
+        Some(Self { text: text.to_owned(), starts })
     }
 
     /// `arn`, partition, service, region, account, resource.
     pub fn parts(&self) -> [&str; 6] {
-        let [a, b, c, d, e] = self.starts;
-        let text = &self.text;
-        [&text[..a - 1], &text[a..b - 1], &text[b..c - 1], &text[c..d - 1], &text[d..e - 1], &text[e..]]
+        parts(&self.text, self.starts)
     }
 
     /// The whole.
@@ -43,11 +37,24 @@ impl fmt::Display for Arn {
     }
 }
 
+fn starts(text: &str) -> Option<[usize; 5]> {
+    let mut starts = [0; 5];
+    let mut colons = memchr::memchr_iter(b':', text.as_bytes());
+    for start in &mut starts {
+        *start = colons.next()? + 1;
+    }
+    (text.starts_with("arn:") && text.len() > starts[4]).then_some(starts)
+}
+
+fn parts(text: &str, [a, b, c, d, e]: [usize; 5]) -> [&str; 6] {
+    [&text[..a - 1], &text[a..b - 1], &text[b..c - 1], &text[c..d - 1], &text[d..e - 1], &text[e..]]
+}
+
 /// Whether an ARN fits a pattern of six parts, each matched by itself: `*` in the region does not reach into the account.
 /// In the resource part `*` spans slashes and colons.
 pub(super) fn parts_match(patterns: &[Pattern; 6], arn: &str, context: &super::Context) -> bool {
-    Arn::parse(arn).is_some_and(|arn| {
-        patterns.iter().zip(arn.parts()).all(|(pattern, part)| pattern.matches(part, context, false))
+    starts(arn).is_some_and(|starts| {
+        patterns.iter().zip(parts(arn, starts)).all(|(pattern, part)| pattern.matches(part, context, false))
     })
 }
 

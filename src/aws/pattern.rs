@@ -80,47 +80,44 @@ impl Pattern {
     /// Whether a value fits. A variable without value and default fits nothing. Allocates nothing: from the left, going
     /// back to the last star only.
     pub fn matches(&self, value: &str, context: &Context, ignore_case: bool) -> bool {
-        let (mut piece, mut within, mut rest) = (0, 0, value);
+        let (mut piece, mut rest) = (0, value);
         let mut star: Option<(usize, &str)> = None;
         loop {
-            let text = match self.pieces.get(piece) {
+            let after = match self.pieces.get(piece) {
                 None if rest.is_empty() => return true,
                 None => None,
-                Some(Piece::AnyRun) => {
-                    piece += 1;
-                    star = Some((piece, rest));
-                    continue;
-                }
-                Some(Piece::AnyOne) => {
-                    if let Some(c) = rest.chars().next() {
-                        (piece, rest) = (piece + 1, &rest[c.len_utf8()..]);
-                        continue;
+                Some(Piece::AnyRun) if piece + 1 == self.pieces.len() => return true,
+                Some(Piece::AnyRun) => match self.seek(piece + 1, rest, ignore_case) {
+                    Some(found) => {
+                        star = Some((piece + 1, found));
+                        Some(found)
                     }
-                    None
-                }
-                Some(Piece::Text(text)) => Some(text.as_str()),
+                    None => return false,
+                },
+                Some(Piece::AnyOne) => without_first(rest),
+                Some(Piece::Text(text)) => strip(rest, text, ignore_case),
                 Some(Piece::Variable(key, default)) => match context.single(key).or(default.as_deref()) {
-                    Some(text) => Some(text),
+                    Some(text) => strip(rest, text, ignore_case),
                     None => return false,
                 },
             };
-            match text.map(|text| (text[within..].chars().next(), rest.chars().next())) {
-                Some((None, _)) => {
-                    (piece, within) = (piece + 1, 0);
-                    continue;
-                }
-                Some((Some(wanted), Some(got))) if same(wanted, got, ignore_case) => {
-                    (within, rest) = (within + wanted.len_utf8(), &rest[got.len_utf8()..]);
-                    continue;
-                }
-                _ => {}
+            if let Some(after) = after {
+                (piece, rest) = (piece + 1, after);
+                continue;
             }
-            // Give the last star one character more.
-            let Some((after, from)) = star else { return false };
-            let Some(c) = from.chars().next() else { return false };
-            rest = &from[c.len_utf8()..];
-            star = Some((after, rest));
-            (piece, within) = (after, 0);
+            // Give the last star one character more, or as many as the text behind it needs.
+            let more = |(next, from)| Some((next, self.seek(next, without_first(from)?, ignore_case)?));
+            let Some((next, found)) = star.and_then(more) else { return false };
+            star = Some((next, found));
+            (piece, rest) = (next, found);
+        }
+    }
+
+    /// Where a piece can begin, behind a star: if it is text, where that occurs.
+    fn seek<'a>(&self, piece: usize, from: &'a str, ignore_case: bool) -> Option<&'a str> {
+        match self.pieces.get(piece) {
+            Some(Piece::Text(text)) if !ignore_case => from.find(text.as_str()).map(|at| &from[at..]),
+            _ => Some(from),
         }
     }
 
@@ -155,8 +152,26 @@ impl Pattern {
     }
 }
 
-fn same(a: char, b: char, ignore_case: bool) -> bool {
-    a == b || ignore_case && a.to_lowercase().eq(b.to_lowercase())
+fn without_first(text: &str) -> Option<&str> {
+    text.chars().next().map(|c| &text[c.len_utf8()..])
+}
+
+/// `text` without `prefix`, if it begins with it.
+fn strip<'a>(text: &'a str, prefix: &str, ignore_case: bool) -> Option<&'a str> {
+    if !ignore_case {
+        return text.strip_prefix(prefix);
+    }
+    if let Some(start) = text.get(..prefix.len()).filter(|start| start.eq_ignore_ascii_case(prefix)) {
+        return Some(&text[start.len()..]);
+    }
+    let mut rest = text.chars();
+    for wanted in prefix.chars() {
+        let got = rest.next()?;
+        if got != wanted && !got.to_lowercase().eq(wanted.to_lowercase()) {
+            return None;
+        }
+    }
+    Some(rest.as_str())
 }
 
 fn flush(literal: &mut String, pieces: &mut Vec<Piece>) {
