@@ -3,7 +3,14 @@
 //! A [`Limiter`] is asked after policy said yes, once per MAIL, once per RCPT and once at end of data, and takes what the
 //! step costs: all of it or nothing. What was taken can be given back, when the transaction ends without a message or the
 //! message was definitely not sent. Keys derive from the facts that policy matched, never from what a client says of
-//! itself. [`Unlimited`] is the one that counts nothing.
+//! itself. [`LocalLimiter`] counts in this process; [`Unlimited`] counts nothing.
+
+mod local;
+mod rule;
+mod store;
+
+pub use local::LocalLimiter;
+pub use rule::{By, LimitRule, Measure, OverLimit, RuleError, Window};
 
 use crate::mail::{Client, ForwardPath, Granted, Mailbox, Reply, ReversePath, RuleName};
 use async_trait::async_trait;

@@ -164,6 +164,10 @@ table! {
     FIELD_MISSING = 550 (5, 6, 0) "Message lacks a required header field";
     /// An IAM policy document does not allow the message.
     NOT_ALLOWED_BY_DOCUMENT = 550 (5, 7, 1) "Sending is not permitted by policy";
+    /// A rate limit is reached; the text says when trying again makes sense.
+    RATE_LIMITED = 451 (4, 7, 1) "Rate limit reached, try again later";
+    /// A rate limit is reached, and the operator wants that told for good.
+    RATE_LIMIT_EXCEEDED = 550 (5, 7, 1) "Rate limit exceeded";
     /// The policy could not judge.
     LOCAL_ERROR = 451 (4, 3, 0) "Local error, try again later";
 

@@ -1,0 +1,234 @@
+use super::*;
+use crate::mail::parameters::AppName;
+use crate::mail::{Client, ForwardPath, Granted, Identity, Mailbox, ManualClock, ReversePath, RuleName, SessionId};
+use proptest::prelude::*;
+
+fn rule(name: &str, by: By, measure: Measure, windows: &[&str], over: OverLimit) -> LimitRule {
+    let windows = windows.iter().map(|text| text.parse().unwrap()).collect();
+    LimitRule { name: RuleName::parse(name).unwrap(), by, measure, windows, over, apps: Vec::new() }
+}
+
+const BY_ADDRESS: By = By::Client { ipv4_prefix: 32, ipv6_prefix: 64 };
+
+/// Who sends what, and how it is told: `ok`, or the reply with the limit.
+struct Sender {
+    client: Client,
+    granted: Granted,
+    reverse_path: ReversePath,
+}
+
+impl Sender {
+    fn new(address: &str, app: &str, identity: Option<&str>) -> Self {
+        let address = ClientAddress::Ip(address.parse().unwrap());
+        let mut client = Client::new(SessionId::fresh(), address, "main".into());
+        client.identity = identity.map(Identity::new);
+        let mut granted = Granted::by(RuleName::parse("test").unwrap());
+        granted.app = Some(AppName::parse(app).unwrap());
+        Self { client, granted, reverse_path: ReversePath::Mailbox(Mailbox::parse("x@a.example").unwrap()) }
+    }
+
+    fn step<'a>(&'a self, stage: LimitStage<'a>) -> LimitStep<'a> {
+        LimitStep { client: &self.client, granted: &self.granted, reverse_path: &self.reverse_path, stage }
+    }
+
+    async fn take(&self, limiter: &LocalLimiter, stage: LimitStage<'_>) -> LimitDecision {
+        limiter.take(&self.step(stage)).await.unwrap()
+    }
+
+    async fn mail(&self, limiter: &LocalLimiter) -> String {
+        told(self.take(limiter, MAIL).await)
+    }
+}
+
+const MAIL: LimitStage<'static> = LimitStage::Mail { declared_octets: None };
+
+fn told(decision: LimitDecision) -> String {
+    match decision {
+        LimitDecision::Taken(_) => "ok".to_owned(),
+        LimitDecision::Over { limit, reply, .. } => format!("{limit}: {reply}"),
+    }
+}
+
+fn near(app: &str) -> Sender {
+    Sender::new("10.0.0.1:1", app, None)
+}
+
+#[tokio::test]
+async fn every_window_has_its_say_and_all_are_taken_or_none() {
+    let clock = Arc::new(ManualClock::new());
+    let rules = vec![rule("app", By::App, Measure::Messages, &["10/s burst 3", "5/min"], OverLimit::Defer)];
+    let limiter = LocalLimiter::new(rules, Arc::clone(&clock) as Arc<dyn Clock>);
+    let one = near("one");
+    for _ in 0..3 {
+        assert_eq!(one.mail(&limiter).await, "ok");
+    }
+    assert_eq!(one.mail(&limiter).await, "app: 451 4.7.1 Rate limit reached, try again in 1 s");
+    assert_eq!(near("two").mail(&limiter).await, "ok", "another application has its own counts");
+    clock.advance(Duration::from_secs(1));
+    // The first window has room again; of the second's five, three are gone and what was refused took nothing.
+    assert_eq!([one.mail(&limiter).await, one.mail(&limiter).await], ["ok", "ok"]);
+    assert_eq!(one.mail(&limiter).await, "app: 451 4.7.1 Rate limit reached, try again in 11 s");
+    clock.advance(Duration::from_secs(11));
+    assert_eq!(one.mail(&limiter).await, "ok");
+    let views = limiter.look(&one.step(MAIL)).await.unwrap();
+    let left: Vec<(u64, u64)> = views.iter().map(|view| (view.left, view.capacity)).collect();
+    assert_eq!(left, [(2, 3), (0, 5)]);
+}
+
+#[tokio::test]
+async fn what_was_taken_can_be_given_back() {
+    let rules = vec![rule("relay", By::Relay, Measure::Messages, &["1/h burst 2", "3/day"], OverLimit::Reject)];
+    let limiter = LocalLimiter::new(rules, Arc::new(ManualClock::new()));
+    let sender = near("one");
+    for _ in 0..10 {
+        let LimitDecision::Taken(ticket) = sender.take(&limiter, MAIL).await else { panic!("it was given back") };
+        limiter.give_back(ticket).await;
+    }
+    assert_eq!([sender.mail(&limiter).await, sender.mail(&limiter).await], ["ok", "ok"]);
+    assert_eq!(sender.mail(&limiter).await, "relay: 550 5.7.1 Rate limit exceeded");
+}
+
+#[tokio::test]
+async fn keys_are_what_the_limit_says() {
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
+    let one_each =
+        |by| LocalLimiter::new(vec![rule("l", by, Measure::Messages, &["1/h"], OverLimit::Defer)], Arc::clone(&clock));
+    let a = || Sender::new("10.0.0.1:1", "one", Some("ann"));
+    for (name, by, other, same) in [
+        ("app", By::App, Sender::new("10.0.0.1:1", "two", Some("ann")), false),
+        ("identity", By::Identity, Sender::new("10.0.0.1:1", "one", Some("bob")), false),
+        ("identity, elsewhere", By::Identity, Sender::new("10.9.9.9:1", "two", Some("ann")), true),
+        ("address", BY_ADDRESS, Sender::new("10.0.0.2:1", "one", Some("ann")), false),
+        ("address, another port", BY_ADDRESS, Sender::new("10.0.0.1:2", "two", None), true),
+        ("network", By::Client { ipv4_prefix: 24, ipv6_prefix: 64 }, Sender::new("10.0.0.2:1", "two", None), true),
+        ("relay", By::Relay, Sender::new("192.0.2.1:1", "two", None), true),
+        ("reverse-path", By::ReversePath, Sender::new("192.0.2.1:1", "two", None), true),
+    ] {
+        let limiter = one_each(by);
+        assert_eq!(a().mail(&limiter).await, "ok", "{name}");
+        assert_eq!(other.mail(&limiter).await != "ok", same, "{name}");
+    }
+    let limiter = one_each(By::Identity);
+    let nobody = near("one");
+    assert_eq!([nobody.mail(&limiter).await, nobody.mail(&limiter).await], ["ok", "ok"], "no name, no limit");
+    let (v6, neighbour) = (Sender::new("[2001:db8::1]:1", "one", None), Sender::new("[2001:db8::2]:1", "one", None));
+    let limiter = one_each(BY_ADDRESS);
+    assert_eq!(v6.mail(&limiter).await, "ok");
+    assert_ne!(neighbour.mail(&limiter).await, "ok", "one /64 is one client");
+}
+
+#[tokio::test]
+async fn recipients_and_octets_have_replies_that_a_client_can_act_on() {
+    let rules = vec![
+        rule("recipients", By::App, Measure::Recipients, &["2/min"], OverLimit::Defer),
+        rule("octets", By::App, Measure::Octets, &["1000/min"], OverLimit::Defer),
+        rule("author", By::Author, Measure::Recipients, &["3/min"], OverLimit::Reject),
+        rule("domain", By::RecipientDomain, Measure::Recipients, &["1/min"], OverLimit::Reject),
+    ];
+    let limiter = LocalLimiter::new(rules, Arc::new(ManualClock::new()));
+    let sender = near("one");
+    let path = |text: &str| ForwardPath::new(Mailbox::parse(text).unwrap()).unwrap();
+    let author = Mailbox::parse("x@a.example").unwrap();
+    let message = |octets, recipients| LimitStage::Message { author: &author, octets, recipients };
+    let rcpt = async |text| told(sender.take(&limiter, LimitStage::Rcpt(&path(text))).await);
+    assert_eq!(rcpt("a@one.example").await, "ok");
+    assert!(rcpt("b@one.example").await.starts_with("domain: 550 5.7.1"), "and nothing of the others is taken");
+    assert_eq!(rcpt("a@two.example").await, "ok");
+    assert!(rcpt("a@three.example").await.starts_with("recipients: 452 4.5.3"));
+    let declared = |octets| sender.take(&limiter, LimitStage::Mail { declared_octets: Some(octets) });
+    assert!(told(declared(1_001).await).starts_with("octets: 552 5.3.4"), "before the content comes");
+    assert_eq!(told(declared(1_000).await), "ok");
+    assert!(told(sender.take(&limiter, message(2_000, 1)).await).starts_with("octets: 552 5.3.4"));
+    assert_eq!(told(sender.take(&limiter, message(600, 1)).await), "ok");
+    assert!(told(sender.take(&limiter, message(600, 1)).await).starts_with("octets: 451 4.7.1"));
+    assert!(told(sender.take(&limiter, message(1, 4)).await).starts_with("author: 550"));
+}
+
+#[tokio::test]
+async fn a_limit_can_be_for_some_applications_only() {
+    let mut only_one = rule("one", By::Relay, Measure::Messages, &["1/h"], OverLimit::Defer);
+    only_one.apps = vec![AppName::parse("one").unwrap()];
+    let limiter = LocalLimiter::new(vec![only_one], Arc::new(ManualClock::new()));
+    assert_eq!(near("one").mail(&limiter).await, "ok");
+    assert_ne!(near("one").mail(&limiter).await, "ok");
+    assert_eq!([near("two").mail(&limiter).await, near("two").mail(&limiter).await], ["ok", "ok"]);
+}
+
+#[tokio::test]
+async fn a_delay_waits_for_room_and_then_defers() {
+    let clock: Arc<dyn Clock> = Arc::new(crate::mail::SystemClock);
+    let delay = OverLimit::Delay(Duration::from_millis(300));
+    let rules = vec![rule("slow", By::Relay, Measure::Messages, &["20/s burst 1"], delay)];
+    let limiter = LocalLimiter::new(rules, Arc::clone(&clock));
+    let (sender, began) = (near("one"), clock.now());
+    for _ in 0..4 {
+        assert_eq!(sender.mail(&limiter).await, "ok");
+    }
+    assert!(clock.now() - began >= Duration::from_millis(140), "three waits of 50 ms");
+    let rules = vec![rule("slow", By::Relay, Measure::Messages, &["1/h"], delay)];
+    let limiter = LocalLimiter::new(rules, clock);
+    assert_eq!(sender.mail(&limiter).await, "ok");
+    assert!(sender.mail(&limiter).await.starts_with("slow: 451 4.7.1"), "an hour is longer than its patience");
+}
+
+#[tokio::test]
+async fn a_million_keys_do_not_stay() {
+    let store = SharedTimes::new(1_000);
+    for key in 0..100_000_u128 {
+        let key = key << 64 | key;
+        // Each key's bucket is full again a thousand keys later.
+        let now = u64::try_from(key >> 64).unwrap();
+        if store.has_room(key, now) {
+            let outcome: Result<(), ()> =
+                governor::state::StateStore::measure_and_replace(&store, &key, |_| Ok(((), (now + 500).into())));
+            outcome.unwrap();
+        }
+    }
+    assert!(store.keys() <= 1_000 + 64, "{}", store.keys());
+}
+
+/// A token bucket in ten lines: what GCRA must be the same as.
+struct Reference {
+    tokens: u128,
+    at: u128,
+}
+
+impl Reference {
+    fn take(&mut self, window: &Window, now: u128, amount: u128) -> bool {
+        let (interval, burst) = (window.interval().as_nanos(), u128::from(window.burst().get()));
+        self.tokens = (self.tokens + now - self.at).min(burst * interval);
+        self.at = now;
+        let fits = self.tokens >= amount * interval;
+        if fits {
+            self.tokens -= amount * interval;
+        }
+        fits
+    }
+}
+
+proptest! {
+    #[test]
+    fn decisions_are_those_of_a_token_bucket(
+        rate in 1u32..50, burst in 1u32..20, steps in proptest::collection::vec((0u64..400, 1usize..6), 1..60),
+    ) {
+        let clock = Arc::new(ManualClock::new());
+        let text = format!("{rate}/s burst {burst}");
+        let window: Window = text.parse().unwrap();
+        let rules = vec![rule("l", By::Author, Measure::Recipients, &[&text], OverLimit::Defer)];
+        let limiter = LocalLimiter::new(rules, Arc::clone(&clock) as Arc<dyn Clock>);
+        let author = Mailbox::parse("x@a.example").unwrap();
+        let mut reference = Reference { tokens: u128::from(burst) * window.interval().as_nanos(), at: 0 };
+        let (sender, mut now) = (near("one"), 0);
+        for (milliseconds, recipients) in steps {
+            clock.advance(Duration::from_millis(milliseconds));
+            now += u128::from(milliseconds) * 1_000_000;
+            let stage = LimitStage::Message { author: &author, octets: 1, recipients };
+            let step = sender.step(stage);
+            let mut take = std::pin::pin!(limiter.take(&step));
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            let std::task::Poll::Ready(Ok(decision)) = take.as_mut().poll(&mut context) else { panic!("it waits for nothing") };
+            let taken = matches!(decision, LimitDecision::Taken(_));
+            prop_assert_eq!(taken, reference.take(&window, now, recipients as u128), "at {} ms", now / 1_000_000);
+        }
+    }
+}
