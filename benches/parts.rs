@@ -76,11 +76,8 @@ fn scanning(c: &mut Criterion) {
             b.iter(|| {
                 let mut scanner = Scanner::data(LineEndings::Refuse, 998);
                 let mut rest = black_box(&wire[..]);
-                loop {
-                    match scanner.step(rest) {
-                        Step::Content(n) | Step::Dropped(n) | Step::Instead(n, _) => rest = &rest[n..],
-                        Step::End(_) | Step::Fault(..) => break,
-                    }
+                while let Step::Content(n) | Step::Dropped(n) | Step::Instead(n, _) = scanner.step(rest) {
+                    rest = &rest[n..];
                 }
             });
         });
