@@ -8,10 +8,11 @@
 //! | `…IfExists` | as without | **true** |
 //! | `ForAnyValue:` | some request value fits some policy value | false |
 //! | `ForAllValues:` | every request value fits some policy value | **true**, also for an empty list |
-//! | `Null: true` / `false` | false / true | true / false |
+//! | `Null: true` / `false` | false / true | true / false, also for an empty list |
 //!
-//! An operator without a set qualifier on a key with several values is read as "any" if positive and "none" if negated,
-//! which denies no less than AWS's advice to use a set operator there.
+//! An operator without a set qualifier on a key with several values, which AWS leaves open, is read as "any" if positive and
+//! "none" if negated; lint reports
+//! such a condition, because either reading surprises somebody.
 
 use super::arn::parts_match;
 use super::context::Context;
@@ -215,7 +216,9 @@ impl Condition {
     pub fn holds(&self, context: &Context) -> bool {
         let present = context.get(&self.key_folded);
         if self.operator.kind == Kind::Null {
-            let missing = present.is_none();
+            // A list with nothing in it is null too. Otherwise `ForAllValues`, true of all of none, and the `Null: false`
+            // that is to close this hole would both hold, and allow.
+            let missing = present.is_none_or(<[String]>::is_empty);
             return self.compiled.iter().any(|value| matches!(value, Value::Bool(wanted) if *wanted == missing));
         }
         let Some(values) = present else {
@@ -253,6 +256,18 @@ impl Condition {
             (_, Value::Arn(parts)) => parts_match(parts, value, context),
             _ => false,
         }
+    }
+
+    /// The keys of the policy variables in its values, lower case.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        self.compiled.iter().flat_map(|value| {
+            let patterns = match value {
+                Value::Text(pattern) => std::slice::from_ref(pattern),
+                Value::Arn(parts) => parts.as_slice(),
+                Value::Number(_) | Value::Date(_) | Value::Bool(_) | Value::Network(_) => &[],
+            };
+            patterns.iter().flat_map(Pattern::variables)
+        })
     }
 
     /// As it would be written: `ForAllValues:StringLikeIfExists`.
@@ -316,6 +331,16 @@ pub(super) fn compile_arn(text: &str, variables: bool) -> Option<Box<[Pattern; 6
     let patterns: Vec<Pattern> =
         parts.iter().map(|part| Pattern::compile(part, true, variables)).collect::<Result<_, _>>().ok()?;
     patterns.try_into().ok().map(Box::new)
+}
+
+/// As [`compile_arn`], and a star at the end reaches over the colons that are not written: `arn:aws:ses:*`.
+/// "IAM JSON policy elements: Resource", "Using wildcards in resource ARNs".
+pub(super) fn compile_resource(text: &str, variables: bool) -> Option<Box<[Pattern; 6]>> {
+    let written = split_outside_variables(text).len();
+    if (3..6).contains(&written) && text.ends_with('*') {
+        return compile_arn(&format!("{text}{}", ":*".repeat(6 - written)), variables);
+    }
+    compile_arn(text, variables)
 }
 
 /// Six parts at the first five colons that are not inside `${…}`.

@@ -1,7 +1,7 @@
 //! The request context: condition keys and their values.
 //!
 //! Keys are compared without case, values as the operator says. A key is missing, or has one value, or has several; an
-//! empty list is present and empty, which only the set operators can tell from missing. IAM User Guide, "Condition",
+//! empty list is null: missing to `Null`, and all of none to the set operators. IAM User Guide, "Condition",
 //! "The request context".
 
 use std::collections::BTreeMap;
@@ -28,6 +28,12 @@ impl Context {
     pub fn with_list<T: Into<String>>(mut self, key: &str, values: impl IntoIterator<Item = T>) -> Self {
         self.0.insert(key.to_ascii_lowercase(), values.into_iter().map(Into::into).collect());
         self
+    }
+
+    /// With a key that is missing so far; a value that is there stays.
+    #[must_use]
+    pub fn or(self, key: &str, value: impl Into<String>) -> Self {
+        if self.0.contains_key(&key.to_ascii_lowercase()) { self } else { self.with(key, value) }
     }
 
     /// The values of a key, or `None` if it is missing. `key` must be lower case.

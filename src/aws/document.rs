@@ -1,10 +1,9 @@
 //! IAM policy documents: JSON in, statements out. Strict: an element, operator or value that is not understood is an error
 //! that names statement and key. IAM User Guide, "Grammar of the IAM JSON policy language".
 
-use super::condition::{Condition, ConditionError, compile_arn};
+use super::condition::{Condition, ConditionError, compile_resource};
+use super::json::Json;
 use super::pattern::Pattern;
-use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
-use std::fmt;
 
 /// What a document is attached to: which elements it must and may have follow from that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,17 +122,24 @@ impl Document {
     /// # Errors
     /// [`DocumentError`]; the first one found.
     pub fn parse(name: &str, json: &str, kind: DocumentKind) -> Result<Self, DocumentError> {
-        if let Some((line, quote)) = typographic_quote(json) {
-            return Err(DocumentError::TypographicQuote { document: name.to_owned(), line, quote });
-        }
-        let value: Json = serde_json::from_str(json)
-            .map_err(|error| DocumentError::Json { document: name.to_owned(), text: error.to_string() })?;
-        read_document(name, value, kind).map_err(|Wrong { place, text }| DocumentError::Policy {
-            document: name.to_owned(),
-            place,
-            text,
-        })
+        let (variables, statements) = open(name, json)?;
+        let statements = statements
+            .into_iter()
+            .enumerate()
+            .map(|(before, value)| read_statement(before + 1, value, variables, kind).map_err(|wrong| wrong.of(name)))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { name: name.to_owned(), variables, statements })
     }
+}
+
+/// Reads a document as far as its statements: whether it has policy variables, and what the statements are.
+pub(super) fn open(name: &str, json: &str) -> Result<(bool, Vec<Json>), DocumentError> {
+    if let Some((line, quote)) = typographic_quote(json) {
+        return Err(DocumentError::TypographicQuote { document: name.to_owned(), line, quote });
+    }
+    let value: Json = serde_json::from_str(json)
+        .map_err(|error| DocumentError::Json { document: name.to_owned(), text: error.to_string() })?;
+    read_document(value).map_err(|wrong| wrong.of(name))
 }
 
 impl Statement {
@@ -170,12 +176,20 @@ fn typographic_quote(json: &str) -> Option<(usize, char)> {
     None
 }
 
-struct Wrong {
+/// What is wrong with one statement, or with the document around them.
+#[derive(Debug)]
+pub(super) struct Wrong {
     place: String,
-    text: String,
+    pub(super) text: String,
 }
 
-fn read_document(name: &str, value: Json, kind: DocumentKind) -> Result<Document, Wrong> {
+impl Wrong {
+    fn of(self, document: &str) -> DocumentError {
+        DocumentError::Policy { document: document.to_owned(), place: self.place, text: self.text }
+    }
+}
+
+fn read_document(value: Json) -> Result<(bool, Vec<Json>), Wrong> {
     let whole = |text: String| Wrong { place: "document".to_owned(), text };
     let Json::Object(members) = value else { return Err(whole("must be an object".to_owned())) };
     let mut version = None;
@@ -204,15 +218,15 @@ fn read_document(name: &str, value: Json, kind: DocumentKind) -> Result<Document
     if statements.is_empty() {
         return Err(whole("has no statements".to_owned()));
     }
-    let statements = statements
-        .into_iter()
-        .enumerate()
-        .map(|(place, value)| read_statement(place + 1, value, variables, kind))
-        .collect::<Result<_, _>>()?;
-    Ok(Document { name: name.to_owned(), variables, statements })
+    Ok((variables, statements))
 }
 
-fn read_statement(number: usize, value: Json, variables: bool, kind: DocumentKind) -> Result<Statement, Wrong> {
+pub(super) fn read_statement(
+    number: usize,
+    value: Json,
+    variables: bool,
+    kind: DocumentKind,
+) -> Result<Statement, Wrong> {
     let Json::Object(members) = value else {
         return Err(Wrong { place: place(number, None), text: "must be an object".to_owned() });
     };
@@ -286,7 +300,7 @@ fn read_actions(key: &str, value: Json) -> Result<Vec<(String, Pattern)>, String
 fn read_resources(key: &str, value: Json, variables: bool) -> Result<Vec<ArnPattern>, String> {
     texts(key, value)?
         .into_iter()
-        .map(|text| match compile_arn(&text, variables) {
+        .map(|text| match compile_resource(&text, variables) {
             Some(patterns) => Ok((text, patterns)),
             None => Err(format!("{key} {text:?} must be * or arn:partition:service:region:account:resource")),
         })
@@ -306,6 +320,9 @@ fn read_principals(value: Json) -> Result<Vec<(String, String)>, String> {
                 }
                 names.extend(texts("Principal", value)?.into_iter().map(|name| (kind.clone(), name)));
             }
+            if names.is_empty() {
+                return Err("Principal is an empty object".to_owned());
+            }
             Ok(names)
         }
         _ => Err("Principal must be \"*\" or an object".to_owned()),
@@ -317,6 +334,10 @@ fn read_conditions(value: Json, variables: bool) -> Result<Vec<Condition>, Strin
     let mut conditions = Vec::new();
     for (operator, keys) in operators {
         let Json::Object(keys) = keys else { return Err(format!("{operator} must be an object of condition keys")) };
+        if keys.is_empty() {
+            // A condition that asks nothing leaves an Allow without one.
+            return Err(format!("{operator} has no condition keys"));
+        }
         for (key, values) in keys {
             if !key.contains(':') || key.chars().any(char::is_whitespace) {
                 return Err(format!("{operator}: {key:?} is no condition key"));
@@ -340,82 +361,5 @@ fn texts(key: &str, value: Json) -> Result<Vec<String>, String> {
         Some(texts) if !texts.is_empty() => Ok(texts),
         Some(_) => Err(format!("{key} is an empty list")),
         None => Err(format!("{key} must be text or a list of texts")),
-    }
-}
-
-/// JSON, with the members of objects in order and no key twice: which of two `Effect` counts is a matter of the reader.
-#[derive(Clone, Debug)]
-enum Json {
-    Text(String),
-    Array(Vec<Json>),
-    Object(Vec<(String, Json)>),
-    Null,
-}
-
-impl Json {
-    fn into_text(self) -> Option<String> {
-        match self {
-            Self::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-}
-
-impl<'de> de::Deserialize<'de> for Json {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct JsonVisitor;
-
-        impl<'de> Visitor<'de> for JsonVisitor {
-            type Value = Json;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("JSON")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Json, E> {
-                Ok(Json::Text(text.to_owned()))
-            }
-
-            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Json, E> {
-                Ok(Json::Text(value.to_string()))
-            }
-
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Json, E> {
-                Ok(Json::Text(value.to_string()))
-            }
-
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Json, E> {
-                Ok(Json::Text(value.to_string()))
-            }
-
-            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Json, E> {
-                Ok(Json::Text(value.to_string()))
-            }
-
-            fn visit_unit<E: de::Error>(self) -> Result<Json, E> {
-                Ok(Json::Null)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Json, A::Error> {
-                let mut values = Vec::new();
-                while let Some(value) = list.next_element()? {
-                    values.push(value);
-                }
-                Ok(Json::Array(values))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
-                let mut members: Vec<(String, Json)> = Vec::new();
-                while let Some((key, value)) = map.next_entry::<String, Json>()? {
-                    if members.iter().any(|(before, _)| *before == key) {
-                        return Err(de::Error::custom(format!("{key:?} stands twice in one object")));
-                    }
-                    members.push((key, value));
-                }
-                Ok(Json::Object(members))
-            }
-        }
-
-        deserializer.deserialize_any(JsonVisitor)
     }
 }

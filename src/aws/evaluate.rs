@@ -15,7 +15,8 @@ pub struct Request<'a> {
     pub action: &'a str,
     /// The ARN of the resource.
     pub resource: &'a str,
-    /// The ARN of who asks; `None` where nobody knows, which matches `"*"` only.
+    /// The ARN of who asks (of the session, where there is one), a service's name, or the ARN of the provider that vouches
+    /// for a web identity; `None` where nobody knows, which matches `"*"` only.
     pub principal: Option<&'a str>,
     /// The condition keys.
     pub context: &'a Context,
@@ -135,7 +136,7 @@ fn principal_fits(principals: &Principals, principal: Option<&str>) -> bool {
     let fits = principals.names.iter().any(|(kind, name)| match (kind.as_str(), principal) {
         (_, _) if name == "*" => true,
         ("AWS", Some(principal)) => aws_principal_fits(name, principal),
-        ("Service", Some(principal)) => name == principal,
+        ("Service" | "Federated", Some(principal)) => name == principal,
         _ => false,
     });
     fits != principals.negated

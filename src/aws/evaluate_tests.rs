@@ -131,6 +131,16 @@ fn null_asks_whether_the_key_is_there() {
     }
 }
 
+/// Went wrong once: an empty list counted as present, so that `ForAllValues`, guarded by `Null: false` as AWS advises,
+/// allowed a request without values.
+#[test]
+fn an_empty_list_is_null() {
+    let empty = Context::new().with_list::<String>("ses:Recipients", []);
+    assert!(holds("ForAllValues:StringLike", "ses:Recipients", r#""*@example.com""#, &empty));
+    assert!(!holds("Null", "ses:Recipients", r#""false""#, &empty));
+    assert!(holds("Null", "ses:Recipients", r#""true""#, &empty));
+}
+
 #[test]
 fn deny_wins_then_allow_then_nothing() {
     let allow = document(
@@ -166,6 +176,9 @@ fn not_action_not_resource_and_segments() {
         (r#""Action":"*","Resource":"arn:aws:ses:*:identity/*:x:y""#, "ses:SendEmail", IDENTITY, false),
         (r#""Action":"*","Resource":"arn:aws:ses:us-*-1:*:identity/*.com""#, "ses:SendEmail", IDENTITY, true),
         (r#""Action":["s3:*","ses:Send??ail"],"Resource":["*"]"#, "ses:SendEmail", IDENTITY, true),
+        (r#""Action":"*","Resource":"arn:aws:ses:*""#, "ses:SendEmail", IDENTITY, true),
+        (r#""Action":"*","Resource":"arn:aws:ses:us-east-1:*""#, "ses:SendEmail", IDENTITY, true),
+        (r#""Action":"*","Resource":"arn:aws:ses:eu-*""#, "ses:SendEmail", IDENTITY, false),
     ];
     for (elements, action, resource, want) in rows {
         let document =
@@ -191,6 +204,12 @@ fn principals_are_accounts_roles_and_everybody() {
         (r#""Principal":{"AWS":["444455556666","111122223333"]}"#, Some(session), true),
         (r#""NotPrincipal":{"AWS":"111122223333"}"#, Some(session), false),
         (r#""Principal":{"Service":"ec2.amazonaws.com"}"#, Some("ec2.amazonaws.com"), true),
+        (r#""Principal":{"Federated":"arn:aws:iam::1:oidc-provider/x"}"#, Some("arn:aws:iam::1:oidc-provider/x"), true),
+        (
+            r#""Principal":{"Federated":"arn:aws:iam::1:oidc-provider/x"}"#,
+            Some("arn:aws:iam::1:oidc-provider/y"),
+            false,
+        ),
     ] {
         let json = format!(r#"{{"Statement":[{{"Effect":"Allow",{element},"Action":"*","Resource":"*"}}]}}"#);
         let document = Document::parse("test.json", &json, DocumentKind::Resource).unwrap();
@@ -241,6 +260,9 @@ fn what_is_not_understood_is_an_error_that_names_its_place() {
         (statement(&format!(r#"{good},"Condition":{{"Bool":{{"a:b":"yes"}}}}"#)), "is not true or false"),
         (statement(&format!(r#"{good},"Condition":{{"IpAddress":{{"a:b":"10.0.0/8"}}}}"#)), "is not an IP address"),
         (statement(&format!(r#"{good},"Condition":{{"StringLike":{{"a:b":"${{x"}}}}"#)), "policy variables"),
+        (statement(&format!(r#"{good},"Condition":{{"StringLike":{{}}}}"#)), "StringLike has no condition keys"),
+        (statement(r#""Effect":"Allow","Principal":{},"Action":"*","Resource":"*""#), "Principal is an empty object"),
+        (statement(r#""Effect":"Allow","Action":"*","Resource":"arn:aws:ses:us-east-1""#), "must be * or arn:"),
         (statement(&format!(r#"{good},"Condition":{{"StringLike":{{"a:b":[]}}}}"#)), "empty list"),
     ] {
         let error: DocumentError = Document::parse("test.json", &json, DocumentKind::Identity).unwrap_err();

@@ -10,6 +10,7 @@ pub mod condition;
 pub mod context;
 pub mod document;
 pub mod evaluate;
+mod json;
 pub mod pattern;
 
 pub use arn::Arn;
