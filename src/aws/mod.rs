@@ -18,3 +18,6 @@ pub use condition::{Condition, Operator, SetQualifier};
 pub use context::Context;
 pub use document::{Document, DocumentError, DocumentKind, Effect, Statement};
 pub use evaluate::{Decision, Mismatch, Request, Trace, evaluate, trace};
+
+#[cfg(test)]
+mod oracle_tests;
