@@ -12,6 +12,7 @@ pub mod document;
 pub mod evaluate;
 mod json;
 pub mod pattern;
+pub mod simulate;
 
 pub use arn::Arn;
 pub use condition::{Condition, Operator, SetQualifier};
