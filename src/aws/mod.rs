@@ -11,7 +11,9 @@ pub mod context;
 pub mod document;
 pub mod evaluate;
 mod json;
+pub mod lint;
 pub mod pattern;
+pub mod service;
 pub mod simulate;
 
 pub use arn::Arn;
