@@ -10,11 +10,13 @@ pub mod condition;
 pub mod context;
 pub mod document;
 pub mod evaluate;
+pub mod generate;
 mod json;
 pub mod lint;
 pub mod pattern;
 pub mod service;
 pub mod simulate;
+pub mod trust;
 
 pub use arn::Arn;
 pub use condition::{Condition, Operator, SetQualifier};
