@@ -9,6 +9,7 @@ mod exit;
 mod gen_cert;
 mod hash_password;
 mod log;
+pub mod policy;
 mod printer;
 mod run;
 mod send;
@@ -44,6 +45,8 @@ enum Command {
     Send(send::Arguments),
     /// Make a throw-away authority, a certificate and its key
     GenCert(gen_cert::Arguments),
+    /// Simulate, write and check IAM policies, offline
+    Policy(policy::PolicyArguments),
     /// Hash a password from standard input for the configuration
     HashPassword,
     /// Print the JSON schema of the configuration
@@ -75,6 +78,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::SesEmulator(arguments) => ses_emulator::run(arguments, &printer),
         Command::Send(arguments) => send::run(&arguments, &printer),
         Command::GenCert(arguments) => gen_cert::run(&arguments, &printer),
+        Command::Policy(arguments) => {
+            return arguments.run(&mut std::io::stdout(), &mut std::io::stderr()).into();
+        }
         Command::HashPassword => hash_password::run(&printer),
         Command::Schema => printer.text(&Config::schema()),
     };

@@ -1,4 +1,4 @@
-//! The handbook. Five short chapters, read here or as Markdown files beside this one.
+//! The handbook. Six short chapters, read here or as Markdown files beside this one.
 
 #[doc = include_str!("walk.md")]
 pub mod walk {}
@@ -8,6 +8,9 @@ pub mod replies {}
 
 #[doc = include_str!("failures.md")]
 pub mod failures {}
+
+#[doc = include_str!("unauthorized.md")]
+pub mod unauthorized {}
 
 #[doc = include_str!("vulnerabilities.md")]
 pub mod vulnerabilities {}

@@ -1,0 +1,105 @@
+//! `gatepost policy`: IAM policy documents, without an AWS account. May it (simulate), what is needed (generate), what is
+//! wrong with it (lint). The judgement is in `aws`; here are flags, files and print.
+//!
+//! Exit codes: 0 allowed, or nothing found; 64 usage; 65 a document is bad, or something was found; 66, 74 a file cannot be
+//! read; 73 a file cannot be made; 77 denied.
+
+mod generate;
+mod lint;
+mod simulate;
+
+use std::fmt;
+use std::io::Write;
+use std::path::Path;
+
+/// Simulate, write and check IAM policies, offline
+#[derive(Debug, clap::Args)]
+pub struct PolicyArguments {
+    #[command(subcommand)]
+    command: PolicyCommand,
+}
+
+/// What to do with policies.
+#[derive(Debug, clap::Subcommand)]
+pub enum PolicyCommand {
+    /// May this request be made? Every type of policy that applies, put together as AWS does
+    Simulate(simulate::Arguments),
+    /// Write the least that a relay needs: role, trust, endpoint and identity policies
+    Generate(generate::Arguments),
+    /// Say what is wrong with policy documents
+    Lint(lint::Arguments),
+}
+
+impl PolicyArguments {
+    /// Does it. Results go to `out`, what ends the command to `complaints`; returns the exit code.
+    pub fn run(self, out: &mut impl Write, complaints: &mut impl Write) -> u8 {
+        let mut text = String::new();
+        let ended = match self.command {
+            PolicyCommand::Simulate(arguments) => arguments.run(&mut text),
+            PolicyCommand::Generate(arguments) => arguments.run(&mut text),
+            PolicyCommand::Lint(arguments) => arguments.run(&mut text),
+        };
+        // What was found before a failure is a result too.
+        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        let code = match ended {
+            Ok(code) => code,
+            Err(Failure { code, text }) => {
+                // Nobody is left to tell if this fails.
+                let _ = writeln!(complaints, "gatepost: {text}");
+                code
+            }
+        };
+        match written {
+            // A reader that went away has read enough.
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => IO,
+            _ => code,
+        }
+    }
+}
+
+const OK: u8 = 0;
+const USAGE: u8 = 64;
+const DATA: u8 = 65;
+const NO_INPUT: u8 = 66;
+const CANNOT_CREATE: u8 = 73;
+const IO: u8 = 74;
+const DENIED: u8 = 77;
+
+/// What ends the command early.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    text: String,
+}
+
+impl Failure {
+    fn new(code: u8, text: impl fmt::Display) -> Self {
+        Self { code, text: text.to_string() }
+    }
+}
+
+/// A document's name for messages, and its text.
+fn read(path: &Path) -> Result<(String, String), Failure> {
+    let name = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok((name, text)),
+        Err(error) => {
+            let code = match error.kind() {
+                std::io::ErrorKind::NotFound => NO_INPUT,
+                std::io::ErrorKind::InvalidData => DATA,
+                _ => IO,
+            };
+            Err(Failure::new(code, format!("cannot read {name}: {error}")))
+        }
+    }
+}
+
+/// A value as indented JSON, and a line end.
+fn json(value: &impl serde::Serialize) -> String {
+    // Nothing that is printed here has keys that JSON cannot say.
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
+}
+
+#[cfg(test)]
+#[path = "policy/policy_tests.rs"]
+mod tests;

@@ -1,0 +1,259 @@
+//! `gatepost policy generate`.
+
+use super::{CANNOT_CREATE, DATA, Failure, OK, USAGE, json};
+use crate::aws::generate::{Generated, Needs, ReadActions, generate};
+use crate::aws::lint::{Finding, lint};
+use crate::aws::trust::Trust;
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// aws or aws-us-gov; without it, the region's
+    #[arg(long)]
+    partition: Option<String>,
+    /// us-east-1
+    #[arg(long)]
+    region: String,
+    /// The account that the relay runs in, twelve digits
+    #[arg(long)]
+    account: String,
+    /// The role's name, with its path if it has one
+    #[arg(long, default_value = "gatepost")]
+    role_name: String,
+    /// An identity to send as: domain or address, or the ARN where another account owns it
+    #[arg(long, required = true, value_name = "NAME|ARN")]
+    identity: Vec<String>,
+    /// A configuration set that messages use, default ones included
+    #[arg(long, value_name = "NAME")]
+    configuration_set: Vec<String>,
+    /// Who may stand in From, with * and ?, case counts; without any, every address of the identities
+    #[arg(long, value_name = "PATTERN")]
+    from: Vec<String>,
+    /// What the relay reads
+    #[arg(long, value_name = "WHAT")]
+    read: Vec<Read>,
+    /// The VPC endpoint for the SES API; writes its policy, and denies sends from outside it
+    #[arg(long, value_name = "VPCE-ID")]
+    vpce: Option<String>,
+    /// Another account, or an ARN in it, that may send as our identities
+    #[arg(long, value_name = "ACCOUNT|ARN")]
+    sending_account: Vec<String>,
+    /// Where the relay runs: who may assume the role
+    #[arg(long)]
+    trust: Vec<Place>,
+    /// The cluster, for eks-pod-identity
+    #[arg(long, value_name = "NAME")]
+    eks_cluster: Option<String>,
+    /// The cluster's OpenID Connect provider without https://, for irsa
+    #[arg(long, value_name = "HOST/PATH")]
+    oidc_provider: Option<String>,
+    /// The Kubernetes service account, for eks-pod-identity and irsa
+    #[arg(long, value_name = "NAMESPACE:NAME")]
+    service_account: Option<String>,
+    /// The IAM user, for user
+    #[arg(long, value_name = "NAME")]
+    user_name: Option<String>,
+    /// Write the documents into this directory too; files that are there stay
+    #[arg(long, value_name = "DIRECTORY")]
+    write: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Read {
+    /// ses:GetAccount
+    Account,
+    /// ses:GetEmailIdentity
+    Identities,
+    /// ses:GetConfigurationSet
+    ConfigurationSets,
+    /// ses:GetSuppressedDestination
+    Suppression,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Place {
+    /// An EC2 instance
+    Ec2,
+    /// An ECS task
+    Ecs,
+    /// A pod, by EKS Pod Identity
+    EksPodIdentity,
+    /// A pod, by the cluster's OpenID Connect provider
+    Irsa,
+    /// Elsewhere, with an IAM user's access key
+    User,
+}
+
+impl Arguments {
+    pub(super) fn run(self, out: &mut String) -> Result<u8, Failure> {
+        let needs = self.needs()?;
+        let documents = generate(&needs).map_err(|error| Failure::new(USAGE, error))?;
+        let mut findings = Vec::new();
+        for document in &documents {
+            findings.extend(lint(&document.file, &document.json, document.kind));
+        }
+        if let Some(directory) = &self.write {
+            for document in &documents {
+                write(directory, document)?;
+            }
+        }
+        if self.json {
+            let documents = documents.iter().map(Printed::new).collect();
+            out.push_str(&json(&Everything { documents, findings: &findings }));
+        } else {
+            for document in &documents {
+                print(out, document);
+            }
+            for finding in &findings {
+                let _ = writeln!(out, "{finding}");
+            }
+        }
+        Ok(if findings.is_empty() { OK } else { DATA })
+    }
+
+    fn needs(&self) -> Result<Needs, Failure> {
+        let gov = self.region.starts_with("us-gov-");
+        let partition = self.partition.clone().unwrap_or_else(|| if gov { "aws-us-gov" } else { "aws" }.to_owned());
+        let reads = |what| self.read.contains(&what);
+        Ok(Needs {
+            partition,
+            region: self.region.clone(),
+            account: self.account.clone(),
+            role_name: self.role_name.clone(),
+            identities: self.identity.clone(),
+            configuration_sets: self.configuration_set.clone(),
+            from_patterns: self.from.clone(),
+            read_actions: ReadActions {
+                account: reads(Read::Account),
+                identities: reads(Read::Identities),
+                configuration_sets: reads(Read::ConfigurationSets),
+                suppression: reads(Read::Suppression),
+            },
+            vpc_endpoint: self.vpce.clone(),
+            sending_principals: self.sending_account.clone(),
+            trust: self.trust.iter().map(|place| self.trust(*place)).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn trust(&self, place: Place) -> Result<Trust, Failure> {
+        let wanted = |what: &Option<String>, flag: &str| {
+            what.clone().ok_or_else(|| Failure::new(USAGE, format!("--trust {place:?} needs {flag}")))
+        };
+        let pod = || {
+            let text = wanted(&self.service_account, "--service-account")?;
+            let (namespace, name) = text
+                .split_once(':')
+                .ok_or_else(|| Failure::new(USAGE, format!("--service-account {text:?} must be namespace:name")))?;
+            Ok((namespace.to_owned(), name.to_owned()))
+        };
+        Ok(match place {
+            Place::Ec2 => Trust::Ec2,
+            Place::Ecs => Trust::EcsTasks,
+            Place::EksPodIdentity => {
+                let (namespace, service_account) = pod()?;
+                Trust::EksPodIdentity {
+                    cluster: wanted(&self.eks_cluster, "--eks-cluster")?,
+                    namespace,
+                    service_account,
+                }
+            }
+            Place::Irsa => {
+                let (namespace, service_account) = pod()?;
+                let provider = wanted(&self.oidc_provider, "--oidc-provider")?;
+                let provider = provider.trim_start_matches("https://").to_owned();
+                Trust::Irsa { provider, namespace, service_account }
+            }
+            Place::User => Trust::User { name: wanted(&self.user_name, "--user-name")? },
+        })
+    }
+}
+
+/// As `--json` prints it.
+#[derive(Serialize)]
+struct Everything<'a> {
+    documents: Vec<Printed<'a>>,
+    findings: &'a [Finding],
+}
+
+#[derive(Serialize)]
+struct Printed<'a> {
+    title: &'a str,
+    file: &'a str,
+    /// The document as text: the order of its elements is part of reading it.
+    policy: &'a str,
+    commands: &'a [String],
+    notes: &'a [String],
+}
+
+impl<'a> Printed<'a> {
+    fn new(document: &'a Generated) -> Self {
+        let Generated { title, file, json, commands, notes, .. } = document;
+        Self { title, file, policy: json, commands, notes }
+    }
+}
+
+fn print(out: &mut String, document: &Generated) {
+    let _ = writeln!(out, "# {} ({})\n\n{}\n", document.title, document.file, indented(&document.json));
+    for command in &document.commands {
+        let _ = writeln!(out, "    {command}");
+    }
+    for note in &document.notes {
+        let _ = writeln!(out, "note: {note}");
+    }
+    out.push('\n');
+}
+
+fn write(directory: &Path, document: &Generated) -> Result<(), Failure> {
+    let path = directory.join(&document.file);
+    let made = std::fs::File::create_new(&path)
+        .and_then(|mut file| file.write_all(format!("{}\n", indented(&document.json)).as_bytes()));
+    made.map_err(|error| Failure::new(CANNOT_CREATE, format!("cannot make {}: {error}", path.display())))
+}
+
+/// The document for people: one line for each member, lists of texts on one line. `serde_json` would sort the elements.
+fn indented(dense: &str) -> String {
+    let mut text = String::with_capacity(dense.len() * 2);
+    let (mut depth, mut inside, mut escaped, mut flat) = (0_usize, false, false, false);
+    let mut rest = dense.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            _ if inside => {
+                text.push(c);
+                inside = escaped || c != '"';
+                escaped = !escaped && c == '\\';
+                continue;
+            }
+            '"' => inside = true,
+            '[' if rest.peek() == Some(&'"') => flat = true,
+            ']' if flat => {
+                flat = false;
+                text.push(c);
+                continue;
+            }
+            '{' | '[' => depth += 1,
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                text.push('\n');
+                text.push_str(&"  ".repeat(depth));
+            }
+            _ => {}
+        }
+        text.push(c);
+        match c {
+            ':' => text.push(' '),
+            ',' if flat => text.push(' '),
+            '{' | ',' | '[' if !flat => {
+                text.push('\n');
+                text.push_str(&"  ".repeat(depth));
+            }
+            _ => {}
+        }
+    }
+    text
+}
