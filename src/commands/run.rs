@@ -85,7 +85,8 @@ async fn until_signal(running: Running, signals: &mut Signals) -> Exit {
     running.begin_drain();
     let why = tokio::select! {
         () = running.drained() => {
-            info!(target: "gatepost", "stopped");
+            let ambiguous_attempts = running.relay().ambiguous_attempts();
+            info!(target: "gatepost", ambiguous_attempts, "stopped");
             return Exit::Ok;
         }
         () = tokio::time::sleep(grace) => "the grace is over",

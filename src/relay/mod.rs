@@ -23,6 +23,7 @@ use crate::observe::Observer;
 use crate::policy::Policy;
 use crate::transport::Transport;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What the relay does with a message, beside what its seams decide.
@@ -75,6 +76,7 @@ pub struct Relay {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) budget: Budget,
+    ambiguous: AtomicU64,
 }
 
 /// The seams of a relay.
@@ -112,6 +114,7 @@ impl Relay {
             observer: seams.observer,
             clock: seams.clock,
             budget: Budget::new(budget, set_aside),
+            ambiguous: AtomicU64::new(0),
         }
     }
 
@@ -128,6 +131,15 @@ impl Relay {
     /// Who hears of events.
     pub fn observer(&self) -> &Arc<dyn Observer> {
         &self.observer
+    }
+
+    /// Attempts so far that may have sent a message and could not tell.
+    pub fn ambiguous_attempts(&self) -> u64 {
+        self.ambiguous.load(Ordering::Relaxed)
+    }
+
+    fn count_ambiguous(&self) {
+        self.ambiguous.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The memory and disk budget.

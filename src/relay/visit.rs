@@ -244,8 +244,10 @@ impl Visit {
             _ => &outcome.reply,
         };
         self.record(&end, &envelope, Some(&outcome), told, Some(granted.rule.as_str()), (app, set), "");
-        if outcome.certainty == Certainty::NotSent {
-            self.give_back(end.tickets).await;
+        match outcome.certainty {
+            Certainty::NotSent => self.give_back(end.tickets).await,
+            Certainty::Ambiguous => self.relay.count_ambiguous(),
+            Certainty::Sent(_) => {}
         }
         answer
     }

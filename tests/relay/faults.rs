@@ -64,6 +64,7 @@ async fn every_fault_is_one_request_and_one_clear_reply() {
         let last = lines.iter().rfind(|line| line.starts_with("MessageEnded")).unwrap();
         assert!(last.contains(&format!("certainty: {certainty}")), "{name}: {last}");
     }
+    assert_eq!(house.relay.relay().ambiguous_attempts(), 9, "as many as rows say so");
     // The session is in step after all of that.
     let reply = client.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
     assert!(reply.starts_with("250 2.0.0 Ok "), "{reply}");
