@@ -6,11 +6,12 @@
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use gatepost::aws::{Document, DocumentKind};
+use gatepost::limit::{By, LimitDecision, LimitRule, LimitStage, LimitStep, Limiter, LocalLimiter, Measure, OverLimit};
 use gatepost::mail::headers::{HeaderLimits, HeaderSection, blank_line};
 use gatepost::mail::parameters::AppName;
 use gatepost::mail::{
-    Author, Client, ClientAddress, Content, Envelope, ForwardPath, MailParameters, Mailbox, Requested, ReversePath,
-    SessionId, SystemClock, author,
+    Author, Client, ClientAddress, Content, Envelope, ForwardPath, Granted, MailParameters, Mailbox, Requested,
+    ReversePath, RuleName, SessionId, SystemClock, author,
 };
 use gatepost::policy::{
     AccountSettings, AddressPattern, App, AppPolicy, MessageFacts, Policy, PolicyDecision, Recognition,
@@ -224,5 +225,48 @@ fn deciding(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(parts, parsing, scanning, session, deciding);
+/// Limits that have room: what each message pays. The first is one number in one store, the last what an operator sets.
+fn limiting(c: &mut Criterion) {
+    let mut group = c.benchmark_group("limit");
+    group.throughput(Throughput::Elements(1));
+    let rule = |name: &str, by, windows: &[&str]| LimitRule {
+        name: RuleName::parse(name).unwrap(),
+        by,
+        measure: Measure::Messages,
+        windows: windows.iter().map(|text| text.parse().unwrap()).collect(),
+        over: OverLimit::Defer,
+        apps: Vec::new(),
+    };
+    let fast = "1000000000/s";
+    let address = By::Client { ipv4_prefix: 32, ipv6_prefix: 64 };
+    for (name, rules) in [
+        ("none", Vec::new()),
+        ("one", vec![rule("app", By::App, &[fast])]),
+        (
+            "three, two windows each",
+            vec![
+                rule("app", By::App, &[fast, fast]),
+                rule("client", address, &[fast, fast]),
+                rule("relay", By::Relay, &[fast, fast]),
+            ],
+        ),
+    ] {
+        let limiter = LocalLimiter::new(rules, Arc::new(SystemClock));
+        let message = Message::of_app(7);
+        let mut granted = Granted::by(RuleName::parse("bench").unwrap());
+        granted.app = Some(AppName::parse("app7").unwrap());
+        let reverse_path = message.envelope.reverse_path().clone();
+        let stage = LimitStage::Mail { declared_octets: None };
+        let step = LimitStep { client: &message.client, granted: &granted, reverse_path: &reverse_path, stage };
+        group.bench_function(name, |b| {
+            b.iter(|| match now(limiter.take(black_box(&step))).unwrap() {
+                LimitDecision::Taken(ticket) => now(limiter.give_back(ticket)),
+                LimitDecision::Over { .. } => unreachable!("there is room for a thousand million"),
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(parts, parsing, scanning, session, deciding, limiting);
 criterion_main!(parts);
