@@ -3,7 +3,7 @@
 use super::exit::{Exit, Failure};
 use super::printer::Printer;
 use super::{ConfigFile, runtime};
-use crate::config::{Config, Plan, Purpose, Upstream};
+use crate::config::{App, Config, Plan, Purpose, Upstream};
 use crate::server::{Endpoint, ListenerSettings};
 use crate::transport::ses::SesTransport;
 use std::fmt::Write;
@@ -35,12 +35,20 @@ fn summary(config: &Config, plan: &Plan) -> String {
         let address = listener.address.as_ref().map(ToString::to_string).unwrap_or_default();
         let _ = writeln!(text, "listener     {} on {address}: {}", settings.name, offers(settings));
     }
+    for (policy, app) in plan.policy().apps().iter().zip(&config.app) {
+        let from: Vec<String> = policy.from.iter().map(ToString::to_string).collect();
+        let _ = writeln!(text, "app          {}: {} as {}", policy.name, recognised(app), list(&from));
+    }
     let from: Vec<String> = config.policy.from.iter().map(ToString::to_string).collect();
     let clients: Vec<String> = match &config.policy.clients {
         Some(clients) => clients.iter().map(ToString::to_string).collect(),
         None => vec!["this machine".to_owned()],
     };
-    let _ = writeln!(text, "may send     from {} as {}", list(&clients), list(&from));
+    if from.is_empty() {
+        let _ = writeln!(text, "may send     nobody else");
+    } else {
+        let _ = writeln!(text, "may send     from {} as {}", list(&clients), list(&from));
+    }
     let octets = config.smtp.message_octets_max.get();
     let deadline = config.deadline.settings().of(octets).as_secs_f64();
     let _ = writeln!(
@@ -59,6 +67,22 @@ fn summary(config: &Config, plan: &Plan) -> String {
         }
     };
     text
+}
+
+/// How an application is recognised, in a line.
+fn recognised(app: &App) -> String {
+    let text = |items: &[String]| items.join(" or ");
+    let mut demands: Vec<String> = Vec::new();
+    let certificates: Vec<String> = app.certificates.iter().map(ToString::to_string).collect();
+    let networks: Vec<String> = app.networks.iter().map(ToString::to_string).collect();
+    for (word, items) in
+        [("certificate", &certificates), ("AUTH name", &app.auth), ("network", &networks), ("listener", &app.listeners)]
+    {
+        if !items.is_empty() {
+            demands.push(format!("{word} {}", text(items)));
+        }
+    }
+    demands.join(", ")
 }
 
 fn list(items: &[String]) -> String {

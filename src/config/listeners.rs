@@ -33,7 +33,7 @@ pub(super) fn plan(
         at.check(findings, &address.0, users);
         let tls = at.tls(findings, made.as_ref());
         let Some(endpoint) = at.endpoint(findings, &address.0, purpose) else { continue };
-        let mut settings = ListenerSettings::new(&name(listener), endpoint, at.smtp(findings, hostname));
+        let mut settings = ListenerSettings::new(&listener.called(), endpoint, at.smtp(findings, hostname));
         settings.tls = tls;
         settings.proxies = listener.proxy_protocol_from.iter().map(|network| network.0).collect();
         settings.handshake_wait_max = listener.handshake_seconds_max.wait();
@@ -42,24 +42,18 @@ pub(super) fn plan(
     planned
 }
 
-/// Its name, or its address.
-fn name(listener: &Listener) -> String {
-    let address = || listener.address.as_ref().map(ToString::to_string).unwrap_or_default();
-    listener.name.clone().unwrap_or_else(address)
-}
-
 fn twice(findings: &mut Findings<'_>) {
     let listeners = &findings.config.listener;
     for (place, listener) in listeners.iter().enumerate() {
         let before = &listeners[..place];
-        let name = name(listener);
+        let name = listener.called();
         // A free port may be asked for any number of times.
         let free =
             matches!(&listener.address, Some(address) if matches!(address.0, Listen::Tcp(tcp) if tcp.port() == 0));
         if !free && listener.address.is_some() && before.iter().any(|other| other.address == listener.address) {
             let path = format!("listener.{place}.address");
             findings.error(&path, "another listener has this address already", "each needs its own");
-        } else if before.iter().any(|other| self::name(other) == name) {
+        } else if before.iter().any(|other| other.called() == name) {
             let path = format!("listener.{place}.name");
             findings.error(&path, format!("another listener is called {name:?} already"), "each needs its own name");
         }

@@ -16,6 +16,8 @@ mod listeners;
 pub mod number;
 mod place;
 mod plan;
+mod policy;
+pub mod rules;
 mod sections;
 mod ses;
 mod source;
@@ -24,6 +26,8 @@ mod users;
 pub mod values;
 
 #[cfg(test)]
+mod app_tests;
+#[cfg(test)]
 mod refusal_tests;
 #[cfg(test)]
 mod sample_tests;
@@ -31,8 +35,9 @@ mod sample_tests;
 pub use bounds::{Connections, Deadline, Header, Memory, Smtp};
 pub use place::{ConfigError, Place, Places, Problem};
 pub use plan::{Plan, Purpose};
+pub use rules::{App, Aws, Sending};
 pub use sections::{
-    Addresses, Auth, Authentication, Certificates, Lines, Listener, Log, LogFormat, LogLevel, Sending, Tls, TlsFiles,
+    Addresses, Auth, Authentication, Certificates, Lines, Listener, Log, LogFormat, LogLevel, Tls, TlsFiles,
 };
 pub use ses::{ListOptions, Ses, SesEmulator};
 pub use source::{Source, Surroundings};
@@ -67,8 +72,12 @@ pub struct Config {
     pub tls: TlsFiles,
     /// Users, for listeners with auth = "optional" or "required".
     pub auth: Authentication,
-    /// Who may send, and as whom.
+    /// Who may send, and as whom, who is no `[[app]]`; and what holds for everybody.
     pub policy: Sending,
+    /// Applications with rights of their own: any number of `[[app]]` tables.
+    pub app: Vec<App>,
+    /// Whose AWS account it is, for the ARNs in IAM policy documents.
+    pub aws: Aws,
     /// How to reach Amazon SES, and what every message gets there.
     pub ses: Ses,
     /// The account that the emulator plays, used where ses.emulator is true.
@@ -122,6 +131,8 @@ impl Default for Config {
             tls: TlsFiles::default(),
             auth: Authentication::default(),
             policy: Sending::default(),
+            app: Vec::new(),
+            aws: Aws::default(),
             ses: Ses::default(),
             ses_emulator: SesEmulator::default(),
             smtp: Smtp::default(),

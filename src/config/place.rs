@@ -194,6 +194,14 @@ impl Places {
         self.stands.keys().chain(self.variables.keys()).any(below)
     }
 
+    /// The keys that stand right below a path.
+    pub(super) fn below(&self, path: &str) -> Vec<String> {
+        let rest = |known: &String| Some(known.strip_prefix(path)?.strip_prefix('.')?.to_owned());
+        let keys: Vec<String> = self.stands.keys().chain(self.variables.keys()).filter_map(rest).collect();
+        let direct = keys.iter().filter_map(|key| key.split('.').next()).map(str::to_owned);
+        direct.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    }
+
     /// The file.
     pub(super) fn file(&self) -> &Path {
         &self.file

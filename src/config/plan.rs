@@ -3,17 +3,18 @@
 //! [`Config::plan`] reads secrets and certificates and tells all that is wrong at once, each with its place. It opens no
 //! socket and asks no network, so `gatepost check` does the same as a start. Warnings are what works and should not.
 
+use super::Config;
 use super::place::{ConfigError, Problem};
 use super::source::{Source, Surroundings, is_world_readable};
 use super::upstream::Upstream;
-use super::values::{FromPattern, Hostname, Network};
-use super::{Auth, Certificates, Config};
+use super::values::Hostname;
 use crate::assemble::Builder;
 use crate::auth::{Authenticator, Users};
 use crate::observe::LogObserver;
-use crate::policy::{AppPolicy, Others};
+use crate::policy::AppPolicy;
 use crate::server::{Endpoint, ListenerSettings};
 use crate::transport::Transport;
+use std::collections::BTreeSet;
 
 /// What a plan is made for.
 pub enum Purpose<'a> {
@@ -44,6 +45,8 @@ pub struct Plan {
     pub(super) listeners: Vec<ListenerSettings>,
     policy: AppPolicy,
     users: Option<Users>,
+    /// Who can authenticate.
+    pub user_names: BTreeSet<String>,
     config: Config,
 }
 
@@ -96,19 +99,22 @@ impl Config {
         let mut findings = Findings { config: self, surroundings, errors: Vec::new(), warnings: Vec::new() };
         let hostname = hostname(&mut findings);
         let users = super::users::plan(&mut findings);
-        let policy = policy(&mut findings);
+        let names = users.as_ref().map(|(_, names)| names.clone()).unwrap_or_default();
+        let policy = super::policy::plan(&mut findings, &names);
+        let users = users.map(|(users, _)| users);
         let listeners = super::listeners::plan(&mut findings, &hostname, users.is_some(), &mut purpose);
-        who_may_send(&mut findings, users.is_some());
         let upstream = super::upstream::plan(&mut findings);
         bounds(&mut findings, users.as_ref());
         inline_secrets(&mut findings);
         let Findings { mut errors, mut warnings, .. } = findings;
         errors.sort_by_key(|problem| problem.place.line());
         warnings.sort_by_key(|problem| problem.place.line());
-        if errors.is_empty() {
-            Ok(Plan { hostname, upstream, warnings, listeners, policy, users, config: self.clone() })
-        } else {
-            Err(ConfigError::Wrong(errors))
+        match policy.filter(|_| errors.is_empty()) {
+            Some(policy) => {
+                let config = self.clone();
+                Ok(Plan { hostname, upstream, warnings, listeners, policy, users, user_names: names, config })
+            }
+            None => Err(ConfigError::Wrong(errors)),
         }
     }
 }
@@ -124,12 +130,16 @@ impl Plan {
             .budget(config.memory.budget())
             .connections(config.connections.total_max.size(), config.connections.per_client_max.size())
             .deadline(config.deadline.settings())
-            .shutdown_grace(config.shutdown_grace_seconds.wait())
-            .soft_fail(config.policy.soft_fail);
+            .shutdown_grace(config.shutdown_grace_seconds.wait());
         if let Some(users) = self.users {
             builder = builder.authenticator(users);
         }
         self.listeners.into_iter().fold(builder, Builder::listener)
+    }
+
+    /// Applications, and the rules for everybody else.
+    pub fn policy(&self) -> &AppPolicy {
+        &self.policy
     }
 
     /// One line a listener: its name, address, TLS and AUTH.
@@ -151,76 +161,6 @@ fn hostname(findings: &mut Findings<'_>) -> String {
                 format!("this machine's name {:?} is no domain name, so we call ourselves localhost", machine.trim());
             findings.warn("hostname", message, "set hostname");
             "localhost".to_owned()
-        }
-    }
-}
-
-fn policy(findings: &mut Findings<'_>) -> AppPolicy {
-    let (policy, ses) = (&findings.config.policy, &findings.config.ses);
-    if policy.from.is_empty() {
-        let hint = "for example: [policy] from = [\"*@example.com\"]";
-        findings.error("policy.from", "policy.from is empty: nobody could send", hint);
-    }
-    for (place, FromPattern(pattern)) in policy.from.iter().enumerate() {
-        if pattern.is_everybody() {
-            findings.warn(
-                &format!("policy.from.{place}"),
-                "this lets clients write mail as anybody",
-                "name your domains",
-            );
-        }
-    }
-    for (place, Network(network)) in policy.clients.iter().flatten().enumerate() {
-        if network.prefix_len() == 0 {
-            let path = format!("policy.clients.{place}");
-            findings.warn(
-                &path,
-                format!("{network} is everybody: an open relay for these From addresses"),
-                "name your networks",
-            );
-        }
-    }
-    if policy.soft_fail {
-        findings.warn(
-            "policy.soft_fail",
-            "mail that policy refuses is deferred, so clients keep trying",
-            "for a roll-out only",
-        );
-    }
-    let send = ses.parameters().unwrap_or_else(|name| {
-        let path = format!("ses.tags.{name}");
-        findings.error(&path, format!("{name:?} cannot be the name of a tag"), "1 to 256 of A-Z a-z 0-9 _ -");
-        Default::default()
-    });
-    if ses.tags.len() > TAGS_MAX {
-        findings.error("ses.tags", format!("{} tags, and SES takes {TAGS_MAX}", ses.tags.len()), "");
-    }
-    let mut others = Others::local(policy.from.iter().map(|pattern| pattern.0.clone()).collect());
-    if let Some(clients) = &policy.clients {
-        others.clients = clients.iter().map(|network| network.0).collect();
-    }
-    others.app.null_reverse_path = policy.null_reverse_path;
-    others.app.requested_fields = policy.requested_fields.iter().map(|field| field.0).collect();
-    others.app.send = send;
-    AppPolicy::others(others)
-}
-
-/// SES guide, quotas: message tags of one message.
-const TAGS_MAX: usize = 50;
-
-/// A listener that others can reach, with nothing said about who may send, is a mistake and not an open relay.
-fn who_may_send(findings: &mut Findings<'_>, users: bool) {
-    if findings.config.policy.clients.is_some() {
-        return;
-    }
-    for (place, listener) in findings.config.listener.iter().enumerate() {
-        let Some(address) = listener.address.as_ref().filter(|address| !address.0.is_local()) else { continue };
-        // auth = "any" is never an identity, and "optional" says nothing about those who do not use it.
-        let said = (listener.auth == Auth::Required && users) || listener.client_certificates == Certificates::Required;
-        if !said {
-            let message = format!("others may reach {address}, and nothing says who may send");
-            let hint = "set policy.clients to your networks, or auth = \"required\" with users, or client_certificates = \"required\"";
-            findings.error(&format!("listener.{place}.address"), message, hint);
         }
     }
 }

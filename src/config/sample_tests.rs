@@ -92,7 +92,8 @@ fn what_the_reference_shows_as_a_default_is_the_default() {
     let written = serde_json::to_value(table).unwrap();
     let mut compared = 0;
     for (path, default) in all() {
-        let pointer = format!("/{}", path.replace("listener.", "listener/0/").replace('.', "/"));
+        let pointer =
+            format!("/{}", path.replace("listener.", "listener/0/").replace("app.", "app/0/").replace('.', "/"));
         let (Some(shown), Some(default)) = (written.pointer(&pointer), default) else { continue };
         // These have no default that would work.
         if shown.is_object() || shown.is_array() && !shown.as_array().unwrap().is_empty() || path == "listener.address"

@@ -1,11 +1,11 @@
-//! The sections of the file that say who may do what: log, listeners, TLS, AUTH, policy.
+//! The sections of the file about the door: log, listeners, TLS, AUTH.
 //!
 //! The comments here are the descriptions in the JSON schema, and the hints of error messages: the first sentence says
 //! what is accepted. Defaults come from the rooms below wherever a room has one.
 
 use super::number::{Number, Seconds, SecondsOrZero};
 use super::source::Source;
-use super::values::{FromPattern, ListenAddress, Mode, Network, RequestedName};
+use super::values::{ListenAddress, Mode, Network};
 use crate::auth::UsersSettings;
 use crate::observe::AddressForm;
 use crate::server::ClientCertificates;
@@ -131,7 +131,8 @@ pub struct Listener {
     /// A name of your choice, for log lines. Default: the address.
     pub name: Option<String>,
     /// IP:PORT such as 127.0.0.1:2525, unix:/PATH, systemd:NUMBER or systemd:NAME. A listener that other machines can
-    /// reach needs a statement of who may send: policy.clients, auth = "required" or client_certificates = "required".
+    /// reach needs a statement of who may send: policy.clients, an `[[app]]` recognised by more than its listener, auth =
+    /// "required" or client_certificates = "required".
     pub address: Option<ListenAddress>,
     /// Permission bits in octal, such as "0660", of a Unix socket's file. Whoever may open it may send.
     pub socket_mode: Mode,
@@ -160,6 +161,14 @@ pub struct Listener {
     pub line_endings: Lines,
     /// Seconds, for the PROXY header and for the TLS handshake, each.
     pub handshake_seconds_max: Seconds,
+}
+
+impl Listener {
+    /// Its name, or its address.
+    pub fn called(&self) -> String {
+        let address = || self.address.as_ref().map(ToString::to_string).unwrap_or_default();
+        self.name.clone().unwrap_or_else(address)
+    }
 }
 
 impl Default for Listener {
@@ -228,24 +237,4 @@ impl Default for Authentication {
             remember_seconds: SecondsOrZero::seconds(remember),
         }
     }
-}
-
-/// Who may send, and as whom.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Sending {
-    /// A list of patterns such as "*@example.com"; at least one. MAIL FROM, every address in From, and Sender must each
-    /// fit one of them.
-    pub from: Vec<FromPattern>,
-    /// A list of networks whose clients may send without more. Default: this machine. Clients that authenticate, show a
-    /// verified certificate or come over a Unix socket may send from anywhere.
-    pub clients: Option<Vec<Network>>,
-    /// true or false: whether MAIL FROM:<> may send. SES has no null reverse-path; notices about such mail go where the
-    /// SES account sends them.
-    pub null_reverse_path: bool,
-    /// A list of X-SES fields that applications may set: configuration-set, message-tags, identity-arn, tenant,
-    /// list-management. All X-SES fields are taken out of the message in any case.
-    pub requested_fields: Vec<RequestedName>,
-    /// true or false: say 4yz where policy says 5yz, so that well-made clients keep their mail during a first roll-out.
-    pub soft_fail: bool,
 }

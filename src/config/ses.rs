@@ -1,10 +1,11 @@
 //! The sections of the file about Amazon SES: the API, what messages get there, and the emulator in its place.
 
 use super::number::{Count, Number, Seconds};
-use super::values::{Arn, ConfigurationSet, Endpoint, FeedbackTo, HttpUrl, List, TagValue, Tenant};
+use super::rules::{Gets, section};
+use super::values::{Arn, ConfigurationSet, Endpoint, FeedbackTo, HttpUrl, List, Role, TagValue, Tenant};
 use crate::emulator::{self, AccountSettings, EmulatorSettings};
 use crate::mail::SendParameters;
-use crate::mail::parameters::{Feedback, ListManagement, Tag, TagText};
+use crate::mail::parameters::ListManagement;
 use crate::transport::ses::{SesSettings, SesTimeouts};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,51 +14,32 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How to reach Amazon SES, and what every message gets there.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Ses {
-    /// true or false: send to a built-in emulator on this machine instead of Amazon. Nothing leaves; no AWS setting of
-    /// file, environment or profile is used. What it looks like is in `[ses_emulator]`.
-    pub emulator: bool,
-    /// A region such as "eu-central-1". Default: AWS_REGION, the profile, or the instance.
-    pub region: Option<String>,
-    /// A profile of the shared AWS configuration. Default: AWS_PROFILE, or the default profile.
-    pub profile: Option<String>,
-    /// The ARN of a role to assume with the credentials of the chain.
-    pub assume_role: Option<String>,
-    /// The external id that the role asks for.
-    pub external_id: Option<String>,
-    /// An https:// URL of a VPC endpoint, for example. Default: the region's public endpoint.
-    pub endpoint_url: Option<HttpUrl>,
-    /// true or false: use the region's FIPS endpoint.
-    pub fips: bool,
-    /// true or false: use the region's endpoint with IPv6 and IPv4.
-    pub dual_stack: bool,
-    /// Seconds for TCP and TLS.
-    pub connect_seconds_max: Seconds,
-    /// Seconds from the request to the first octet of the answer. `[deadline]` ends an attempt earlier; this is for when it
-    /// is raised.
-    pub read_seconds_max: Seconds,
-    /// Seconds for one attempt, credentials and signing included.
-    pub attempt_seconds_max: Seconds,
-    /// Seconds for the call as a whole. There is one attempt a call.
-    pub operation_seconds_max: Seconds,
-    /// The name of a configuration set.
-    pub configuration_set: Option<ConfigurationSet>,
-    /// The ARN of an identity of another account that authorised this one.
-    pub identity_arn: Option<Arn>,
-    /// Message tags: NAME = "VALUE", each 1 to 256 of A-Z a-z 0-9 _ -; 50 at most.
-    pub tags: BTreeMap<String, TagValue>,
-    /// The name of a tenant.
-    pub tenant: Option<Tenant>,
-    /// The id of a multi-region endpoint.
-    pub endpoint_id: Option<Endpoint>,
-    /// A contact list, and maybe a topic, for SES list management.
-    pub list_management: Option<ListOptions>,
-    /// reverse-path, account or an address: where SES sends bounces and complaints. reverse-path: to the client's MAIL
-    /// FROM, as SES's own SMTP endpoint does; account: as the SES account is set up.
-    pub feedback: FeedbackTo,
+section! {
+    /// How to reach Amazon SES, and what every message gets there.
+    Ses {
+        /// true or false: send to a built-in emulator on this machine instead of Amazon. Nothing leaves; no AWS setting of
+        /// file, environment or profile is used. What it looks like is in `[ses_emulator]`.
+        emulator: bool = false,
+        /// A region such as "eu-central-1". Default: AWS_REGION, the profile, or the instance.
+        region: Option<String> = None,
+        /// A profile of the shared AWS configuration. Default: AWS_PROFILE, or the default profile.
+        profile: Option<String> = None,
+        /// An https:// URL of a VPC endpoint, for example. Default: the region's public endpoint.
+        endpoint_url: Option<HttpUrl> = None,
+        /// true or false: use the region's FIPS endpoint.
+        fips: bool = false,
+        /// true or false: use the region's endpoint with IPv6 and IPv4.
+        dual_stack: bool = false,
+        /// Seconds for TCP and TLS.
+        connect_seconds_max: Seconds = Number::seconds(SesTimeouts::default().connect),
+        /// Seconds from the request to the first octet of the answer. `[deadline]` ends an attempt earlier; this is for
+        /// when it is raised.
+        read_seconds_max: Seconds = Number::seconds(SesTimeouts::default().read),
+        /// Seconds for one attempt, credentials and signing included.
+        attempt_seconds_max: Seconds = Number::seconds(SesTimeouts::default().attempt),
+        /// Seconds for the call as a whole. There is one attempt a call.
+        operation_seconds_max: Seconds = Number::seconds(SesTimeouts::default().operation),
+    } [gets]
 }
 
 /// SES list management.
@@ -71,33 +53,6 @@ pub struct ListOptions {
     pub topic: Option<List>,
 }
 
-impl Default for Ses {
-    fn default() -> Self {
-        let timeouts = SesTimeouts::default();
-        Self {
-            emulator: false,
-            region: None,
-            profile: None,
-            assume_role: None,
-            external_id: None,
-            endpoint_url: None,
-            fips: false,
-            dual_stack: false,
-            connect_seconds_max: Number::seconds(timeouts.connect),
-            read_seconds_max: Number::seconds(timeouts.read),
-            attempt_seconds_max: Number::seconds(timeouts.attempt),
-            operation_seconds_max: Number::seconds(timeouts.operation),
-            configuration_set: None,
-            identity_arn: None,
-            tags: BTreeMap::new(),
-            tenant: None,
-            endpoint_id: None,
-            list_management: None,
-            feedback: FeedbackTo(Feedback::ReversePath),
-        }
-    }
-}
-
 impl Ses {
     /// How to reach Amazon.
     pub fn settings(&self) -> SesSettings {
@@ -105,13 +60,13 @@ impl Ses {
             region: self.region.clone(),
             profile: self.profile.clone(),
             credentials: None,
-            assume_role: self.assume_role.clone(),
+            assume_role: self.assume_role.as_ref().map(ToString::to_string),
             external_id: self.external_id.clone(),
+            roles: Vec::new(),
             endpoint_url: self.endpoint_url.as_ref().map(|url| url.0.clone()),
             fips: self.fips,
             dual_stack: self.dual_stack,
             timeouts: self.timeouts(),
-            // Policy grants them, so that the log line of a message names what it was sent with.
         }
     }
 
@@ -123,26 +78,24 @@ impl Ses {
             operation: self.operation_seconds_max.wait(),
         }
     }
+}
 
-    /// What every message gets; `Err` is the tag whose name cannot be one.
-    pub(super) fn parameters(&self) -> Result<SendParameters, String> {
-        let mut tags = Vec::new();
-        for (name, value) in &self.tags {
-            let name = TagText::parse(name).map_err(|_| name.clone())?;
-            tags.push(Tag { name, value: value.0.clone() });
-        }
-        Ok(SendParameters {
+impl Gets {
+    /// As policy grants it. Tags stand apart: they have blanks.
+    pub(super) fn parameters(&self) -> SendParameters {
+        SendParameters {
             configuration_set: self.configuration_set.as_ref().map(|name| name.0.clone()),
             identity_arn: self.identity_arn.as_ref().map(|arn| arn.0.clone()),
-            tags: (!tags.is_empty()).then_some(tags),
+            tags: None,
             tenant: self.tenant.as_ref().map(|name| name.0.clone()),
             endpoint_id: self.endpoint_id.as_ref().map(|id| id.0.clone()),
             list_management: self.list_management.as_ref().map(|list| ListManagement {
                 contact_list: list.contact_list.0.clone(),
                 topic: list.topic.as_ref().map(|topic| topic.0.clone()),
             }),
-            feedback: Some(self.feedback.0.clone()),
-        })
+            feedback: self.feedback.as_ref().map(|feedback| feedback.0.clone()),
+            role: self.assume_role.as_ref().map(|role| role.0.clone()),
+        }
     }
 }
 

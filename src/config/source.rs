@@ -47,7 +47,8 @@ impl Surroundings {
         Self { credentials_directory: directory.map(|(_, value)| value.into()), environment, machine_name }
     }
 
-    fn variable(&self, name: &str) -> Option<&str> {
+    /// The value of a variable.
+    pub fn variable(&self, name: &str) -> Option<&str> {
         self.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }

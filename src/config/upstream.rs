@@ -1,8 +1,10 @@
 //! Where mail goes: Amazon SES, or the emulator in its place.
 
 use super::plan::Findings;
-use crate::emulator::EmulatorSettings;
-use crate::transport::ses::{SesSettings, SesTimeouts, StaticCredentials};
+use crate::emulator::{Credential, EmulatorSettings};
+use crate::mail::parameters::RoleArn;
+use crate::transport::ses::{RoleSettings, SesSettings, SesTimeouts, StaticCredentials};
+use std::collections::BTreeMap;
 
 /// Where mail goes.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub struct Emulation {
     /// What it looks like.
     pub emulator: EmulatorSettings,
     timeouts: SesTimeouts,
+    /// Roles that applications send as, each with a key pair of its own: the emulator has no STS.
+    roles: Vec<RoleSettings>,
 }
 
 impl Emulation {
@@ -33,6 +37,7 @@ impl Emulation {
                 secret_access_key: pair.secret_access_key,
             }),
             timeouts: self.timeouts,
+            roles: self.roles.clone(),
             ..SesSettings::default()
         }
     }
@@ -42,7 +47,8 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Upstream {
     let (ses, emulator) = (&findings.config.ses, &findings.config.ses_emulator);
     if !ses.emulator {
         amazon(findings);
-        return Upstream::Amazon(Box::new(ses.settings()));
+        let roles = roles(findings);
+        return Upstream::Amazon(Box::new(SesSettings { roles, ..ses.settings() }));
     }
     let unused = [
         ("profile", ses.profile.is_some()),
@@ -62,8 +68,38 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Upstream {
     if emulator.recipients_per_second_max.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
         findings.error("ses_emulator.recipients_per_second_max", "the rate must be a number above 0", "");
     }
-    let settings = emulator.settings(ses.region.as_deref());
-    Upstream::Emulator(Box::new(Emulation { emulator: settings, timeouts: ses.timeouts() }))
+    let mut settings = emulator.settings(ses.region.as_deref());
+    if let Some(account) = &findings.config.aws.account {
+        settings.account_id.clone_from(&account.0);
+    }
+    let mut roles = roles(findings);
+    for (place, role) in roles.iter_mut().enumerate() {
+        let pair = StaticCredentials {
+            access_key_id: format!("ASIAGATEPOSTROLE{place:04}"),
+            secret_access_key: format!("no secret of {}", role.arn),
+        };
+        settings.credentials.push(Credential {
+            access_key_id: pair.access_key_id.clone(),
+            secret_access_key: pair.secret_access_key.clone(),
+            session_token: None,
+        });
+        role.credentials = Some(pair);
+    }
+    Upstream::Emulator(Box::new(Emulation { emulator: settings, timeouts: ses.timeouts(), roles }))
+}
+
+/// Every role that an application sends as, once.
+fn roles(findings: &mut Findings<'_>) -> Vec<RoleSettings> {
+    let mut found: BTreeMap<RoleArn, Option<String>> = BTreeMap::new();
+    for (place, app) in findings.config.app.iter().enumerate() {
+        let Some(role) = &app.assume_role else { continue };
+        let before = found.insert(role.0.clone(), app.external_id.clone());
+        if before.is_some_and(|before| before != app.external_id) {
+            let message = format!("another application assumes {role} with another external_id");
+            findings.error(&format!("app.{place}.assume_role"), message, "one role has one external id");
+        }
+    }
+    found.into_iter().map(|(arn, external_id)| RoleSettings { arn, external_id, credentials: None }).collect()
 }
 
 fn amazon(findings: &mut Findings<'_>) {

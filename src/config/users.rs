@@ -5,11 +5,11 @@ use super::sections::Auth;
 use super::source::Source;
 use crate::auth::{PasswordHash, Users, UsersSettings};
 use crate::mail::SystemClock;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Who can authenticate; `None` if nobody can.
-pub(super) fn plan(findings: &mut Findings<'_>) -> Option<Users> {
+/// Who can authenticate, and their names; `None` if nobody can.
+pub(super) fn plan(findings: &mut Findings<'_>) -> Option<(Users, BTreeSet<String>)> {
     let auth = &findings.config.auth;
     let mut found = BTreeMap::new();
     if let Some(list) = &auth.user_list {
@@ -38,8 +38,9 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Option<Users> {
     if found.is_empty() {
         return None;
     }
+    let names = found.keys().cloned().collect();
     let users = Users::new(found, settings, Arc::new(SystemClock));
-    users.map_err(|error| findings.error("auth", error.to_string(), "")).ok()
+    users.map_err(|error| findings.error("auth", error.to_string(), "")).ok().map(|users| (users, names))
 }
 
 /// RFC 4616 §2.

@@ -5,10 +5,10 @@
 use super::number::object;
 use crate::mail::MailDomain;
 use crate::mail::parameters::{
-    ConfigurationSetName, EndpointId, Feedback, IdentityArn, ListName, RequestedField, TagText, TenantName,
+    AppName, ConfigurationSetName, EndpointId, Feedback, IdentityArn, ListName, RequestedField, RoleArn, TenantName,
 };
-use crate::mail::{Mailbox, address::AddressError};
-use crate::policy::AddressPattern;
+use crate::mail::{Author, ForwardPath, Mailbox, address::AddressError, author};
+use crate::policy::{AddressPattern, CertificateMatch, TagPattern};
 use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -119,9 +119,27 @@ text_values! {
     /// A multi-region endpoint.
     Endpoint(EndpointId) = |text| EndpointId::parse(text).map_err(|error| error.to_string()),
         ToString::to_string, forms "1 to 128 of A-Z a-z 0-9 _ - .";
+    /// A role.
+    Role(RoleArn) = |text| RoleArn::parse(text).map_err(|error| error.to_string()),
+        ToString::to_string, forms "arn:aws:iam::ACCOUNT:role/NAME";
     /// A tag's value.
-    TagValue(TagText) = |text| TagText::parse(text).map_err(|error| error.to_string()),
-        ToString::to_string, forms "1 to 256 of A-Z a-z 0-9 _ -";
+    TagValue(TagPattern) = |text| TagPattern::parse(text).map_err(|error| error.to_string()),
+        ToString::to_string, forms "1 to 256 of A-Z a-z 0-9 _ -, with {app} and {auth} to be filled in";
+    /// The name of an application.
+    AppNameText(AppName) = |text| AppName::parse(text).map_err(|error| error.to_string()),
+        ToString::to_string, forms "1 to 64 of A-Z a-z 0-9 _ - .";
+    /// What of a client certificate is compared.
+    CertificateText(CertificateMatch) = read_certificate, ToString::to_string,
+        forms "fingerprint:SHA-256 in hex, subject:CN=billing, O=Example or name:billing.internal";
+    /// One address.
+    AddressText(Mailbox) = read_address, ToString::to_string, forms "one address such as staging@example.com";
+    /// An address, maybe with a name.
+    AuthorText(Author) = read_author, ToString::to_string,
+        forms "an address, maybe with a name: Shop <shop@example.com>";
+    /// An extension of file names.
+    Extension(String) = read_extension, Clone::clone, forms "a file name extension without dot, such as exe";
+    /// An AWS account.
+    AccountId(String) = read_account, Clone::clone, forms "the twelve digits of an AWS account, in quotes";
     /// A list or topic.
     List(ListName) = |text| ListName::parse(text).map_err(|error| error.to_string()),
         ToString::to_string, forms "1 to 64 of A-Z a-z 0-9 _ -";
@@ -242,6 +260,64 @@ fn read_requested(text: &str) -> Result<RequestedField, String> {
 fn show_requested(field: &RequestedField) -> String {
     let row = RequestedField::ALL.iter().find(|(.., known)| known == field);
     row.map(|(_, word, _)| (*word).to_owned()).unwrap_or_default()
+}
+
+fn read_certificate(text: &str) -> Result<CertificateMatch, String> {
+    let (kind, value) = text.split_once(':').unwrap_or((text, ""));
+    let value = value.trim();
+    match kind {
+        "fingerprint" => {
+            // As tools print it: with colons between the octets, in either case.
+            let hex = value.replace(':', "").to_ascii_lowercase();
+            let whole = hex.len() == 64 && hex.bytes().all(|octet| octet.is_ascii_hexdigit());
+            whole.then_some(CertificateMatch::Fingerprint(hex)).ok_or_else(|| format!("{value:?} is no SHA-256 in hex"))
+        }
+        "subject" if !value.is_empty() => Ok(CertificateMatch::Subject(value.to_owned())),
+        // DNS names are compared in lower case; mailboxes and URIs as they are.
+        "name" if !value.is_empty() && !value.contains(['@', ':', '/']) => {
+            Ok(CertificateMatch::Name(value.to_ascii_lowercase()))
+        }
+        "name" if !value.is_empty() => Ok(CertificateMatch::Name(value.to_owned())),
+        _ => Err(format!("{text:?} does not begin with fingerprint:, subject: or name:")),
+    }
+}
+
+fn read_address(text: &str) -> Result<Mailbox, String> {
+    let mailbox = Mailbox::parse(text).map_err(|error| format!("{text:?}: {error}"))?;
+    if ForwardPath::new(mailbox.clone()).is_none() {
+        return Err(format!("{text:?}: SES takes no address literals"));
+    }
+    Ok(mailbox)
+}
+
+/// Encoded, and in one line with the address, still far below the 998 octets of a line.
+const NAME_OCTETS_MAX: usize = 200;
+
+/// A display name may be written as people write it: it becomes an encoded word in the message.
+fn read_author(text: &str) -> Result<Author, String> {
+    if text.is_ascii() {
+        let mut authors = author::parse(text.as_bytes()).map_err(|error| format!("{text:?}: {error}"))?;
+        return match (authors.pop(), authors.is_empty()) {
+            (Some(author), true) => Ok(author),
+            _ => Err(format!("{text:?} is not one address")),
+        };
+    }
+    let (name, address) = text.strip_suffix('>').and_then(|text| text.rsplit_once('<')).ok_or("not NAME <ADDRESS>")?;
+    let (name, mailbox) = (name.trim().trim_matches('"'), read_address(address)?);
+    if name.chars().any(char::is_control) || name.len() > NAME_OCTETS_MAX {
+        return Err(format!("{name:?}: a name may have {NAME_OCTETS_MAX} octets, and no control characters"));
+    }
+    Ok(Author { display_name: Some(name.to_owned()), mailbox })
+}
+
+fn read_extension(text: &str) -> Result<String, String> {
+    let plain = !text.is_empty() && !text.contains(['.', '*', ' ']);
+    plain.then(|| text.to_lowercase()).ok_or_else(|| format!("{text:?} is no file name extension"))
+}
+
+fn read_account(text: &str) -> Result<String, String> {
+    let digits = text.len() == 12 && text.bytes().all(|octet| octet.is_ascii_digit());
+    digits.then(|| text.to_owned()).ok_or_else(|| format!("{text:?} is not the number of an account"))
 }
 
 #[cfg(test)]

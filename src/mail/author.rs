@@ -28,8 +28,18 @@ impl fmt::Display for Author {
         } else if name.is_ascii() {
             write!(f, "\"{}\" <{}>", name.replace('\\', "\\\\").replace('"', "\\\""), self.mailbox)
         } else {
-            let encoded: String = name.bytes().map(|octet| format!("={octet:02X}")).collect();
-            write!(f, "=?utf-8?q?{encoded}?= <{}>", self.mailbox)
+            let mut words: Vec<String> = vec![String::new()];
+            for c in name.chars() {
+                let encoded: String = c.to_string().bytes().map(|octet| format!("={octet:02X}")).collect();
+                match words.last_mut() {
+                    Some(word) if word.len() + encoded.len() <= ENCODED_OCTETS_MAX => word.push_str(&encoded),
+                    _ => words.push(encoded),
+                }
+            }
+            for word in words {
+                write!(f, "=?utf-8?q?{word}?= ")?;
+            }
+            write!(f, "<{}>", self.mailbox)
         }
     }
 }
@@ -46,6 +56,8 @@ pub enum AuthorError {
     Ambiguous(&'static str),
 }
 
+/// RFC 2047 §2: an encoded word has 75 octets at most; what `=?utf-8?q?` and `?=` leave of them.
+const ENCODED_OCTETS_MAX: usize = 75 - 12;
 /// Comments nested deeper than anybody means.
 const COMMENT_DEPTH_MAX: usize = 20;
 /// Mailboxes in one address field; bounds the work that policy has with it.

@@ -4,6 +4,7 @@
 
 use super::address::Mailbox;
 use super::author::Author;
+use super::envelope::Envelope;
 use super::path::ForwardPath;
 use std::fmt;
 use std::sync::Arc;
@@ -118,6 +119,40 @@ impl fmt::Display for IdentityArn {
     }
 }
 
+/// An IAM role to send as: `arn:partition:iam::account:role/path/name`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RoleArn(Arc<str>);
+
+impl RoleArn {
+    /// Checks the shape, not the existence.
+    ///
+    /// # Errors
+    /// [`ParameterError`].
+    pub fn parse(text: &str) -> Result<Self, ParameterError> {
+        let parts: Vec<&str> = text.splitn(6, ':').collect();
+        let valid = matches!(parts[..], ["arn", partition, "iam", "", account, resource]
+            if partition.starts_with("aws")
+                && account.len() == 12
+                && account.bytes().all(|octet| octet.is_ascii_digit())
+                && resource.strip_prefix("role/").is_some_and(|name| !name.is_empty()))
+            && text.len() <= 2048
+            && text.bytes().all(|octet| matches!(octet, b'!'..=b'~'));
+        let error = ParameterError { what: "role ARN", rule: "arn:PARTITION:iam::ACCOUNT:role/NAME" };
+        if valid { Ok(Self(text.into())) } else { Err(error) }
+    }
+
+    /// As given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RoleArn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A message tag (`EmailTags`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tag {
@@ -165,6 +200,8 @@ pub struct SendParameters {
     pub list_management: Option<ListManagement>,
     /// Where bounces go.
     pub feedback: Option<Feedback>,
+    /// The role to send as; not said: as whoever the transport is.
+    pub role: Option<RoleArn>,
 }
 
 impl SendParameters {
@@ -179,7 +216,20 @@ impl SendParameters {
             endpoint_id: self.endpoint_id.or_else(|| base.endpoint_id.clone()),
             list_management: self.list_management.or_else(|| base.list_management.clone()),
             feedback: self.feedback.or_else(|| base.feedback.clone()),
+            role: self.role.or_else(|| base.role.clone()),
         }
+    }
+
+    /// Where bounces of a message really go, if anywhere. A reverse-path counts only if policy checked it: one that nobody
+    /// checked could be any identity of the account. And where another account authorised one identity, only an address
+    /// of that identity counts: with another the provider would refuse the whole call.
+    pub fn feedback_address<'a>(&'a self, envelope: &'a Envelope, checked: bool) -> Option<&'a Mailbox> {
+        let address = match self.feedback.as_ref().unwrap_or(&Feedback::ReversePath) {
+            Feedback::Account => None,
+            Feedback::Fixed(mailbox) => Some(mailbox),
+            Feedback::ReversePath => envelope.reverse_path().mailbox().filter(|_| checked),
+        };
+        address.filter(|mailbox| self.identity_arn.as_ref().is_none_or(|arn| arn.covers(mailbox)))
     }
 }
 

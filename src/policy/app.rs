@@ -6,6 +6,7 @@
 use super::Reason;
 use super::pattern::{AddressPattern, TextPattern};
 use super::recognise::Recognition;
+use super::tags::TagTemplate;
 use crate::aws::Document;
 use crate::mail::parameters::{AppName, RequestedField};
 use crate::mail::{Author, Mailbox, Reply, ReversePath, RuleName, SendParameters, replies};
@@ -50,6 +51,8 @@ pub struct App {
     pub requested_fields: Vec<RequestedField>,
     /// What its messages get.
     pub send: SendParameters,
+    /// Message tags with blanks to fill in; if there are any, they stand in the place of `send.tags`.
+    pub tags: Vec<TagTemplate>,
     /// IAM policy documents that must allow each message.
     pub documents: Vec<Arc<Document>>,
     /// Values of `aws:PrincipalTag/…` in those documents.
@@ -143,6 +146,7 @@ impl App {
             redirect_to: None,
             requested_fields: Vec::new(),
             send: SendParameters::default(),
+            tags: Vec::new(),
             documents: Vec::new(),
             principal_tags: Vec::new(),
             enforcement: Enforcement::default(),

@@ -4,17 +4,20 @@
 //! matched is 550 5.7.1, or 530 5.7.0 where AUTH could still help. With `enforcement = report` the same is decided, and
 //! then passes with a note of what would have been refused.
 
-use super::app::{App, Enforcement, Missing, refusal, rule_name};
+use super::app::{App, Missing, refusal, rule_name};
 use super::attachments;
 use super::documents::{AccountSettings, Documents};
 use super::pattern::AddressPattern;
 use super::recognise::{Recogniser, Recognition};
-use super::{MailFacts, MessageFacts, Policy, PolicyDecision, PolicyError, RcptFacts, Reason};
+use super::tally::Tally;
+use super::{MailFacts, MessageFacts, Note, Policy, PolicyDecision, PolicyError, RcptFacts, Reason, tags};
 use crate::aws::Document;
-use crate::mail::parameters::{AppName, Edits};
+use crate::mail::parameters::{AppName, Edits, ParameterError};
 use crate::mail::{Author, Client, ClientAddress, Clock, ForwardPath, Granted, SendParameters, SystemClock, replies};
 use async_trait::async_trait;
 use ipnet::IpNet;
+use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Applications, and what holds for all of them.
@@ -26,10 +29,11 @@ pub struct AppPolicy {
     documents: Vec<Arc<Document>>,
     account: Option<AccountSettings>,
     clock: Arc<dyn Clock>,
+    soft_fail: bool,
 }
 
-impl std::fmt::Debug for AppPolicy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for AppPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AppPolicy").field("apps", &self.apps).finish_non_exhaustive()
     }
 }
@@ -52,15 +56,39 @@ impl Others {
         Self { app, clients: ["127.0.0.0/8", "::1/128"].iter().filter_map(|net| net.parse().ok()).collect() }
     }
 
-    fn admits(&self, client: &Client) -> bool {
-        let certified = client.tls.as_ref().is_some_and(|tls| tls.client_certificate.is_some());
-        client.identity.is_some()
-            || certified
-            || match client.address {
-                ClientAddress::Ip(address) => self.clients.iter().any(|net| net.contains(&address.ip())),
-                ClientAddress::Unix => true,
-                ClientAddress::Unknown => false,
+    fn admits(&self, client: &Client) -> Option<Because<'_>> {
+        if client.identity.is_some() {
+            return Some(Because::Authenticated);
+        }
+        if client.tls.as_ref().is_some_and(|tls| tls.client_certificate.is_some()) {
+            return Some(Because::Certified);
+        }
+        match client.address {
+            ClientAddress::Ip(address) => {
+                self.clients.iter().find(|net| net.contains(&address.ip())).map(Because::Network)
             }
+            ClientAddress::Unix => Some(Because::UnixSocket),
+            ClientAddress::Unknown => None,
+        }
+    }
+}
+
+/// Why somebody may send who is no named application.
+enum Because<'a> {
+    Authenticated,
+    Certified,
+    Network(&'a IpNet),
+    UnixSocket,
+}
+
+impl fmt::Display for Because<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Authenticated => f.write_str("it authenticated"),
+            Self::Certified => f.write_str("it showed a verified certificate"),
+            Self::Network(network) => write!(f, "its address is in {network}"),
+            Self::UnixSocket => f.write_str("it may open the Unix socket"),
+        }
     }
 }
 
@@ -97,14 +125,14 @@ impl AppPolicy {
             return Err(AppPolicyError::NotRecognised(app.name.clone()));
         }
         let recogniser = Recogniser::new(apps.iter().map(|app| app.recognition.clone()).collect());
-        Ok(Self { apps, recogniser, others, documents, account, clock })
+        Ok(Self { apps, recogniser, others, documents, account, clock, soft_fail: false })
     }
 
     /// No named application; these for everybody who is admitted.
     pub fn others(others: Others) -> Self {
         let (recogniser, clock) = (Recogniser::default(), Arc::new(SystemClock));
         let others = Some(others);
-        Self { apps: Vec::new(), recogniser, others, documents: Vec::new(), account: None, clock }
+        Self { apps: Vec::new(), recogniser, others, documents: Vec::new(), account: None, clock, soft_fail: false }
     }
 
     /// Every client on this machine, with addresses of these patterns.
@@ -126,22 +154,35 @@ impl AppPolicy {
     /// Which application a client is.
     pub fn recognise(&self, client: &Client) -> Option<&App> {
         let named = self.recogniser.recognise(client).map(|place| &self.apps[place]);
-        named.or_else(|| self.others.as_ref().filter(|others| others.admits(client)).map(|others| &others.app))
+        named
+            .or_else(|| self.others.as_ref().filter(|others| others.admits(client).is_some()).map(|others| &others.app))
     }
 
-    fn nobody(client: &Client, auth_could_help: bool) -> PolicyDecision {
+    /// Whether who is nobody hears 4yz instead of 5yz. What applications hear, each of them says itself.
+    #[must_use]
+    pub fn soft_fail(mut self, soft: bool) -> Self {
+        self.soft_fail = soft;
+        self
+    }
+
+    fn nobody(&self, client: &Client, auth_could_help: bool) -> PolicyDecision {
         let reply = if auth_could_help { replies::AUTHENTICATION_REQUIRED } else { replies::SENDER_NOT_PERMITTED };
-        PolicyDecision::Reject(refusal("no_app", reply, format!("{} is no known application", client.address)))
+        refuse(refusal("no_app", reply, format!("{} is no known application", client.address)), self.soft_fail)
     }
 
     /// The end of data, rule by rule: what the message gets and what must be done to it.
-    fn judge_message(&self, app: &App, facts: &MessageFacts<'_>) -> Result<(SendParameters, Edits), Reason> {
-        app.judge_octets(facts.content.octets().len() as u64)?;
-        let author = app.judge_authors(facts.authors)?;
+    fn judge_message(
+        &self,
+        app: &App,
+        facts: &MessageFacts<'_>,
+        tally: &mut Tally,
+    ) -> ControlFlow<Reason, (SendParameters, Edits)> {
+        tally.rule(app.judge_octets(facts.content.octets().len() as u64))?;
+        let author = tally.rule(app.judge_authors(facts.authors))?;
         // A Sender that does not fit goes with the From that it spoke for.
         let sender = facts.sender.filter(|_| author.is_none());
-        app.judge_other_fields(sender, facts.resent)?;
-        attachments::judge(facts.content, &app.attachments_denied)?;
+        tally.rule(app.judge_other_fields(sender, facts.resent))?;
+        tally.rule(attachments::judge(facts.content, &app.attachments_denied))?;
         let has = |name| facts.content.fields_named(name).next().is_some();
         let missing = |rule: &Missing<()>, name: &'static str| match rule {
             Missing::Refuse if !has(name) => {
@@ -149,46 +190,60 @@ impl AppPolicy {
             }
             rule => Ok(matches!(rule, Missing::Fill(())) && !has(name)),
         };
-        let date = missing(&app.missing_date, "Date")?;
-        let message_id = missing(&app.missing_message_id, "Message-ID")?;
-        let requested = facts
-            .requested
-            .parameters(&app.requested_fields)
-            .map_err(|error| refusal("requested_fields", replies::MALFORMED_HEADER, error.to_string()))?;
-        let send = requested.or(&app.send);
+        let date = tally.rule(missing(&app.missing_date, "Date"))?;
+        let message_id = tally.rule(missing(&app.missing_message_id, "Message-ID"))?;
+        let requested = facts.requested.parameters(&app.requested_fields);
+        let malformed =
+            |error: ParameterError| refusal("requested_fields", replies::MALFORMED_HEADER, error.to_string());
+        let send = tally.rule(requested.map_err(malformed))?.or(&gets(app, facts.client));
         if let Some(account) = &self.account {
             let documents = Documents { account, relay: &self.documents, app, clock: &*self.clock };
             let authors: &[Author] = author.as_ref().map_or(facts.authors, std::slice::from_ref);
-            documents.judge(facts, authors, &send)?;
+            if let Some(notes) = &mut tally.notes {
+                documents.trace(facts, authors, &send, notes);
+            }
+            tally.rule(documents.judge(facts, authors, &send))?;
         }
         let redirect = app.redirect_to.as_ref().and_then(|mailbox| ForwardPath::new(mailbox.clone()));
         let elsewhere = |path: &ForwardPath| facts.envelope.forward_paths() != std::slice::from_ref(path);
-        Ok((send, Edits { author, date, message_id, redirect_to: redirect.filter(elsewhere) }))
+        let redirect_to = redirect.filter(elsewhere);
+        ControlFlow::Continue((send, Edits { author, date, message_id, redirect_to }))
     }
 }
 
 /// A decision about an application, as its enforcement has it.
-fn decide<T>(app: &App, judged: Result<T, Reason>, accept: impl FnOnce(Option<T>) -> Granted) -> PolicyDecision {
+fn decide<T>(
+    app: &App,
+    tally: &Tally,
+    judged: ControlFlow<Reason, T>,
+    grant: impl FnOnce(T) -> Granted,
+) -> PolicyDecision {
     match judged {
-        Ok(value) => PolicyDecision::Accept(accept(Some(value))),
-        Err(reason) if app.enforcement == Enforcement::Report => {
-            let mut granted = accept(None);
-            granted.reported = Some(format!("{}: {} ({})", reason.rule, reason.reply, reason.detail));
-            PolicyDecision::Accept(granted)
-        }
-        Err(mut reason) => {
-            if app.soft_fail {
-                reason.reply = reason.reply.softened();
-            }
-            if reason.reply.is_temporary() { PolicyDecision::Defer(reason) } else { PolicyDecision::Reject(reason) }
-        }
+        ControlFlow::Continue(value) => PolicyDecision::Accept(Granted { reported: tally.reported(), ..grant(value) }),
+        ControlFlow::Break(reason) => refuse(reason, app.soft_fail),
     }
 }
 
-fn grant(app: &App, rule: &'static str) -> Granted {
+fn refuse(mut reason: Reason, softly: bool) -> PolicyDecision {
+    if softly {
+        reason.reply = reason.reply.softened();
+    }
+    if reason.reply.is_temporary() { PolicyDecision::Defer(reason) } else { PolicyDecision::Reject(reason) }
+}
+
+/// What the application's messages get, for this client.
+fn gets(app: &App, client: &Client) -> SendParameters {
+    let mut send = app.send.clone();
+    if !app.tags.is_empty() {
+        send.tags = tags::fill(&app.tags, &app.name, client);
+    }
+    send
+}
+
+fn grant(app: &App, client: &Client, rule: &'static str) -> Granted {
     Granted {
         app: Some(app.name.clone()),
-        send: app.send.clone(),
+        send: gets(app, client),
         reverse_path_permitted: app.checked.reverse_path,
         ..Granted::by(rule_name(rule))
     }
@@ -198,26 +253,48 @@ fn grant(app: &App, rule: &'static str) -> Granted {
 impl Policy for AppPolicy {
     async fn reverse_path(&self, facts: &MailFacts<'_>) -> Result<PolicyDecision, PolicyError> {
         let Some(app) = self.recognise(facts.client) else {
-            return Ok(Self::nobody(facts.client, facts.auth_could_help));
+            return Ok(self.nobody(facts.client, facts.auth_could_help));
         };
-        Ok(decide(app, app.judge_reverse_path(facts.reverse_path), |_| grant(app, "reverse_path")))
+        let mut tally = Tally::of(app);
+        let judged = tally.rule(app.judge_reverse_path(facts.reverse_path));
+        Ok(decide(app, &tally, judged, |()| grant(app, facts.client, "reverse_path")))
     }
 
     async fn forward_path(&self, facts: &RcptFacts<'_>) -> Result<PolicyDecision, PolicyError> {
-        let Some(app) = self.recognise(facts.client) else { return Ok(Self::nobody(facts.client, false)) };
-        let judged = app.judge_forward_path(facts.forward_path.mailbox(), facts.accepted_before);
-        Ok(decide(app, judged, |_| grant(app, "forward_path")))
+        let Some(app) = self.recognise(facts.client) else { return Ok(self.nobody(facts.client, false)) };
+        let mut tally = Tally::of(app);
+        let judged = tally.rule(app.judge_forward_path(facts.forward_path.mailbox(), facts.accepted_before));
+        Ok(decide(app, &tally, judged, |()| grant(app, facts.client, "forward_path")))
     }
 
     async fn message(&self, facts: &MessageFacts<'_>) -> Result<PolicyDecision, PolicyError> {
-        let Some(app) = self.recognise(facts.client) else { return Ok(Self::nobody(facts.client, false)) };
-        Ok(decide(app, self.judge_message(app, facts), |judged| {
-            let granted = grant(app, "message");
-            match judged {
-                Some((send, edits)) => Granted { send, edits, ..granted },
-                None => granted,
+        let Some(app) = self.recognise(facts.client) else { return Ok(self.nobody(facts.client, false)) };
+        let mut tally = Tally::of(app);
+        let judged = self.judge_message(app, facts, &mut tally);
+        Ok(decide(app, &tally, judged, |(send, edits)| Granted { send, edits, ..grant(app, facts.client, "message") }))
+    }
+
+    fn client_notes(&self, client: &Client) -> Vec<Note> {
+        let text = match (self.recogniser.recognise(client), &self.others) {
+            (Some(place), _) => {
+                let app = &self.apps[place];
+                format!("{}, recognised by {}", app.name, app.recognition.why(client))
             }
-        }))
+            (None, Some(others)) => match others.admits(client) {
+                Some(because) => format!("{}: the rules for everybody else, because {because}", others.app.name),
+                None => "none: no application, and not admitted by the rules for everybody else".to_owned(),
+            },
+            (None, None) => "none, and there are no rules for everybody else".to_owned(),
+        };
+        vec![Note::new("application", text)]
+    }
+
+    fn message_notes(&self, facts: &MessageFacts<'_>) -> Vec<Note> {
+        let Some(app) = self.recognise(facts.client) else { return Vec::new() };
+        let mut tally = Tally::with_notes(app);
+        // The decision itself is asked for by whoever decides; here, only what lay behind it.
+        let _ = self.judge_message(app, facts, &mut tally);
+        tally.notes.unwrap_or_default()
     }
 }
 

@@ -5,7 +5,7 @@ use crate::mail::{
     Content, Envelope, Identity, MailParameters, Mailbox, ManualClock, Requested, ReversePath, SessionId, author,
 };
 use crate::policy::app::OnAuthor;
-use crate::policy::{Checked, TextPattern};
+use crate::policy::{Checked, Enforcement, TextPattern};
 use bytes::Bytes;
 
 fn client(address: &str) -> Client {

@@ -18,11 +18,9 @@
 //! | `aws:username` | the AUTH name |
 //! | `aws:PrincipalTag/…` | as the operator set for the application |
 
-use super::MessageFacts;
-use super::Reason;
 use super::app::{App, refusal};
-use crate::aws::{Context, Decision, Document, Effect, Request, evaluate};
-use crate::mail::parameters::Feedback;
+use super::{MessageFacts, Note, Reason};
+use crate::aws::{Context, Decision, Document, Effect, Mismatch, Request, evaluate, trace};
 use crate::mail::{Author, ClientAddress, Clock, Mailbox, SendParameters, replies};
 use std::sync::Arc;
 
@@ -60,15 +58,56 @@ impl Documents<'_> {
         authors: &[Author],
         send: &SendParameters,
     ) -> Result<(), Reason> {
-        let lists = [self.relay, &self.app.documents];
-        if lists.iter().all(|list| list.is_empty()) {
-            return Ok(());
-        }
+        self.ask(facts, authors, send, |list, resource, context| judge_one(list, resource, context))
+    }
+
+    /// Every question that `judge` asks, with every statement that was looked at.
+    pub(super) fn trace(
+        &self,
+        facts: &MessageFacts<'_>,
+        authors: &[Author],
+        send: &SendParameters,
+        notes: &mut Vec<Note>,
+    ) {
+        let _ = self.ask(facts, authors, send, |list, resource, context| {
+            for action in ACTIONS {
+                let request = Request { action, resource, principal: None, context };
+                let decision = evaluate(list.iter().map(AsRef::as_ref), &request);
+                notes.push(Note::new("document", format!("{} of {action} on {resource}", decision.label())));
+                for step in trace(list.iter().map(AsRef::as_ref), &request) {
+                    let why = match step.mismatch {
+                        None => format!("speaks of it: {:?}", step.statement.effect),
+                        Some(Mismatch::Principal) => "another principal".to_owned(),
+                        Some(Mismatch::Action) => "other actions".to_owned(),
+                        Some(Mismatch::Resource) => "other resources".to_owned(),
+                        Some(Mismatch::Condition(condition)) => {
+                            let got = context.get(&condition.key.to_ascii_lowercase());
+                            let got = got.map_or_else(|| "missing".to_owned(), |got| got.join(", "));
+                            let (key, operator, wanted) = (&condition.key, condition.operator.name, &condition.values);
+                            format!("its condition does not hold: {key} is {got}; {operator} {}", wanted.join(", "))
+                        }
+                    };
+                    let place = step.statement.place();
+                    notes.push(Note::new("statement", format!("{}, {place}: {why}", step.document.name)));
+                }
+            }
+            Ok(())
+        });
+    }
+
+    /// Every list of documents, about every author and every resource.
+    fn ask(
+        &self,
+        facts: &MessageFacts<'_>,
+        authors: &[Author],
+        send: &SendParameters,
+        mut question: impl FnMut(&[Arc<Document>], &str, &Context) -> Result<(), Reason>,
+    ) -> Result<(), Reason> {
         for author in authors {
             let context = self.context(facts, author, send);
-            for list in lists.into_iter().filter(|list| !list.is_empty()) {
+            for list in [self.relay, &self.app.documents].into_iter().filter(|list| !list.is_empty()) {
                 for resource in self.resources(&author.mailbox, facts, send) {
-                    judge_one(list, &resource, &context)?;
+                    question(list, &resource, &context)?;
                 }
             }
         }
@@ -129,12 +168,7 @@ impl Documents<'_> {
             .with("aws:CurrentTime", wall.to_string())
             .with("aws:EpochTime", wall.as_second().to_string())
             .with("aws:UserAgent", concat!("gatepost/", env!("CARGO_PKG_VERSION")));
-        let feedback = match send.feedback.as_ref().unwrap_or(&Feedback::ReversePath) {
-            Feedback::ReversePath => facts.envelope.reverse_path().mailbox(),
-            Feedback::Fixed(mailbox) => Some(mailbox),
-            Feedback::Account => None,
-        };
-        if let Some(mailbox) = feedback {
+        if let Some(mailbox) = send.feedback_address(facts.envelope, self.app.checked.reverse_path) {
             context = context.with("ses:FeedbackAddress", mailbox.to_string());
         }
         if let Some(name) = &author.display_name {
@@ -156,6 +190,9 @@ impl Documents<'_> {
     }
 }
 
+/// What SES authorises a call as, and what somebody who denies sending is likely to name.
+const ACTIONS: [&str; 2] = ["ses:SendRawEmail", "ses:SendEmail"];
+
 fn judge_one(list: &[Arc<Document>], resource: &str, context: &Context) -> Result<(), Reason> {
     let ask = |action| {
         let request = Request { action, resource, principal: None, context };
@@ -166,15 +203,16 @@ fn judge_one(list: &[Arc<Document>], resource: &str, context: &Context) -> Resul
         let detail = format!("{} of {action} on {resource}{by}", decision.label());
         Err(refusal("iam_document", replies::NOT_ALLOWED_BY_DOCUMENT, detail))
     };
-    let raw = ask("ses:SendRawEmail");
-    if !raw.is_allow() {
-        return refuse("ses:SendRawEmail", &raw);
+    let [raw, plain] = ACTIONS;
+    let decision = ask(raw);
+    if !decision.is_allow() {
+        return refuse(raw, &decision);
     }
     // Only an explicit deny matters here, and most documents have none.
     if list.iter().any(|document| document.statements.iter().any(|statement| statement.effect == Effect::Deny)) {
-        let plain = ask("ses:SendEmail");
-        if matches!(plain, Decision::ExplicitDeny(..)) {
-            return refuse("ses:SendEmail", &plain);
+        let decision = ask(plain);
+        if matches!(decision, Decision::ExplicitDeny(..)) {
+            return refuse(plain, &decision);
         }
     }
     Ok(())

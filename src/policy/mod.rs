@@ -10,12 +10,15 @@ mod attachments;
 mod documents;
 mod pattern;
 mod recognise;
+mod tags;
+mod tally;
 
 pub use app::{App, Checked, Enforcement, Missing, OnAuthor, SES_REFUSED_EXTENSIONS};
 pub use apps::{AppPolicy, AppPolicyError, Others};
 pub use documents::AccountSettings;
 pub use pattern::{AddressPattern, PatternError, TextPattern};
 pub use recognise::{CertificateMatch, Recogniser, Recognition};
+pub use tags::{TagPattern, TagPatternError, TagTemplate};
 
 use crate::mail::{
     Author, Client, Content, Envelope, ForwardPath, Granted, MailParameters, Reply, Requested, ReversePath, RuleName,
@@ -33,6 +36,32 @@ pub trait Policy: Send + Sync + 'static {
 
     /// Once, at end of data. What it grants is what the message gets.
     async fn message(&self, facts: &MessageFacts<'_>) -> Result<PolicyDecision, PolicyError>;
+
+    /// Who it takes a client for and why, for a person who asks. Decides nothing.
+    fn client_notes(&self, _client: &Client) -> Vec<Note> {
+        Vec::new()
+    }
+
+    /// What lies behind its decision about a message, for a person who asks. Decides nothing.
+    fn message_notes(&self, _facts: &MessageFacts<'_>) -> Vec<Note> {
+        Vec::new()
+    }
+}
+
+/// Something to know about a decision.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Note {
+    /// What it is about, in a word or two: `application`, `document`.
+    pub topic: &'static str,
+    /// What there is to know.
+    pub text: String,
+}
+
+impl Note {
+    /// A note.
+    pub fn new(topic: &'static str, text: impl Into<String>) -> Self {
+        Self { topic, text: text.into() }
+    }
 }
 
 /// What is known at MAIL.

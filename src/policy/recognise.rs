@@ -8,6 +8,7 @@
 use crate::mail::{Client, ClientAddress, ClientCertificate};
 use ipnet::IpNet;
 use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
 
 /// How an application is recognised: every demand that is made must be met, by any of its alternatives.
@@ -53,6 +54,23 @@ impl Recognition {
             && self.listeners.is_empty()
     }
 
+    /// Which of its demands a client meets, and by what: for people.
+    pub(super) fn why(&self, client: &Client) -> String {
+        let mut met = Vec::new();
+        let certificate = certificate(client);
+        let shown = self.certificates.iter().find(|wanted| certificate.is_some_and(|shown| wanted.fits(shown)));
+        met.extend(shown.map(|wanted| format!("certificate {wanted}")));
+        let name = client.identity.as_ref().map(|identity| identity.name());
+        let name = self.identities.iter().find(|wanted| Some(wanted.as_str()) == name);
+        met.extend(name.map(|name| format!("AUTH name {name}")));
+        let address = address(client);
+        let around = self.networks.iter().filter(|network| address.is_some_and(|address| network.contains(&address)));
+        met.extend(around.max_by_key(|network| weight(network)).map(|network| format!("network {network}")));
+        let listener = self.listeners.iter().find(|name| ***name == *client.listener);
+        met.extend(listener.map(|name| format!("listener {name}")));
+        met.join(", ")
+    }
+
     fn meets(&self, client: &Client) -> Option<Specificity> {
         let mut specificity = Specificity::default();
         if !self.certificates.is_empty() {
@@ -84,6 +102,16 @@ impl CertificateMatch {
             Self::Fingerprint(wanted) => *wanted == certificate.fingerprint,
             Self::Subject(wanted) => !wanted.is_empty() && *wanted == certificate.subject,
             Self::Name(wanted) => certificate.names.contains(wanted),
+        }
+    }
+}
+
+impl fmt::Display for CertificateMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fingerprint(text) => write!(f, "fingerprint:{text}"),
+            Self::Subject(text) => write!(f, "subject:{text}"),
+            Self::Name(text) => write!(f, "name:{text}"),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The SDK client: region, credentials, endpoint, timeouts.
 
+use crate::mail::parameters::RoleArn;
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
@@ -22,6 +23,8 @@ pub struct SesSettings {
     pub assume_role: Option<String>,
     /// The external id for that role.
     pub external_id: Option<String>,
+    /// Roles that a message may be sent as, beside the one above.
+    pub roles: Vec<RoleSettings>,
     /// Endpoint URL, a VPC endpoint's for example; `None`: the region's.
     pub endpoint_url: Option<String>,
     /// The region's FIPS endpoint.
@@ -30,6 +33,28 @@ pub struct SesSettings {
     pub dual_stack: bool,
     /// Timeouts.
     pub timeouts: SesTimeouts,
+}
+
+/// A role that policy may grant to a message.
+#[derive(Clone, Debug)]
+pub struct RoleSettings {
+    /// Which.
+    pub arn: RoleArn,
+    /// The external id that it asks for.
+    pub external_id: Option<String>,
+    /// Credentials of that role, instead of assuming it: for an emulator, which has no STS.
+    pub credentials: Option<StaticCredentials>,
+}
+
+impl SesSettings {
+    /// The same, as that role.
+    pub(super) fn as_role(&self, role: &RoleSettings) -> Self {
+        let settings = Self { roles: Vec::new(), ..self.clone() };
+        match &role.credentials {
+            Some(pair) => Self { credentials: Some(pair.clone()), assume_role: None, external_id: None, ..settings },
+            None => Self { assume_role: Some(role.arn.to_string()), external_id: role.external_id.clone(), ..settings },
+        }
+    }
 }
 
 /// A key pair, for the emulator and for tests. The secret does not print.

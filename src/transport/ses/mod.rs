@@ -9,31 +9,39 @@
 mod client;
 mod outcomes;
 
-pub use client::{SesError, SesSettings, SesTimeouts, StaticCredentials};
+pub use client::{RoleSettings, SesError, SesSettings, SesTimeouts, StaticCredentials};
 
 use super::Transport;
-use crate::mail::parameters::{Feedback, IdentityArn, Tag};
-use crate::mail::{Envelope, Granted, Mailbox, MessageId, Outcome, Permitted, replies};
+use crate::mail::parameters::{RoleArn, Tag};
+use crate::mail::{Envelope, Granted, Kind, MessageId, Outcome, Permitted, replies};
 use async_trait::async_trait;
 use aws_sdk_sesv2::Client;
 use aws_sdk_sesv2::operation::send_email::builders::SendEmailFluentBuilder;
 use aws_sdk_sesv2::primitives::Blob;
 use aws_sdk_sesv2::types::{Destination, EmailContent, ListManagementOptions, MessageTag, RawMessage};
+use std::collections::HashMap;
 use std::time::Instant;
 
 /// Hands messages to SES.
 #[derive(Clone, Debug)]
 pub struct SesTransport {
     client: Client,
+    /// One client a role that a message may be sent as; each keeps temporary credentials of its own.
+    roles: HashMap<RoleArn, Client>,
 }
 
 impl SesTransport {
-    /// A client for those settings. Credentials are looked up when the first message is sent, not here.
+    /// A client for those settings, and one for each of their roles. Credentials are looked up when the first message is
+    /// sent, not here.
     ///
     /// # Errors
     /// [`SesError`] if the settings contradict each other or name no region.
     pub async fn connect(settings: SesSettings) -> Result<Self, SesError> {
-        Ok(Self { client: client::connect(settings).await? })
+        let mut roles = HashMap::new();
+        for role in &settings.roles {
+            roles.insert(role.arn.clone(), client::connect(settings.as_role(role)).await?);
+        }
+        Ok(Self { client: client::connect(settings).await?, roles })
     }
 
     /// The region that messages are sent to, wherever it was named.
@@ -42,19 +50,26 @@ impl SesTransport {
     }
 
     /// The call for a message, ready to send.
-    fn request(&self, message: Permitted) -> Result<SendEmailFluentBuilder, String> {
+    fn request(&self, message: Permitted) -> Result<SendEmailFluentBuilder, Outcome> {
+        let malformed = |detail: String| Outcome::not_sent(Kind::Refused, replies::BAD_REQUEST, detail);
         let (envelope, content, granted) = message.into_parts();
         let (feedback, feedback_arn) = feedback(&envelope, &granted);
         let send = granted.send;
+        let client = match &send.role {
+            None => &self.client,
+            Some(role) => self.roles.get(role).ok_or_else(|| {
+                let detail = format!("policy wants {role}, and the transport was given no such role");
+                Outcome::not_sent(Kind::OurConfiguration, replies::OUR_CONFIGURATION, detail)
+            })?,
+        };
         let raw = RawMessage::builder()
             .data(Blob::new(Vec::from(content.into_octets())))
             .build()
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| malformed(error.to_string()))?;
         // All as blind recipients: which of them stand in To or Cc is the message's own business, and SES does not change
         // header fields by it.
         let recipients = envelope.forward_paths().iter().map(ToString::to_string).collect();
-        let mut call = self
-            .client
+        let mut call = client
             .send_email()
             .content(EmailContent::builder().raw(raw).build())
             .destination(Destination::builder().set_bcc_addresses(Some(recipients)).build())
@@ -66,14 +81,14 @@ impl SesTransport {
             .set_endpoint_id(send.endpoint_id.map(|id| id.to_string()));
         for Tag { name, value } in send.tags.unwrap_or_default() {
             let tag = MessageTag::builder().name(name.as_str()).value(value.as_str()).build();
-            call = call.email_tags(tag.map_err(|error| error.to_string())?);
+            call = call.email_tags(tag.map_err(|error| malformed(error.to_string()))?);
         }
         if let Some(list) = send.list_management {
             let options = ListManagementOptions::builder()
                 .contact_list_name(list.contact_list.as_str())
                 .set_topic_name(list.topic.map(|name| name.to_string()))
                 .build();
-            call = call.list_management_options(options.map_err(|error| error.to_string())?);
+            call = call.list_management_options(options.map_err(|error| malformed(error.to_string()))?);
         }
         Ok(call)
     }
@@ -81,21 +96,9 @@ impl SesTransport {
 
 /// Where bounces go, and the identity that has to permit it.
 fn feedback(envelope: &Envelope, granted: &Granted) -> (Option<String>, Option<String>) {
-    let send = &granted.send;
-    let address: Option<&Mailbox> = match send.feedback.as_ref().unwrap_or(&Feedback::ReversePath) {
-        Feedback::Account => None,
-        Feedback::Fixed(mailbox) => Some(mailbox),
-        // An address that nobody checked could be any identity of the account.
-        Feedback::ReversePath => envelope.reverse_path().mailbox().filter(|_| granted.reverse_path_permitted),
-    };
-    match (address, &send.identity_arn) {
-        (Some(mailbox), None) => (Some(mailbox.to_string()), None),
-        (Some(mailbox), Some(arn)) if IdentityArn::covers(arn, mailbox) => {
-            (Some(mailbox.to_string()), Some(arn.to_string()))
-        }
-        // The other account authorised one identity only; with another address the whole call would be refused.
-        (Some(_), Some(_)) | (None, _) => (None, None),
-    }
+    let address = granted.send.feedback_address(envelope, granted.reverse_path_permitted);
+    let arn = granted.send.identity_arn.as_ref().filter(|_| address.is_some());
+    (address.map(ToString::to_string), arn.map(ToString::to_string))
 }
 
 #[async_trait]
@@ -103,7 +106,7 @@ impl Transport for SesTransport {
     async fn send(&self, message: Permitted, deadline: Instant) -> Outcome {
         let call = match self.request(message) {
             Ok(call) => call,
-            Err(detail) => return Outcome::not_sent(crate::mail::Kind::Refused, replies::BAD_REQUEST, detail),
+            Err(outcome) => return outcome,
         };
         match tokio::time::timeout_at(deadline.into(), call.send()).await {
             Ok(Ok(output)) => match output.message_id().and_then(MessageId::new) {
@@ -116,8 +119,13 @@ impl Transport for SesTransport {
     }
 
     fn octets_held(&self, message_octets: u64) -> u64 {
-        message_octets.saturating_mul(OCTETS_HELD_PER_OCTET)
+        octets_held(message_octets)
     }
+}
+
+/// What an attempt with a message of that size holds at its peak.
+pub fn octets_held(message_octets: u64) -> u64 {
+    message_octets.saturating_mul(OCTETS_HELD_PER_OCTET)
 }
 
 /// The message, its base64 text (4/3) in a JSON document that grew by doubling (up to 8/3), and what the kernel and the
@@ -128,7 +136,8 @@ const OCTETS_HELD_PER_OCTET: u64 = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{ForwardPath, MailParameters, ReversePath, RuleName, SendParameters};
+    use crate::mail::parameters::{Feedback, IdentityArn};
+    use crate::mail::{ForwardPath, MailParameters, Mailbox, ReversePath, RuleName, SendParameters};
 
     #[test]
     fn bounces_go_where_policy_and_identity_allow() {

@@ -1,0 +1,474 @@
+//! The policy of a plan: applications, everybody else, IAM policy documents; and who may reach whom.
+//!
+//! Rules that contradict each other, or could never matter, are errors: whoever wrote them believes that they hold.
+
+use super::plan::Findings;
+use super::rules::{App, Enforcement, ForeignFrom, Gets, MissingFrom, Rules, Unchecked};
+use super::sections::{Auth, Certificates, Listener};
+use super::source::Source;
+use super::values::{CertificateText, FromPattern, Network};
+use crate::aws::{Document, DocumentKind, Effect};
+use crate::mail::parameters::{AppName, TagText};
+use crate::mail::{Author, SendParameters, SystemClock};
+use crate::policy::{self, AccountSettings, AddressPattern, AppPolicy, Missing, OnAuthor, Others, Recognition};
+use crate::policy::{TagTemplate, TextPattern};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// All of it; `None` if something of it is wrong.
+pub(super) fn plan(findings: &mut Findings<'_>, users: &BTreeSet<String>) -> Option<AppPolicy> {
+    let config = findings.config;
+    let common = Common::plan(findings);
+    let others = everybody_else(findings, &common);
+    let mut apps = Vec::new();
+    for (place, app) in config.app.iter().enumerate() {
+        let at = Spot { path: format!("app.{place}"), app };
+        apps.extend(at.plan(findings, users, &common));
+    }
+    let documents = documents(findings, "policy.documents", &config.policy.documents);
+    let any = !config.policy.documents.is_empty() || config.app.iter().any(|app| !app.documents.is_empty());
+    let account = account(findings, any);
+    who_may_send(findings, !users.is_empty());
+    for_a_roll_out(findings);
+    if apps.len() < config.app.len() || any && account.is_none() {
+        return None;
+    }
+    let made = AppPolicy::new(apps, others, documents, account, Arc::new(SystemClock));
+    let policy = made.map_err(|error| findings.error("policy", error.to_string(), "")).ok()?;
+    for (first, second) in policy.overlaps() {
+        let position = |name: &AppName| policy.apps().iter().position(|app| app.name == *name).unwrap_or_default();
+        let message = format!("a client could be {first} and {second} with equal claim; it is taken for {first}");
+        let hint = "the first of the file wins; name something more specific in one of them";
+        findings.warn(&format!("app.{}.name", position(second)), message, hint);
+    }
+    Some(policy.soft_fail(config.policy.soft_fail))
+}
+
+/// Everybody who is no application: `None` if there are applications and nobody else may send.
+fn everybody_else(findings: &mut Findings<'_>, common: &Common) -> Option<Others> {
+    let section = &findings.config.policy;
+    if section.from.is_empty() {
+        if findings.config.app.is_empty() {
+            let hint = "for example: [policy] from = [\"*@example.com\"], or an [[app]]";
+            findings.error("policy.from", "policy.from is empty: nobody could send", hint);
+        }
+        for key in findings.config.places.below("policy") {
+            if !["documents", "enforcement", "soft_fail"].contains(&key.as_str()) {
+                let message =
+                    format!("policy.{key} means nothing: without policy.from nobody but applications may send");
+                findings.error(&format!("policy.{key}"), message, "set policy.from, or take it away");
+            }
+        }
+        return None;
+    }
+    for (place, Network(network)) in section.clients.iter().flatten().enumerate() {
+        if network.prefix_len() == 0 {
+            let path = format!("policy.clients.{place}");
+            let message = format!("{network} is everybody: an open relay for these From addresses");
+            findings.warn(&path, message, "name your networks");
+        }
+    }
+    let mut others = Others::local(patterns(&section.from));
+    if let Some(clients) = &section.clients {
+        others.clients = clients.iter().map(|network| network.0).collect();
+    }
+    let app = &mut others.app;
+    let rules = section.rules();
+    let documented = !section.documents.is_empty();
+    lay(findings, "policy", &rules, documented, app);
+    (app.send, app.tags) = (common.send.clone(), common.tags.clone());
+    app.enforcement = section.enforcement.into();
+    app.soft_fail = section.soft_fail;
+    Some(others)
+}
+
+fn patterns(list: &[FromPattern]) -> Vec<AddressPattern> {
+    list.iter().map(|pattern| pattern.0.clone()).collect()
+}
+
+/// Rules into an application of the policy, as far as they make sense. `documented`: IAM documents narrow them.
+fn lay(findings: &mut Findings<'_>, path: &str, rules: &Rules, documented: bool, app: &mut policy::App) {
+    let key = |key: &str| format!("{path}.{key}");
+    for (place, FromPattern(pattern)) in rules.from.iter().enumerate() {
+        if pattern.is_everybody() && !documented {
+            let path = key(&format!("from.{place}"));
+            findings.warn(&path, "this lets clients write mail as anybody", "name your domains");
+        }
+    }
+    let checked = |place: Unchecked| !rules.unchecked.contains(&place);
+    app.checked = policy::Checked {
+        reverse_path: checked(Unchecked::ReversePath),
+        author: checked(Unchecked::From),
+        sender: checked(Unchecked::Sender),
+        resent: checked(Unchecked::Resent),
+    };
+    if !app.checked.author {
+        findings.warn(&key("unchecked"), "From is not checked: clients write mail as anybody", "");
+    }
+    app.null_reverse_path = rules.null_reverse_path;
+    app.display_names = rules.display_names.iter().map(|text| TextPattern::new(text)).collect();
+    app.recipients_allowed = patterns(&rules.recipients_allowed);
+    app.recipients_denied = patterns(&rules.recipients_denied);
+    app.recipients_max = rules.recipients_max.map(|most| most.size());
+    app.message_octets_max = rules.message_octets_max.map(|most| most.get());
+    if let Some(denied) = &rules.attachments_denied {
+        app.attachments_denied = denied.iter().map(|extension| extension.0.clone()).collect();
+    }
+    app.missing_date = rules.missing_date.into();
+    app.missing_message_id = rules.missing_message_id.into();
+    app.redirect_to = rules.redirect_to.as_ref().map(|address| address.0.clone());
+    app.requested_fields = rules.requested_fields.iter().map(|field| field.0).collect();
+    app.principal_tags = rules.principal_tags.clone().into_iter().collect();
+    if let Some(address) = &rules.redirect_to {
+        findings.warn(
+            &key("redirect_to"),
+            format!("all mail goes to {address}, and to nobody else"),
+            "for staging only",
+        );
+    }
+    let smtp = &findings.config.smtp;
+    let (octets, recipients) = (smtp.message_octets_max.get(), smtp.recipients_max.get());
+    if rules.message_octets_max.is_some_and(|most| most.get() > octets) {
+        findings.warn(&key("message_octets_max"), "smtp.message_octets_max is smaller, and refuses first", "");
+    }
+    if rules.recipients_max.is_some_and(|most| most.get() > recipients) {
+        findings.warn(&key("recipients_max"), "smtp.recipients_max is smaller, and refuses first", "");
+    }
+    own_from(findings, path, rules, app);
+}
+
+/// What is put into From must be good by the same rules: it is judged again.
+fn own_from(findings: &mut Findings<'_>, path: &str, rules: &Rules, app: &mut policy::App) {
+    let key = |key: &str| format!("{path}.{key}");
+    let wanted: Vec<&str> = [
+        ("foreign_from", rules.foreign_from == ForeignFrom::Rewrite),
+        ("missing_from", rules.missing_from == MissingFrom::Fill),
+    ]
+    .into_iter()
+    .filter_map(|(key, wanted)| wanted.then_some(key))
+    .collect();
+    let Some(own) = &rules.own_from else {
+        if let Some(wanting) = wanted.first() {
+            let hint = "for example: own_from = \"Shop <shop@example.com>\"";
+            findings.error(&key(wanting), "nothing says what is put into From", hint);
+        }
+        return;
+    };
+    if wanted.is_empty() {
+        let hint = "set foreign_from = \"rewrite\" or missing_from = \"fill\", or take it away";
+        findings.error(&key("own_from"), "own_from is never used", hint);
+    }
+    let Author { display_name, mailbox } = &own.0;
+    if app.checked.author && !app.permits(mailbox) {
+        findings.error(&key("own_from"), format!("{mailbox} fits no pattern of from, so it would be refused"), "");
+    }
+    let fits =
+        |name: &String| app.display_names.is_empty() || app.display_names.iter().any(|known| known.matches(name));
+    if !display_name.as_ref().is_none_or(fits) {
+        findings.error(&key("own_from"), "the name fits none of display_names, so it would be refused", "");
+    }
+    if rules.foreign_from == ForeignFrom::Rewrite {
+        app.on_author = OnAuthor::Rewrite(own.0.clone());
+    }
+    if rules.missing_from == MissingFrom::Fill {
+        app.missing_from = Missing::Fill(own.0.clone());
+    }
+}
+
+/// What every message gets at SES.
+struct Common {
+    send: SendParameters,
+    tags: Vec<TagTemplate>,
+}
+
+impl Common {
+    fn plan(findings: &mut Findings<'_>) -> Self {
+        let ses = findings.config.ses.gets();
+        // The role that the relay itself sends as is the transport's business.
+        Self { send: SendParameters { role: None, ..ses.parameters() }, tags: tags(findings, "ses", &ses) }
+    }
+
+    /// For one application: what it says itself, and where it says nothing, this.
+    fn narrow(&self, findings: &mut Findings<'_>, path: &str, own: &Gets) -> (SendParameters, Vec<TagTemplate>) {
+        if own.external_id.is_some() && own.assume_role.is_none() {
+            let hint = "it belongs to a role that is assumed";
+            findings.error(&format!("{path}.external_id"), "external_id without assume_role", hint);
+        }
+        let tags = if own.tags.is_empty() { self.tags.clone() } else { tags(findings, path, own) };
+        (own.parameters().or(&self.send), tags)
+    }
+}
+
+fn tags(findings: &mut Findings<'_>, path: &str, gets: &Gets) -> Vec<TagTemplate> {
+    if gets.tags.len() > TAGS_MAX {
+        findings.error(&format!("{path}.tags"), format!("{} tags, and SES takes {TAGS_MAX}", gets.tags.len()), "");
+    }
+    let mut made = Vec::new();
+    for (name, value) in &gets.tags {
+        match TagText::parse(name) {
+            Ok(name) => made.push(TagTemplate { name, value: value.0.clone() }),
+            Err(_) => {
+                let path = format!("{path}.tags.{name}");
+                findings.error(&path, format!("{name:?} cannot be the name of a tag"), "1 to 256 of A-Z a-z 0-9 _ -");
+            }
+        }
+    }
+    made
+}
+
+/// What `Others::local` calls the rules of `[policy]`.
+const EVERYBODY_ELSE: &str = "default";
+/// SES guide, quotas: message tags of one message.
+const TAGS_MAX: usize = 50;
+
+/// An application and where it stands.
+struct Spot<'a> {
+    path: String,
+    app: &'a App,
+}
+
+impl Spot<'_> {
+    fn key(&self, key: &str) -> String {
+        format!("{}.{key}", self.path)
+    }
+
+    fn plan(&self, findings: &mut Findings<'_>, users: &BTreeSet<String>, common: &Common) -> Option<policy::App> {
+        let name = self.name(findings);
+        self.recognisable(findings, users);
+        let rules = self.app.rules();
+        let from = match (rules.from.is_empty(), self.app.documents.is_empty()) {
+            (true, true) => {
+                let hint = "for example: from = [\"*@example.com\"]; or documents";
+                findings.error(&self.key("from"), "from is empty: this application could not send", hint);
+                Vec::new()
+            }
+            // The documents alone decide.
+            (true, false) => AddressPattern::parse("*@*").into_iter().collect(),
+            (false, _) => patterns(&rules.from),
+        };
+        let recognition = Recognition {
+            certificates: self.app.certificates.iter().map(|CertificateText(wanted)| wanted.clone()).collect(),
+            identities: self.app.auth.clone(),
+            networks: self.app.networks.iter().map(|network| network.0).collect(),
+            listeners: self.app.listeners.clone(),
+        };
+        let nothing = recognition.is_empty();
+        if nothing {
+            let hint = "set certificates, auth, networks or listeners";
+            findings.error(&self.path, "nothing says how this application is recognised", hint);
+        }
+        let everybody = &findings.config.policy;
+        let enforcement = self.app.enforcement.unwrap_or(everybody.enforcement).into();
+        let soft_fail = self.app.soft_fail.unwrap_or(everybody.soft_fail);
+        let documented = !self.app.documents.is_empty() || !everybody.documents.is_empty();
+        let documents = documents(findings, &self.key("documents"), &self.app.documents);
+        let mut app = policy::App { enforcement, soft_fail, documents, ..policy::App::new(name?, recognition, from) };
+        lay(findings, &self.path, &rules, documented, &mut app);
+        (app.send, app.tags) = common.narrow(findings, &self.path, &self.app.gets());
+        (!nothing).then_some(app)
+    }
+
+    fn name(&self, findings: &mut Findings<'_>) -> Option<AppName> {
+        let Some(name) = &self.app.name else {
+            findings.error(&self.path, "an application needs a name", "for example: name = \"billing\"");
+            return None;
+        };
+        let same = findings.config.app.iter().filter(|other| other.name.as_ref() == Some(name)).count();
+        let first = findings.config.app.iter().find(|other| other.name.as_ref() == Some(name));
+        if same > 1 && !first.is_some_and(|first| std::ptr::eq(first, self.app)) {
+            let message = format!("another application is called {name} already");
+            findings.error(&self.key("name"), message, "each needs its own name");
+        }
+        if name.0.as_str() == EVERYBODY_ELSE {
+            let message = format!("{EVERYBODY_ELSE} is the name of the rules of [policy]");
+            findings.error(&self.key("name"), message, "choose another");
+        }
+        Some(name.0.clone())
+    }
+
+    /// Names that stand for nothing, and demands that nobody could ever meet.
+    fn recognisable(&self, findings: &mut Findings<'_>, users: &BTreeSet<String>) {
+        let listeners = &findings.config.listener;
+        for (place, wanted) in self.app.listeners.iter().enumerate() {
+            let known: Vec<String> = listeners.iter().map(Listener::called).collect();
+            if !known.contains(wanted) {
+                let hint = format!("there is {}", known.join(", "));
+                let path = self.key(&format!("listeners.{place}"));
+                findings.error(&path, format!("no listener is called {wanted:?}"), hint);
+            }
+        }
+        for (place, wanted) in self.app.auth.iter().enumerate() {
+            if !users.contains(wanted) {
+                let path = self.key(&format!("auth.{place}"));
+                let hint = "write it in [auth.users] or auth.user_list; `gatepost hash-password` makes the hash";
+                findings.error(&path, format!("there is no user {wanted:?}"), hint);
+            }
+        }
+        for (place, Network(network)) in self.app.networks.iter().enumerate() {
+            let alone = self.app.certificates.is_empty() && self.app.auth.is_empty();
+            if network.prefix_len() == 0 && alone {
+                let path = self.key(&format!("networks.{place}"));
+                let message = format!("{network} is everybody: an open relay for this application's From addresses");
+                findings.warn(&path, message, "name its networks");
+            }
+        }
+        let reachable = || listeners.iter().filter(|listener| self.comes_to(listener));
+        let asked = |listener: &Listener| matches!(listener.auth, Auth::Optional | Auth::Required);
+        if !self.app.auth.is_empty() && !reachable().any(asked) {
+            let hint = "set auth = \"required\" or \"optional\" on a listener that it may come to";
+            findings.error(&self.key("auth"), "nobody could be this application: no listener asks for AUTH", hint);
+        }
+        let shown = |listener: &Listener| listener.client_certificates != Certificates::Off;
+        if !self.app.certificates.is_empty() && !reachable().any(shown) {
+            let message = "nobody could be this application: no listener asks for client certificates";
+            let hint = "set client_certificates on a listener that it may come to";
+            findings.error(&self.key("certificates"), message, hint);
+        }
+    }
+
+    fn comes_to(&self, listener: &Listener) -> bool {
+        self.app.listeners.is_empty() || self.app.listeners.contains(&listener.called())
+    }
+
+    /// Whether more than the listener says that somebody is this application.
+    fn is_identified(&self) -> bool {
+        !self.app.certificates.is_empty() || !self.app.auth.is_empty() || !self.app.networks.is_empty()
+    }
+}
+
+/// IAM policy documents. Anything in them that is not understood is an error, never a statement that does not count.
+fn documents(findings: &mut Findings<'_>, path: &str, files: &[PathBuf]) -> Vec<Arc<Document>> {
+    let mut read = Vec::new();
+    for (place, file) in files.iter().enumerate() {
+        let path = format!("{path}.{place}");
+        let Some(text) = findings.text(&path, &Source::File(file.clone())) else { continue };
+        match Document::parse(&file.display().to_string(), &text, DocumentKind::Identity) {
+            Ok(document) => read.push(Arc::new(document)),
+            Err(error) => {
+                findings.error(&path, error.to_string(), "an identity policy as IAM takes it: no Principal");
+            }
+        }
+    }
+    let allows = |document: &Arc<Document>| document.statements.iter().any(|one| one.effect == Effect::Allow);
+    if !read.is_empty() && read.len() == files.len() && !read.iter().any(allows) {
+        let message = "no statement allows anything, so these documents refuse every message";
+        findings.warn(path, message, "deny alone is not enough: what is not allowed is denied");
+    }
+    read
+}
+
+/// What ARNs are made of.
+fn account(findings: &mut Findings<'_>, wanted: bool) -> Option<AccountSettings> {
+    let config = findings.config;
+    let aws = &config.aws;
+    if !wanted {
+        if config.places.stands("aws") {
+            findings.warn("aws", "there are no IAM policy documents, so this is not used", "");
+        }
+        return None;
+    }
+    // As the SDK looks for it, but for profile and instance, which are not asked before a start.
+    let environment =
+        || ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| findings.surroundings.variable(name));
+    let emulated = config.ses_emulator.settings(None);
+    let region = match (&config.ses.region, config.ses.emulator) {
+        (Some(region), _) => Some(region.clone()),
+        (None, true) => Some(emulated.region.clone()),
+        (None, false) => environment().map(str::to_owned),
+    };
+    let account = match (&aws.account, config.ses.emulator) {
+        (Some(account), _) => Some(account.0.clone()),
+        (None, true) => Some(emulated.account_id),
+        (None, false) => None,
+    };
+    if account.is_none() {
+        let message = "IAM policy documents name ARNs, and nothing says of which account";
+        findings.error("aws.account", message, "for example: [aws] account = \"111122223333\"");
+    }
+    if region.is_none() {
+        findings.error(
+            "ses.region",
+            "IAM policy documents name ARNs, and nothing says of which region",
+            "set ses.region",
+        );
+    }
+    let (account, region) = (account?, region?);
+    Some(AccountSettings {
+        partition: aws.partition.clone().unwrap_or_else(|| partition(&region).to_owned()),
+        region,
+        account,
+        identities: aws.identities.clone(),
+        default_configuration_sets: aws
+            .default_configuration_sets
+            .iter()
+            .map(|(identity, set)| (identity.clone(), set.to_string()))
+            .collect(),
+        sandbox: aws.sandbox,
+    })
+}
+
+/// AWS General Reference, "ARN format", and the SDK's partitions file.
+const PARTITIONS: &[(&str, &str)] = &[
+    ("cn-", "aws-cn"),
+    ("us-gov-", "aws-us-gov"),
+    ("us-iso-", "aws-iso"),
+    ("us-isob-", "aws-iso-b"),
+    ("eu-isoe-", "aws-iso-e"),
+    ("us-isof-", "aws-iso-f"),
+    ("eusc-", "aws-eusc"),
+];
+
+fn partition(region: &str) -> &'static str {
+    PARTITIONS.iter().find(|(prefix, _)| region.starts_with(prefix)).map_or("aws", |(_, partition)| partition)
+}
+
+/// A listener that others can reach, with nothing said about who may send, is a mistake and not an open relay.
+fn who_may_send(findings: &mut Findings<'_>, users: bool) {
+    let config = findings.config;
+    let spots = config.app.iter().enumerate().map(|(place, app)| Spot { path: format!("app.{place}"), app });
+    let apps: Vec<Spot<'_>> = spots.collect();
+    for (place, listener) in config.listener.iter().enumerate() {
+        let Some(address) = &listener.address else { continue };
+        // auth = "any" is never an identity, and "optional" says nothing about those who do not use it.
+        let identified =
+            (listener.auth == Auth::Required && users) || listener.client_certificates == Certificates::Required;
+        if identified {
+            continue;
+        }
+        // Behind a proxy, whoever reaches the proxy reaches us.
+        let reachable = !address.0.is_local() || !listener.proxy_protocol_from.is_empty();
+        for spot in apps.iter().filter(|spot| reachable && !spot.is_identified() && !spot.app.listeners.is_empty()) {
+            if spot.comes_to(listener) {
+                let message = format!("whoever reaches {address} would be this application");
+                let hint = "name its networks, auth or certificates too, or set auth = \"required\" on the listener";
+                findings.error(&spot.key("listeners"), message, hint);
+            }
+        }
+        let named = apps.iter().any(|spot| spot.is_identified() && spot.comes_to(listener));
+        if !address.0.is_local() && !named && config.policy.clients.is_none() {
+            let message = format!("others may reach {address}, and nothing says who may send");
+            let hint = "set policy.clients to your networks, or auth = \"required\" with users, or client_certificates = \
+                        \"required\", or make an [[app]] that names networks, auth or certificates";
+            findings.error(&format!("listener.{place}.address"), message, hint);
+        }
+    }
+}
+
+/// What makes sense while policy is rolled out, and should not stay.
+fn for_a_roll_out(findings: &mut Findings<'_>) {
+    let config = findings.config;
+    let mut said = vec![("policy".to_owned(), Some(config.policy.enforcement), Some(config.policy.soft_fail))];
+    let apps = config.app.iter().enumerate();
+    said.extend(apps.map(|(place, app)| (format!("app.{place}"), app.enforcement, app.soft_fail)));
+    for (path, enforcement, soft_fail) in said {
+        if enforcement == Some(Enforcement::Report) {
+            let message = "what the rules refuse passes, and is only logged";
+            findings.warn(&format!("{path}.enforcement"), message, "for a roll-out only");
+        }
+        if soft_fail == Some(true) {
+            let message = "mail that policy refuses is deferred, so clients keep trying";
+            findings.warn(&format!("{path}.soft_fail"), message, "for a roll-out only");
+        }
+    }
+}
