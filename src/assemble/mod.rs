@@ -16,6 +16,10 @@
 //! # }
 //! ```
 
+mod explain;
+
+pub use explain::{ExplainError, Explanation, Facts, Sent, Step};
+
 use crate::auth::Authenticator;
 use crate::limit::{Limiter, Unlimited};
 use crate::mail::headers::HeaderLimits;

@@ -6,6 +6,7 @@
 
 mod check;
 mod exit;
+mod explain;
 mod gen_cert;
 mod hash_password;
 mod log;
@@ -39,6 +40,9 @@ enum Command {
     Run(ConfigFile),
     /// Check a configuration, and show what it means
     Check(ConfigFile),
+    /// Explain what would happen to a message, and why: each step and the rule that decides. Exit code 0: accepted, 77:
+    /// refused, 75: deferred
+    Explain(Box<explain::Arguments>),
     /// Run the loopback emulator of the SES v2 API
     SesEmulator(ses_emulator::Arguments),
     /// Send one message to a relay, and print its reply
@@ -75,6 +79,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let ended = match cli.command {
         Command::Run(file) => run::run(&file),
         Command::Check(file) => check::run(&file, &printer),
+        Command::Explain(arguments) => explain::run(&arguments, &printer),
         Command::SesEmulator(arguments) => ses_emulator::run(arguments, &printer),
         Command::Send(arguments) => send::run(&arguments, &printer),
         Command::GenCert(arguments) => gen_cert::run(&arguments, &printer),

@@ -8,10 +8,12 @@ mod admission;
 mod budget;
 mod edit;
 mod reception;
+mod rehearsal;
 mod storage;
 mod visit;
 
 pub use budget::{Budget, BudgetSettings};
+pub use rehearsal::Rehearsal;
 pub use visit::Visit;
 
 use crate::auth::Authenticator;

@@ -12,7 +12,7 @@ use crate::mail::{
 };
 use crate::observe::{Event, MessageRecord};
 use crate::policy::{MailFacts, RcptFacts};
-use crate::smtp::{Answer, Question};
+use crate::smtp::{Action, Answer, Question, Session};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
@@ -88,6 +88,23 @@ impl Visit {
         let duration = self.relay.clock.now().saturating_duration_since(self.started);
         let event = Event::Disconnected { client: &self.client, messages: self.messages, duration };
         self.relay.observer.observe(&event);
+    }
+
+    /// Does what a session asks of the house, and gives back what only the owner of the connection can do. The door and
+    /// a [`Rehearsal`](super::Rehearsal) both come through here.
+    pub async fn perform(&mut self, action: Action, session: &mut Session) -> Option<Action> {
+        match action {
+            Action::Ask(question) => {
+                let answer = self.answer(question).await;
+                session.handle_answer(answer, self.relay.clock.now());
+            }
+            Action::Content(octets) => self.content(&octets).await,
+            Action::Abandon => self.abandon().await,
+            Action::Hello { word, esmtp } => self.hello(word, esmtp).await,
+            Action::Report { verb, reply } => self.report(verb, &reply),
+            other @ (Action::Transmit | Action::StartTls | Action::Close) => return Some(other),
+        }
+        None
     }
 
     /// Answers the session's question.

@@ -158,18 +158,6 @@ impl Connection {
     async fn run(&mut self) -> io::Result<()> {
         loop {
             match self.session.poll() {
-                Some(Action::Ask(question)) => {
-                    // What takes long must not hold back replies that are ready.
-                    if matches!(question, Question::Commit | Question::Authenticate(_)) {
-                        self.transmit().await?;
-                    }
-                    let answer = self.visit.answer(question).await;
-                    self.session.handle_answer(answer, self.door.now());
-                }
-                Some(Action::Content(octets)) => self.visit.content(&octets).await,
-                Some(Action::Abandon) => self.visit.abandon().await,
-                Some(Action::Hello { word, esmtp }) => self.visit.hello(word, esmtp).await,
-                Some(Action::Report { verb, reply }) => self.visit.report(verb, &reply),
                 Some(Action::Transmit) => self.transmit().await?,
                 Some(Action::StartTls) => {
                     self.transmit().await?;
@@ -178,6 +166,13 @@ impl Connection {
                 Some(Action::Close) => {
                     self.transmit().await?;
                     return tokio::time::timeout(WRITE_WAIT_MAX, self.stream.shutdown()).await?;
+                }
+                Some(action) => {
+                    // What takes long must not hold back replies that are ready.
+                    if matches!(action, Action::Ask(Question::Commit | Question::Authenticate(_))) {
+                        self.transmit().await?;
+                    }
+                    self.visit.perform(action, &mut self.session).await;
                 }
                 None => {
                     self.transmit().await?;
