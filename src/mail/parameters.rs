@@ -222,13 +222,14 @@ impl SendParameters {
 
     /// Where bounces of a message really go, if anywhere. A reverse-path counts only if policy checked it: one that nobody
     /// checked could be any identity of the account. And where another account authorised one identity, only an address
-    /// of that identity counts: with another the provider would refuse the whole call.
+    /// of that identity counts: with another the provider would refuse the whole call, as it would with an address literal.
     pub fn feedback_address<'a>(&'a self, envelope: &'a Envelope, checked: bool) -> Option<&'a Mailbox> {
         let address = match self.feedback.as_ref().unwrap_or(&Feedback::ReversePath) {
             Feedback::Account => None,
             Feedback::Fixed(mailbox) => Some(mailbox),
             Feedback::ReversePath => envelope.reverse_path().mailbox().filter(|_| checked),
         };
+        let address = address.filter(|mailbox| mailbox.domain().name().is_some());
         address.filter(|mailbox| self.identity_arn.as_ref().is_none_or(|arn| arn.covers(mailbox)))
     }
 }

@@ -159,6 +159,12 @@ impl App {
         self.from.iter().any(|pattern| pattern.matches(mailbox))
     }
 
+    /// Whether bounces may go to a reverse-path: only to an address that was looked at and fits. One that merely passed,
+    /// unchecked or reported, could be anybody's, and SES would refuse the call for an identity that is not verified.
+    pub(super) fn permits_bounces_to(&self, path: &ReversePath) -> bool {
+        self.checked.reverse_path && path.mailbox().is_some_and(|mailbox| self.permits(mailbox))
+    }
+
     /// MAIL.
     pub(super) fn judge_reverse_path(&self, path: &ReversePath) -> Result<(), Reason> {
         match path {

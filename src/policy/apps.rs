@@ -241,12 +241,7 @@ fn gets(app: &App, client: &Client) -> SendParameters {
 }
 
 fn grant(app: &App, client: &Client, rule: &'static str) -> Granted {
-    Granted {
-        app: Some(app.name.clone()),
-        send: gets(app, client),
-        reverse_path_permitted: app.checked.reverse_path,
-        ..Granted::by(rule_name(rule))
-    }
+    Granted { app: Some(app.name.clone()), send: gets(app, client), ..Granted::by(rule_name(rule)) }
 }
 
 #[async_trait]
@@ -271,7 +266,13 @@ impl Policy for AppPolicy {
         let Some(app) = self.recognise(facts.client) else { return Ok(self.nobody(facts.client, false)) };
         let mut tally = Tally::of(app);
         let judged = self.judge_message(app, facts, &mut tally);
-        Ok(decide(app, &tally, judged, |(send, edits)| Granted { send, edits, ..grant(app, facts.client, "message") }))
+        let reverse_path_permitted = app.permits_bounces_to(facts.envelope.reverse_path());
+        Ok(decide(app, &tally, judged, |(send, edits)| Granted {
+            send,
+            edits,
+            reverse_path_permitted,
+            ..grant(app, facts.client, "message")
+        }))
     }
 
     fn client_notes(&self, client: &Client) -> Vec<Note> {

@@ -168,7 +168,9 @@ impl Documents<'_> {
             .with("aws:CurrentTime", wall.to_string())
             .with("aws:EpochTime", wall.as_second().to_string())
             .with("aws:UserAgent", concat!("gatepost/", env!("CARGO_PKG_VERSION")));
-        if let Some(mailbox) = send.feedback_address(facts.envelope, self.app.checked.reverse_path) {
+        if let Some(mailbox) =
+            send.feedback_address(facts.envelope, self.app.permits_bounces_to(facts.envelope.reverse_path()))
+        {
             context = context.with("ses:FeedbackAddress", mailbox.to_string());
         }
         if let Some(name) = &author.display_name {

@@ -4,14 +4,17 @@
 #![allow(missing_docs, unreachable_pub, clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg(feature = "cli")]
 
+mod apps;
 mod bounds;
 mod dialogues;
 mod doors;
 mod embedding;
+mod explain;
 mod faults;
 mod handoff;
 mod peers;
 mod readme;
 mod shutdown;
+mod site;
 mod spoofing;
 mod support;
