@@ -336,6 +336,80 @@ fn the_samples_are_good_when_checked_from_anywhere() {
 }
 
 #[test]
+fn an_explanation_says_what_would_happen_and_exits_by_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    fs::write(
+        here.join("f.toml"),
+        "hostname = 'localhost'\n[[listener]]\nname = 'main'\naddress = '0.0.0.0:0'\nauth = 'optional'\n\
+         auth_in_clear = true\n[[app]]\nname = 'billing'\nnetworks = ['10.1.0.0/16']\nfrom = ['*@example.com']\n\
+         configuration_set = 'own'\nrecipients_denied = ['ceo@b.example']\n\
+         [[app]]\nname = 'soft'\nauth = ['ann']\nfrom = ['ann@example.com']\nsoft_fail = true\n\
+         [auth.users]\nann = '$2b$04$abcdefghijklmnopqrstuu5Lo0g67CiD3M4RpN1BmBb4Crp5w7dbK'\n",
+    )
+    .unwrap();
+    fs::write(here.join("lf.eml"), "From: Eve <eve@evil.example>\nTo: b@b.example\n\nhello\n").unwrap();
+    let explain =
+        |more: &[&str]| ran(here, &[&["explain", "--config", "f.toml", "--rcpt", "b@b.example"][..], more].concat());
+    for (more, code, texts) in [
+        (
+            &["--app", "billing", "--mail-from", "x@example.com"][..],
+            0,
+            &["recognised by network 10.1.0.0/16", "config. set    own", "accepted: 250"][..],
+        ),
+        (
+            &["--client", "10.1.2.3:99", "--from", "X <x@example.com>"],
+            0,
+            &["MAIL FROM:<x@example.com>", "X <x@example.com>"],
+        ),
+        (
+            &["--client", "10.1.2.3", "--file", "lf.eml", "--mail-from", "x@example.com"],
+            77,
+            &["rule           author", "eve@evil.example fits no", "refused: 550 5.7.1"],
+        ),
+        (
+            &["--client", "10.1.2.3", "--file", "lf.eml"],
+            77,
+            &["MAIL FROM:<eve@evil.example>", "rule           reverse_path"],
+        ),
+        (
+            &["--app", "billing", "--mail-from", "x@example.com", "--rcpt", "ceo@b.example"],
+            77,
+            &["recipients_denied", "message of"],
+        ),
+        (&["--mail-from", "x@example.com"], 77, &["none, and there are no rules", "refused: 530 5.7.0"]),
+        (
+            &["--app", "soft", "--mail-from", "bob@example.com"],
+            75,
+            &["AUTH PLAIN (ann)", "recognised by AUTH name ann", "deferred: 451"],
+        ),
+        (&["--auth", "bob", "--mail-from", "x@example.com"], 64, &["no such user"]),
+        (&["--tls", "--mail-from", "x@example.com"], 64, &["offers no TLS"]),
+        (&["--listener", "other", "--mail-from", "x@example.com"], 64, &["no listener \"other\""]),
+        (&["--app", "other", "--mail-from", "x@example.com"], 64, &["no such application"]),
+        (
+            &["--certificate", "name=x.internal", "--mail-from", "x@example.com"],
+            64,
+            &["asks for no client certificates"],
+        ),
+        (&["--certificate", "cn=x", "--mail-from", "x@example.com"], 64, &["fingerprint:"]),
+        (&[], 64, &["--file"]),
+    ] {
+        let (got, stdout, stderr) = explain(more);
+        assert_eq!(got, code, "{more:?}: {stdout}{stderr}");
+        for text in texts {
+            assert!(format!("{stdout}{stderr}").contains(text), "{more:?}: no {text:?} in {stdout}{stderr}");
+        }
+    }
+    let (code, text, _) = explain(&["--app", "billing", "--mail-from", "x@example.com", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &told["allowed"], &told["sent"]["configuration_set"]), (0, &true.into(), &"own".into()));
+    assert_eq!(told["steps"][1]["notes"][0]["topic"], "application");
+    fs::write(here.join("f.toml"), "[[app]]\n").unwrap();
+    assert_eq!(explain(&["--mail-from", "x@example.com"]).0, 78);
+}
+
+#[test]
 fn exit_codes_say_what_went_wrong() {
     let directory = tempfile::tempdir().unwrap();
     let here = directory.path();

@@ -228,45 +228,33 @@ words! {
         Report,
     }
     /// What happens to a From that does not fit.
+    #[derive(Default)]
     ForeignFrom {
         /// The message is refused.
+        #[default]
         Reject,
         /// The application's own takes its place.
         Rewrite,
     }
     /// What happens to a message without From.
+    #[derive(Default)]
     MissingFrom {
         /// It is refused.
+        #[default]
         Refuse,
         /// The application's own is put in.
         Fill,
     }
     /// What happens to a message without a field.
+    #[derive(Default)]
     MissingField {
         /// Nothing.
+        #[default]
         Leave,
         /// It is put in.
         Fill,
         /// The message is refused.
         Refuse,
-    }
-}
-
-impl Default for ForeignFrom {
-    fn default() -> Self {
-        Self::Reject
-    }
-}
-
-impl Default for MissingFrom {
-    fn default() -> Self {
-        Self::Refuse
-    }
-}
-
-impl Default for MissingField {
-    fn default() -> Self {
-        Self::Leave
     }
 }
 

@@ -1,7 +1,10 @@
-//! The handbook. Six short chapters, read here or as Markdown files beside this one.
+//! The handbook: short chapters, read here or as Markdown files beside this one.
 
 #[doc = include_str!("walk.md")]
 pub mod walk {}
+
+#[doc = include_str!("policy.md")]
+pub mod policy {}
 
 #[doc = include_str!("replies.md")]
 pub mod replies {}
@@ -17,6 +20,9 @@ pub mod vulnerabilities {}
 
 #[doc = include_str!("embedding.md")]
 pub mod embedding {}
+
+#[doc = include_str!("migration.md")]
+pub mod migration {}
 
 #[cfg(test)]
 mod tests {
@@ -39,6 +45,51 @@ mod tests {
             std::fs::write(path, chapter.replace(table, rows.trim_end())).unwrap();
         } else {
             assert_eq!(table.trim_end(), rows.trim_end(), "refresh src/manual/replies.md");
+        }
+    }
+
+    /// Every sample of the chapters on policy and migration, with the files that they name.
+    #[cfg(feature = "cli")]
+    #[test]
+    fn every_sample_of_a_configuration_is_good() {
+        use crate::config::{Config, Purpose, Surroundings, certificates};
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str| directory.path().join(name);
+        let paths = certificates::PairPaths::within(directory.path());
+        certificates::Pair::make(&["localhost".to_owned()]).unwrap().write(&paths, false).unwrap();
+        std::fs::copy(file("ca.pem"), file("clients-ca.pem")).unwrap();
+        let hash = "$2b$04$abcdefghijklmnopqrstuu5Lo0g67CiD3M4RpN1BmBb4Crp5w7dbK";
+        std::fs::write(file("users"), format!("shop:{hash}\n")).unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(file("users"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let blocks = |chapter: &str, language: &str| -> Vec<String> {
+            let begin = format!("```{language}\n");
+            let parts = chapter.split(begin.as_str()).skip(1);
+            parts.map(|part| part.split("```").next().unwrap_or_default().to_owned()).collect()
+        };
+        for (name, chapter, samples) in
+            [("policy", include_str!("policy.md"), 8), ("migration", include_str!("migration.md"), 3)]
+        {
+            for document in blocks(chapter, "json") {
+                std::fs::write(file("billing.json"), document).unwrap();
+            }
+            let found = blocks(chapter, "toml");
+            assert_eq!(found.len(), samples, "{name}");
+            for sample in found {
+                let text = sample.replace("/etc/gatepost/", &format!("{}/", directory.path().display()));
+                let surroundings = Surroundings::new(Vec::new(), Some("relay.example".to_owned()));
+                let config = Config::parse(std::path::Path::new(name), &text, std::iter::empty());
+                let plan = config.and_then(|config| config.plan(&surroundings, Purpose::Check));
+                let plan = plan.unwrap_or_else(|error| panic!("{sample}\n{error}"));
+                // Only what is for a while is warned of.
+                for warning in &plan.warnings {
+                    let hint = warning.hint.as_deref().unwrap_or_default();
+                    assert!(["for a roll-out only", "for staging only"].contains(&hint), "{sample}\n{warning}");
+                }
+            }
         }
     }
 }

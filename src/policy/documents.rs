@@ -58,7 +58,7 @@ impl Documents<'_> {
         authors: &[Author],
         send: &SendParameters,
     ) -> Result<(), Reason> {
-        self.ask(facts, authors, send, |list, resource, context| judge_one(list, resource, context))
+        self.ask(facts, authors, send, judge_one)
     }
 
     /// Every question that `judge` asks, with every statement that was looked at.
