@@ -206,6 +206,10 @@ impl Session {
             (_, true, LineEndings::Normalize) => &b"\n"[..],
             (_, false, _) => b"\r\n",
         };
+        // The limit is for the message as it will be sent.
+        if chunks.receiving.octets + missing.len() as u64 > self.settings.limits.message_octets_max {
+            return self.swallow(0, replies::MESSAGE_TOO_LARGE);
+        }
         self.state = State::Chunk { chunks: Chunks::new(&self.settings, self.now), remaining: 0, last: true };
         Progress::Do(Action::Content(Bytes::from_static(missing)))
     }
