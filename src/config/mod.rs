@@ -12,6 +12,7 @@ mod bounds;
 pub mod certificates;
 mod environment;
 mod hint;
+mod limits;
 mod listeners;
 pub mod number;
 mod place;
@@ -33,6 +34,7 @@ mod refusal_tests;
 mod sample_tests;
 
 pub use bounds::{Connections, Deadline, Header, Memory, Smtp};
+pub use limits::{Limit, LimitBy, LimitOf, LimitOver};
 pub use place::{ConfigError, Place, Places, Problem};
 pub use plan::{Plan, Purpose};
 pub use rules::{App, Aws, Sending};
@@ -76,6 +78,8 @@ pub struct Config {
     pub policy: Sending,
     /// Applications with rights of their own: any number of `[[app]]` tables.
     pub app: Vec<App>,
+    /// How often, how fast: any number of `[[limit]]` tables.
+    pub limit: Vec<Limit>,
     /// Whose AWS account it is, for the ARNs in IAM policy documents.
     pub aws: Aws,
     /// How to reach Amazon SES, and what every message gets there.
@@ -132,6 +136,7 @@ impl Default for Config {
             auth: Authentication::default(),
             policy: Sending::default(),
             app: Vec::new(),
+            limit: Vec::new(),
             aws: Aws::default(),
             ses: Ses::default(),
             ses_emulator: SesEmulator::default(),

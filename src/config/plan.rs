@@ -10,11 +10,14 @@ use super::upstream::Upstream;
 use super::values::Hostname;
 use crate::assemble::Builder;
 use crate::auth::{Authenticator, Users};
+use crate::limit::{LimitRule, LocalLimiter};
+use crate::mail::SystemClock;
 use crate::observe::LogObserver;
 use crate::policy::AppPolicy;
 use crate::server::{Endpoint, ListenerSettings};
 use crate::transport::Transport;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// What a plan is made for.
 pub enum Purpose<'a> {
@@ -44,6 +47,7 @@ pub struct Plan {
     pub warnings: Vec<Problem>,
     pub(super) listeners: Vec<ListenerSettings>,
     policy: AppPolicy,
+    limits: Vec<LimitRule>,
     users: Option<Users>,
     /// Who can authenticate.
     pub user_names: BTreeSet<String>,
@@ -103,6 +107,7 @@ impl Config {
         let policy = super::policy::plan(&mut findings, &names);
         let users = users.map(|(users, _)| users);
         let listeners = super::listeners::plan(&mut findings, &hostname, users.is_some(), &mut purpose);
+        let limits = super::limits::plan(&mut findings);
         let upstream = super::upstream::plan(&mut findings);
         bounds(&mut findings, users.as_ref());
         inline_secrets(&mut findings);
@@ -112,7 +117,7 @@ impl Config {
         match policy.filter(|_| errors.is_empty()) {
             Some(policy) => {
                 let config = self.clone();
-                Ok(Plan { hostname, upstream, warnings, listeners, policy, users, user_names: names, config })
+                Ok(Plan { hostname, upstream, warnings, listeners, policy, limits, users, user_names: names, config })
             }
             None => Err(ConfigError::Wrong(errors)),
         }
@@ -131,6 +136,9 @@ impl Plan {
             .connections(config.connections.total_max.size(), config.connections.per_client_max.size())
             .deadline(config.deadline.settings())
             .shutdown_grace(config.shutdown_grace_seconds.wait());
+        if !self.limits.is_empty() {
+            builder = builder.limiter(LocalLimiter::new(self.limits, Arc::new(SystemClock)));
+        }
         if let Some(users) = self.users {
             builder = builder.authenticator(users);
         }

@@ -62,6 +62,7 @@ fn what_cannot_be_read_is_told_with_line_column_and_hint() {
         ("[tls]\nkey = { vault = 'a' }", "f:2:9", "unknown key vault in tls.key", "known keys: file, env, credential"),
         ("[auth.users]\nann = 3", "f:2:7", "expected a string, or one of", "users: Names with a password hash"),
         ("hostname = 'a_b'", "f:1:12", "neither a domain name nor an address literal", "hostname: A domain name"),
+        ("[[limit]]\nrates = ['100/week']", "f:2:10", "is no rate", "2000/min"),
         ("hostname = ", "f:1:12", "", ""),
         ("hostname = 'a.b'\nhostname = 'c.d'", "f:2:1", "duplicate key", ""),
         ("a é = 1", "f:1:3", "", ""),
@@ -135,6 +136,21 @@ fn settings_that_contradict_each_other_are_told_where_they_stand() {
             "f:11:1",
             "variable NO is not set",
             "",
+        ),
+        // Limits.
+        (listener("[[limit]]"), "f:8:1", "a limit without rates limits nothing", "100/s burst 200"),
+        (listener("[[limit]]\nrates = ['9/s']\napps = ['x']"), "f:10:9", "no application is called x", "[[app]]"),
+        (
+            listener("[[limit]]\nrates = ['9/s']\nby = 'recipient_domain'"),
+            "f:8:1",
+            "counts recipients",
+            "of = \"recipients\"",
+        ),
+        (
+            listener("[[limit]]\nrates = ['9/s']\nover = 'delay'\ndelay_seconds_max = 90"),
+            "f:11:21",
+            "longer than clients wait",
+            "60",
         ),
         // TLS.
         (listener("tls = 'starttls'"), "f:8:7", "TLS without a certificate", "gatepost gen-cert"),

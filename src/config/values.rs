@@ -3,9 +3,11 @@
 //! Every type reads itself out of a TOML string, so that a wrong one is reported where it stands.
 
 use super::number::object;
+use crate::limit::Window;
 use crate::mail::MailDomain;
 use crate::mail::parameters::{
-    AppName, ConfigurationSetName, EndpointId, Feedback, IdentityArn, ListName, RequestedField, RoleArn, TenantName,
+    AppName, ConfigurationSetName, EndpointId, Feedback, IdentityArn, ListName, RequestedField, RoleArn, RuleName,
+    TenantName,
 };
 use crate::mail::{Author, ForwardPath, Mailbox, address::AddressError, author};
 use crate::policy::{AddressPattern, CertificateMatch, TagPattern};
@@ -128,6 +130,12 @@ text_values! {
     /// The name of an application.
     AppNameText(AppName) = |text| AppName::parse(text).map_err(|error| error.to_string()),
         ToString::to_string, forms "1 to 64 of A-Z a-z 0-9 _ - .";
+    /// The name of a limit.
+    RuleNameText(RuleName) = |text| RuleName::parse(text).map_err(|error| error.to_string()),
+        ToString::to_string, forms "1 to 128 printable characters without space";
+    /// A rate.
+    Rate(Window) = |text| text.parse().map_err(|error: crate::limit::RuleError| error.to_string()),
+        ToString::to_string, forms "100/s, 100/s burst 200, 2000/min, 600/h or 50000/day";
     /// What of a client certificate is compared.
     CertificateText(CertificateMatch) = read_certificate, ToString::to_string,
         forms "fingerprint:SHA-256 in hex, subject:CN=billing, O=Example or name:billing.internal";

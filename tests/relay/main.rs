@@ -12,6 +12,7 @@ mod embedding;
 mod explain;
 mod faults;
 mod handoff;
+mod limits;
 mod peers;
 mod readme;
 mod shutdown;

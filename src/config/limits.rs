@@ -1,0 +1,169 @@
+//! `[[limit]]`: rates, as the file says them, and as the limiter takes them.
+
+use super::number::{Number, Seconds};
+use super::plan::Findings;
+use super::values::{AppNameText, Rate, RuleNameText};
+use crate::limit::{By, LimitRule, Measure, OverLimit};
+use crate::mail::RuleName;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// One limit.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limit {
+    /// Its name, in refusals' log lines.
+    pub name: Option<RuleNameText>,
+    /// app, auth, client, reverse_path, author, recipient_domain or relay: whose counts are kept apart.
+    pub by: LimitBy,
+    /// messages, recipients or octets: what is counted. SES counts recipients.
+    pub of: LimitOf,
+    /// Rates that must all have room, such as "100/s burst 200", "2000/min", "600/h" or "50000/day". Without burst, a whole
+    /// period's worth may come at once.
+    pub rates: Vec<Rate>,
+    /// defer (451, with how long in the text), reject (550) or delay (wait for room, then defer).
+    pub over: LimitOver,
+    /// Seconds that over = "delay" waits at most. Who waits holds a connection.
+    pub delay_seconds_max: Seconds,
+    /// Names of applications that it is for. Empty: for all.
+    pub apps: Vec<AppNameText>,
+    /// Bits of an IPv4 address that count, for by = "client": 32 is the address itself.
+    pub ipv4_prefix: Number<0, 32>,
+    /// The same for IPv6: 64 is what one host can choose its addresses from.
+    pub ipv6_prefix: Number<0, 128>,
+}
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self {
+            name: None,
+            by: LimitBy::App,
+            of: LimitOf::Messages,
+            rates: Vec::new(),
+            over: LimitOver::Defer,
+            delay_seconds_max: Number::of(5),
+            apps: Vec::new(),
+            ipv4_prefix: Number::of(32),
+            ipv6_prefix: Number::of(64),
+        }
+    }
+}
+
+/// Whose counts are kept apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitBy {
+    /// Each application.
+    App,
+    /// Each AUTH name.
+    Auth,
+    /// Each client address.
+    Client,
+    /// Each exact reverse-path.
+    ReversePath,
+    /// Each author.
+    Author,
+    /// Each domain of recipients.
+    RecipientDomain,
+    /// All together.
+    Relay,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitOf {
+    /// Messages.
+    Messages,
+    /// Recipients.
+    Recipients,
+    /// Octets.
+    Octets,
+}
+
+/// What happens beyond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitOver {
+    /// 451.
+    Defer,
+    /// 550.
+    Reject,
+    /// Wait, then 451.
+    Delay,
+}
+
+/// The limits of the file.
+pub(super) fn plan(findings: &mut Findings<'_>) -> Vec<LimitRule> {
+    let config = findings.config;
+    let mut rules = Vec::new();
+    for (place, limit) in config.limit.iter().enumerate() {
+        let path = |key: &str| format!("limit.{place}.{key}");
+        if limit.rates.is_empty() {
+            findings.error(
+                &path("rates"),
+                "a limit without rates limits nothing",
+                "for example: rates = [\"100/s burst 200\"]",
+            );
+        }
+        if limit.by == LimitBy::RecipientDomain && limit.of != LimitOf::Recipients {
+            findings.error(&path("of"), "by = \"recipient_domain\" counts recipients", "set of = \"recipients\"");
+        }
+        // The deadline covers what happens after the content came; a delay comes before, and the client waits through it.
+        if limit.over == LimitOver::Delay && limit.delay_seconds_max.wait() > DELAY_MAX {
+            let message =
+                format!("{} s is longer than clients wait for the reply to MAIL or RCPT", limit.delay_seconds_max);
+            findings.error(&path("delay_seconds_max"), message, "at most 60");
+        }
+        let smallest = limit.rates.iter().map(|rate| rate.0.burst().get()).min().map(u64::from);
+        if limit.of == LimitOf::Octets && smallest.is_some_and(|burst| burst < config.smtp.message_octets_max.get()) {
+            let message = "messages larger than the burst can never pass, and the advertised size allows them";
+            findings.warn(&path("rates"), message, "raise the burst, or lower smtp.message_octets_max");
+        }
+        for (number, app) in limit.apps.iter().enumerate() {
+            if !config.app.iter().any(|known| known.name.as_ref() == Some(app)) {
+                let hint = "the name of an [[app]] of this file";
+                findings.error(&path(&format!("apps.{number}")), format!("no application is called {app}"), hint);
+            }
+        }
+        let name = limit.name.as_ref().map(|name| name.0.clone());
+        let Some(name) = name.or_else(|| RuleName::parse(&format!("limit-{}", place + 1)).ok()) else { continue };
+        rules.push(LimitRule {
+            name,
+            by: match limit.by {
+                LimitBy::App => By::App,
+                LimitBy::Auth => By::Identity,
+                LimitBy::Client => By::Client {
+                    ipv4_prefix: prefix(limit.ipv4_prefix.get()),
+                    ipv6_prefix: prefix(limit.ipv6_prefix.get()),
+                },
+                LimitBy::ReversePath => By::ReversePath,
+                LimitBy::Author => By::Author,
+                LimitBy::RecipientDomain => By::RecipientDomain,
+                LimitBy::Relay => By::Relay,
+            },
+            measure: match limit.of {
+                LimitOf::Messages => Measure::Messages,
+                LimitOf::Recipients => Measure::Recipients,
+                LimitOf::Octets => Measure::Octets,
+            },
+            windows: limit.rates.iter().map(|rate| rate.0).collect(),
+            over: match limit.over {
+                LimitOver::Defer => OverLimit::Defer,
+                LimitOver::Reject => OverLimit::Reject,
+                LimitOver::Delay => OverLimit::Delay(limit.delay_seconds_max.wait()),
+            },
+            apps: limit.apps.iter().map(|app| app.0.clone()).collect(),
+        });
+    }
+    rules
+}
+
+/// RFC 5321 §4.5.3.2 has clients wait 5 minutes; those of printers and scripts give up much earlier.
+const DELAY_MAX: Duration = Duration::from_secs(60);
+
+/// Bounded by its type.
+fn prefix(bits: u64) -> u8 {
+    u8::try_from(bits).unwrap_or(u8::MAX)
+}

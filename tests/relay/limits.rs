@@ -1,0 +1,85 @@
+//! Limits on the way: what SES sees keeps to them, and what was refused did not use them up.
+
+use crate::support::{House, NOTE, Plan};
+use gatepost::limit::{By, LimitRule, LocalLimiter, Measure, OverLimit};
+use gatepost::mail::{RuleName, SystemClock};
+use std::sync::Arc;
+
+const TO: &[&str] = &["bob@elsewhere.example"];
+
+fn rule(name: &str, by: By, measure: Measure, rate: &str) -> LimitRule {
+    LimitRule {
+        name: RuleName::parse(name).unwrap(),
+        by,
+        measure,
+        windows: vec![rate.parse().unwrap()],
+        over: OverLimit::Defer,
+        apps: Vec::new(),
+    }
+}
+
+async fn house(rules: Vec<LimitRule>) -> House {
+    House::with(|plan: Plan| plan.build(|builder| builder.limiter(LocalLimiter::new(rules, Arc::new(SystemClock)))))
+        .await
+}
+
+#[tokio::test]
+async fn ses_sees_no_more_than_the_limit_and_refusals_do_not_count() {
+    let house = house(vec![rule("app", By::App, Measure::Messages, "3/h")]).await;
+    let mut client = house.client().await;
+    // Policy refuses these after MAIL was counted: that is given back.
+    for _ in 0..5 {
+        let reply = client.send("ann@example.com", TO, "From: ceo@other.example\r\n\r\n").await;
+        assert!(reply.starts_with("550"), "{reply}");
+    }
+    // So does a definite failure of SES.
+    house.emulator.script([gatepost::emulator::Fault::throttled()]);
+    let reply = client.send("ann@example.com", TO, NOTE).await;
+    assert!(reply.starts_with("454"), "{reply}");
+    // And a transaction that the client gives up.
+    client.say("MAIL FROM:<ann@example.com>").await;
+    client.expect("250").await;
+    client.say("RSET").await;
+    client.expect("250").await;
+    let mut accepted = 0;
+    for _ in 0..6 {
+        let reply = client.send("ann@example.com", TO, NOTE).await;
+        assert!(
+            reply.starts_with("250") || reply.starts_with("451 4.7.1 Rate limit reached, try again in "),
+            "{reply}"
+        );
+        accepted += u64::from(reply.starts_with("250"));
+    }
+    assert_eq!((accepted, house.counts().1), (3, 3));
+    house.log.expect("rule: Some(\"app\")");
+}
+
+#[tokio::test]
+async fn a_client_that_splits_its_recipients_succeeds() {
+    let house = house(vec![rule("domain", By::RecipientDomain, Measure::Recipients, "2/h")]).await;
+    let mut client = house.client().await;
+    client.say("MAIL FROM:<ann@example.com>").await;
+    client.expect("250").await;
+    for (recipient, want) in
+        [("a@one.example", "250"), ("b@one.example", "250"), ("c@one.example", "452 4.5.3"), ("a@two.example", "250")]
+    {
+        client.say(&format!("RCPT TO:<{recipient}>")).await;
+        client.expect(want).await;
+    }
+    client.say("DATA").await;
+    client.expect("354").await;
+    client.content(NOTE).await;
+    client.expect("250 2.0.0 Ok").await;
+    assert_eq!(house.only_message().to.len(), 3);
+}
+
+#[tokio::test]
+async fn a_message_larger_than_the_burst_is_refused_before_it_comes() {
+    let house = house(vec![rule("octets", By::Relay, Measure::Octets, "10000/min")]).await;
+    let mut client = house.client().await;
+    client.say("MAIL FROM:<ann@example.com> SIZE=20000").await;
+    client.expect("552 5.3.4").await;
+    let reply = client.send("ann@example.com", TO, &format!("{NOTE}{}", "x\r\n".repeat(5_000))).await;
+    assert!(reply.starts_with("552 5.3.4"), "{reply}");
+    assert_eq!(house.counts(), (0, 0));
+}
