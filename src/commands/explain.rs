@@ -242,7 +242,6 @@ impl Transport for Weightless {
         Outcome::not_sent(Kind::Failed, replies::LOCAL_ERROR, "an explanation sends nothing")
     }
 
-    #[cfg(feature = "ses")]
     fn octets_held(&self, message_octets: u64) -> u64 {
         crate::transport::ses::octets_held(message_octets)
     }

@@ -10,6 +10,7 @@
 
 mod bounds;
 pub mod certificates;
+mod documents;
 mod environment;
 mod hint;
 mod limits;

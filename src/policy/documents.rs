@@ -73,7 +73,13 @@ impl Documents<'_> {
             for action in ACTIONS {
                 let request = Request { action, resource, principal: None, context };
                 let decision = evaluate(list.iter().map(AsRef::as_ref), &request);
-                notes.push(Note::new("document", format!("{} of {action} on {resource}", decision.label())));
+                // Of the second action only an explicit deny matters.
+                if action != ACTIONS[0] && !matches!(decision, Decision::ExplicitDeny(..)) {
+                    continue;
+                }
+                let names: Vec<&str> = list.iter().map(|document| document.name.as_str()).collect();
+                let told = format!("{action} on {resource}: {} by {}", decision.label(), names.join(", "));
+                notes.push(Note::new("documents", told));
                 for step in trace(list.iter().map(AsRef::as_ref), &request) {
                     let why = match step.mismatch {
                         None => format!("speaks of it: {:?}", step.statement.effect),

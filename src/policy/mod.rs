@@ -51,7 +51,7 @@ pub trait Policy: Send + Sync + 'static {
 /// Something to know about a decision.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Note {
-    /// What it is about, in a word or two: `application`, `document`.
+    /// What it is about, in a word or two: `application`, `documents`.
     pub topic: &'static str,
     /// What there is to know.
     pub text: String,
