@@ -62,6 +62,7 @@ const USAGE: u8 = 64;
 const DATA: u8 = 65;
 const NO_INPUT: u8 = 66;
 const CANNOT_CREATE: u8 = 73;
+const CONFIG: u8 = 78;
 const IO: u8 = 74;
 const DENIED: u8 = 77;
 

@@ -15,6 +15,7 @@ mod environment;
 mod hint;
 mod limits;
 mod listeners;
+mod needs;
 pub mod number;
 mod place;
 mod plan;
@@ -36,6 +37,7 @@ mod sample_tests;
 
 pub use bounds::{Connections, Deadline, Header, Memory, Smtp};
 pub use limits::{Limit, LimitBy, LimitOf, LimitOver};
+pub use needs::AwsFacts;
 pub use place::{ConfigError, Place, Places, Problem};
 pub use plan::{Plan, Purpose};
 pub use rules::{App, Aws, Sending};

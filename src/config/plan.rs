@@ -145,6 +145,10 @@ impl Plan {
         self.listeners.into_iter().fold(builder, Builder::listener)
     }
 
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// Applications, and the rules for everybody else.
     pub fn policy(&self) -> &AppPolicy {
         &self.policy

@@ -65,7 +65,14 @@ impl LogObserver {
         };
         let ambiguous = record.outcome.is_some_and(|outcome| outcome.certainty == Certainty::Ambiguous);
         // What a provider says names addresses and ARNs; it stands beside what we say.
-        let detail = self.detail(record.outcome.map_or(record.detail, |outcome| &outcome.detail));
+        let detail = match record.outcome {
+            // Status and code of a provider's answer name nobody; what follows may.
+            Some(outcome) if self.form != AddressForm::Plain => {
+                escape(outcome.detail.split(": ").next().unwrap_or_default())
+            }
+            Some(outcome) => escape(&outcome.detail),
+            None => self.detail(record.detail),
+        };
         let reply = record.reply.to_string();
         macro_rules! line {
             ($level:ident, $text:literal) => {

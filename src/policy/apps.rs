@@ -140,6 +140,11 @@ impl AppPolicy {
         Self::others(Others::local(from))
     }
 
+    /// Every application, and the rules for everybody else.
+    pub fn every_app(&self) -> impl Iterator<Item = &App> {
+        self.apps.iter().chain(self.others.as_ref().map(|others| &others.app))
+    }
+
     /// The applications, in order.
     pub fn apps(&self) -> &[App] {
         &self.apps

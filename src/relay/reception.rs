@@ -100,7 +100,9 @@ impl Reception {
                 self.keep(&Bytes::from(body)).await
             }
             None if self.memory.len() > limits.octets_max => Err(header_fault(HeaderError::TooLarge)),
-            None if self.grow(self.memory.len() as u64) => Ok(()),
+            // A header section is wanted in one piece of memory. The first step of it is let in even where none is left:
+            // with the read buffer it is what a connection costs, and a body can go to disk.
+            None if self.memory.len() as u64 <= STEP_OCTETS || self.grow(self.memory.len() as u64) => Ok(()),
             None => Err(no_room()),
         }
     }

@@ -7,8 +7,8 @@ use crate::auth::{AuthDecision, AuthError};
 use crate::limit::Ticket;
 use crate::mail::trace::received;
 use crate::mail::{
-    Author, Certainty, Client, Credentials, Envelope, ForwardPath, Granted, MailParameters, Mailbox, Outcome, Receipt,
-    Reply, ReversePath, RuleName, TlsInfo, TransactionId, replies,
+    Author, Certainty, Client, Credentials, Envelope, ForwardPath, Granted, Kind, MailParameters, Mailbox, Outcome,
+    Receipt, Reply, ReversePath, RuleName, TlsInfo, TransactionId, replies,
 };
 use crate::observe::{Event, MessageRecord};
 use crate::policy::{MailFacts, RcptFacts};
@@ -28,6 +28,8 @@ pub struct Visit {
     transactions: u32,
     messages: u32,
     transaction: Option<Transaction>,
+    /// A transaction whose content turned out to be no message.
+    spoiled: Option<(TransactionId, Option<Mailbox>)>,
 }
 
 /// A mail transaction, from MAIL to its end.
@@ -44,7 +46,17 @@ impl Visit {
     pub(super) fn new(relay: Arc<Relay>, client: Client, auth_offered: bool) -> Self {
         relay.observer.observe(&Event::Connected(&client));
         let started = relay.clock.now();
-        Self { relay, client, auth_offered, esmtp: false, started, transactions: 0, messages: 0, transaction: None }
+        Self {
+            relay,
+            client,
+            auth_offered,
+            esmtp: false,
+            started,
+            transactions: 0,
+            messages: 0,
+            transaction: None,
+            spoiled: None,
+        }
     }
 
     /// The client named itself.
@@ -64,13 +76,29 @@ impl Visit {
     }
 
     /// The session refused something by itself.
-    pub fn report(&self, verb: &str, reply: &Reply) {
-        self.refused(verb, reply, None, None, "");
+    pub fn report(&mut self, verb: &str, reply: &Reply) {
+        match self.spoiled.take().filter(|_| matches!(verb, "DATA" | "BDAT")) {
+            Some((id, mailbox)) => self.refused(Some(id), verb, reply, None, mailbox.as_ref(), ""),
+            None => self.refused(self.transaction_id(), verb, reply, None, None, ""),
+        }
+    }
+
+    /// The client did not come through the TLS handshake that it asked for.
+    pub fn not_encrypted(&self, reason: &str) {
+        self.relay.observer.observe(&Event::ConnectionRefused {
+            address: self.client.address,
+            listener: &self.client.listener,
+            reply: None,
+            reason,
+        });
     }
 
     /// The transaction ended without a message.
     pub async fn abandon(&mut self) {
         if let Some(transaction) = self.transaction.take() {
+            // The session may still have to say why its content was no message.
+            let mailbox = transaction.reverse_path.mailbox().cloned();
+            self.spoiled = transaction.reception.is_some().then_some((transaction.id, mailbox));
             self.give_back(transaction.tickets).await;
         }
     }
@@ -236,9 +264,18 @@ impl Visit {
             Ok(loaded) => loaded,
             Err((envelope, fault)) => return self.refuse_message(end, &envelope, fault.into()).await,
         };
-        let Judged { permitted, authors, ticket } = match self.relay.judge_message(&self.client, end.id, loaded).await {
-            Ok(judged) => judged,
-            Err(refused) => {
+        // A judge of an embedding program may hang; the deadline is for that too.
+        let known = loaded.envelope.clone();
+        let judged = self.relay.judge_message(&self.client, end.id, loaded);
+        let Judged { permitted, authors, ticket } = match tokio::time::timeout_at(deadline.into(), judged).await {
+            Ok(Ok(judged)) => judged,
+            Err(_) => {
+                let detail = "policy or limiter did not answer before the deadline".to_owned();
+                return self
+                    .refuse_message(end, &known, Refusal { reply: replies::DEADLINE, rule: None, detail })
+                    .await;
+            }
+            Ok(Err(refused)) => {
                 let Refused { refusal, authors, envelope } = *refused;
                 end.authors = authors;
                 return self.refuse_message(end, &envelope, refusal).await;
@@ -248,7 +285,10 @@ impl Visit {
         end.tickets.push(ticket);
         let (envelope, granted) = (permitted.envelope().clone(), permitted.granted().clone());
         self.would_refuse(end.id, "DATA", &granted);
+        let mut attempt = Attempt { visit: self, end: &end, envelope: &envelope, granted: &granted, over: false };
         let outcome = self.relay.transport.send(permitted, deadline).await;
+        attempt.over = true;
+        drop(attempt);
         let answer = match &outcome.certainty {
             Certainty::Sent(message_id) => Answer::Accepted(Receipt::Provider(message_id.clone())),
             Certainty::NotSent | Certainty::Ambiguous => Answer::Refuse(outcome.reply.with_reference(&end.id)),
@@ -313,14 +353,26 @@ impl Visit {
             None => refusal.reply,
         };
         let address = address.or_else(|| transaction.and_then(|transaction| transaction.reverse_path.mailbox()));
-        self.refused(verb, &reply, refusal.rule.as_ref(), address, &refusal.detail);
+        self.refused(self.transaction_id(), verb, &reply, refusal.rule.as_ref(), address, &refusal.detail);
         Answer::Refuse(reply)
     }
 
-    fn refused(&self, verb: &str, reply: &Reply, rule: Option<&RuleName>, address: Option<&Mailbox>, detail: &str) {
+    fn transaction_id(&self) -> Option<TransactionId> {
+        self.transaction.as_ref().map(|transaction| transaction.id)
+    }
+
+    fn refused(
+        &self,
+        transaction: Option<TransactionId>,
+        verb: &str,
+        reply: &Reply,
+        rule: Option<&RuleName>,
+        address: Option<&Mailbox>,
+        detail: &str,
+    ) {
         self.relay.observer.observe(&Event::CommandRefused {
             client: &self.client,
-            transaction: self.transaction.as_ref().map(|transaction| transaction.id),
+            transaction,
             verb,
             reply,
             rule: rule.map(RuleName::as_str),
@@ -340,6 +392,31 @@ impl Visit {
         for ticket in tickets {
             self.relay.limiter.give_back(ticket).await;
         }
+    }
+}
+
+/// A call to the provider that is under way. A connection that is cut meanwhile drops it, and then nobody will ever know
+/// what became of the message: that is counted and told like any other ambiguous attempt.
+struct Attempt<'a> {
+    visit: &'a Visit,
+    end: &'a End,
+    envelope: &'a Envelope,
+    granted: &'a Granted,
+    over: bool,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        self.visit.relay.count_ambiguous();
+        let outcome =
+            Outcome::ambiguous(Kind::Silent, replies::PROVIDER_SILENT, "cut off while the provider was called");
+        let rule = Some(self.granted.rule.as_str());
+        let app = self.granted.app.as_ref().map(|app| app.as_str());
+        let set = self.granted.send.configuration_set.as_ref().map(|set| set.as_str());
+        self.visit.record(self.end, self.envelope, Some(&outcome), &outcome.reply, rule, (app, set), "");
     }
 }
 

@@ -229,7 +229,9 @@ impl Connection {
         let Stream::Plain(stream) = std::mem::replace(&mut self.stream, placeholder) else {
             return Err(io::Error::other("TLS inside TLS"));
         };
-        let (stream, info) = handshake(&self.door, Opened { stream, early: BytesMut::new() }).await?;
+        let made = handshake(&self.door, Opened { stream, early: BytesMut::new() }).await;
+        let (stream, info) =
+            made.inspect_err(|error| self.visit.not_encrypted(&format!("TLS handshake failed: {error}")))?;
         self.stream = stream;
         self.visit.encrypted(info).await;
         self.session.handle_tls_established(self.door.now());

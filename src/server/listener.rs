@@ -81,6 +81,8 @@ pub struct Bound {
     settings: ListenerSettings,
     socket: Socket,
     address: ListenerAddress,
+    /// The file of a Unix socket that we made; one that we inherited is not ours to remove.
+    made: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -98,10 +100,14 @@ impl Bound {
     pub fn bind(mut settings: ListenerSettings) -> Result<Self, BindError> {
         let endpoint = std::mem::replace(&mut settings.endpoint, Endpoint::Tcp(([127, 0, 0, 1], 0).into()));
         let shown = endpoint.to_string();
+        let made = match &endpoint {
+            Endpoint::Unix { path, .. } => Some(path.clone()),
+            _ => None,
+        };
         let bound = take_socket(endpoint);
         let (socket, address) =
             bound.map_err(|error| BindError { listener: Arc::clone(&settings.name), endpoint: shown, error })?;
-        Ok(Self { settings, socket, address })
+        Ok(Self { settings, socket, address, made })
     }
 
     /// Where it listens.
@@ -133,7 +139,7 @@ impl Bound {
             }
         }
         #[cfg(unix)]
-        if let ListenerAddress::Unix(path) = &self.address {
+        if let Some(path) = &self.made {
             let _ = std::fs::remove_file(path);
         }
     }
@@ -154,11 +160,7 @@ fn take_socket(endpoint: Endpoint) -> io::Result<(Socket, ListenerAddress)> {
             use std::os::unix::fs::PermissionsExt;
             use std::os::unix::net::UnixListener as StdUnixListener;
             let listener = match StdUnixListener::bind(&path) {
-                // Left over from a process that is gone; one that still listens would have answered.
-                Err(error)
-                    if error.kind() == io::ErrorKind::AddrInUse
-                        && std::os::unix::net::UnixStream::connect(&path).is_err() =>
-                {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_over(&path) => {
                     std::fs::remove_file(&path)?;
                     StdUnixListener::bind(&path)?
                 }
@@ -175,6 +177,19 @@ fn take_socket(endpoint: Endpoint) -> io::Result<(Socket, ListenerAddress)> {
             inherit_unix(listener, path)
         }
     }
+}
+
+/// Whether a path is a socket that nobody listens on any more: left over from a process that is gone. Anything else that
+/// stands there is somebody's.
+#[cfg(unix)]
+fn is_left_over(path: &std::path::Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    let refused = || {
+        std::os::unix::net::UnixStream::connect(path)
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    };
+    is_socket && refused()
 }
 
 fn inherit_tcp(listener: StdTcpListener) -> io::Result<(Socket, ListenerAddress)> {

@@ -177,3 +177,39 @@ async fn a_client_that_hangs_up_before_the_end_sends_nothing() {
     assert_eq!(house.counts(), (0, 0));
     assert_eq!(house.relay.relay().budget().in_use(), (0, 0, 0));
 }
+
+/// With the memory of others used up, a small message in two writes was once refused although the disk had room.
+#[tokio::test]
+async fn a_small_message_in_pieces_finds_room_on_disk_when_memory_is_used_up() {
+    const KIB: u64 = 1024;
+    let house = House::with(|plan: Plan| {
+        plan.build(|builder| builder.budget(BudgetSettings { memory_octets: 64 * KIB, ..BudgetSettings::default() }))
+    })
+    .await;
+    let mut stalled = house.client().await;
+    stalled.say("MAIL FROM:<ann@example.com>\r\nRCPT TO:<bob@elsewhere.example>\r\nDATA").await;
+    for want in ["250", "250", "354"] {
+        stalled.expect(want).await;
+    }
+    stalled.write(NOTE).await;
+    until("the memory is used up", || house.relay.relay().budget().in_use().0 == 16 * KIB).await;
+    let mut client = house.client().await;
+    client.say("MAIL FROM:<ann@example.com>\r\nRCPT TO:<bob@elsewhere.example>\r\nDATA").await;
+    for want in ["250", "250", "354"] {
+        client.expect(want).await;
+    }
+    client.write(&NOTE[..20]).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    client.write(format!("{}.\r\n", &NOTE[20..])).await;
+    client.expect("250 2.0.0 Ok ").await;
+}
+
+#[tokio::test]
+async fn content_that_is_no_message_is_told_under_its_transactions_name() {
+    let house = House::start().await;
+    let reply = house.send("ann@example.com", TO, &format!("{NOTE}bare\nline\r\n")).await;
+    assert!(reply.starts_with("550 5.5.2"), "{reply}");
+    let lines = house.log.lines();
+    let line = lines.iter().find(|line| line.contains("verb: \"DATA\"")).unwrap();
+    assert!(line.contains("transaction: Some(") && line.contains("ann"), "{line}");
+}

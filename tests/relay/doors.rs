@@ -355,3 +355,58 @@ fn client_certificate(name: &str) -> (String, (String, String)) {
     let certificate = parameters.signed_by(&key, &issuer).unwrap();
     (authority.pem(), (certificate.pem(), key.serialize_pem()))
 }
+
+/// A wrong path once cost the file that stood there.
+#[tokio::test]
+async fn what_is_no_stale_socket_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, live) = (directory.path().join("precious.txt"), directory.path().join("live.sock"));
+    std::fs::write(&file, "precious").unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind(&live).unwrap();
+    for path in [&file, &live] {
+        let settings = ListenerSettings::new(
+            "unix",
+            Endpoint::Unix { path: path.clone(), mode: 0o600 },
+            Settings::new("relay.example"),
+        );
+        let error = gatepost::server::Bound::bind(settings).unwrap_err();
+        assert!(error.to_string().contains("cannot listen on"), "{error}");
+        assert!(path.exists());
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+}
+
+/// The file belongs to whoever made it; systemd goes on listening there.
+#[tokio::test]
+async fn an_inherited_sockets_file_outlives_us() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("inherited.sock");
+    let endpoint = Endpoint::InheritedUnix(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let house = House::with(|mut plan: Plan| {
+        plan.listeners = vec![ListenerSettings::new("unix", endpoint, Settings::new("relay.example"))];
+        plan
+    })
+    .await;
+    Smtp::over(UnixStream::connect(&path).await.unwrap()).expect("220").await;
+    assert!(house.relay.stop().await);
+    assert!(path.exists());
+}
+
+#[tokio::test]
+async fn a_failed_handshake_after_starttls_is_told() {
+    let pair = Pair::new();
+    let house = House::with(|mut plan: Plan| {
+        plan.listeners = vec![tls_listener("starttls", &pair, TlsMode::StartTls, |smtp| smtp)];
+        plan
+    })
+    .await;
+    let mut client = Smtp::connect(house.port("starttls")).await;
+    client.expect("220").await;
+    client.say("STARTTLS").await;
+    client.expect("220 2.0.0").await;
+    client.write("this is no handshake").await;
+    crate::support::until("the log line", || {
+        house.log.lines().iter().any(|line| line.contains("TLS handshake failed"))
+    })
+    .await;
+}

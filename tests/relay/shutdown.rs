@@ -80,3 +80,28 @@ async fn dropping_the_relay_cuts_at_once_and_does_not_hang() {
     assert!(reply.is_empty() || reply.starts_with("421 4.3.2"), "{reply}");
     assert_eq!(client.reply().await, "", "and closed");
 }
+
+/// A call that was cut off was once neither counted nor told.
+#[tokio::test]
+async fn a_call_that_is_cut_off_is_told_as_ambiguous() {
+    let house = House::with(|plan: Plan| {
+        plan.build(|builder| builder.shutdown_grace(Duration::from_secs(1)).deadline(short_deadline(900)))
+    })
+    .await;
+    house.emulator.script([Fault::AcceptThenHang]);
+    let mut client = house.client().await;
+    client.say("MAIL FROM:<ann@example.com>\r\nRCPT TO:<bob@elsewhere.example>\r\nDATA").await;
+    client.expect("250").await;
+    client.expect("250").await;
+    client.expect("354").await;
+    client.content(NOTE).await;
+    until("the call is under way", || house.counts().1 == 1).await;
+    let House { emulator: _emulator, relay, log } = house;
+    let work = std::sync::Arc::clone(relay.relay());
+    // A second signal: no grace.
+    drop(relay);
+    until("the log line", || log.lines().iter().any(|line| line.contains("cut off while the provider was called")))
+        .await;
+    assert_eq!(work.ambiguous_attempts(), 1);
+    assert_eq!(client.reply().await, "", "no 250 for it");
+}

@@ -1,9 +1,10 @@
 //! `gatepost policy generate`.
 
-use super::{CANNOT_CREATE, DATA, Failure, OK, USAGE, json};
+use super::{CANNOT_CREATE, CONFIG, DATA, Failure, OK, USAGE, json};
 use crate::aws::generate::{Generated, Needs, ReadActions, generate};
 use crate::aws::lint::{Finding, lint};
 use crate::aws::trust::Trust;
+use crate::config::{AwsFacts, Config, ConfigError, Purpose, Surroundings};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -14,17 +15,20 @@ pub struct Arguments {
     /// aws or aws-us-gov; without it, the region's
     #[arg(long)]
     partition: Option<String>,
+    /// Take identities, configuration sets, From patterns, region and account from this configuration; flags add to it
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// us-east-1
-    #[arg(long)]
-    region: String,
+    #[arg(long, required_unless_present = "config")]
+    region: Option<String>,
     /// The account that the relay runs in, twelve digits
-    #[arg(long)]
-    account: String,
+    #[arg(long, required_unless_present = "config")]
+    account: Option<String>,
     /// The role's name, with its path if it has one
     #[arg(long, default_value = "gatepost")]
     role_name: String,
     /// An identity to send as: domain or address, or the ARN where another account owns it
-    #[arg(long, required = true, value_name = "NAME|ARN")]
+    #[arg(long, required_unless_present = "config", value_name = "NAME|ARN")]
     identity: Vec<String>,
     /// A configuration set that messages use, default ones included
     #[arg(long, value_name = "NAME")]
@@ -92,7 +96,8 @@ enum Place {
 
 impl Arguments {
     pub(super) fn run(self, out: &mut String) -> Result<u8, Failure> {
-        let needs = self.needs()?;
+        let facts = self.facts()?;
+        let needs = self.needs(&facts)?;
         let documents = generate(&needs).map_err(|error| Failure::new(USAGE, error))?;
         let mut findings = Vec::new();
         for document in &documents {
@@ -113,22 +118,48 @@ impl Arguments {
             for finding in &findings {
                 let _ = writeln!(out, "{finding}");
             }
+            for remark in &facts.remarks {
+                let _ = writeln!(out, "# {remark}");
+            }
         }
         Ok(if findings.is_empty() { OK } else { DATA })
     }
 
-    fn needs(&self) -> Result<Needs, Failure> {
-        let gov = self.region.starts_with("us-gov-");
-        let partition = self.partition.clone().unwrap_or_else(|| if gov { "aws-us-gov" } else { "aws" }.to_owned());
+    /// What the configuration says, if one is given.
+    fn facts(&self) -> Result<AwsFacts, Failure> {
+        let Some(path) = &self.config else { return Ok(AwsFacts::default()) };
+        let environment: Vec<(String, String)> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let wrong = |error: ConfigError| Failure::new(CONFIG, error);
+        let config = Config::load(path, environment.iter().cloned()).map_err(wrong)?;
+        let plan = config.plan(&Surroundings::new(environment, None), Purpose::Check).map_err(wrong)?;
+        Ok(plan.aws_facts())
+    }
+
+    fn needs(&self, facts: &AwsFacts) -> Result<Needs, Failure> {
+        let said = |flag: &Option<String>, known: &Option<String>, name: &str| {
+            flag.clone().or_else(|| known.clone()).ok_or_else(|| {
+                Failure::new(USAGE, format!("--{name} is needed: neither flag nor configuration says it"))
+            })
+        };
+        let both = |known: &[String], flags: &[String]| {
+            let new = flags.iter().filter(|flag| !known.contains(flag));
+            known.iter().chain(new).cloned().collect::<Vec<String>>()
+        };
+        let region = said(&self.region, &facts.region, "region")?;
+        let gov = region.starts_with("us-gov-");
+        let partition = self.partition.clone().or_else(|| facts.partition.clone());
+        let partition = partition.unwrap_or_else(|| if gov { "aws-us-gov" } else { "aws" }.to_owned());
         let reads = |what| self.read.contains(&what);
         Ok(Needs {
             partition,
-            region: self.region.clone(),
-            account: self.account.clone(),
+            region,
+            account: said(&self.account, &facts.account, "account")?,
             role_name: self.role_name.clone(),
-            identities: self.identity.clone(),
-            configuration_sets: self.configuration_set.clone(),
-            from_patterns: self.from.clone(),
+            identities: both(&facts.identities, &self.identity),
+            configuration_sets: both(&facts.configuration_sets, &self.configuration_set),
+            from_patterns: both(&facts.from_patterns, &self.from),
             read_actions: ReadActions {
                 account: reads(Read::Account),
                 identities: reads(Read::Identities),

@@ -345,3 +345,68 @@ fn generate_says_what_it_needs() {
     assert_eq!(code, OK);
     assert!(value["documents"][0]["policy"].as_str().unwrap().contains("arn:aws-us-gov:ses:us-gov-west-1:"), "{value}");
 }
+
+/// The configuration is what the documents are made from: each message that it permits is allowed by the role's document,
+/// and what it does not permit is denied.
+#[test]
+fn generate_reads_the_configuration() {
+    use crate::aws::{Context, Document, DocumentKind, Request, evaluate};
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("gatepost.toml");
+    let text = r#"
+hostname = "relay.example"
+[[listener]]
+address = "127.0.0.1:2525"
+[policy]
+from = ["*@example.com"]
+[[app]]
+name = "billing"
+networks = ["10.1.0.0/16"]
+from = ["billing+*@shop.example.org", "*@*.example.org"]
+configuration_set = "billing"
+requested_fields = ["configuration-set"]
+[ses]
+region = "eu-west-1"
+configuration_set = "main"
+[aws]
+account = "111122223333"
+identities = ["example.com", "example.org", "unused.example"]
+"#;
+    // Nothing here needs IAM documents, so `check` would warn that [aws] is not used; it is, here.
+    std::fs::write(&file, text).unwrap();
+    let written = directory.path().join("out");
+    std::fs::create_dir(&written).unwrap();
+    let (code, out, complaints) =
+        run(&["generate", "--config", file.to_str().unwrap(), "--write", written.to_str().unwrap()]);
+    assert_eq!(code, OK, "{out}{complaints}");
+    assert!(out.contains("# billing may choose its configuration set"), "{out}");
+    assert!(!out.contains("unused.example"), "an identity that nobody sends as");
+    let role = std::fs::read_dir(&written)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .filter_map(|json| Document::parse("role.json", &json, DocumentKind::Identity).ok())
+        .next()
+        .expect("a document for the role");
+    let allowed = |identity: &str, set: &str, from: &str, region: &str| {
+        let context = Context::new().with("ses:FromAddress", from);
+        [format!("identity/{identity}"), format!("configuration-set/{set}")].iter().all(|resource| {
+            let resource = &format!("arn:aws:ses:{region}:111122223333:{resource}");
+            let request = Request { action: "ses:SendRawEmail", resource, principal: None, context: &context };
+            evaluate([&role], &request).is_allow()
+        })
+    };
+    for (identity, set, from, region, want) in [
+        ("example.com", "main", "ann@example.com", "eu-west-1", true),
+        ("example.org", "billing", "billing+7@shop.example.org", "eu-west-1", true),
+        ("example.org", "billing", "x@deep.sub.example.org", "eu-west-1", true),
+        ("example.com", "main", "ann@example.net", "eu-west-1", false),
+        ("example.com", "other", "ann@example.com", "eu-west-1", false),
+        ("unused.example", "main", "ann@example.com", "eu-west-1", false),
+        ("example.com", "main", "ann@example.com", "us-east-1", false),
+    ] {
+        assert_eq!(allowed(identity, set, from, region), want, "{identity} {set} {from} {region}");
+    }
+    let (code, _, complaints) = run(&["generate", "--config", "/no/such/file"]);
+    assert_eq!(code, CONFIG, "{complaints}");
+}
