@@ -6,7 +6,7 @@
 
 use super::app::{App, Missing, refusal, rule_name};
 use super::attachments;
-use super::documents::{AccountSettings, Documents};
+use super::documents::{self, AccountSettings, Documents};
 use super::pattern::AddressPattern;
 use super::recognise::{Recogniser, Recognition};
 use super::tally::Tally;
@@ -99,6 +99,24 @@ pub enum AppPolicyError {
     /// Documents speak of ARNs, and nobody said of whose account.
     #[error("IAM documents need the account, region and partition that their ARNs are of")]
     NoAccount,
+    /// A condition on a key that has no meaning at an SMTP door: whatever was decided would be a guess.
+    #[error("{place}: condition key {key} has no meaning here; known are {}", documents::KEYS.join(", "))]
+    UnknownKey {
+        /// Document and statement.
+        place: String,
+        /// The key.
+        key: String,
+    },
+    /// A condition on all recipients that does not say whether all or any must fit; AWS does not document which it takes.
+    #[error(
+        "{place}: {operator} on ses:Recipients, which has many values; write ForAllValues: or ForAnyValue: before it"
+    )]
+    ManyValues {
+        /// Document and statement.
+        place: String,
+        /// The operator.
+        operator: String,
+    },
     /// An application that could never be recognised.
     #[error("application {0} says nothing about how it is recognised")]
     NotRecognised(AppName),
@@ -120,6 +138,10 @@ impl AppPolicy {
         let any_document = !documents.is_empty() || every.any(|app| !app.documents.is_empty());
         if any_document && account.is_none() {
             return Err(AppPolicyError::NoAccount);
+        }
+        let lists = apps.iter().chain(others.as_ref().map(|others| &others.app)).flat_map(|app| &app.documents);
+        for document in lists.chain(&documents) {
+            documents::check(document)?;
         }
         if let Some(app) = apps.iter().find(|app| app.recognition.is_empty()) {
             return Err(AppPolicyError::NotRecognised(app.name.clone()));

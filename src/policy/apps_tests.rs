@@ -296,3 +296,64 @@ async fn iam_documents_are_asked_and_a_refusal_names_the_statement() {
     let without_account = AppPolicy::new(Vec::new(), None, vec![allow], None, Arc::new(ManualClock::new()));
     assert_eq!(without_account.unwrap_err(), AppPolicyError::NoAccount);
 }
+
+#[test]
+fn a_document_that_cannot_be_decided_here_does_not_start() {
+    use crate::aws::DocumentKind;
+    use crate::policy::AccountSettings;
+    let account = AccountSettings {
+        partition: "aws".to_owned(),
+        region: "us-east-1".to_owned(),
+        account: "111122223333".to_owned(),
+        identities: Vec::new(),
+        default_configuration_sets: Vec::new(),
+        sandbox: false,
+    };
+    let start = |elements: &str| {
+        let json = format!(
+            r#"{{"Version":"2012-10-17","Statement":[{{"Sid":"S","Effect":"Deny","Resource":"*",{elements}}}]}}"#
+        );
+        let document = Arc::new(Document::parse("role.json", &json, DocumentKind::Identity).unwrap());
+        let clock = Arc::new(ManualClock::new());
+        AppPolicy::new(Vec::new(), None, vec![document], Some(account.clone()), clock)
+            .err()
+            .map(|error| error.to_string())
+    };
+    for (name, elements, want) in [
+        (
+            "known",
+            r#""Action":"ses:*","Condition":{"StringLike":{"SES:fromaddress":"x@*","aws:PrincipalTag/Team":"${aws:username}"}}"#,
+            None,
+        ),
+        ("of another service", r#""Action":"s3:*","Condition":{"StringLike":{"s3:prefix":"x"}}"#, None),
+        (
+            "all recipients",
+            r#""Action":"ses:*","Condition":{"ForAnyValue:StringNotLike":{"ses:Recipients":"*@b.example"}}"#,
+            None,
+        ),
+        (
+            "a key that is not here",
+            r#""Action":"ses:Send*","Condition":{"StringEquals":{"aws:SourceVpce":"vpce-1"}}"#,
+            Some("aws:SourceVpce has no meaning"),
+        ),
+        (
+            "everything but",
+            r#""NotAction":"s3:*","Condition":{"StringEquals":{"aws:PrincipalOrgID":"o-1"}}"#,
+            Some("aws:PrincipalOrgID"),
+        ),
+        (
+            "a variable that is not here",
+            r#""Action":"*","Condition":{"StringLike":{"ses:FromAddress":"${aws:userid}@x"}}"#,
+            Some("aws:userid"),
+        ),
+        (
+            "some recipients",
+            r#""Action":"ses:*","Condition":{"StringNotLike":{"ses:Recipients":"*@b.example"}}"#,
+            Some("statement 1 (\"S\"): StringNotLike on ses:Recipients"),
+        ),
+    ] {
+        let got = start(elements);
+        assert_eq!(got.is_some(), want.is_some(), "{name}: {got:?}");
+        assert!(got.unwrap_or_default().contains(want.unwrap_or_default()), "{name}");
+    }
+}

@@ -19,7 +19,9 @@
 //! | `aws:PrincipalTag/…` | as the operator set for the application |
 
 use super::app::{App, refusal};
+use super::apps::AppPolicyError;
 use super::{MessageFacts, Note, Reason};
+use crate::aws::condition::Kind;
 use crate::aws::{Context, Decision, Document, Effect, Mismatch, Request, evaluate, trace};
 use crate::mail::{Author, ClientAddress, Clock, Mailbox, SendParameters, replies};
 use std::sync::Arc;
@@ -39,6 +41,62 @@ pub struct AccountSettings {
     pub default_configuration_sets: Vec<(String, String)>,
     /// In the sandbox, the identities of recipients must be allowed as well.
     pub sandbox: bool,
+}
+
+/// The condition keys that have a meaning at an SMTP door; the last stands for all that begin with it.
+pub(super) const KEYS: &[&str] = &[
+    "ses:FromAddress",
+    "ses:FromDisplayName",
+    "ses:FeedbackAddress",
+    "ses:Recipients",
+    "ses:ApiVersion",
+    "ses:TenantName",
+    "aws:SourceIp",
+    "aws:SecureTransport",
+    "aws:CurrentTime",
+    "aws:EpochTime",
+    "aws:UserAgent",
+    "aws:username",
+    "aws:PrincipalTag/",
+];
+
+/// Whether every condition about sending can be decided here. Statements about other actions may say what they want: the
+/// file is the one that is attached to the role.
+pub(super) fn check(document: &Document) -> Result<(), AppPolicyError> {
+    let nothing = Context::new();
+    for statement in &document.statements {
+        let speaks_of = |action: &&str| {
+            let named = statement.actions.patterns.iter().any(|(_, pattern)| pattern.matches(action, &nothing, true));
+            named != statement.actions.negated
+        };
+        if !["ses:SendRawEmail", "ses:SendEmail"].iter().any(speaks_of) {
+            continue;
+        }
+        let place = || format!("{}, {}", document.name, statement.place());
+        let resources = statement.resources.iter().flat_map(|resources| &resources.patterns);
+        let mut in_resources = resources.flat_map(|(_, parts)| parts.iter()).flat_map(|part| part.variables());
+        if let Some(key) = in_resources.find(|key| !is_known(key)) {
+            return Err(AppPolicyError::UnknownKey { place: place(), key: key.to_owned() });
+        }
+        for condition in &statement.conditions {
+            let keys = std::iter::once(condition.key.as_str()).chain(condition.variables());
+            if let Some(key) = keys.into_iter().find(|key| !is_known(key)) {
+                return Err(AppPolicyError::UnknownKey { place: place(), key: key.to_owned() });
+            }
+            let many = condition.key.eq_ignore_ascii_case("ses:Recipients");
+            if many && condition.qualifier.is_none() && condition.operator.kind != Kind::Null {
+                return Err(AppPolicyError::ManyValues { place: place(), operator: condition.operator_text() });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_known(key: &str) -> bool {
+    KEYS.iter().any(|known| match known.strip_suffix('/') {
+        Some(_) => key.get(..known.len()).is_some_and(|start| start.eq_ignore_ascii_case(known)),
+        None => key.eq_ignore_ascii_case(known),
+    })
 }
 
 /// Asks the documents of the application, and those of the relay as a whole.

@@ -4,6 +4,8 @@ use crate::support::{House, NOTE, Pair, Plan, Smtp, listener, tls_listener};
 use base64::Engine;
 use gatepost::auth::{PasswordHash, Users, UsersSettings};
 use gatepost::mail::SystemClock;
+use gatepost::mail::parameters::AppName;
+use gatepost::policy::{AddressPattern, App, CertificateMatch, Recognition};
 use gatepost::server::{ClientCertificates, Endpoint, ListenerSettings, TlsSettings};
 use gatepost::smtp::{AuthMode, Settings, TlsMode};
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
@@ -310,12 +312,19 @@ async fn a_client_certificate_of_the_named_authority_opens_the_door() {
             .unwrap(),
         );
         plan.listeners = vec![listener];
+        // Who shows it is this application, with rights of its own.
+        let certificates = vec![CertificateMatch::Name("known.example".to_owned())];
+        let recognition = Recognition { certificates, ..Recognition::default() };
+        let from = vec![AddressPattern::parse("cert@example.com").unwrap()];
+        plan.apps = vec![App::new(AppName::parse("billing").unwrap(), recognition, from)];
         plan
     })
     .await;
-    for (name, shown, want) in
-        [("known", Some(&known), "250"), ("none", None, "550 5.7.1"), ("stranger", Some(&stranger), "")]
-    {
+    for (name, shown, want) in [
+        ("known", Some(&known), "550 5.7.1 Envelope sender not permitted"),
+        ("none", None, "550 5.7.1 Sending is not permitted for this client"),
+        ("stranger", Some(&stranger), ""),
+    ] {
         let stream = TcpStream::connect(house.port("tls")).await.unwrap();
         let server = ServerName::try_from("localhost").unwrap();
         let identity = shown.map(|(certificate, key)| {
@@ -338,6 +347,9 @@ async fn a_client_certificate_of_the_named_authority_opens_the_door() {
         client.say("MAIL FROM:<ann@example.com>").await;
         let reply = client.reply().await;
         assert!(reply.starts_with(want), "{name}: {reply}");
+        client.say("MAIL FROM:<cert@example.com>").await;
+        let reply = client.reply().await;
+        assert_eq!(reply.starts_with("250"), name == "known", "{name}: {reply}");
     }
     house.log.expect("TLS handshake failed");
 }

@@ -239,7 +239,7 @@ async fn adding_a_deny_never_allows_more() {
         r#"{"Effect":"Allow","Action":"ses:Send*","Resource":"*","Condition":{"StringLike":{"ses:FromAddress":"*@a.example"}}}"#,
     );
     let conditions = [
-        r#""StringLike":{"ses:Recipients":"*@f.example"}"#,
+        r#""ForAnyValue:StringLike":{"ses:Recipients":"*@f.example"}"#,
         r#""StringNotLike":{"ses:FromAddress":"ann@*"}"#,
         r#""NotIpAddress":{"aws:SourceIp":"10.1.0.0/16"}"#,
         r#""Null":{"aws:username":"true"}"#,
