@@ -46,7 +46,7 @@ async fn every_fault_is_one_request_and_one_clear_reply() {
         row(Fault::Garbage, "451 4.4.2", 0, "Ambiguous"),
         row(Fault::NoMessageId, "451 4.4.2", 1, "Ambiguous"),
     ];
-    let house = House::with(|plan: Plan| plan.build(|builder| builder.deadline(short_deadline(700)))).await;
+    let house = House::with(|plan: Plan| plan.build(|builder| builder.deadline(short_deadline(1_500)))).await;
     let mut client = house.client().await;
     for Row { fault, reply: want, accepted, certainty } in rows {
         let name = format!("{fault:?}");

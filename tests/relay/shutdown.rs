@@ -85,7 +85,7 @@ async fn dropping_the_relay_cuts_at_once_and_does_not_hang() {
 #[tokio::test]
 async fn a_call_that_is_cut_off_is_told_as_ambiguous() {
     let house = House::with(|plan: Plan| {
-        plan.build(|builder| builder.shutdown_grace(Duration::from_secs(1)).deadline(short_deadline(900)))
+        plan.build(|builder| builder.shutdown_grace(Duration::from_secs(20)).deadline(short_deadline(15_000)))
     })
     .await;
     house.emulator.script([Fault::AcceptThenHang]);
