@@ -170,6 +170,11 @@ impl Reception {
         true
     }
 
+    /// What has been kept so far.
+    pub(super) fn octets(&self) -> u64 {
+        self.file.as_ref().map_or(self.memory.len() as u64, |(file, ..)| file.octets())
+    }
+
     fn drop_content(&mut self) {
         self.memory = Vec::new();
         self.shares.clear();

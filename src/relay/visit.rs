@@ -29,7 +29,7 @@ pub struct Visit {
     messages: u32,
     transaction: Option<Transaction>,
     /// A transaction whose content turned out to be no message.
-    spoiled: Option<(TransactionId, Option<Mailbox>)>,
+    spoiled: Option<(End, Envelope)>,
 }
 
 /// A mail transaction, from MAIL to its end.
@@ -78,8 +78,10 @@ impl Visit {
     /// The session refused something by itself.
     pub fn report(&mut self, verb: &str, reply: &Reply) {
         match self.spoiled.take().filter(|_| matches!(verb, "DATA" | "BDAT")) {
-            Some((id, mailbox)) => self.refused(Some(id), verb, reply, None, mailbox.as_ref(), ""),
-            None => self.refused(self.transaction_id(), verb, reply, None, None, ""),
+            Some((end, envelope)) => {
+                self.record(&end, &envelope, None, reply, None, (None, None), "content is no message")
+            }
+            None => self.refused(verb, reply, None, None, ""),
         }
     }
 
@@ -97,8 +99,11 @@ impl Visit {
     pub async fn abandon(&mut self) {
         if let Some(transaction) = self.transaction.take() {
             // The session may still have to say why its content was no message.
-            let mailbox = transaction.reverse_path.mailbox().cloned();
-            self.spoiled = transaction.reception.is_some().then_some((transaction.id, mailbox));
+            let (id, ended) = (transaction.id, self.relay.clock.now());
+            self.spoiled = transaction.reception.map(|reception| {
+                let octets = reception.octets();
+                (End { id, ended, tickets: Vec::new(), authors: Vec::new(), octets }, reception.envelope)
+            });
             self.give_back(transaction.tickets).await;
         }
     }
@@ -353,26 +358,14 @@ impl Visit {
             None => refusal.reply,
         };
         let address = address.or_else(|| transaction.and_then(|transaction| transaction.reverse_path.mailbox()));
-        self.refused(self.transaction_id(), verb, &reply, refusal.rule.as_ref(), address, &refusal.detail);
+        self.refused(verb, &reply, refusal.rule.as_ref(), address, &refusal.detail);
         Answer::Refuse(reply)
     }
 
-    fn transaction_id(&self) -> Option<TransactionId> {
-        self.transaction.as_ref().map(|transaction| transaction.id)
-    }
-
-    fn refused(
-        &self,
-        transaction: Option<TransactionId>,
-        verb: &str,
-        reply: &Reply,
-        rule: Option<&RuleName>,
-        address: Option<&Mailbox>,
-        detail: &str,
-    ) {
+    fn refused(&self, verb: &str, reply: &Reply, rule: Option<&RuleName>, address: Option<&Mailbox>, detail: &str) {
         self.relay.observer.observe(&Event::CommandRefused {
             client: &self.client,
-            transaction,
+            transaction: self.transaction.as_ref().map(|transaction| transaction.id),
             verb,
             reply,
             rule: rule.map(RuleName::as_str),
