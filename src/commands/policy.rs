@@ -8,6 +8,7 @@ mod generate;
 mod lint;
 mod simulate;
 
+use super::exit::Exit;
 use std::fmt;
 use std::io::Write;
 use std::path::Path;
@@ -57,14 +58,13 @@ impl PolicyArguments {
     }
 }
 
-const OK: u8 = 0;
-const USAGE: u8 = 64;
-const DATA: u8 = 65;
-const NO_INPUT: u8 = 66;
-const CANNOT_CREATE: u8 = 73;
-const CONFIG: u8 = 78;
-const IO: u8 = 74;
-const DENIED: u8 = 77;
+const OK: u8 = Exit::Ok as u8;
+const USAGE: u8 = Exit::Usage as u8;
+const DATA: u8 = Exit::Data as u8;
+const NO_INPUT: u8 = Exit::NoInput as u8;
+const CANNOT_CREATE: u8 = Exit::CannotCreate as u8;
+const IO: u8 = Exit::Io as u8;
+const DENIED: u8 = Exit::NoPermission as u8;
 
 /// What ends the command early.
 #[derive(Debug)]
@@ -76,6 +76,12 @@ struct Failure {
 impl Failure {
     fn new(code: u8, text: impl fmt::Display) -> Self {
         Self { code, text: text.to_string() }
+    }
+}
+
+impl From<super::exit::Failure> for Failure {
+    fn from(failure: super::exit::Failure) -> Self {
+        Self::new(failure.exit as u8, failure.message)
     }
 }
 

@@ -77,7 +77,9 @@ impl Visit {
 
     /// The session refused something by itself.
     pub fn report(&mut self, verb: &str, reply: &Reply) {
-        match self.spoiled.take().filter(|_| matches!(verb, "DATA" | "BDAT")) {
+        // Content that was given up by RSET is nobody's refusal: what is out of order later is another thing.
+        let of_content = matches!(verb, "DATA" | "BDAT") && reply.code() != replies::BAD_SEQUENCE.code();
+        match self.spoiled.take().filter(|_| of_content) {
             Some((end, envelope)) => {
                 self.record(&end, &envelope, None, reply, None, (None, None), "content is no message")
             }
@@ -179,6 +181,7 @@ impl Visit {
 
     async fn mail(&mut self, reverse_path: ReversePath, parameters: MailParameters) -> Answer {
         self.abandon().await;
+        self.spoiled = None;
         self.transactions += 1;
         let id = self.client.session.transaction(self.transactions);
         let facts = MailFacts {

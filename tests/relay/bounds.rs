@@ -215,3 +215,16 @@ async fn content_that_is_no_message_is_told_under_its_transactions_name() {
         assert!(line.contains(part), "{part}: {line}");
     }
 }
+
+/// What RSET gave up was once logged as the message of a later command out of order.
+#[tokio::test]
+async fn a_message_that_the_client_gives_up_is_not_told_as_refused() {
+    let house = House::start().await;
+    let mut client = house.client().await;
+    client.say("MAIL FROM:<ann@example.com>\r\nRCPT TO:<bob@elsewhere.example>\r\nBDAT 6\r\nFrom: RSET\r\nDATA").await;
+    for want in ["250", "250", "250 2.0.0 Chunk", "250 2.0.0 Ok", "503"] {
+        client.expect(want).await;
+    }
+    assert!(!house.log.lines().iter().any(|line| line.starts_with("MessageEnded")));
+    house.log.expect("verb: \"DATA\"");
+}

@@ -1,10 +1,11 @@
 //! `gatepost policy generate`.
 
-use super::{CANNOT_CREATE, CONFIG, DATA, Failure, OK, USAGE, json};
+use super::{CANNOT_CREATE, DATA, Failure, OK, USAGE, json};
 use crate::aws::generate::{Generated, Needs, ReadActions, generate};
 use crate::aws::lint::{Finding, lint};
 use crate::aws::trust::Trust;
-use crate::config::{AwsFacts, Config, ConfigError, Purpose, Surroundings};
+use crate::commands::{ConfigFile, exit};
+use crate::config::{AwsFacts, Purpose};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -128,12 +129,8 @@ impl Arguments {
     /// What the configuration says, if one is given.
     fn facts(&self) -> Result<AwsFacts, Failure> {
         let Some(path) = &self.config else { return Ok(AwsFacts::default()) };
-        let environment: Vec<(String, String)> = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
-        let wrong = |error: ConfigError| Failure::new(CONFIG, error);
-        let config = Config::load(path, environment.iter().cloned()).map_err(wrong)?;
-        let plan = config.plan(&Surroundings::new(environment, None), Purpose::Check).map_err(wrong)?;
+        let (config, surroundings) = ConfigFile { config: path.clone() }.load()?;
+        let plan = config.plan(&surroundings, Purpose::Check).map_err(exit::Failure::from)?;
         Ok(plan.aws_facts())
     }
 
@@ -181,7 +178,7 @@ impl Arguments {
             let (namespace, name) = text
                 .split_once(':')
                 .ok_or_else(|| Failure::new(USAGE, format!("--service-account {text:?} must be namespace:name")))?;
-            Ok((namespace.to_owned(), name.to_owned()))
+            Ok::<_, Failure>((namespace.to_owned(), name.to_owned()))
         };
         Ok(match place {
             Place::Ec2 => Trust::Ec2,

@@ -408,5 +408,8 @@ identities = ["example.com", "example.org", "unused.example"]
         assert_eq!(allowed(identity, set, from, region), want, "{identity} {set} {from} {region}");
     }
     let (code, _, complaints) = run(&["generate", "--config", "/no/such/file"]);
-    assert_eq!(code, CONFIG, "{complaints}");
+    assert_eq!(code, NO_INPUT, "{complaints}");
+    std::fs::write(&file, "hostnam = 'x'").unwrap();
+    let (code, _, complaints) = run(&["generate", "--config", file.to_str().unwrap()]);
+    assert_eq!(code, 78, "{complaints}");
 }
