@@ -23,7 +23,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -155,7 +155,11 @@ impl Builder {
     fn witnessed(&self, record: &Arc<Record>) -> Arc<Relay> {
         let seams = Seams {
             policy: Arc::new(Witness { policy: Arc::clone(&self.policy), record: Arc::clone(record) }),
-            limiter: Arc::new(Looking { limiter: Arc::clone(&self.limiter), record: Arc::clone(record) }),
+            limiter: Arc::new(Looking {
+                limiter: Arc::clone(&self.limiter),
+                record: Arc::clone(record),
+                taken: Mutex::default(),
+            }),
             authenticator: self.authenticator.as_ref().map(|_| Arc::new(Believing) as Arc<dyn Authenticator>),
             transport: Arc::new(Nowhere { transport: Arc::clone(&self.transport), record: Arc::clone(record) }),
             observer: Arc::clone(record) as Arc<dyn Observer>,
@@ -366,21 +370,46 @@ fn edits(record: &Record, granted: &Granted) {
     }
 }
 
+/// Takes nothing; remembers what this rehearsal would have taken so far.
 struct Looking {
     limiter: Arc<dyn Limiter>,
     record: Arc<Record>,
+    taken: Mutex<HashMap<Counted, u64>>,
 }
+
+/// One window of one limit, for one key.
+type Counted = (String, String, u64);
 
 #[async_trait]
 impl Limiter for Looking {
     async fn take(&self, step: &LimitStep<'_>) -> Result<LimitDecision, LimitError> {
-        for LimitView { limit, left, capacity } in self.limiter.look(step).await? {
-            self.record.note("limit", format!("{limit}: {left} of {capacity} left"));
+        let views = self.limiter.look(step).await?;
+        let mut taken = lock(&self.taken);
+        let counted = |view: &LimitView| (view.limit.to_string(), view.window.to_string(), view.key);
+        let left = |view: &LimitView, taken: &HashMap<Counted, u64>| {
+            view.left.saturating_sub(taken.get(&counted(view)).copied().unwrap_or_default())
+        };
+        for view in &views {
+            let (limit, window, needs) = (&view.limit, view.window, view.needs);
+            let left = left(view, &taken);
+            self.record.note("limit", format!("{limit}: {left} of {window} left, this takes {needs}"));
+            if left < needs {
+                return Ok(LimitDecision::Over { limit: limit.clone(), reply: view.over.clone(), wait: None });
+            }
         }
-        Ok(LimitDecision::Taken(Ticket::default()))
+        let keys: Vec<(Counted, u64)> = views.iter().map(|view| (counted(view), view.needs)).collect();
+        for (key, needs) in keys.iter().cloned() {
+            *taken.entry(key).or_default() += needs;
+        }
+        Ok(LimitDecision::Taken(Ticket::new(keys)))
     }
 
-    async fn give_back(&self, _ticket: Ticket) {}
+    async fn give_back(&self, ticket: Ticket) {
+        let mut taken = lock(&self.taken);
+        for (key, needs) in ticket.into_note::<Vec<(Counted, u64)>>().unwrap_or_default() {
+            taken.entry(key).and_modify(|sum| *sum = sum.saturating_sub(needs));
+        }
+    }
 
     async fn look(&self, step: &LimitStep<'_>) -> Result<Vec<LimitView>, LimitError> {
         self.limiter.look(step).await

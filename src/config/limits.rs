@@ -19,8 +19,9 @@ pub struct Limit {
     pub by: LimitBy,
     /// messages, recipients or octets: what is counted. SES counts recipients.
     pub of: LimitOf,
-    /// Rates that must all have room, such as "100/s burst 200", "2000/min", "600/h" or "50000/day". Without burst, a whole
-    /// period's worth may come at once.
+    /// Rates that must all have room, such as "100/s burst 200", "2000/min" or "600/h", and quotas, "50000/day" or
+    /// "1000000/month". Without burst, a whole period's worth may come at once. Days and months are those of the calendar
+    /// (limits.time_zone), and what was counted survives a restart (limits.state_directory, or [redis]).
     pub rates: Vec<Rate>,
     /// defer (451, with how long in the text), reject (550) or delay (wait for room, then defer).
     pub over: LimitOver,
@@ -116,7 +117,7 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Vec<LimitRule> {
                 format!("{} s is longer than clients wait for the reply to MAIL or RCPT", limit.delay_seconds_max);
             findings.error(&path("delay_seconds_max"), message, "at most 60");
         }
-        let smallest = limit.rates.iter().map(|rate| rate.0.burst().get()).min().map(u64::from);
+        let smallest = limit.rates.iter().map(|rate| rate.0.capacity().get()).min().map(u64::from);
         if limit.of == LimitOf::Octets && smallest.is_some_and(|burst| burst < config.smtp.message_octets_max.get()) {
             let message = "messages larger than the burst can never pass, and the advertised size allows them";
             findings.warn(&path("rates"), message, "raise the burst, or lower smtp.message_octets_max");

@@ -1,7 +1,11 @@
+use super::super::LimitStage;
+use super::super::rule::{By, Measure, OverLimit};
 use super::*;
+use crate::mail::ClientAddress;
 use crate::mail::parameters::AppName;
 use crate::mail::{Client, ForwardPath, Granted, Identity, Mailbox, ManualClock, ReversePath, RuleName, SessionId};
 use proptest::prelude::*;
+use std::time::SystemTime;
 
 fn rule(name: &str, by: By, measure: Measure, windows: &[&str], over: OverLimit) -> LimitRule {
     let windows = windows.iter().map(|text| text.parse().unwrap()).collect();
@@ -71,8 +75,8 @@ async fn every_window_has_its_say_and_all_are_taken_or_none() {
     clock.advance(Duration::from_secs(11));
     assert_eq!(one.mail(&limiter).await, "ok");
     let views = limiter.look(&one.step(MAIL)).await.unwrap();
-    let left: Vec<(u64, u64)> = views.iter().map(|view| (view.left, view.capacity)).collect();
-    assert_eq!(left, [(2, 3), (0, 5)]);
+    let left: Vec<(u64, String)> = views.iter().map(|view| (view.left, view.window.to_string())).collect();
+    assert_eq!(left, [(2, "10/s burst 3".to_owned()), (0, "5/min burst 5".to_owned())]);
 }
 
 #[tokio::test]
@@ -194,7 +198,7 @@ struct Reference {
 }
 
 impl Reference {
-    fn take(&mut self, window: &Window, now: u128, amount: u128) -> bool {
+    fn take(&mut self, window: &Rate, now: u128, amount: u128) -> bool {
         let (interval, burst) = (window.interval().as_nanos(), u128::from(window.burst().get()));
         self.tokens = (self.tokens + now - self.at).min(burst * interval);
         self.at = now;
@@ -213,7 +217,7 @@ proptest! {
     ) {
         let clock = Arc::new(ManualClock::new());
         let text = format!("{rate}/s burst {burst}");
-        let window: Window = text.parse().unwrap();
+        let Window::Rate(window) = text.parse().unwrap() else { panic!("a rate") };
         let rules = vec![rule("l", By::Author, Measure::Recipients, &[&text], OverLimit::Defer)];
         let limiter = LocalLimiter::new(rules, Arc::clone(&clock) as Arc<dyn Clock>);
         let author = Mailbox::parse("x@a.example").unwrap();
@@ -231,4 +235,47 @@ proptest! {
             prop_assert_eq!(taken, reference.take(&window, now, recipients as u128), "at {} ms", now / 1_000_000);
         }
     }
+}
+
+/// A process that ends and begins again.
+fn again(directory: &Path, zone: &str, clock: &Arc<ManualClock>) -> LocalLimiter {
+    let rules = vec![rule("app", By::App, Measure::Messages, &["100/s", "3/day", "4/month"], OverLimit::Defer)];
+    let zone = TimeZone::get(zone).unwrap();
+    LocalLimiter::kept(rules, Arc::clone(clock) as Arc<dyn Clock>, zone, directory).unwrap()
+}
+
+#[tokio::test]
+async fn quotas_survive_a_restart_and_end_with_the_day_of_the_zone() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new());
+    let set = |time: &str| clock.set_wall(SystemTime::from(time.parse::<jiff::Timestamp>().unwrap()));
+    // Ten minutes to midnight in Tokyo.
+    set("2026-11-29T14:50:00Z");
+    let sender = near("one");
+    let limiter = again(directory.path(), "Asia/Tokyo", &clock);
+    assert_eq!([sender.mail(&limiter).await, sender.mail(&limiter).await], ["ok", "ok"]);
+    drop(limiter);
+    let limiter = again(directory.path(), "Asia/Tokyo", &clock);
+    assert_eq!(sender.mail(&limiter).await, "ok");
+    assert_eq!(sender.mail(&limiter).await, "app: 451 4.7.1 Rate limit reached, try again in 600 s");
+    assert_eq!(near("two").mail(&limiter).await, "ok");
+    set("2026-11-29T15:00:00Z");
+    assert_eq!(sender.mail(&limiter).await, "ok", "a new day");
+    assert!(sender.mail(&limiter).await.starts_with("app: 451"), "the month is used up");
+    set("2026-11-30T15:00:00Z");
+    assert_eq!(sender.mail(&limiter).await, "ok", "a new month");
+}
+
+#[tokio::test]
+async fn a_refused_step_takes_nothing_of_a_quota() {
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
+    let rules = vec![rule("app", By::App, Measure::Messages, &["3/day", "1/h"], OverLimit::Defer)];
+    let limiter = LocalLimiter::new(rules, clock);
+    let sender = near("one");
+    assert_eq!(sender.mail(&limiter).await, "ok");
+    for _ in 0..5 {
+        assert!(sender.mail(&limiter).await.starts_with("app: 451"));
+    }
+    let left: Vec<u64> = limiter.look(&sender.step(MAIL)).await.unwrap().iter().map(|view| view.left).collect();
+    assert_eq!(left, [2, 0]);
 }

@@ -5,12 +5,18 @@
 //! message was definitely not sent. Keys derive from the facts that policy matched, never from what a client says of
 //! itself. [`LocalLimiter`] counts in this process; [`Unlimited`] counts nothing.
 
+mod calendar;
+mod charges;
 mod local;
 mod rule;
+mod storage;
 mod store;
+mod tokens;
 
 pub use local::LocalLimiter;
-pub use rule::{By, LimitRule, Measure, OverLimit, RuleError, Window};
+pub use rule::{By, LimitRule, Measure, OverLimit, Period, Quota, Rate, RuleError, Window};
+pub use storage::StateError;
+pub use tokens::{LocalTokens, TokenRate, Tokens};
 
 use crate::mail::{Client, ForwardPath, Granted, Mailbox, Reply, ReversePath, RuleName};
 use async_trait::async_trait;
@@ -22,6 +28,16 @@ use std::time::Duration;
 pub trait Limiter: Send + Sync + 'static {
     /// Takes what a step costs from every limit that it touches, or from none.
     async fn take(&self, step: &LimitStep<'_>) -> Result<LimitDecision, LimitError>;
+
+    /// The same for several steps at once, each by itself: a client that pipelines RCPT has said them all already. A
+    /// limiter whose store is far away asks it once.
+    async fn take_each(&self, steps: &[LimitStep<'_>]) -> Vec<Result<LimitDecision, LimitError>> {
+        let mut decisions = Vec::with_capacity(steps.len());
+        for step in steps {
+            decisions.push(self.take(step).await);
+        }
+        decisions
+    }
 
     /// Gives back what a step took.
     async fn give_back(&self, ticket: Ticket);
@@ -82,29 +98,58 @@ pub enum LimitDecision {
 
 /// What a step took: whatever the limiter needs to give it back.
 #[derive(Debug, Default)]
-pub struct Ticket(Option<Box<dyn Any + Send + Sync>>);
+pub struct Ticket(Note);
+
+#[derive(Debug, Default)]
+enum Note {
+    #[default]
+    Nothing,
+    Charges(charges::Charges),
+    Other(Box<dyn Any + Send + Sync>),
+}
 
 impl Ticket {
     /// A ticket that carries the limiter's own note.
     pub fn new(note: impl Any + Send + Sync) -> Self {
-        Self(Some(Box::new(note)))
+        Self(Note::Other(Box::new(note)))
     }
 
     /// The note, if it is of that type.
     pub fn into_note<T: Any>(self) -> Option<T> {
-        self.0?.downcast().ok().map(|note| *note)
+        match self.0 {
+            Note::Other(note) => note.downcast().ok().map(|note| *note),
+            Note::Nothing | Note::Charges(_) => None,
+        }
+    }
+
+    /// The limiters of this room need no allocation for theirs.
+    fn of(charges: charges::Charges) -> Self {
+        Self(Note::Charges(charges))
+    }
+
+    fn into_charges(self) -> Option<charges::Charges> {
+        match self.0 {
+            Note::Charges(charges) => Some(charges),
+            Note::Nothing | Note::Other(_) => None,
+        }
     }
 }
 
-/// One limit, as `look` sees it.
+/// One window of a limit, as `look` sees it.
 #[derive(Clone, Debug)]
 pub struct LimitView {
-    /// Its name.
+    /// The limit's name.
     pub limit: RuleName,
+    /// Which of its windows.
+    pub window: Window,
+    /// Whose count; an opaque word. Views with the same limit, window and key count together.
+    pub key: u64,
     /// How much is left now.
     pub left: u64,
-    /// How much there can be at most.
-    pub capacity: u64,
+    /// How much the step would take.
+    pub needs: u64,
+    /// What would be replied if that is not there.
+    pub over: Reply,
 }
 
 /// The limiter could not answer. The relay defers.

@@ -71,26 +71,61 @@ pub enum OverLimit {
     Delay(Duration),
 }
 
-/// A rate: `100/s`, `100/s burst 200`, `2000/min`, `50000/day`. Without `burst`, as much as a period allows may come at
-/// once.
+/// How much may come in a stretch of time: `100/s`, `100/s burst 200`, `2000/min`, `600/h`, `50000/day`, `1000000/month`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
+pub enum Window {
+    /// By the second, minute or hour: room comes back evenly.
+    Rate(Rate),
+    /// By the day or month of the calendar: room comes back at midnight.
+    Quota(Quota),
+}
+
+/// So many in a period, evenly. Without `burst`, as much as a period allows may come at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
     amount: NonZeroU32,
     period: Duration,
     burst: NonZeroU32,
 }
 
+/// So many in a day or a month of the calendar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// How many.
+    pub amount: NonZeroU32,
+    /// In what.
+    pub per: Period,
+}
+
+/// A period of the calendar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Period {
+    /// From midnight to midnight.
+    Day,
+    /// From the first of a month to the first of the next.
+    Month,
+}
+
 /// Why a text is not a window.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is no rate; write 100/s, 100/s burst 200, 2000/min, 600/h or 50000/day, with numbers from 1 to 4294967295"
-)]
-pub struct RuleError(String);
+pub enum RuleError {
+    /// Cannot be read.
+    #[error(
+        "{0:?} is no rate; write 100/s, 100/s burst 200, 2000/min, 600/h, 50000/day or 1000000/month, with numbers from \
+         1 to 4294967295"
+    )]
+    NotAWindow(String),
+    /// `50000/day burst 10`.
+    #[error(
+        "{0:?}: days and months are counted on the calendar and have no burst; for a rolling rate write it per hour"
+    )]
+    QuotaWithBurst(String),
+}
 
-impl Window {
-    /// How many in a period, in the long run.
-    pub fn amount(&self) -> NonZeroU32 {
-        self.amount
+impl Rate {
+    /// So many in a period, so many at once.
+    pub const fn new(amount: NonZeroU32, period: Duration, burst: NonZeroU32) -> Self {
+        Self { amount, period, burst }
     }
 
     /// How many at once.
@@ -102,13 +137,65 @@ impl Window {
     pub fn interval(&self) -> Duration {
         (self.period / self.amount.get()).max(Duration::from_nanos(1))
     }
+
+    /// The same, divided among so many who do not know of each other. Nobody gets less than one at once.
+    #[must_use]
+    pub fn divided(&self, by: NonZeroU32) -> Self {
+        let burst = NonZeroU32::new(self.burst.get() / by.get()).unwrap_or(NonZeroU32::MIN);
+        Self { amount: self.amount, period: self.period * by.get(), burst }
+    }
+}
+
+impl Window {
+    /// How much there can be at once.
+    pub fn capacity(&self) -> NonZeroU32 {
+        match self {
+            Self::Rate(rate) => rate.burst,
+            Self::Quota(quota) => quota.amount,
+        }
+    }
+
+    /// How long it takes for room for so many to come back; `None` where the calendar says.
+    pub fn wait(&self, amount: u64) -> Option<Duration> {
+        match self {
+            Self::Rate(rate) => Some(rate.interval().saturating_mul(u32::try_from(amount).unwrap_or(u32::MAX))),
+            Self::Quota(_) => None,
+        }
+    }
+
+    /// The same, divided among so many who do not know of each other.
+    #[must_use]
+    pub fn divided(&self, by: NonZeroU32) -> Self {
+        match self {
+            Self::Rate(rate) => Self::Rate(rate.divided(by)),
+            Self::Quota(Quota { amount, per }) => {
+                let amount = NonZeroU32::new(amount.get() / by.get()).unwrap_or(NonZeroU32::MIN);
+                Self::Quota(Quota { amount, per: *per })
+            }
+        }
+    }
+}
+
+/// Names of periods: what may be written, how it is printed, how long it is; days and months are the calendar's.
+const UNITS: &[(&[&str], &str, Unit)] = &[
+    (&["s", "second"], "s", Unit::Seconds(1)),
+    (&["min", "minute"], "min", Unit::Seconds(60)),
+    (&["h", "hour"], "h", Unit::Seconds(3_600)),
+    (&["day"], "day", Unit::Calendar(Period::Day)),
+    (&["month"], "month", Unit::Calendar(Period::Month)),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Seconds(u64),
+    Calendar(Period),
 }
 
 impl FromStr for Window {
     type Err = RuleError;
 
     fn from_str(text: &str) -> Result<Self, RuleError> {
-        let error = || RuleError(text.to_owned());
+        let error = || RuleError::NotAWindow(text.to_owned());
         let number = |word: &str| word.parse::<NonZeroU32>().map_err(|_| error());
         let (rate, burst) = match text.trim().split_once(" burst ") {
             Some((rate, burst)) => (rate, Some(number(burst.trim())?)),
@@ -116,26 +203,28 @@ impl FromStr for Window {
         };
         let (amount, unit) = rate.split_once('/').ok_or_else(error)?;
         let amount = number(amount.trim())?;
-        let seconds = match unit.trim() {
-            "s" | "second" => 1,
-            "min" | "minute" => 60,
-            "h" | "hour" => 3_600,
-            "day" => 86_400,
-            _ => return Err(error()),
-        };
-        Ok(Self { amount, period: Duration::from_secs(seconds), burst: burst.unwrap_or(amount) })
+        let row = UNITS.iter().find(|(words, ..)| words.contains(&unit.trim())).ok_or_else(error)?;
+        match row.2 {
+            Unit::Seconds(seconds) => {
+                Ok(Self::Rate(Rate::new(amount, Duration::from_secs(seconds), burst.unwrap_or(amount))))
+            }
+            Unit::Calendar(_) if burst.is_some() => Err(RuleError::QuotaWithBurst(text.to_owned())),
+            Unit::Calendar(per) => Ok(Self::Quota(Quota { amount, per })),
+        }
     }
 }
 
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = match self.period.as_secs() {
-            60 => "min",
-            3_600 => "h",
-            86_400 => "day",
-            _ => "s",
+        let unit = match self {
+            Self::Rate(rate) => Unit::Seconds(rate.period.as_secs()),
+            Self::Quota(quota) => Unit::Calendar(quota.per),
         };
-        write!(f, "{}/{unit} burst {}", self.amount, self.burst)
+        match (self, UNITS.iter().find(|row| row.2 == unit)) {
+            (Self::Quota(Quota { amount, .. }), Some((_, name, _))) => write!(f, "{amount}/{name}"),
+            (Self::Rate(Rate { amount, burst, .. }), Some((_, name, _))) => write!(f, "{amount}/{name} burst {burst}"),
+            (_, None) => write!(f, "{} a period", self.capacity()),
+        }
     }
 }
 
@@ -150,13 +239,25 @@ mod tests {
             ("100/s burst 200", "100/s burst 200"),
             (" 2000 / min ", "2000/min burst 2000"),
             ("600/hour burst 10", "600/h burst 10"),
-            ("50000/day", "50000/day burst 50000"),
+            ("50000/day", "50000/day"),
+            ("7/month", "7/month"),
         ] {
             let window: Window = text.parse().unwrap();
             assert_eq!(window.to_string(), want);
             assert_eq!(want.parse(), Ok(window));
         }
-        for text in ["", "100", "0/s", "100/s burst 0", "100/week", "-1/s", "1.5/s", "100/s burst", "5000000000/s"] {
+        for text in [
+            "",
+            "100",
+            "0/s",
+            "100/s burst 0",
+            "100/week",
+            "-1/s",
+            "1.5/s",
+            "100/s burst",
+            "5000000000/s",
+            "5/day burst 2",
+        ] {
             assert!(text.parse::<Window>().is_err(), "{text}");
         }
     }

@@ -8,6 +8,7 @@ use governor::nanos::Nanos;
 use governor::state::StateStore;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const SHARDS: usize = 64;
@@ -17,6 +18,8 @@ const SHARDS: usize = 64;
 pub(super) struct ArrivalTimes {
     shards: Vec<Mutex<HashMap<u128, u64, BuildHasherDefault<KeyIsHash>>>>,
     keys_max: usize,
+    /// About how many there are, so that whoever asks for room need not lock.
+    keys: AtomicUsize,
 }
 
 /// Keys are keyed hashes already.
@@ -42,7 +45,8 @@ type Shard = HashMap<u128, u64, BuildHasherDefault<KeyIsHash>>;
 impl ArrivalTimes {
     /// For at most about that many keys.
     pub(super) fn new(keys_max: usize) -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), keys_max: keys_max.div_ceil(SHARDS).max(1) }
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { shards, keys_max: keys_max.div_ceil(SHARDS).max(1), keys: AtomicUsize::new(0) }
     }
 
     fn shard(&self, key: u128) -> MutexGuard<'_, Shard> {
@@ -51,11 +55,17 @@ impl ArrivalTimes {
 
     /// Whether there is room for a key: it is there, or keys that say nothing any more could go.
     pub(super) fn has_room(&self, key: u128, now: u64) -> bool {
+        // No shard can be full yet.
+        if self.keys.load(Ordering::Relaxed) < self.keys_max {
+            return true;
+        }
         let mut shard = self.shard(key);
         if shard.len() < self.keys_max || shard.contains_key(&key) {
             return true;
         }
+        let before = shard.len();
         shard.retain(|_, arrival| *arrival > now);
+        self.keys.fetch_sub(before - shard.len(), Ordering::Relaxed);
         shard.len() < self.keys_max
     }
 
@@ -104,7 +114,9 @@ impl StateStore for SharedTimes {
         let mut shard = self.shard(*key);
         let known = shard.get(key).copied().map(Nanos::from);
         let (outcome, arrival) = decide(known)?;
-        shard.insert(*key, arrival.as_u64());
+        if shard.insert(*key, arrival.as_u64()).is_none() {
+            self.keys.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(outcome)
     }
 }

@@ -1,0 +1,204 @@
+//! What a step costs, limit by limit, and how it is told that there is no room: the same for every keeper of counts.
+
+use super::rule::{By, LimitRule, Measure, OverLimit};
+use super::{LimitDecision, LimitStage, LimitStep, LimitView};
+use crate::mail::{ClientAddress, Reply, replies};
+use siphasher::sip128::{Hasher128, SipHasher13};
+use smallvec::SmallVec;
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// The limits, ready to be asked.
+#[derive(Debug)]
+pub(super) struct Rules {
+    rules: Vec<Ruled>,
+    keys: Keys,
+}
+
+#[derive(Debug)]
+struct Ruled {
+    rule: LimitRule,
+    /// Part of every key of this limit. From its name, so that counts survive a file in another order.
+    seed: u64,
+}
+
+/// One window of one limit, one key, so many: what a step takes, and what giving back undoes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Charge {
+    pub(super) rule: u16,
+    pub(super) window: u16,
+    pub(super) amount: NonZeroU32,
+    pub(super) key: u128,
+}
+
+/// What one step costs. Few limits have more than four windows that one step touches.
+pub(super) type Charges = SmallVec<[Charge; 4]>;
+
+/// Where there was no room.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NoRoom {
+    pub(super) rule: u16,
+    /// `None`: there never is; it is more than the window holds.
+    pub(super) wait: Option<Duration>,
+}
+
+/// How facts become keys: a keyed hash, so that nobody chooses facts whose counts fall together, and no address lies in
+/// memory or on disk a second time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keys(pub(super) [u64; 2]);
+
+impl Keys {
+    fn of(self, seed: u64, fact: &(impl Hash + ?Sized)) -> u128 {
+        let mut hasher = SipHasher13::new_with_keys(self.0[0], self.0[1]);
+        hasher.write_u64(seed);
+        fact.hash(&mut hasher);
+        let hash = hasher.finish128();
+        u128::from(hash.h1) << 64 | u128::from(hash.h2)
+    }
+}
+
+impl Rules {
+    pub(super) fn new(rules: Vec<LimitRule>, keys: Keys) -> Self {
+        let seed = |rule: &LimitRule| keys.of(0, rule.name.as_str()) as u64;
+        Self { rules: rules.into_iter().map(|rule| Ruled { seed: seed(&rule), rule }).collect(), keys }
+    }
+
+    pub(super) fn get(&self, place: u16) -> &LimitRule {
+        &self.rules[usize::from(place)].rule
+    }
+
+    /// What a step costs. An error: it says itself that it can never pass.
+    pub(super) fn charges(&self, step: &LimitStep<'_>) -> Result<Charges, NoRoom> {
+        let mut charges = Charges::new();
+        for (place, ruled) in (0u16..).zip(&self.rules) {
+            let rule = &ruled.rule;
+            // A message that says it is larger than any burst need not be uploaded.
+            if let LimitStage::Mail { declared_octets: Some(octets) } = step.stage
+                && rule.measure == Measure::Octets
+                && rule.windows.iter().any(|window| octets > u64::from(window.capacity().get()))
+                && (rule.by == By::Author || self.key(ruled, step).is_some())
+            {
+                return Err(NoRoom { rule: place, wait: None });
+            }
+            let Some(amount) = amount(rule, step) else { continue };
+            let Some(key) = self.key(ruled, step) else { continue };
+            charges.extend((0u16..).zip(&rule.windows).map(|(window, _)| Charge { rule: place, window, amount, key }));
+        }
+        Ok(charges)
+    }
+
+    fn key(&self, Ruled { rule, seed }: &Ruled, step: &LimitStep<'_>) -> Option<u128> {
+        let app = step.granted.app.as_ref();
+        if !rule.apps.is_empty() && !app.is_some_and(|app| rule.apps.contains(app)) {
+            return None;
+        }
+        let (seed, keys) = (*seed, self.keys);
+        Some(match (rule.by, step.stage) {
+            (By::App, _) => keys.of(seed, app?.as_str()),
+            (By::Identity, _) => keys.of(seed, step.client.identity.as_ref()?.name()),
+            (By::Client { ipv4_prefix, ipv6_prefix }, _) => {
+                let ClientAddress::Ip(address) = step.client.address else { return None };
+                keys.of(seed, &cut(address.ip(), ipv4_prefix, ipv6_prefix))
+            }
+            (By::ReversePath, _) => keys.of(seed, step.reverse_path.mailbox()?),
+            (By::Author, LimitStage::Message { author, .. }) => keys.of(seed, author),
+            (By::RecipientDomain, LimitStage::Rcpt(path)) => keys.of(seed, path.mailbox().domain()),
+            (By::Author | By::RecipientDomain, _) => return None,
+            (By::Relay, _) => keys.of(seed, ""),
+        })
+    }
+
+    /// How it is told that there is no room.
+    pub(super) fn over(&self, no_room: NoRoom, stage: &LimitStage<'_>) -> LimitDecision {
+        let limit = self.get(no_room.rule).name.clone();
+        LimitDecision::Over { limit, reply: self.reply(no_room, stage), wait: no_room.wait }
+    }
+
+    fn reply(&self, no_room: NoRoom, stage: &LimitStage<'_>) -> Reply {
+        let rule = self.get(no_room.rule);
+        match (no_room.wait, rule.measure, rule.over) {
+            (None, Measure::Octets, _) => replies::MESSAGE_TOO_LARGE,
+            // A client that splits succeeds: the recipients before this one are sent.
+            (_, Measure::Recipients, OverLimit::Defer | OverLimit::Delay(_))
+                if matches!(stage, LimitStage::Rcpt(_)) =>
+            {
+                replies::TOO_MANY_RECIPIENTS
+            }
+            (_, _, OverLimit::Reject) => replies::RATE_LIMIT_EXCEEDED,
+            (wait, ..) => rate_limited(wait),
+        }
+    }
+
+    /// What a step would touch, with what is left of each as `left` tells.
+    pub(super) fn views(&self, step: &LimitStep<'_>, left: impl Fn(&Charge) -> u64) -> Vec<LimitView> {
+        let view = |place: u16, window: u16, key: u128, needs: u64, left: u64| {
+            let rule = self.get(place);
+            let window = rule.windows[usize::from(window)];
+            let never = needs > u64::from(window.capacity().get());
+            let no_room =
+                NoRoom { rule: place, wait: if never { None } else { window.wait(needs.saturating_sub(left)) } };
+            LimitView {
+                limit: rule.name.clone(),
+                window,
+                key: key as u64,
+                left,
+                needs,
+                over: self.reply(no_room, &step.stage),
+            }
+        };
+        match (self.charges(step), step.stage) {
+            (Ok(charges), _) => {
+                let view = |charge: &Charge| {
+                    view(charge.rule, charge.window, charge.key, charge.amount.get().into(), left(charge))
+                };
+                charges.iter().map(view).collect()
+            }
+            (Err(no_room), LimitStage::Mail { declared_octets: Some(octets) }) => {
+                let windows = &self.get(no_room.rule).windows;
+                let small = windows.iter().position(|window| octets > u64::from(window.capacity().get()));
+                let small = u16::try_from(small.unwrap_or_default()).unwrap_or_default();
+                vec![view(no_room.rule, small, 0, octets, 0)]
+            }
+            (Err(_), _) => Vec::new(),
+        }
+    }
+
+    /// How long a step may wait for room, where that limit says so.
+    pub(super) fn patience(&self, no_room: NoRoom) -> Duration {
+        match self.get(no_room.rule).over {
+            OverLimit::Delay(most) => most,
+            OverLimit::Defer | OverLimit::Reject => Duration::ZERO,
+        }
+    }
+}
+
+fn rate_limited(wait: Option<Duration>) -> Reply {
+    match wait {
+        None => replies::RATE_LIMITED,
+        Some(wait) => {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            replies::RATE_LIMITED.with_text(&format!("Rate limit reached, try again in {seconds} s"))
+        }
+    }
+}
+
+/// What a step costs in this limit's measure; `None`: nothing, at this step.
+fn amount(rule: &LimitRule, step: &LimitStep<'_>) -> Option<NonZeroU32> {
+    // A count that no burst can hold is refused as such.
+    let large = |count: u64| NonZeroU32::new(u32::try_from(count).unwrap_or(u32::MAX));
+    match (rule.measure, rule.by, step.stage) {
+        (Measure::Messages, By::Author, LimitStage::Message { .. }) => NonZeroU32::new(1),
+        (Measure::Messages, by, LimitStage::Mail { .. }) if by != By::Author => NonZeroU32::new(1),
+        (Measure::Recipients, By::Author, LimitStage::Message { recipients, .. }) => large(recipients as u64),
+        (Measure::Recipients, by, LimitStage::Rcpt(_)) if by != By::Author => NonZeroU32::new(1),
+        (Measure::Octets, _, LimitStage::Message { octets, .. }) => large(octets),
+        _ => None,
+    }
+}
+
+fn cut(address: IpAddr, ipv4_prefix: u8, ipv6_prefix: u8) -> Option<ipnet::IpNet> {
+    let prefix = if address.is_ipv4() { ipv4_prefix } else { ipv6_prefix };
+    ipnet::IpNet::new(address, prefix).ok().map(|network| network.trunc())
+}
