@@ -97,7 +97,11 @@ pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Fail
         return Err(Failure::new(Exit::Usage, format!("--auth {name}: the configuration has no such user")));
     }
     // Only lines of ours are wanted on standard output, and none of the log.
-    let builder = plan.builder(Weightless);
+    let limits = plan.limits_seen()?;
+    let mut builder = plan.builder(Weightless);
+    if let Some(limits) = limits {
+        builder = builder.limiter(limits);
+    }
     let explained = runtime()?.block_on(builder.explain(&facts));
     let explanation = explained.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
     let text = if arguments.json {

@@ -17,6 +17,7 @@ mod limits;
 mod listeners;
 mod needs;
 pub mod number;
+mod pace;
 mod place;
 mod plan;
 mod policy;
@@ -36,8 +37,9 @@ mod refusal_tests;
 mod sample_tests;
 
 pub use bounds::{Connections, Deadline, Header, Memory, Smtp};
-pub use limits::{Limit, LimitBy, LimitOf, LimitOver};
+pub use limits::{Limit, LimitBy, LimitOf, LimitOver, Limits};
 pub use needs::AwsFacts;
+pub use pace::PaceSection;
 pub use place::{ConfigError, Place, Places, Problem};
 pub use plan::{Plan, Purpose};
 pub use rules::{App, Aws, Sending};
@@ -83,6 +85,10 @@ pub struct Config {
     pub app: Vec<App>,
     /// How often, how fast: any number of `[[limit]]` tables.
     pub limit: Vec<Limit>,
+    /// What holds for all limits.
+    pub limits: Limits,
+    /// How fast all applications together send.
+    pub pace: PaceSection,
     /// Whose AWS account it is, for the ARNs in IAM policy documents.
     pub aws: Aws,
     /// How to reach Amazon SES, and what every message gets there.
@@ -140,6 +146,8 @@ impl Default for Config {
             policy: Sending::default(),
             app: Vec::new(),
             limit: Vec::new(),
+            limits: Limits::default(),
+            pace: PaceSection::default(),
             aws: Aws::default(),
             ses: Ses::default(),
             ses_emulator: SesEmulator::default(),

@@ -10,13 +10,16 @@ use super::upstream::Upstream;
 use super::values::Hostname;
 use crate::assemble::Builder;
 use crate::auth::{Authenticator, Users};
-use crate::limit::{LimitRule, LocalLimiter};
-use crate::mail::SystemClock;
+use crate::limit::{LimitRule, LocalLimiter, StateError};
+use crate::mail::{Clock, SystemClock};
 use crate::observe::LogObserver;
 use crate::policy::AppPolicy;
+use crate::relay::{AppConnections, TurnSettings};
 use crate::server::{Endpoint, ListenerSettings};
 use crate::transport::Transport;
+use jiff::tz::TimeZone;
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What a plan is made for.
@@ -48,6 +51,9 @@ pub struct Plan {
     pub(super) listeners: Vec<ListenerSettings>,
     policy: AppPolicy,
     limits: Vec<LimitRule>,
+    state_directory: Option<PathBuf>,
+    turns: TurnSettings,
+    app_connections: AppConnections,
     users: Option<Users>,
     /// Who can authenticate.
     pub user_names: BTreeSet<String>,
@@ -108,6 +114,8 @@ impl Config {
         let users = users.map(|(users, _)| users);
         let listeners = super::listeners::plan(&mut findings, &hostname, users.is_some(), &mut purpose);
         let limits = super::limits::plan(&mut findings);
+        let state_directory = super::limits::state_directory(&mut findings, &limits);
+        let (turns, app_connections) = super::pace::plan(&mut findings);
         let upstream = super::upstream::plan(&mut findings);
         bounds(&mut findings, users.as_ref());
         inline_secrets(&mut findings);
@@ -117,7 +125,20 @@ impl Config {
         match policy.filter(|_| errors.is_empty()) {
             Some(policy) => {
                 let config = self.clone();
-                Ok(Plan { hostname, upstream, warnings, listeners, policy, limits, users, user_names: names, config })
+                Ok(Plan {
+                    hostname,
+                    upstream,
+                    warnings,
+                    listeners,
+                    policy,
+                    limits,
+                    state_directory,
+                    turns,
+                    app_connections,
+                    users,
+                    user_names: names,
+                    config,
+                })
             }
             None => Err(ConfigError::Wrong(errors)),
         }
@@ -125,6 +146,32 @@ impl Config {
 }
 
 impl Plan {
+    /// A keeper of the file's limits whose counts of days and months survive a restart; `None` where there is nothing to
+    /// keep. To be given to the builder, in place of its own, by whoever starts the relay: one process has the counts.
+    ///
+    /// # Errors
+    /// [`StateError`] if the state directory cannot be used.
+    pub fn kept_limits(&self) -> Result<Option<LocalLimiter>, StateError> {
+        self.with_counts(LocalLimiter::kept)
+    }
+
+    /// The same with the counts as they stand in the state directory now, for a look beside a relay that runs.
+    ///
+    /// # Errors
+    /// [`StateError`] if they cannot be read.
+    pub fn limits_seen(&self) -> Result<Option<LocalLimiter>, StateError> {
+        self.with_counts(LocalLimiter::seen)
+    }
+
+    fn with_counts(
+        &self,
+        open: impl Fn(Vec<LimitRule>, Arc<dyn Clock>, TimeZone, &Path) -> Result<LocalLimiter, StateError>,
+    ) -> Result<Option<LocalLimiter>, StateError> {
+        let Some(directory) = &self.state_directory else { return Ok(None) };
+        let zone = self.config.limits.time_zone.0.clone();
+        open(self.limits.clone(), Arc::new(SystemClock), zone, directory).map(Some)
+    }
+
     /// The public builder with every setting of the file.
     pub fn builder(self, transport: impl Transport) -> Builder {
         let config = self.config;
@@ -135,9 +182,15 @@ impl Plan {
             .budget(config.memory.budget())
             .connections(config.connections.total_max.size(), config.connections.per_client_max.size())
             .deadline(config.deadline.settings())
-            .shutdown_grace(config.shutdown_grace_seconds.wait());
+            .shutdown_grace(config.shutdown_grace_seconds.wait())
+            .pace(config.pace.settings())
+            .account_interval(config.pace.account_interval())
+            .turns(self.turns)
+            .app_connections(self.app_connections)
+            .lockout(config.auth.lockout());
         if !self.limits.is_empty() {
-            builder = builder.limiter(LocalLimiter::new(self.limits, Arc::new(SystemClock)));
+            let zone = config.limits.time_zone.0;
+            builder = builder.limiter(LocalLimiter::in_zone(self.limits, Arc::new(SystemClock), zone));
         }
         if let Some(users) = self.users {
             builder = builder.authenticator(users);

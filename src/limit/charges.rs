@@ -50,7 +50,7 @@ pub(super) struct NoRoom {
 pub(super) struct Keys(pub(super) [u64; 2]);
 
 impl Keys {
-    fn of(self, seed: u64, fact: &(impl Hash + ?Sized)) -> u128 {
+    pub(super) fn of(self, seed: u64, fact: &(impl Hash + ?Sized)) -> u128 {
         let mut hasher = SipHasher13::new_with_keys(self.0[0], self.0[1]);
         hasher.write_u64(seed);
         fact.hash(&mut hasher);
@@ -198,7 +198,7 @@ fn amount(rule: &LimitRule, step: &LimitStep<'_>) -> Option<NonZeroU32> {
     }
 }
 
-fn cut(address: IpAddr, ipv4_prefix: u8, ipv6_prefix: u8) -> Option<ipnet::IpNet> {
+pub(super) fn cut(address: IpAddr, ipv4_prefix: u8, ipv6_prefix: u8) -> Option<ipnet::IpNet> {
     let prefix = if address.is_ipv4() { ipv4_prefix } else { ipv6_prefix };
     ipnet::IpNet::new(address, prefix).ok().map(|network| network.trunc())
 }

@@ -8,12 +8,17 @@
 mod calendar;
 mod charges;
 mod local;
+mod lockout;
+mod meter;
+mod pace;
 mod rule;
 mod storage;
 mod store;
 mod tokens;
 
 pub use local::LocalLimiter;
+pub use lockout::{Lockout, LockoutSettings, Standing};
+pub use pace::{Pace, PaceChange, PaceDecision, PaceSettings, PaceView, Taken};
 pub use rule::{By, LimitRule, Measure, OverLimit, Period, Quota, Rate, RuleError, Window};
 pub use storage::StateError;
 pub use tokens::{LocalTokens, TokenRate, Tokens};
@@ -37,6 +42,11 @@ pub trait Limiter: Send + Sync + 'static {
             decisions.push(self.take(step).await);
         }
         decisions
+    }
+
+    /// Whether an answer takes a way through the network: then steps that are known together are asked together.
+    fn is_distant(&self) -> bool {
+        false
     }
 
     /// Gives back what a step took.
