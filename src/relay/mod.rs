@@ -90,10 +90,10 @@ pub struct Relay {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) budget: Budget,
+    pub(crate) budget: Arc<Budget>,
     pub(crate) pace: Option<Arc<Pace>>,
     pub(crate) lockout: Option<Lockout>,
-    turns: Turns,
+    turns: Arc<Turns>,
     places: Arc<Places>,
     ambiguous: AtomicU64,
 }
@@ -128,7 +128,9 @@ impl Relay {
     /// Puts the seams together. What verifying passwords may take at most is set aside from the memory budget.
     pub fn new(settings: RelaySettings, seams: Seams, budget: &BudgetSettings) -> Self {
         let set_aside = seams.authenticator.as_ref().map_or(0, |authenticator| authenticator.octets_held_max());
-        let turns = Turns::new(settings.turns.clone(), seams.pace.clone(), Arc::clone(&seams.clock));
+        let budget = Arc::new(Budget::new(budget, set_aside));
+        let (pace, clock) = (seams.pace.clone(), Arc::clone(&seams.clock));
+        let turns = Arc::new(Turns::new(settings.turns.clone(), pace, clock, Arc::clone(&budget)));
         let places = Arc::new(Places::new(settings.app_connections.clone()));
         Self {
             settings,
@@ -142,7 +144,7 @@ impl Relay {
             transport: seams.transport,
             observer: seams.observer,
             clock: seams.clock,
-            budget: Budget::new(budget, set_aside),
+            budget,
             ambiguous: AtomicU64::new(0),
         }
     }

@@ -7,7 +7,6 @@
 //! large message is not overtaken for ever.
 //! Goyal, Vin, Cheng: "Start-time Fair Queuing", 1996.
 
-use super::Relay;
 use super::budget::{Budget, Share};
 use crate::limit::{Pace, PaceDecision, Taken};
 use crate::mail::parameters::AppName;
@@ -54,6 +53,7 @@ pub(super) struct Turns {
     settings: TurnSettings,
     pace: Option<Arc<Pace>>,
     clock: Arc<dyn Clock>,
+    budget: Arc<Budget>,
     calls: Arc<Semaphore>,
     waiting: AtomicUsize,
     /// What the head of the queue waits for, for whoever comes too late.
@@ -123,10 +123,16 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 const APPS_MAX: usize = 10_000;
 
 impl Turns {
-    pub(super) fn new(settings: TurnSettings, pace: Option<Arc<Pace>>, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(
+        settings: TurnSettings,
+        pace: Option<Arc<Pace>>,
+        clock: Arc<dyn Clock>,
+        budget: Arc<Budget>,
+    ) -> Self {
         Self {
             pace,
             clock,
+            budget,
             calls: Arc::new(Semaphore::new(settings.calls_max.clamp(1, Semaphore::MAX_PERMITS))),
             waiting: AtomicUsize::new(0),
             short_of: AtomicU8::new(ShortOf::Calls as u8),
@@ -147,34 +153,33 @@ impl Turns {
     }
 
     /// A turn for a message of that application, before the deadline.
-    pub(super) async fn turn(relay: &Arc<Relay>, app: &App, weight: Weight, deadline: Instant) -> Result<Turn, NoTurn> {
-        let turns = &relay.turns;
-        if turns.waiting.load(Ordering::Acquire) == 0
-            && let Some(turn) = turns.at_once(app, weight, &relay.budget).await?
+    pub(super) async fn turn(self: &Arc<Self>, app: &App, weight: Weight, deadline: Instant) -> Result<Turn, NoTurn> {
+        if self.waiting.load(Ordering::Acquire) == 0
+            && let Some(turn) = self.at_once(app, weight).await?
         {
             return Ok(turn);
         }
         let (turn, mine) = oneshot::channel();
-        let give = turns.enqueue(app, Waiter { weight, came: turns.clock.now(), turn }, deadline)?;
-        turns.came.notify_one();
+        let give = self.enqueue(app, Waiter { weight, came: self.clock.now(), turn }, deadline)?;
+        self.came.notify_one();
         if give {
-            let relay = Arc::clone(relay);
-            tokio::spawn(async move { relay.turns.give(&relay.budget).await });
+            let turns = Arc::clone(self);
+            tokio::spawn(async move { turns.give().await });
         }
         match tokio::time::timeout_at(deadline.into(), mine).await {
             Ok(Ok(turn)) => turn,
             Ok(Err(_)) => Err(NoTurn::late("the queue for turns has gone")),
             Err(_) => {
-                turns.came.notify_one();
-                Err(turns.late())
+                self.came.notify_one();
+                Err(self.late())
             }
         }
     }
 
     /// Nobody waits: is everything there?
-    async fn at_once(&self, app: &App, weight: Weight, budget: &Budget) -> Result<Option<Turn>, NoTurn> {
+    async fn at_once(&self, app: &App, weight: Weight) -> Result<Option<Turn>, NoTurn> {
         let Ok(call) = Arc::clone(&self.calls).try_acquire_owned() else { return Ok(None) };
-        let Some(memory) = budget.try_send(weight.octets) else { return Ok(None) };
+        let Some(memory) = self.budget.try_send(weight.octets) else { return Ok(None) };
         let taken = match &self.pace {
             None => None,
             Some(pace) => match pace.take(weight.recipients, false).await {
@@ -210,7 +215,7 @@ impl Turns {
     }
 
     /// Gives turns until nobody waits.
-    async fn give(&self, budget: &Budget) {
+    async fn give(&self) {
         loop {
             self.is_short_of(ShortOf::Calls);
             let Ok(call) = Arc::clone(&self.calls).acquire_owned().await else { return };
@@ -220,7 +225,7 @@ impl Turns {
                 Err(no_turn) => Err(no_turn),
                 Ok(taken) => {
                     self.is_short_of(ShortOf::Memory);
-                    match budget.send(waiter.weight.octets).await {
+                    match self.budget.send(waiter.weight.octets).await {
                         Some(memory) => Ok(Turn { taken, _call: call, _memory: memory }),
                         None => Err(NoTurn::late("there is no memory budget any more")),
                     }
@@ -329,7 +334,8 @@ impl Turns {
         }
         if short_of == ShortOf::Calls as u8 {
             let calls = self.settings.calls_max;
-            return NoTurn::late(&format!("no turn before the deadline: {calls} calls to the provider are in flight"));
+            let detail = format!("no turn before the deadline: {calls} calls to the provider are in flight");
+            return NoTurn { reply: replies::DEADLINE, limit: RuleName::parse("calls").ok(), detail };
         }
         let rate = rate.map_or_else(|| "a pause".to_owned(), |rate| format!("{rate:.2} recipients/s"));
         NoTurn::paced(replies::THROTTLED, format!("no turn before the deadline, at {rate}"))
@@ -412,3 +418,7 @@ impl fmt::Debug for Turns {
         f.debug_struct("Turns").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[path = "turns_tests.rs"]
+mod tests;

@@ -6,7 +6,7 @@ use super::ahead::Ahead;
 use super::identify::LastFailure;
 use super::places::Place;
 use super::reception::{Fault, Received, Reception};
-use super::turns::{NoTurn, Turns, Weight};
+use super::turns::{NoTurn, Weight};
 use crate::limit::Ticket;
 use crate::mail::parameters::AppName;
 use crate::mail::trace::received;
@@ -296,7 +296,7 @@ impl Visit {
         let turn_deadline = deadline.checked_sub(settings.attempt_min).unwrap_or(end.ended);
         let recipients = u32::try_from(message.envelope.forward_paths().len()).unwrap_or(u32::MAX);
         let weight = Weight { recipients, octets: weight };
-        let turn = match Turns::turn(&self.relay, &end.app, weight, turn_deadline).await {
+        let turn = match self.relay.turns.turn(&end.app, weight, turn_deadline).await {
             Ok(turn) => turn,
             Err(no_turn) => return self.refuse_message(end, &message.envelope, no_turn.into()).await,
         };
