@@ -124,7 +124,10 @@ impl Rules {
             (_, Measure::Recipients, OverLimit::Defer | OverLimit::Delay(_))
                 if matches!(stage, LimitStage::Rcpt(_)) =>
             {
+                let seconds = no_room.wait.map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+                let when = seconds.map(|seconds| format!(", try again in {seconds} s")).unwrap_or_default();
                 replies::TOO_MANY_RECIPIENTS
+                    .with_text(&format!("Too many recipients for now: rate limit reached{when}"))
             }
             (_, _, OverLimit::Reject) => replies::RATE_LIMIT_EXCEEDED,
             (wait, ..) => rate_limited(wait),

@@ -38,7 +38,12 @@ impl Visit {
         self.give_back_ahead().await;
         let Some(transaction) = &mut self.transaction else { return };
         let mut granted: Vec<(ForwardPath, usize, Granted)> = Vec::with_capacity(paths.len());
-        for (place, forward_path) in paths.into_iter().enumerate() {
+        for forward_path in paths {
+            // One that stands twice is not asked about twice.
+            if granted.iter().any(|(path, ..)| *path == forward_path) {
+                continue;
+            }
+            let place = granted.len();
             let facts = RcptFacts {
                 client: &self.client,
                 reverse_path: &transaction.reverse_path,

@@ -17,17 +17,18 @@ pub(super) struct LastFailure {
 }
 
 impl LastFailure {
-    /// Whether it is the same name and password as last time.
-    fn again(&mut self, credentials: &Credentials) -> bool {
-        let hash = self.hasher.hash_one((&credentials.name, credentials.password.expose()));
-        self.hash.replace(hash) == Some(hash)
+    fn hash(&self, credentials: &Credentials) -> u64 {
+        self.hasher.hash_one((&credentials.name, credentials.password.expose()))
     }
 }
 
 impl Visit {
     pub(super) async fn authenticate(&mut self, credentials: &Credentials) -> Answer {
         let name = &*credentials.name;
-        if let Some(lockout) = &self.relay.lockout {
+        let hash = self.last_failure.hash(credentials);
+        // Neither a failure of its own nor kept out by the one that it belongs to.
+        let again = self.last_failure.hash == Some(hash);
+        if let Some(lockout) = self.relay.lockout.as_ref().filter(|_| !again) {
             match lockout.standing(&self.client, name) {
                 Standing::Free => {}
                 Standing::Delayed(wait) => tokio::time::sleep(wait).await,
@@ -52,7 +53,7 @@ impl Visit {
                 Answer::Proceed
             }
             Ok(AuthDecision::Reject) => {
-                let again = self.last_failure.again(credentials);
+                self.last_failure.hash = Some(hash);
                 if let Some(lockout) = self.relay.lockout.as_ref().filter(|_| !again) {
                     lockout.failed(&self.client, name);
                 }

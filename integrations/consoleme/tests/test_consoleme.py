@@ -305,7 +305,7 @@ def test_a_rate_limit_of_recipients(consoleme, relay, smtp, seen):
     seen.counts.clear()
     consoleme.config["ses"]["consoleme"]["sender"] = f"{uuid.uuid4().hex}@example.com"
     say(consoleme, [f"bob@{domain}"])
-    failed(seen, "RCPT", "452 4.5.3", f"RCPT: bob@{domain}: 452 4.5.3 Too many recipients (ref ")
+    failed(seen, "RCPT", "452 4.5.3", f"RCPT: bob@{domain}: 452 4.5.3 Too many recipients for now: rate limit reached")
 
 
 @pytest.mark.parametrize(
