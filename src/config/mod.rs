@@ -32,6 +32,8 @@ pub mod values;
 #[cfg(test)]
 mod app_tests;
 #[cfg(test)]
+mod document_tests;
+#[cfg(test)]
 mod refusal_tests;
 #[cfg(test)]
 mod sample_tests;
