@@ -1,6 +1,8 @@
 //! gatepost: an embeddable SMTP relay with policy enforcement. SMTP in, policy, Amazon SES v2 API out.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "admin")]
+pub mod admin;
 pub mod assemble;
 pub mod auth;
 pub mod aws;

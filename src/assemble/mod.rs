@@ -20,19 +20,24 @@ mod explain;
 
 pub use explain::{ExplainError, Explanation, Facts, Sent, Step};
 
+#[cfg(feature = "admin")]
+use crate::admin::{AdminDoor, AdminEndpoint, AdminError, AdminSettings, Subject};
 use crate::auth::Authenticator;
 use crate::limit::{Limiter, LocalTokens, Lockout, LockoutSettings, Pace, PaceSettings, Tokens, Unlimited};
 use crate::mail::headers::HeaderLimits;
 use crate::mail::trace::TraceDetail;
 use crate::mail::{Clock, SystemClock};
+#[cfg(feature = "admin")]
+use crate::observe::{Both, Metrics};
 use crate::observe::{LogObserver, Observer};
 use crate::policy::Policy;
 use crate::relay::{AppConnections, BudgetSettings, DeadlineSettings, Relay, RelaySettings, Seams, TurnSettings};
-use crate::server::{BindError, Bound, Caps, ListenerAddress, ListenerSettings, Shared};
+use crate::server::{BindError, Bound, Caps, ListenerAddress, ListenerSettings, Shared, TlsSettings};
 use crate::smtp::{AuthMode, TlsMode};
 use crate::transport::Transport;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::AbortHandle;
 
 /// Why a relay does not start.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +68,10 @@ pub enum StartError {
         /// Seconds.
         grace_s: u64,
     },
+    /// The operator's door cannot be opened.
+    #[cfg(feature = "admin")]
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// Password verification would take the whole memory budget.
     #[error("the memory budget is too small: verifying passwords alone may take {0} octets of it")]
     BudgetTooSmall(u64),
@@ -83,6 +92,8 @@ pub struct Builder {
     tokens: Option<Arc<dyn Tokens>>,
     account_interval: Option<Duration>,
     lockout: LockoutSettings,
+    #[cfg(feature = "admin")]
+    admin: Option<AdminSettings>,
     caps: Caps,
     grace: Duration,
 }
@@ -112,6 +123,8 @@ impl Builder {
             tokens: None,
             account_interval: Some(Duration::from_secs(300)),
             lockout: LockoutSettings::default(),
+            #[cfg(feature = "admin")]
+            admin: None,
             caps: Caps::new(1_000, 200),
             grace: Duration::from_secs(25),
         }
@@ -164,6 +177,14 @@ impl Builder {
     #[must_use]
     pub fn lockout(mut self, settings: LockoutSettings) -> Self {
         self.lockout = settings;
+        self
+    }
+
+    /// A door for operators: health and metrics. Default: none.
+    #[cfg(feature = "admin")]
+    #[must_use]
+    pub fn admin(mut self, settings: AdminSettings) -> Self {
+        self.admin = Some(settings);
         self
     }
 
@@ -286,6 +307,18 @@ impl Builder {
     /// [`StartError`].
     pub fn start(self) -> Result<Running, StartError> {
         self.check()?;
+        #[cfg(feature = "admin")]
+        let (door, metrics) = match self.admin {
+            Some(settings) => (Some(AdminDoor::bind(settings)?), Some(Arc::new(Metrics::new()))),
+            None => (None, None),
+        };
+        #[cfg(feature = "admin")]
+        let observer: Arc<dyn Observer> = match &metrics {
+            Some(metrics) => Arc::new(Both(self.observer, Arc::clone(metrics))),
+            None => self.observer,
+        };
+        #[cfg(not(feature = "admin"))]
+        let observer = self.observer;
         let bound: Vec<Bound> = self.listeners.into_iter().map(Bound::bind).collect::<Result<_, _>>()?;
         let clock = || Arc::clone(&self.clock);
         let tokens = self.tokens.unwrap_or_else(|| Arc::new(LocalTokens::new(clock())));
@@ -298,16 +331,35 @@ impl Builder {
             limiter: self.limiter,
             authenticator: self.authenticator,
             transport: self.transport,
-            observer: self.observer,
+            observer,
             clock: self.clock,
         };
         let relay = Arc::new(Relay::new(self.settings, seams, &self.budget));
         let shared = Shared::new(relay, self.caps);
         let addresses =
             bound.iter().map(|listener| (Arc::clone(listener.name()), listener.address().clone())).collect();
-        for listener in bound {
-            shared.tasks.spawn(listener.run(shared.clone()));
+        let certificates: Vec<(Arc<str>, TlsSettings)> =
+            bound.iter().filter_map(|listener| Some((Arc::clone(listener.name()), listener.tls()?.clone()))).collect();
+        let listeners: Vec<AbortHandle> =
+            bound.into_iter().map(|listener| shared.tasks.spawn(listener.run(shared.clone())).abort_handle()).collect();
+        #[cfg(feature = "admin")]
+        let admin = door.as_ref().map(|door| door.address().clone());
+        #[cfg(feature = "admin")]
+        if let (Some(door), Some(metrics)) = (door, metrics) {
+            let of = certificates.clone();
+            let not_after = move || of.iter().map(|(name, tls)| (name.to_string(), tls.not_after())).collect();
+            let subject = Subject {
+                relay: Arc::clone(&shared.relay),
+                metrics,
+                draining: shared.draining.clone(),
+                certificates: Box::new(not_after),
+                listening: Box::new(move || listeners.iter().all(|listener| !listener.is_finished())),
+            };
+            // Not one of the tasks that a drain waits for: it tells of the drain.
+            tokio::spawn(door.run(subject, shared.cut.clone()));
         }
+        #[cfg(not(feature = "admin"))]
+        drop(listeners);
         if let Some(interval) = self.account_interval {
             let (relay, draining) = (Arc::clone(&shared.relay), shared.draining.clone());
             shared.tasks.spawn(async move {
@@ -317,7 +369,14 @@ impl Builder {
                 }
             });
         }
-        Ok(Running { shared, addresses, grace: self.grace })
+        Ok(Running {
+            shared,
+            addresses,
+            certificates,
+            #[cfg(feature = "admin")]
+            admin,
+            grace: self.grace,
+        })
     }
 }
 
@@ -326,6 +385,9 @@ impl Builder {
 pub struct Running {
     shared: Shared,
     addresses: Vec<(Arc<str>, ListenerAddress)>,
+    certificates: Vec<(Arc<str>, TlsSettings)>,
+    #[cfg(feature = "admin")]
+    admin: Option<AdminEndpoint>,
     grace: Duration,
 }
 
@@ -338,6 +400,19 @@ impl Running {
     /// Where the listener of that name listens.
     pub fn address(&self, name: &str) -> Option<&ListenerAddress> {
         self.addresses.iter().find(|(listener, _)| &**listener == name).map(|(_, address)| address)
+    }
+
+    /// Gives the listener of that name another certificate, from the next handshake on. Sessions go on with the one they
+    /// have. False: it has no TLS.
+    pub fn replace_certificate(&self, name: &str, tls: &TlsSettings) -> bool {
+        let listener = self.certificates.iter().find(|(listener, _)| &**listener == name);
+        listener.map(|(_, now)| now.replace(tls)).is_some()
+    }
+
+    /// Where the operator's door listens.
+    #[cfg(feature = "admin")]
+    pub fn admin(&self) -> Option<&AdminEndpoint> {
+        self.admin.as_ref()
     }
 
     /// The work inside, for a look at its budget.

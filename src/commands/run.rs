@@ -2,16 +2,16 @@
 
 use super::exit::{Exit, Failure};
 use super::log;
-use super::signals::Signals;
+use super::signals::{Asked, Signals};
 use super::sockets::Sockets;
 use super::{ConfigFile, runtime};
 use crate::assemble::Running;
-use crate::config::{Plan, Purpose, Upstream};
+use crate::config::{Config, Plan, Purpose, Surroundings, Upstream};
 use crate::emulator::Emulator;
 use crate::smtp::{AuthMode, TlsMode};
 use crate::transport::ses::SesTransport;
 use std::time::Duration;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 pub(super) fn run(file: &ConfigFile) -> Result<Exit, Failure> {
     let mut sockets = Sockets::from_environment();
@@ -21,14 +21,37 @@ pub(super) fn run(file: &ConfigFile) -> Result<Exit, Failure> {
     let purpose = Purpose::Start { sockets: &mut |name| sockets.take(name) };
     let plan = config.plan(&surroundings, purpose)?;
     let runtime = runtime()?;
-    let ended = runtime.block_on(relay(plan));
+    let certificates = Certificates { config, surroundings };
+    let ended = runtime.block_on(relay(plan, &certificates));
     // A verification of a password may still be running; nobody waits for its answer.
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(log);
     ended
 }
 
-async fn relay(plan: Plan) -> Result<Exit, Failure> {
+/// What certificates are read from, at the start and again at SIGHUP.
+struct Certificates {
+    config: Config,
+    surroundings: Surroundings,
+}
+
+impl Certificates {
+    /// Gives every listener its certificate as it is now. Where one cannot be used, all stay as they are.
+    fn reread(&self, running: &Running) {
+        match self.config.plan(&self.surroundings, Purpose::Check) {
+            Ok(plan) => {
+                let listeners = plan.listeners().filter_map(|listener| Some((&listener.name, listener.tls.as_ref()?)));
+                for (name, tls) in listeners.filter(|(name, tls)| running.replace_certificate(name, tls)) {
+                    let not_after = jiff::Timestamp::from_second(tls.not_after()).unwrap_or_default();
+                    info!(target: "gatepost", listener = %name, %not_after, "certificate read again");
+                }
+            }
+            Err(error) => error!(target: "gatepost", "SIGHUP: certificates stay as they are: {error}"),
+        }
+    }
+}
+
+async fn relay(plan: Plan, certificates: &Certificates) -> Result<Exit, Failure> {
     // Before anything listens: a signal from now on is a drain, not a death.
     let mut signals = Signals::listen()?;
     info!(target: "gatepost", version = env!("CARGO_PKG_VERSION"), hostname = plan.hostname, "starting");
@@ -36,6 +59,7 @@ async fn relay(plan: Plan) -> Result<Exit, Failure> {
         let hint = warning.hint.as_deref().unwrap_or_default();
         warn!(target: "gatepost", place = %warning.place, hint, "{}", warning.message);
     }
+    raise_file_descriptors(plan.connections_max());
     let (transport, emulator) = upstream(&plan.upstream).await?;
     let offers: Vec<(TlsMode, AuthMode)> = plan.listeners().map(|it| (it.smtp.tls, it.smtp.auth)).collect();
     let limits = plan.kept_limits()?;
@@ -48,7 +72,10 @@ async fn relay(plan: Plan) -> Result<Exit, Failure> {
         let (tls, auth) = (lower(tls), lower(auth));
         info!(target: "gatepost", listener = %name, tls, auth, "listening on {address}");
     }
-    let exit = until_signal(running, &mut signals).await;
+    if let Some(address) = running.admin() {
+        info!(target: "gatepost", "admin door on {address}: /livez /readyz /metrics");
+    }
+    let exit = until_signal(running, &mut signals, certificates).await;
     if let Some(emulator) = emulator {
         emulator.stop().await;
     }
@@ -77,13 +104,37 @@ async fn upstream(upstream: &Upstream) -> Result<(SesTransport, Option<Emulator>
     }
 }
 
+/// Raises the soft limit on file descriptors to the hard one, and says what that is good for.
+#[cfg(unix)]
+fn raise_file_descriptors(connections_max: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let before = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: before.maximum, maximum: before.maximum });
+    let now = if raised.is_ok() { before.maximum } else { before.current };
+    let now = now.unwrap_or(u64::MAX);
+    info!(target: "gatepost", file_descriptors_max = now, connections_max, "file descriptors");
+    // A connection, its call to SES and maybe a temporary file.
+    let wanted = connections_max.saturating_mul(2).saturating_add(64);
+    if now < wanted {
+        warn!(target: "gatepost", "{now} file descriptors may be too few for {connections_max} connections: LimitNOFILE={wanted}");
+    }
+}
+
+#[cfg(not(unix))]
+fn raise_file_descriptors(_connections_max: u64) {}
+
 fn lower(word: impl std::fmt::Debug) -> String {
     format!("{word:?}").to_lowercase()
 }
 
 /// Waits for a signal, then for messages under way; a second signal or the end of the grace cuts.
-async fn until_signal(running: Running, signals: &mut Signals) -> Exit {
-    let signal = signals.next().await;
+async fn until_signal(running: Running, signals: &mut Signals, certificates: &Certificates) -> Exit {
+    let signal = loop {
+        match signals.next().await {
+            Asked::Stop(signal) => break signal,
+            Asked::Reread => certificates.reread(&running),
+        }
+    };
     let grace = running.grace();
     let connections = running.connections();
     info!(target: "gatepost", signal, connections, grace_s = grace.as_secs(), "stopping: no new connections");
@@ -95,7 +146,7 @@ async fn until_signal(running: Running, signals: &mut Signals) -> Exit {
             return Exit::Ok;
         }
         () = tokio::time::sleep(grace) => "the grace is over",
-        signal = signals.next() => signal,
+        signal = signals.stop() => signal,
     };
     // Nobody was told 250 for what is cut now: those clients still own their messages.
     warn!(target: "gatepost", why, connections = running.connections(), "stopped: connections were cut");

@@ -80,7 +80,7 @@ async fn emulate(settings: EmulatorSettings, printer: &Printer) -> Result<Exit, 
         pair.access_key_id,
         pair.secret_access_key
     ))?;
-    signals.next().await;
+    signals.stop().await;
     emulator.stop().await;
     Ok(Exit::Ok)
 }

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT, one as good as the other.
+//! SIGTERM and SIGINT, one as good as the other; SIGHUP, which ends nothing.
 
 use super::exit::{Exit, Failure};
 
@@ -9,6 +9,17 @@ pub(super) struct Signals {
     terminate: tokio::signal::unix::Signal,
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    hangup: tokio::signal::unix::Signal,
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// To stop.
+    Stop(&'static str),
+    /// To read the certificates again.
+    Reread,
 }
 
 impl Signals {
@@ -20,25 +31,36 @@ impl Signals {
             let failed = |error| Failure::new(Exit::OsError, format!("cannot hear signals: {error}"));
             let terminate = signal(SignalKind::terminate()).map_err(failed)?;
             let interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-            Ok(Self { terminate, interrupt })
+            let hangup = signal(SignalKind::hangup()).map_err(failed)?;
+            Ok(Self { terminate, interrupt, hangup })
         }
         #[cfg(not(unix))]
         Ok(Self {})
     }
 
-    /// Waits for the next one, and says which.
-    pub(super) async fn next(&mut self) -> &'static str {
+    /// Waits for one that asks to stop, and says which.
+    pub(super) async fn stop(&mut self) -> &'static str {
+        loop {
+            if let Asked::Stop(name) = self.next().await {
+                return name;
+            }
+        }
+    }
+
+    /// Waits for the next one, and says what it asks for.
+    pub(super) async fn next(&mut self) -> Asked {
         #[cfg(unix)]
         {
             tokio::select! {
-                _ = self.terminate.recv() => "SIGTERM",
-                _ = self.interrupt.recv() => "SIGINT",
+                _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
+                _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
+                _ = self.hangup.recv() => Asked::Reread,
             }
         }
         #[cfg(not(unix))]
         {
             let _ = tokio::signal::ctrl_c().await;
-            "interrupt"
+            Asked::Stop("interrupt")
         }
     }
 }

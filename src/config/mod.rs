@@ -8,6 +8,7 @@
 //! Safe by default: what the file does not say is refused or off, and a listener that others can reach is an error as long
 //! as nothing says who may send. Reads no environment by itself: that comes in as data.
 
+mod admin;
 mod bounds;
 pub mod certificates;
 mod documents;
@@ -38,6 +39,7 @@ mod refusal_tests;
 #[cfg(test)]
 mod sample_tests;
 
+pub use admin::AdminSection;
 pub use bounds::{Connections, Deadline, Header, Memory, Smtp};
 pub use limits::{Limit, LimitBy, LimitOf, LimitOver, Limits};
 pub use needs::AwsFacts;
@@ -101,6 +103,8 @@ pub struct Config {
     pub smtp: Smtp,
     /// Connections at a time.
     pub connections: Connections,
+    /// The operator's door: /livez, /readyz and /metrics over HTTP.
+    pub admin: AdminSection,
     /// Bounds of a message's header section.
     pub header: Header,
     /// How much all messages together may hold.
@@ -155,6 +159,7 @@ impl Default for Config {
             ses_emulator: SesEmulator::default(),
             smtp: Smtp::default(),
             connections: Connections::default(),
+            admin: AdminSection::default(),
             header: Header::default(),
             memory: Memory::default(),
             deadline: Deadline::default(),

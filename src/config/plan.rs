@@ -8,6 +8,7 @@ use super::place::{ConfigError, Problem};
 use super::source::{Source, Surroundings, is_world_readable};
 use super::upstream::Upstream;
 use super::values::Hostname;
+use crate::admin::AdminSettings;
 use crate::assemble::Builder;
 use crate::auth::{Authenticator, Users};
 use crate::limit::{LimitRule, LocalLimiter, StateError};
@@ -54,6 +55,7 @@ pub struct Plan {
     state_directory: Option<PathBuf>,
     turns: TurnSettings,
     app_connections: AppConnections,
+    admin: Option<AdminSettings>,
     users: Option<Users>,
     /// Who can authenticate.
     pub user_names: BTreeSet<String>,
@@ -116,6 +118,7 @@ impl Config {
         let limits = super::limits::plan(&mut findings);
         let state_directory = super::limits::state_directory(&mut findings, &limits);
         let (turns, app_connections) = super::pace::plan(&mut findings);
+        let admin = super::admin::plan(&mut findings);
         let upstream = super::upstream::plan(&mut findings);
         bounds(&mut findings, users.as_ref());
         inline_secrets(&mut findings);
@@ -135,6 +138,7 @@ impl Config {
                     state_directory,
                     turns,
                     app_connections,
+                    admin,
                     users,
                     user_names: names,
                     config,
@@ -192,10 +196,18 @@ impl Plan {
             let zone = config.limits.time_zone.0;
             builder = builder.limiter(LocalLimiter::in_zone(self.limits, Arc::new(SystemClock), zone));
         }
+        if let Some(admin) = self.admin {
+            builder = builder.admin(admin);
+        }
         if let Some(users) = self.users {
             builder = builder.authenticator(users);
         }
         self.listeners.into_iter().fold(builder, Builder::listener)
+    }
+
+    /// Connections at a time, over all listeners.
+    pub fn connections_max(&self) -> u64 {
+        self.config.connections.total_max.get()
     }
 
     pub(super) fn config(&self) -> &Config {

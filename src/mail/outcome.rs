@@ -99,6 +99,8 @@ pub struct Outcome {
     pub kind: Kind,
     /// How long the provider asked us to wait, if it did.
     pub retry_after: Option<Duration>,
+    /// The provider's word for it; empty where it said none that is known.
+    pub code: &'static str,
     /// What the client hears, if nobody tries again on its behalf.
     pub reply: Reply,
     /// What the provider said, for the operator's log only: error code and message.
@@ -110,16 +112,16 @@ impl Outcome {
     pub fn sent(id: MessageId) -> Self {
         let reply = super::replies::ACCEPTED.with_text(&format!("Ok {id}"));
         let certainty = Certainty::Sent(id);
-        Self { certainty, kind: Kind::Accepted, retry_after: None, reply, detail: String::new() }
+        Self { certainty, kind: Kind::Accepted, retry_after: None, code: "", reply, detail: String::new() }
     }
 
     /// The provider has not got the message, for certain.
     pub fn not_sent(kind: Kind, reply: Reply, detail: impl Into<String>) -> Self {
-        Self { certainty: Certainty::NotSent, kind, retry_after: None, reply, detail: detail.into() }
+        Self { certainty: Certainty::NotSent, kind, retry_after: None, code: "", reply, detail: detail.into() }
     }
 
     /// The provider may have got the message.
     pub fn ambiguous(kind: Kind, reply: Reply, detail: impl Into<String>) -> Self {
-        Self { certainty: Certainty::Ambiguous, kind, retry_after: None, reply, detail: detail.into() }
+        Self { certainty: Certainty::Ambiguous, kind, retry_after: None, code: "", reply, detail: detail.into() }
     }
 }

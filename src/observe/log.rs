@@ -159,6 +159,8 @@ impl Observer for LogObserver {
             Event::QuotaUnknown { error, detail } => {
                 warn!(target: "gatepost", error = escape(&error.to_string()), "the SES account's quota is not known: {detail}");
             }
+            // The line of the refusal names it.
+            Event::LimitHit { .. } => {}
             Event::JudgeFailed { client: who, detail } => {
                 let Who { session, client, listener, .. } = Who::of(who);
                 error!(target: "gatepost", session, client, listener, detail = escape(detail), "could not judge, deferred");

@@ -4,8 +4,12 @@
 //! nothing. [`LogObserver`] writes the log lines.
 
 mod log;
+#[cfg(feature = "admin")]
+mod metrics;
 
 pub use log::{AddressForm, LogObserver};
+#[cfg(feature = "admin")]
+pub use metrics::{Metrics, Moment, ProcessMoment, prometheus_text};
 
 use crate::mail::{
     AccountQuota, Author, Client, ClientAddress, Identity, Mailbox, Outcome, QuotaError, Reply, ReversePath,
@@ -113,6 +117,11 @@ pub enum Event<'a> {
         /// What is done without it.
         detail: &'a str,
     },
+    /// A limit had no room; the refusal that follows names it too.
+    LimitHit {
+        /// Which.
+        limit: &'a str,
+    },
     /// Policy or limiter could not answer; the client was deferred.
     JudgeFailed {
         /// Who is connected.
@@ -151,6 +160,25 @@ pub struct MessageRecord<'a> {
     pub detail: &'a str,
     /// From the end of data to the reply.
     pub latency: Duration,
+    /// How long the provider took, if it was asked.
+    pub attempt: Option<Duration>,
+}
+
+/// Two who hear the same.
+#[derive(Debug)]
+pub struct Both<A, B>(pub A, pub B);
+
+impl<A: Observer, B: Observer> Observer for Both<A, B> {
+    fn observe(&self, event: &Event<'_>) {
+        self.0.observe(event);
+        self.1.observe(event);
+    }
+}
+
+impl<T: Observer + ?Sized> Observer for std::sync::Arc<T> {
+    fn observe(&self, event: &Event<'_>) {
+        (**self).observe(event);
+    }
 }
 
 /// Hears and forgets.

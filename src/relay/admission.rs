@@ -169,6 +169,7 @@ impl Relay {
         match decision {
             Ok(LimitDecision::Taken(ticket)) => Ok(Admitted { granted, ticket }),
             Ok(LimitDecision::Over { limit, reply, wait }) => {
+                self.observer.observe(&Event::LimitHit { limit: limit.as_str() });
                 let detail = wait.map(|wait| format!("room again in {} ms", wait.as_millis())).unwrap_or_default();
                 Err(Refusal { reply, rule: Some(limit), detail })
             }

@@ -101,6 +101,12 @@ impl Budget {
         kib(octets).min(self.sending_kib.max(1))
     }
 
+    /// Whether another message would find room to be received.
+    pub fn has_room(&self) -> bool {
+        const LEAST_KIB: usize = 64;
+        self.receiving.available_permits() >= LEAST_KIB || self.disk.available_permits() >= LEAST_KIB
+    }
+
     /// Octets in use now: received content in memory, messages being sent, content on disk.
     pub fn in_use(&self) -> (u64, u64, u64) {
         let used = |all: u32, left: &Semaphore| u64::from(all).saturating_sub(left.available_permits() as u64) * 1024;

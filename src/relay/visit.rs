@@ -118,7 +118,15 @@ impl Visit {
             let (id, ended) = (transaction.id, self.relay.clock.now());
             self.spoiled = transaction.reception.map(|reception| {
                 let octets = reception.octets();
-                let end = End { id, app: transaction.app, ended, tickets: Vec::new(), authors: Vec::new(), octets };
+                let end = End {
+                    id,
+                    began: None,
+                    app: transaction.app,
+                    ended,
+                    tickets: Vec::new(),
+                    authors: Vec::new(),
+                    octets,
+                };
                 (end, reception.envelope)
             });
             self.give_back(transaction.tickets).await;
@@ -224,12 +232,17 @@ impl Visit {
             return Ok(());
         };
         self.place = None;
-        let place = self.relay.places.take(app).map_err(|most| Refusal {
-            reply: replies::TOO_MANY_CONNECTIONS_FROM_APP,
-            rule: RuleName::parse("connections").ok(),
-            detail: format!("{app} has {most} connections already"),
-        })?;
-        self.place = Some(place);
+        match self.relay.places.take(app) {
+            Ok(place) => self.place = Some(place),
+            Err(most) => {
+                self.relay.observer.observe(&Event::LimitHit { limit: "connections" });
+                return Err(Refusal {
+                    reply: replies::TOO_MANY_CONNECTIONS_FROM_APP,
+                    rule: RuleName::parse("connections").ok(),
+                    detail: format!("{app} has {most} connections already"),
+                });
+            }
+        }
         Ok(())
     }
 
@@ -280,7 +293,7 @@ impl Visit {
         let Some(Transaction { id, app, tickets, reception: Some(reception), .. }) = self.transaction.take() else {
             return Answer::Refuse(replies::BAD_SEQUENCE);
         };
-        let mut end = End { id, app, ended, tickets, authors: Vec::new(), octets: 0 };
+        let mut end = End { id, began: None, app, ended, tickets, authors: Vec::new(), octets: 0 };
         let message = match reception.end().await {
             Ok(message) => message,
             Err((envelope, fault)) => return self.refuse_message(end, &envelope, fault.into()).await,
@@ -300,7 +313,12 @@ impl Visit {
         let weight = Weight { recipients, octets: weight };
         let turn = match self.relay.turns.turn(&end.app, weight, turn_deadline).await {
             Ok(turn) => turn,
-            Err(no_turn) => return self.refuse_message(end, &message.envelope, no_turn.into()).await,
+            Err(no_turn) => {
+                if let Some(limit) = &no_turn.limit {
+                    self.relay.observer.observe(&Event::LimitHit { limit: limit.as_str() });
+                }
+                return self.refuse_message(end, &message.envelope, no_turn.into()).await;
+            }
         };
         let (loaded, _shares) = match message.load().await {
             Ok(loaded) => loaded,
@@ -344,6 +362,8 @@ impl Visit {
         end.tickets.push(ticket);
         let (envelope, granted) = (permitted.envelope().clone(), permitted.granted().clone());
         self.would_refuse(end.id, "DATA", &granted);
+        let began = self.relay.clock.now();
+        end.began = Some(began);
         let mut attempt = Attempt { visit: self, end: &end, envelope: &envelope, granted: &granted, over: false };
         let outcome = self.relay.transport.send(permitted, deadline).await;
         attempt.over = true;
@@ -388,6 +408,7 @@ impl Visit {
         (app, configuration_set): (Option<&str>, Option<&str>),
         detail: &str,
     ) {
+        let now = self.relay.clock.now();
         self.relay.observer.observe(&Event::MessageEnded(&MessageRecord {
             transaction: end.id,
             client: &self.client,
@@ -401,7 +422,8 @@ impl Visit {
             outcome,
             reply,
             detail,
-            latency: self.relay.clock.now().saturating_duration_since(end.ended),
+            latency: now.saturating_duration_since(end.ended),
+            attempt: end.began.filter(|_| outcome.is_some()).map(|began| now.saturating_duration_since(began)),
         }));
     }
 
@@ -471,6 +493,8 @@ impl Drop for Attempt<'_> {
 /// The end of one transaction: what its log line and its refunds need.
 struct End {
     id: TransactionId,
+    /// When the provider was called.
+    began: Option<Instant>,
     app: Option<AppName>,
     ended: Instant,
     tickets: Vec<Ticket>,

@@ -24,23 +24,12 @@ pub(super) struct Door {
     pub(super) settings: ListenerSettings,
     pub(super) shared: Shared,
     smtp: Arc<crate::smtp::Settings>,
-    acceptor: Option<TlsAcceptorDebug>,
-}
-
-/// `TlsAcceptor` does not implement `Debug`.
-struct TlsAcceptorDebug(TlsAcceptor);
-
-impl std::fmt::Debug for TlsAcceptorDebug {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TlsAcceptor")
-    }
 }
 
 impl Door {
     pub(super) fn new(settings: ListenerSettings, shared: Shared) -> Self {
         let smtp = Arc::new(settings.smtp.clone());
-        let acceptor = settings.tls.as_ref().map(|tls| TlsAcceptorDebug(TlsAcceptor::from(tls.config())));
-        Self { settings, shared, smtp, acceptor }
+        Self { settings, shared, smtp }
     }
 
     fn now(&self) -> Instant {
@@ -139,9 +128,10 @@ async fn client_address(
 }
 
 async fn handshake(door: &Door, opened: Opened) -> io::Result<(Stream, TlsInfo)> {
-    let acceptor = door.acceptor.as_ref().ok_or_else(|| io::Error::other("listener has no certificate"))?;
+    let tls = door.settings.tls.as_ref().ok_or_else(|| io::Error::other("listener has no certificate"))?;
+    let acceptor = TlsAcceptor::from(tls.config());
     let stream = super::stream::Replay::new(opened.early, opened.stream);
-    let accepted = tokio::time::timeout(door.settings.handshake_wait_max, acceptor.0.accept(stream)).await;
+    let accepted = tokio::time::timeout(door.settings.handshake_wait_max, acceptor.accept(stream)).await;
     let stream = accepted.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long"))??;
     let info = tls::info(stream.get_ref().1);
     Ok((Stream::Tls(Box::new(stream)), info))

@@ -3,7 +3,7 @@
 use super::caps::Over;
 use super::connection;
 use super::stream::Plain;
-use super::{ListenerSettings, Shared};
+use super::{ListenerSettings, Shared, TlsSettings};
 use crate::mail::{ClientAddress, Reply, replies};
 use crate::observe::Event;
 use std::io;
@@ -113,6 +113,11 @@ impl Bound {
     /// Where it listens.
     pub fn address(&self) -> &ListenerAddress {
         &self.address
+    }
+
+    /// Its certificate.
+    pub fn tls(&self) -> Option<&TlsSettings> {
+        self.settings.tls.as_ref()
     }
 
     /// Its name.

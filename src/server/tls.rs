@@ -6,7 +6,7 @@ use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use tokio_rustls::rustls::crypto::{self, CryptoProvider};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
@@ -49,9 +49,17 @@ pub enum ClientCertificates {
 }
 
 /// A server's certificate, ready to use. The key does not print.
+///
+/// Clones are one: a certificate that is replaced is replaced for all of them, from the next handshake on.
 #[derive(Clone)]
 pub struct TlsSettings {
+    now: Arc<RwLock<Certified>>,
+}
+
+#[derive(Clone)]
+struct Certified {
     config: Arc<ServerConfig>,
+    not_after: i64,
 }
 
 impl fmt::Debug for TlsSettings {
@@ -74,6 +82,7 @@ impl TlsSettings {
     ) -> Result<Self, TlsError> {
         let provider = Arc::new(crypto::aws_lc_rs::default_provider());
         let chain = certificates("certificate", chain)?;
+        let not_after = chain.first().map_or(0, |certificate| not_after(certificate));
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| TlsError::Pem { what: "private key", error })?;
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
@@ -84,11 +93,23 @@ impl TlsSettings {
         .with_single_cert(chain, key)?;
         // One mail a connection is the habit of many clients; a resumed handshake costs a fraction.
         config.session_storage = rustls::server::ServerSessionMemoryCache::new(1024);
-        Ok(Self { config: Arc::new(config) })
+        let certified = Certified { config: Arc::new(config), not_after };
+        Ok(Self { now: Arc::new(RwLock::new(certified)) })
+    }
+
+    /// Takes the other's certificate, from the next handshake on.
+    pub fn replace(&self, other: &Self) {
+        let certified = other.now.read().unwrap_or_else(PoisonError::into_inner).clone();
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = certified;
+    }
+
+    /// Until when the certificate is good, in seconds since 1970; 0 where it does not say so.
+    pub fn not_after(&self) -> i64 {
+        self.now.read().unwrap_or_else(PoisonError::into_inner).not_after
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.config)
+        Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner).config)
     }
 }
 
@@ -122,6 +143,10 @@ pub(super) fn info(connection: &ServerConnection) -> TlsInfo {
             .and_then(|chain| chain.first())
             .map(|certificate| Arc::new(read_certificate(certificate))),
     }
+}
+
+fn not_after(der: &[u8]) -> i64 {
+    x509_parser::parse_x509_certificate(der).map_or(0, |(_, certificate)| certificate.validity().not_after.timestamp())
 }
 
 /// What a certificate says, once rustls has verified it.

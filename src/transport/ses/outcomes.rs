@@ -56,6 +56,7 @@ pub(super) fn of_error(error: &SdkError<SendEmailError, HttpResponse>) -> Outcom
             let status = context.raw().status().as_u16();
             let mut outcome = of_answer(code, message, status);
             outcome.retry_after = retry_after(context.raw());
+            outcome.code = CODES.iter().map(|(name, ..)| *name).find(|name| code == Some(name)).unwrap_or("other");
             outcome
         }
         // Building or signing the request failed, or there are no credentials: nothing was written.

@@ -1,0 +1,239 @@
+//! The operator's door: is it alive, is it ready, what does it count? HTTP, on loopback or a Unix socket; anywhere else with
+//! a bearer token.
+//!
+//! - `/livez`: the event loop turns.
+//! - `/readyz`: it accepts, it is not draining, and there is memory for a message. SES out of reach is "degraded", with the
+//!   reason, and still ready: another instance would not reach it either.
+//! - `/metrics`: Prometheus text, or OpenMetrics for who asks for it.
+//!
+//! Answers do not come out of the memory budget, so they come when it is empty. Connections are few and short.
+
+mod process;
+mod socket;
+
+use crate::observe::{Metrics, Moment, prometheus_text};
+use crate::relay::Relay;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use socket::{Socket, Stream};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// Where the door is, and who may come.
+#[derive(Clone)]
+pub struct AdminSettings {
+    /// Where it listens.
+    pub endpoint: AdminEndpoint,
+    /// What a client must show as `Authorization: Bearer …`; needed where others than this machine can reach it.
+    pub token: Option<String>,
+}
+
+impl fmt::Debug for AdminSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminSettings").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// Where the door listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminEndpoint {
+    /// TCP; port 0 is any free one.
+    Tcp(SocketAddr),
+    /// A Unix socket that its owner and group may open. A file that is there already is in the way.
+    Unix(PathBuf),
+}
+
+/// Why there is no door.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdminError {
+    /// Others could read it, and nothing would ask who they are.
+    #[error("the admin door on {0} can be reached from elsewhere: give it a token, or let it listen on loopback")]
+    NoToken(SocketAddr),
+    /// The socket cannot be taken.
+    #[error("the admin door cannot listen on {endpoint}: {error}")]
+    Listen {
+        /// Where.
+        endpoint: String,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// What the door tells of.
+pub struct Subject {
+    /// The relay.
+    pub relay: Arc<Relay>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Cancelled: it drains.
+    pub draining: CancellationToken,
+    /// Each listener's certificate and its end, in seconds since 1970.
+    pub certificates: Box<dyn Fn() -> Vec<(String, i64)> + Send + Sync>,
+    /// Whether all listeners accept.
+    pub listening: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subject").finish_non_exhaustive()
+    }
+}
+
+/// A door that listens.
+#[derive(Debug)]
+pub struct AdminDoor {
+    socket: Socket,
+    address: AdminEndpoint,
+    token: Option<Arc<str>>,
+}
+
+/// Clients at a time: a scraper or two, a load balancer, an operator.
+const CONNECTIONS_MAX: usize = 32;
+const HEADER_WAIT_MAX: Duration = Duration::from_secs(5);
+const CONNECTION_MAX: Duration = Duration::from_secs(60);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
+impl AdminDoor {
+    /// Takes the socket.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub fn bind(settings: AdminSettings) -> Result<Self, AdminError> {
+        if let (AdminEndpoint::Tcp(address), None) = (&settings.endpoint, &settings.token)
+            && !address.ip().is_loopback()
+        {
+            return Err(AdminError::NoToken(*address));
+        }
+        let (socket, address) = Socket::bind(&settings.endpoint)
+            .map_err(|error| AdminError::Listen { endpoint: settings.endpoint.to_string(), error })?;
+        Ok(Self { socket, address, token: settings.token.map(Into::into) })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &AdminEndpoint {
+        &self.address
+    }
+
+    /// Answers until that is cancelled.
+    pub async fn run(self, subject: Subject, ended: CancellationToken) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let router = router(Arc::new(subject), self.token.clone());
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let accepted = tokio::select! {
+                () = ended.cancelled() => return,
+                accepted = self.socket.accept() => accepted,
+            };
+            match accepted {
+                Ok(stream) => {
+                    let (router, ended) = (router.clone(), ended.clone());
+                    tokio::spawn(async move {
+                        tokio::select! {
+                            () = ended.cancelled() => {}
+                            _ = tokio::time::timeout(CONNECTION_MAX, serve(stream, router)) => {}
+                        }
+                        drop(place);
+                    });
+                }
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            }
+        }
+    }
+}
+
+impl fmt::Display for AdminEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+async fn serve(stream: Stream, router: Router) {
+    let service = TowerToHyperService::new(router);
+    // Who says nothing, or hangs up, gets nothing.
+    let _ = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_WAIT_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+fn router(subject: Arc<Subject>, token: Option<Arc<str>>) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(subject)
+        .layer(from_fn_with_state(token, admit))
+}
+
+/// With a token, nobody is answered who does not show it.
+async fn admit(State(token): State<Option<Arc<str>>>, request: Request, next: Next) -> Response {
+    let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let shown = shown.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
+    match (token, shown) {
+        (None, _) => next.run(request).await,
+        (Some(token), Some(shown)) if same(token.as_bytes(), shown.as_bytes()) => next.run(request).await,
+        (Some(_), _) => {
+            (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], "a bearer token is needed\n")
+                .into_response()
+        }
+    }
+}
+
+/// In a time that does not tell how much of it is right.
+fn same(one: &[u8], other: &[u8]) -> bool {
+    aws_lc_rs::constant_time::verify_slices_are_equal(one, other).is_ok()
+}
+
+async fn ready(State(subject): State<Arc<Subject>>) -> Response {
+    let not = |reason: &str| Some(reason.to_owned());
+    let reason = match () {
+        () if subject.draining.is_cancelled() => not("draining"),
+        () if !(subject.listening)() => not("a listener does not accept"),
+        () if !subject.relay.budget().has_room() => not("memory budget and disk allowance are used up"),
+        () => None,
+    };
+    let closed = subject.relay.pace().is_some_and(|pace| pace.view().closed);
+    let trouble = subject.metrics.trouble().or_else(|| closed.then(|| "SES: daily_quota".to_owned()));
+    let (code, status, reason) = match (reason, trouble) {
+        (Some(reason), _) => (StatusCode::SERVICE_UNAVAILABLE, "not ready", Some(reason)),
+        (None, Some(reason)) => (StatusCode::OK, "degraded", Some(reason)),
+        (None, None) => (StatusCode::OK, "ready", None),
+    };
+    (code, axum::Json(serde_json::json!({ "status": status, "reason": reason }))).into_response()
+}
+
+async fn metrics(State(subject): State<Arc<Subject>>, headers: HeaderMap) -> Response {
+    let view = subject.relay.pace().map(|pace| pace.view());
+    let moment = Moment {
+        account: view.and_then(|view| view.account),
+        pace: view.and_then(|view| view.recipients_per_second),
+        octets: subject.relay.budget().in_use(),
+        turns: subject.relay.turns(),
+        certificates: (subject.certificates)(),
+        process: process::figures(),
+    };
+    let text = subject.metrics.open_metrics(&moment);
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accept.contains("application/openmetrics-text") {
+        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        return ([(header::CONTENT_TYPE, kind)], text).into_response();
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], prometheus_text(&text)).into_response()
+}

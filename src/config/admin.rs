@@ -1,0 +1,62 @@
+//! `[admin]`: the operator's door.
+
+use super::plan::Findings;
+use super::source::Source;
+use super::values::{Listen, ListenAddress};
+use crate::admin::{AdminEndpoint, AdminSettings};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The operator's door: /livez, /readyz and /metrics over HTTP.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminSection {
+    /// IP:PORT such as 127.0.0.1:9925, or unix:/run/gatepost/admin.sock. Default: no door.
+    pub address: Option<ListenAddress>,
+    /// What clients show as "Authorization: Bearer TOKEN": { file = "…" }, { env = "…" } or { credential = "…" }. Needed where
+    /// the address is not this machine's own.
+    pub token: Option<Source>,
+}
+
+/// The least length of a token: 128 bits in hex.
+const TOKEN_OCTETS_MIN: usize = 32;
+
+pub(super) fn plan(findings: &mut Findings<'_>) -> Option<AdminSettings> {
+    let AdminSection { address, token } = &findings.config.admin;
+    let Some(address) = address else {
+        if token.is_some() {
+            findings.error(
+                "admin.token",
+                "a token without an address",
+                "set admin.address, such as \"127.0.0.1:9925\"",
+            );
+        }
+        return None;
+    };
+    let secret = match token {
+        None => None,
+        Some(source) => {
+            let text = findings.secret("admin.token", source)?.trim().to_owned();
+            if text.len() < TOKEN_OCTETS_MIN || !text.bytes().all(|octet| matches!(octet, b'!'..=b'~')) {
+                let message = "a token has at least 32 printable characters and no spaces";
+                findings.error("admin.token", message, "for example: openssl rand -hex 32");
+            }
+            Some(text)
+        }
+    };
+    let endpoint = match &address.0 {
+        Listen::Tcp(address) => {
+            if !address.ip().is_loopback() && secret.is_none() {
+                let message = format!("others may reach {address}, and nothing asks who they are");
+                findings.error("admin.address", message, "set admin.token, or listen on loopback or a Unix socket");
+            }
+            AdminEndpoint::Tcp(*address)
+        }
+        Listen::Unix(path) => AdminEndpoint::Unix(path.clone()),
+        Listen::Systemd(_) => {
+            findings.error("admin.address", "this door takes no socket of systemd's", "write IP:PORT or unix:PATH");
+            return None;
+        }
+    };
+    Some(AdminSettings { endpoint, token: secret })
+}

@@ -1,0 +1,403 @@
+//! Counters and gauges for Prometheus, made from the events that everybody hears.
+//!
+//! Names begin with `gatepost_`, units are base units, and labels are bounded: listeners, rules, limits and codes, never an
+//! address. More distinct rules than [`WORDS_MAX`] count as `other`.
+//! Prometheus: "Metric and label naming", OpenMetrics 1.0.
+
+use super::{Event, Observer};
+use crate::mail::{AccountQuota, Certainty};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError, RwLock};
+
+type Float = Gauge<f64, AtomicU64>;
+
+macro_rules! labels {
+    ($( $name:ident { $( $label:ident ),+ } )+) => { $(
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+        struct $name { $( $label: String ),+ }
+    )+ };
+}
+
+labels! {
+    Listener { listener }
+    Accepted { listener, result }
+    Refused { verb, code }
+    Transaction { outcome, code }
+    Decision { rule, decision }
+    Limit { limit }
+    Request { outcome, code }
+    Authentication { result }
+    Use { r#use }
+    Version { version }
+}
+
+/// What is measured.
+pub struct Metrics {
+    registry: Registry,
+    connections: Family<Listener, Gauge>,
+    connections_total: Family<Accepted, Counter>,
+    commands_refused: Family<Refused, Counter>,
+    transactions: Family<Transaction, Counter>,
+    decisions: Family<Decision, Counter>,
+    limit_hits: Family<Limit, Counter>,
+    authentications: Family<Authentication, Counter>,
+    message_size: Histogram,
+    handoff_duration: Histogram,
+    recipients: Counter,
+    requests: Family<Request, Counter>,
+    request_duration: Histogram,
+    ambiguous: Counter,
+    judge_failures: Counter,
+    quota_rate: Float,
+    quota_24_hours: Float,
+    sent_24_hours: Float,
+    pace: Float,
+    memory: Family<Use, Gauge>,
+    waiting: Gauge,
+    calls: Gauge,
+    certificate: Family<Listener, Gauge>,
+    process: Process,
+    words: RwLock<HashSet<String>>,
+    trouble: Mutex<Option<String>>,
+}
+
+#[derive(Default)]
+struct Process {
+    resident: Gauge,
+    cpu: Float,
+    open_fds: Gauge,
+    max_fds: Gauge,
+    started: Float,
+}
+
+/// What is looked up when somebody asks.
+#[derive(Clone, Debug, Default)]
+pub struct Moment {
+    /// What the account may send, as it was told last.
+    pub account: Option<AccountQuota>,
+    /// Recipients a second that are paced now.
+    pub pace: Option<f64>,
+    /// Octets held: being received, being sent, on disk.
+    pub octets: (u64, u64, u64),
+    /// Messages that wait for a turn, and calls in flight.
+    pub turns: (usize, usize),
+    /// Each listener's certificate and its end, in seconds since 1970.
+    pub certificates: Vec<(String, i64)>,
+    /// The process's own figures, if the system tells them.
+    pub process: Option<ProcessMoment>,
+}
+
+/// Figures of a process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProcessMoment {
+    /// Octets of resident memory.
+    pub resident_octets: u64,
+    /// Seconds of CPU, of user and system.
+    pub cpu_seconds: f64,
+    /// File descriptors that are open.
+    pub open_fds: u64,
+    /// File descriptors that there may be.
+    pub max_fds: u64,
+    /// When it began, in seconds since 1970.
+    pub started_seconds: f64,
+}
+
+/// Distinct rule, limit and listener names.
+const WORDS_MAX: usize = 5_000;
+
+/// SES answers in some 20 to 200 ms; a hand-off may wait for its turn as long as the deadline.
+const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+const OCTETS: [f64; 9] = [1e3, 4e3, 16e3, 64e3, 256e3, 1e6, 4e6, 16e6, 40e6];
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("gatepost"),
+            connections: Family::default(),
+            connections_total: Family::default(),
+            commands_refused: Family::default(),
+            transactions: Family::default(),
+            decisions: Family::default(),
+            limit_hits: Family::default(),
+            authentications: Family::default(),
+            message_size: Histogram::new(OCTETS),
+            handoff_duration: Histogram::new(SECONDS),
+            recipients: Counter::default(),
+            requests: Family::default(),
+            request_duration: Histogram::new(SECONDS),
+            ambiguous: Counter::default(),
+            judge_failures: Counter::default(),
+            quota_rate: Gauge::default(),
+            quota_24_hours: Gauge::default(),
+            sent_24_hours: Gauge::default(),
+            pace: Gauge::default(),
+            memory: Family::default(),
+            waiting: Gauge::default(),
+            calls: Gauge::default(),
+            certificate: Family::default(),
+            process: Process::default(),
+            words: RwLock::default(),
+            trouble: Mutex::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let mut registry = Registry::with_prefix("gatepost");
+        let r = &mut registry;
+        r.register("smtp_connections_open", "SMTP connections now", self.connections.clone());
+        r.register("smtp_connections", "SMTP connections since the start", self.connections_total.clone());
+        r.register("smtp_commands_refused", "SMTP commands refused", self.commands_refused.clone());
+        r.register(
+            "smtp_transactions",
+            "Messages whose content came, by what they were told",
+            self.transactions.clone(),
+        );
+        r.register("policy_decisions", "Decisions that a rule made", self.decisions.clone());
+        r.register("limit_hits", "Refusals because a limit had no room", self.limit_hits.clone());
+        r.register("smtp_authentications", "AUTH exchanges", self.authentications.clone());
+        let size = self.message_size.clone();
+        r.register_with_unit("message_size", "Size of messages, trace field included", Unit::Bytes, size);
+        let duration = self.handoff_duration.clone();
+        r.register_with_unit("handoff_duration", "From the end of data to the reply", Unit::Seconds, duration);
+        r.register("recipients", "Recipients of accepted messages", self.recipients.clone());
+        r.register("ses_requests", "Calls to SES", self.requests.clone());
+        let duration = self.request_duration.clone();
+        r.register_with_unit("ses_request_duration", "How long SES took", Unit::Seconds, duration);
+        r.register("ses_ambiguous_attempts", "Attempts that may have sent a message", self.ambiguous.clone());
+        r.register("judge_failures", "Policy or limiter could not answer", self.judge_failures.clone());
+        r.register("ses_quota_recipients_per_second", "What the account may send", self.quota_rate.clone());
+        r.register("ses_quota_recipients_per_24_hours", "What the account may send", self.quota_24_hours.clone());
+        r.register("ses_sent_recipients_last_24_hours", "What the account has sent", self.sent_24_hours.clone());
+        r.register("pace_recipients_per_second", "How fast is sent at most, now", self.pace.clone());
+        r.register_with_unit("held", "Octets of messages in hand", Unit::Bytes, self.memory.clone());
+        r.register("turns_waiting", "Messages that wait for their turn to be sent", self.waiting.clone());
+        r.register("ses_calls_in_flight", "Calls to SES under way", self.calls.clone());
+        let not_after = self.certificate.clone();
+        r.register_with_unit("tls_certificate_not_after_timestamp", "The certificate's end", Unit::Seconds, not_after);
+        let build = Family::<Version, Gauge>::default();
+        build.get_or_create(&Version { version: env!("CARGO_PKG_VERSION").to_owned() }).set(1);
+        r.register("build_info", "What runs here", build);
+        std::mem::swap(&mut self.registry, &mut registry);
+    }
+
+    /// What stands in the way of sending, as the last answers of SES tell it.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Everything, in the OpenMetrics text format.
+    pub fn open_metrics(&self, moment: &Moment) -> String {
+        self.take(moment);
+        let mut text = String::with_capacity(16 * 1024);
+        // Writing to a string does not fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        if let Some(process) = &moment.process {
+            let mut registry = Registry::default();
+            self.process.take(process);
+            let Process { resident, cpu, open_fds, max_fds, started } = &self.process;
+            registry.register_with_unit("process_resident_memory", "Resident memory", Unit::Bytes, resident.clone());
+            registry.register_with_unit("process_start_time", "Start", Unit::Seconds, started.clone());
+            registry.register("process_open_fds", "Open file descriptors", open_fds.clone());
+            registry.register("process_max_fds", "The most file descriptors", max_fds.clone());
+            registry.register_with_unit(
+                "process_cpu",
+                "User and system",
+                Unit::Seconds,
+                CpuSeconds(cpu.get()).counter(),
+            );
+            text.truncate(text.len().saturating_sub("# EOF\n".len()));
+            let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+        }
+        text
+    }
+
+    fn take(&self, moment: &Moment) {
+        if let Some(account) = &moment.account {
+            self.quota_rate.set(account.recipients_per_second_max);
+            self.quota_24_hours.set(account.recipients_per_24_hours_max.unwrap_or(f64::INFINITY));
+            self.sent_24_hours.set(account.recipients_last_24_hours);
+        }
+        self.pace.set(moment.pace.unwrap_or(f64::INFINITY));
+        let (receiving, sending, disk) = moment.octets;
+        for (name, octets) in [("receiving", receiving), ("sending", sending), ("disk", disk)] {
+            self.memory.get_or_create(&Use { r#use: name.to_owned() }).set(signed(octets));
+        }
+        self.waiting.set(signed(moment.turns.0 as u64));
+        self.calls.set(signed(moment.turns.1 as u64));
+        for (listener, not_after) in &moment.certificates {
+            self.certificate.get_or_create(&Listener { listener: listener.clone() }).set(*not_after);
+        }
+    }
+
+    /// A name as a label, if there is room for another one.
+    fn word(&self, word: &str) -> String {
+        if self.words.read().unwrap_or_else(PoisonError::into_inner).contains(word) {
+            return word.to_owned();
+        }
+        let mut words = self.words.write().unwrap_or_else(PoisonError::into_inner);
+        if words.len() >= WORDS_MAX {
+            return "other".to_owned();
+        }
+        words.insert(word.to_owned());
+        word.to_owned()
+    }
+
+    fn decided(&self, rule: Option<&str>, decision: &str) {
+        if let Some(rule) = rule {
+            let decision = Decision { rule: self.word(rule), decision: decision.to_owned() };
+            self.decisions.get_or_create(&decision).inc();
+        }
+    }
+}
+
+/// A counter that is read somewhere else.
+struct CpuSeconds(f64);
+
+impl CpuSeconds {
+    fn counter(&self) -> Counter<f64, AtomicU64> {
+        let counter = Counter::default();
+        counter.inc_by(self.0.max(0.0));
+        counter
+    }
+}
+
+impl Process {
+    fn take(&self, moment: &ProcessMoment) {
+        self.resident.set(signed(moment.resident_octets));
+        self.cpu.set(moment.cpu_seconds);
+        self.open_fds.set(signed(moment.open_fds));
+        self.max_fds.set(signed(moment.max_fds));
+        self.started.set(moment.started_seconds);
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+impl Observer for Metrics {
+    fn observe(&self, event: &Event<'_>) {
+        let accepted =
+            |listener: &str, result: &str| Accepted { listener: self.word(listener), result: result.to_owned() };
+        let authentication = |result: &str| Authentication { result: result.to_owned() };
+        match event {
+            Event::Connected(client) => {
+                let listener = Listener { listener: self.word(&client.listener) };
+                self.connections.get_or_create(&listener).inc();
+                self.connections_total.get_or_create(&accepted(&client.listener, "accepted")).inc();
+            }
+            Event::Disconnected { client, .. } => {
+                self.connections.get_or_create(&Listener { listener: self.word(&client.listener) }).dec();
+            }
+            Event::ConnectionRefused { listener, .. } => {
+                self.connections_total.get_or_create(&accepted(listener, "refused")).inc();
+            }
+            Event::Authenticated { .. } => drop(self.authentications.get_or_create(&authentication("accepted")).inc()),
+            Event::AuthenticationFailed { reply, .. } => {
+                let result = if reply.is_temporary() { "deferred" } else { "rejected" };
+                self.authentications.get_or_create(&authentication(result)).inc();
+            }
+            Event::CommandRefused { verb, reply, rule, .. } => {
+                let code = reply.code().to_string();
+                self.commands_refused.get_or_create(&Refused { verb: (*verb).to_owned(), code }).inc();
+                self.decided(*rule, if reply.is_temporary() { "defer" } else { "reject" });
+            }
+            Event::LimitHit { limit } => {
+                self.limit_hits.get_or_create(&Limit { limit: self.word(limit) }).inc();
+            }
+            Event::JudgeFailed { .. } => drop(self.judge_failures.inc()),
+            Event::MessageEnded(record) => self.message(record),
+            Event::Encrypted(_)
+            | Event::WouldRefuse { .. }
+            | Event::PaceChanged { .. }
+            | Event::QuotaRead(_)
+            | Event::QuotaUnknown { .. } => {}
+        }
+    }
+}
+
+impl Metrics {
+    fn message(&self, record: &super::MessageRecord<'_>) {
+        let (outcome, decision) = match record.reply {
+            reply if reply.is_positive() => ("accepted", "accept"),
+            reply if reply.is_temporary() => ("deferred", "defer"),
+            _ => ("rejected", "reject"),
+        };
+        let transaction = Transaction { outcome: outcome.to_owned(), code: record.reply.code().to_string() };
+        self.transactions.get_or_create(&transaction).inc();
+        // A rule that let a message through has accepted it, whatever the provider said then.
+        self.decided(record.rule, if record.outcome.is_some() { "accept" } else { decision });
+        self.message_size.observe(record.octets as f64);
+        self.handoff_duration.observe(record.latency.as_secs_f64());
+        let Some(outcome) = record.outcome else { return };
+        if let Some(attempt) = record.attempt {
+            self.request_duration.observe(attempt.as_secs_f64());
+        }
+        let code = if outcome.code.is_empty() { "none" } else { outcome.code };
+        let request = Request { outcome: outcome.kind.label().to_owned(), code: code.to_owned() };
+        self.requests.get_or_create(&request).inc();
+        let trouble = match &outcome.certainty {
+            Certainty::Sent(_) => {
+                self.recipients.inc_by(record.recipients as u64);
+                None
+            }
+            certainty => {
+                self.ambiguous.inc_by(u64::from(*certainty == Certainty::Ambiguous));
+                Some(format!("SES: {} ({code})", outcome.kind.label()))
+            }
+        };
+        // A message that SES refuses says nothing of the next.
+        if outcome.kind != crate::mail::Kind::Refused {
+            let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+            if *known != trouble {
+                *known = trouble;
+            }
+        }
+    }
+}
+
+/// For the text format of Prometheus, where the type line of a counter has the name that its samples have.
+pub fn prometheus_text(open_metrics: &str) -> String {
+    let mut text = String::with_capacity(open_metrics.len());
+    let mut counters: HashSet<&str> = HashSet::new();
+    for line in open_metrics.lines() {
+        if let Some((name, "counter")) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            counters.insert(name);
+        }
+    }
+    for line in open_metrics.lines() {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some("EOF" | "UNIT"), ..) => continue,
+            (Some("#"), Some(word), Some(name), Some(rest)) if counters.contains(name) => {
+                text.push_str(&format!("# {word} {name}_total {rest}"));
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
+}
