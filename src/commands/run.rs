@@ -28,7 +28,7 @@ pub(super) fn run(file: &ConfigFile) -> Result<Exit, Failure> {
     ended
 }
 
-async fn relay(plan: Plan) -> Result<Exit, Failure> {
+async fn relay(mut plan: Plan) -> Result<Exit, Failure> {
     // Before anything listens: a signal from now on is a drain, not a death.
     let mut signals = Signals::listen()?;
     info!(target: "gatepost", version = env!("CARGO_PKG_VERSION"), hostname = plan.hostname, "starting");
@@ -36,6 +36,7 @@ async fn relay(plan: Plan) -> Result<Exit, Failure> {
         let hint = warning.hint.as_deref().unwrap_or_default();
         warn!(target: "gatepost", place = %warning.place, hint, "{}", warning.message);
     }
+    plan.connect_redis().await?;
     let (transport, emulator) = upstream(&plan.upstream).await?;
     let offers: Vec<(TlsMode, AuthMode)> = plan.listeners().map(|it| (it.smtp.tls, it.smtp.auth)).collect();
     let running = plan.builder(transport).start()?;

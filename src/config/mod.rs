@@ -20,6 +20,7 @@ pub mod number;
 mod place;
 mod plan;
 mod policy;
+mod redis;
 pub mod rules;
 mod sections;
 mod ses;
@@ -40,6 +41,7 @@ pub use limits::{Limit, LimitBy, LimitOf, LimitOver};
 pub use needs::AwsFacts;
 pub use place::{ConfigError, Place, Places, Problem};
 pub use plan::{Plan, Purpose};
+pub use redis::{Redis, RedisOnError};
 pub use rules::{App, Aws, Sending};
 pub use sections::{
     Addresses, Auth, Authentication, Certificates, Lines, Listener, Log, LogFormat, LogLevel, Tls, TlsFiles,
@@ -83,6 +85,8 @@ pub struct Config {
     pub app: Vec<App>,
     /// How often, how fast: any number of `[[limit]]` tables.
     pub limit: Vec<Limit>,
+    /// Limits that several relays share, over Redis or Valkey.
+    pub redis: Redis,
     /// Whose AWS account it is, for the ARNs in IAM policy documents.
     pub aws: Aws,
     /// How to reach Amazon SES, and what every message gets there.
@@ -140,6 +144,7 @@ impl Default for Config {
             policy: Sending::default(),
             app: Vec::new(),
             limit: Vec::new(),
+            redis: Redis::default(),
             aws: Aws::default(),
             ses: Ses::default(),
             ses_emulator: SesEmulator::default(),

@@ -10,12 +10,13 @@ use super::upstream::Upstream;
 use super::values::Hostname;
 use crate::assemble::Builder;
 use crate::auth::{Authenticator, Users};
-use crate::limit::{LimitRule, LocalLimiter};
+use crate::limit::{LimitRule, LocalLimiter, RedisError, RedisLimiter, RedisSettings, RedisStore};
 use crate::mail::SystemClock;
 use crate::observe::LogObserver;
 use crate::policy::AppPolicy;
 use crate::server::{Endpoint, ListenerSettings};
 use crate::transport::Transport;
+use jiff::tz::TimeZone;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -48,6 +49,8 @@ pub struct Plan {
     pub(super) listeners: Vec<ListenerSettings>,
     policy: AppPolicy,
     limits: Vec<LimitRule>,
+    redis: Option<RedisSettings>,
+    store: Option<RedisStore>,
     users: Option<Users>,
     /// Who can authenticate.
     pub user_names: BTreeSet<String>,
@@ -108,6 +111,7 @@ impl Config {
         let users = users.map(|(users, _)| users);
         let listeners = super::listeners::plan(&mut findings, &hostname, users.is_some(), &mut purpose);
         let limits = super::limits::plan(&mut findings);
+        let redis = super::redis::plan(&mut findings);
         let upstream = super::upstream::plan(&mut findings);
         bounds(&mut findings, users.as_ref());
         inline_secrets(&mut findings);
@@ -117,7 +121,19 @@ impl Config {
         match policy.filter(|_| errors.is_empty()) {
             Some(policy) => {
                 let config = self.clone();
-                Ok(Plan { hostname, upstream, warnings, listeners, policy, limits, users, user_names: names, config })
+                Ok(Plan {
+                    hostname,
+                    upstream,
+                    warnings,
+                    listeners,
+                    policy,
+                    limits,
+                    redis,
+                    store: None,
+                    users,
+                    user_names: names,
+                    config,
+                })
             }
             None => Err(ConfigError::Wrong(errors)),
         }
@@ -125,6 +141,18 @@ impl Config {
 }
 
 impl Plan {
+    /// Connects to Redis, if limits are shared. Without this, the builder's limits are those of one process, which is
+    /// what a check and an explanation want.
+    ///
+    /// # Errors
+    /// [`RedisError`] if it does not answer and the file does not say to start without it.
+    pub async fn connect_redis(&mut self) -> Result<(), RedisError> {
+        if let Some(settings) = &self.redis {
+            self.store = Some(RedisStore::connect(settings.clone(), Arc::new(SystemClock)).await?);
+        }
+        Ok(())
+    }
+
     /// The public builder with every setting of the file.
     pub fn builder(self, transport: impl Transport) -> Builder {
         let config = self.config;
@@ -137,7 +165,11 @@ impl Plan {
             .deadline(config.deadline.settings())
             .shutdown_grace(config.shutdown_grace_seconds.wait());
         if !self.limits.is_empty() {
-            builder = builder.limiter(LocalLimiter::new(self.limits, Arc::new(SystemClock)));
+            let zone = TimeZone::UTC;
+            builder = match &self.store {
+                Some(store) => builder.limiter(RedisLimiter::new(store, self.limits, zone)),
+                None => builder.limiter(LocalLimiter::in_zone(self.limits, Arc::new(SystemClock), zone)),
+            };
         }
         if let Some(users) = self.users {
             builder = builder.authenticator(users);
@@ -222,6 +254,7 @@ fn inline_secrets(findings: &mut Findings<'_>) {
     let inline = |source: Option<&Source>| matches!(source, Some(Source::Inline(_)));
     let mut found = config.auth.users.values().any(|source| inline(Some(source)));
     found |= inline(config.auth.user_list.as_ref()) || inline(config.tls.key.as_ref());
+    found |= config.redis.has_inline_secret();
     found |= config.listener.iter().any(|listener| inline(listener.key.as_ref()));
     let file = config.places.file();
     if found && is_world_readable(file) {
