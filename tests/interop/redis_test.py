@@ -245,6 +245,17 @@ class Shared(unittest.TestCase):
         self.assertLessEqual(sum(counts), 1.01 * (3 * 20 + 40 * seconds))
         self.assertEqual([LEFT_ALONE in log(relay) for relay in relays], [False, False])
 
+    def test_a_server_that_becomes_a_replica_is_left_alone_until_it_is_a_primary(self):
+        redis, other = self.redis(), self.redis()
+        (relay,) = self.relays(1, shared(self.url(redis), ["3/h"]))
+        self.assertEqual(told(relay)[0], 250)
+        self.assertEqual(redis.ask("REPLICAOF", "127.0.0.1", str(other.port)), "+OK")
+        self.assertEqual(told(relay)[0], 250, "its part")
+        until(relay, "READONLY")
+        self.assertEqual(redis.ask("REPLICAOF", "NO", "ONE"), "+OK")
+        until(relay, ANSWERS, times=2)
+        self.assertEqual(told(relay)[0], 250)
+
     def test_without_redis_mail_is_deferred_or_let_through_as_the_file_says(self):
         for on_error, want in (("defer", 451), ("allow", 250)):
             redis = self.redis()
@@ -298,7 +309,10 @@ class Shared(unittest.TestCase):
         while not redis.ask("SET", "x", "y").startswith("+OK"):
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.1)
-        relays = self.relays(2, shared(self.url(redis), ["5/h", "9/day"], "cluster = true"))
+        rights = "on >hunter2 ~gatepost:* +eval +evalsha +time +get +set +del +cluster|slots".split()
+        self.assertEqual(redis.ask("ACL", "SETUSER", "gatepost", *rights), "+OK")
+        more = 'cluster = true\nusername = "gatepost"\npassword = "hunter2"'
+        relays = self.relays(2, shared(self.url(redis), ["5/h", "9/day"], more))
         self.assertEqual([told(relay)[0] for relay in relays * 3], [250] * 5 + [451])
         self.assertEqual(redis.ask("SCRIPT", "FLUSH"), "+OK")
         self.assertEqual([told(relay)[0] for relay in relays], [451, 451])
@@ -306,6 +320,7 @@ class Shared(unittest.TestCase):
         self.assertEqual(told(relays[0])[0], 250, "its part")
         until(relays[0], LEFT_ALONE)
         redis.start()
+        redis.ask("ACL", "SETUSER", "gatepost", *rights)
         until(relays[0], ANSWERS, times=2)
 
     def test_the_scripts_decide_as_the_limiter_in_the_process(self):
