@@ -258,7 +258,10 @@ fn limiting(c: &mut Criterion) {
         let reverse_path = message.envelope.reverse_path().clone();
         let stage = LimitStage::Mail { declared_octets: None };
         let step = LimitStep { client: &message.client, granted: &granted, reverse_path: &reverse_path, stage };
-        group.bench_function(name, |b| {
+        group.bench_function(format!("{name}: decision"), |b| {
+            b.iter(|| matches!(limiter.try_take(black_box(&step)), LimitDecision::Taken(_)));
+        });
+        group.bench_function(format!("{name}: take and give back"), |b| {
             b.iter(|| match now(limiter.take(black_box(&step))).unwrap() {
                 LimitDecision::Taken(ticket) => now(limiter.give_back(ticket)),
                 LimitDecision::Over { .. } => unreachable!("there is room for a thousand million"),

@@ -164,6 +164,8 @@ impl Builder {
             transport: Arc::new(Nowhere { transport: Arc::clone(&self.transport), record: Arc::clone(record) }),
             observer: Arc::clone(record) as Arc<dyn Observer>,
             clock: Arc::clone(&self.clock),
+            pace: None,
+            lockout: None,
         };
         Arc::new(Relay::new(self.settings.clone(), seams, &self.budget))
     }

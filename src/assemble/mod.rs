@@ -21,13 +21,13 @@ mod explain;
 pub use explain::{ExplainError, Explanation, Facts, Sent, Step};
 
 use crate::auth::Authenticator;
-use crate::limit::{Limiter, Unlimited};
+use crate::limit::{Limiter, LocalTokens, Lockout, LockoutSettings, Pace, PaceSettings, Tokens, Unlimited};
 use crate::mail::headers::HeaderLimits;
 use crate::mail::trace::TraceDetail;
 use crate::mail::{Clock, SystemClock};
 use crate::observe::{LogObserver, Observer};
 use crate::policy::Policy;
-use crate::relay::{BudgetSettings, DeadlineSettings, Relay, RelaySettings, Seams};
+use crate::relay::{AppConnections, BudgetSettings, DeadlineSettings, Relay, RelaySettings, Seams, TurnSettings};
 use crate::server::{BindError, Bound, Caps, ListenerAddress, ListenerSettings, Shared};
 use crate::smtp::{AuthMode, TlsMode};
 use crate::transport::Transport;
@@ -79,6 +79,10 @@ pub struct Builder {
     authenticator: Option<Arc<dyn Authenticator>>,
     observer: Arc<dyn Observer>,
     clock: Arc<dyn Clock>,
+    pace: PaceSettings,
+    tokens: Option<Arc<dyn Tokens>>,
+    account_interval: Option<Duration>,
+    lockout: LockoutSettings,
     caps: Caps,
     grace: Duration,
 }
@@ -93,6 +97,8 @@ impl Builder {
                 header: HeaderLimits::default(),
                 deadline: DeadlineSettings::default(),
                 soft_fail: false,
+                turns: TurnSettings::default(),
+                app_connections: AppConnections::default(),
             },
             budget: BudgetSettings::default(),
             listeners: Vec::new(),
@@ -102,6 +108,10 @@ impl Builder {
             authenticator: None,
             observer: Arc::new(LogObserver::default()),
             clock: Arc::new(SystemClock),
+            pace: PaceSettings::default(),
+            tokens: None,
+            account_interval: Some(Duration::from_secs(300)),
+            lockout: LockoutSettings::default(),
             caps: Caps::new(1_000, 200),
             grace: Duration::from_secs(25),
         }
@@ -118,6 +128,49 @@ impl Builder {
     #[must_use]
     pub fn limiter(mut self, limiter: impl Limiter) -> Self {
         self.limiter = Arc::new(limiter);
+        self
+    }
+
+    /// How fast all together may send. Default: 98 % of what the account may, without a figure until the provider tells
+    /// one or throttles.
+    #[must_use]
+    pub fn pace(mut self, settings: PaceSettings) -> Self {
+        self.pace = settings;
+        self
+    }
+
+    /// Where the room of that rate is counted. Default: in this process.
+    #[must_use]
+    pub fn tokens(mut self, tokens: impl Tokens) -> Self {
+        self.tokens = Some(Arc::new(tokens));
+        self
+    }
+
+    /// How often the provider is asked for the account's quota; `None`: never. Default: at start and every 5 minutes.
+    #[must_use]
+    pub fn account_interval(mut self, interval: Option<Duration>) -> Self {
+        self.account_interval = interval;
+        self
+    }
+
+    /// Calls to the provider at a time, and the applications' shares of the rate. Default: 200, all alike.
+    #[must_use]
+    pub fn turns(mut self, turns: TurnSettings) -> Self {
+        self.settings.turns = turns;
+        self
+    }
+
+    /// How often a password may be wrong. Default: 30 an hour with one name from one client.
+    #[must_use]
+    pub fn lockout(mut self, settings: LockoutSettings) -> Self {
+        self.lockout = settings;
+        self
+    }
+
+    /// Connections that an application may have. Default: as many as the door lets in.
+    #[must_use]
+    pub fn app_connections(mut self, connections: AppConnections) -> Self {
+        self.settings.app_connections = connections;
         self
     }
 
@@ -234,7 +287,13 @@ impl Builder {
     pub fn start(self) -> Result<Running, StartError> {
         self.check()?;
         let bound: Vec<Bound> = self.listeners.into_iter().map(Bound::bind).collect::<Result<_, _>>()?;
+        let clock = || Arc::clone(&self.clock);
+        let tokens = self.tokens.unwrap_or_else(|| Arc::new(LocalTokens::new(clock())));
+        let pace = Some(Arc::new(Pace::new(self.pace, tokens, clock())));
+        let lockout = Some(Lockout::new(self.lockout, clock()));
         let seams = Seams {
+            pace,
+            lockout,
             policy: self.policy,
             limiter: self.limiter,
             authenticator: self.authenticator,
@@ -248,6 +307,15 @@ impl Builder {
             bound.iter().map(|listener| (Arc::clone(listener.name()), listener.address().clone())).collect();
         for listener in bound {
             shared.tasks.spawn(listener.run(shared.clone()));
+        }
+        if let Some(interval) = self.account_interval {
+            let (relay, draining) = (Arc::clone(&shared.relay), shared.draining.clone());
+            shared.tasks.spawn(async move {
+                tokio::select! {
+                    () = relay.watch_account(interval) => {}
+                    () = draining.cancelled() => {}
+                }
+            });
         }
         Ok(Running { shared, addresses, grace: self.grace })
     }

@@ -4,6 +4,7 @@ use crate::assemble::StartError;
 use crate::config::ConfigError;
 use crate::emulator::EmulatorError;
 use crate::limit::RedisError;
+use crate::limit::StateError;
 use crate::transport::ses::SesError;
 use std::error::Error;
 use std::io;
@@ -92,6 +93,17 @@ impl From<RedisError> for Failure {
 impl From<SesError> for Failure {
     fn from(error: SesError) -> Self {
         Self::new(Exit::Config, error.to_string())
+    }
+}
+
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Self {
+        let exit = match &error {
+            StateError::InUse(_) => Exit::CannotCreate,
+            StateError::Io { error, .. } => reading(error),
+            _ => Exit::Config,
+        };
+        Self::new(exit, error.to_string())
     }
 }
 

@@ -39,7 +39,12 @@ async fn relay(mut plan: Plan) -> Result<Exit, Failure> {
     plan.connect_redis().await?;
     let (transport, emulator) = upstream(&plan.upstream).await?;
     let offers: Vec<(TlsMode, AuthMode)> = plan.listeners().map(|it| (it.smtp.tls, it.smtp.auth)).collect();
-    let running = plan.builder(transport).start()?;
+    let limits = plan.kept_limits()?;
+    let mut builder = plan.builder(transport);
+    if let Some(limits) = limits {
+        builder = builder.limiter(limits);
+    }
+    let running = builder.start()?;
     for ((name, address), (tls, auth)) in running.addresses().iter().zip(offers) {
         let (tls, auth) = (lower(tls), lower(auth));
         info!(target: "gatepost", listener = %name, tls, auth, "listening on {address}");

@@ -96,11 +96,13 @@ pub struct Connections {
     pub total_max: Count,
     /// Connections at a time from one client address (of IPv6: from one /64).
     pub per_client_max: Count,
+    /// Connections at a time of one application, unless its `[[app]]` says otherwise. Default: no bound of its own.
+    pub per_app_max: Option<Count>,
 }
 
 impl Default for Connections {
     fn default() -> Self {
-        Self { total_max: Count::of(1_000), per_client_max: Count::of(200) }
+        Self { total_max: Count::of(1_000), per_client_max: Count::of(200), per_app_max: None }
     }
 }
 

@@ -2,11 +2,12 @@
 
 use super::number::{Number, Seconds};
 use super::plan::Findings;
-use super::values::{AppNameText, Rate, RuleNameText};
-use crate::limit::{By, LimitRule, Measure, OverLimit};
+use super::values::{AppNameText, Rate, RuleNameText, ZoneText};
+use crate::limit::{By, LimitRule, Measure, OverLimit, Window};
 use crate::mail::RuleName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// One limit.
@@ -49,6 +50,19 @@ impl Default for Limit {
             ipv6_prefix: Number::of(64),
         }
     }
+}
+
+/// What holds for all limits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// The time zone whose days and months count, such as "Europe/Berlin". Default: UTC.
+    pub time_zone: ZoneText,
+    /// A directory where the counts of days and months are kept, so that they survive a restart; made if missing, and for
+    /// one process only. Default: $STATE_DIRECTORY, which systemd sets.
+    pub state_directory: Option<PathBuf>,
+    /// true or false: counts of days and months begin anew at every restart.
+    pub forget_at_restart: bool,
 }
 
 /// Whose counts are kept apart.
@@ -159,6 +173,29 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Vec<LimitRule> {
         });
     }
     rules
+}
+
+/// Where the counts of days and months are kept; `None`: nowhere, because there are none or they may be forgotten.
+pub(super) fn state_directory(findings: &mut Findings<'_>, rules: &[LimitRule]) -> Option<PathBuf> {
+    let limits = &findings.config.limits;
+    let on_calendar = |rule: &LimitRule| rule.windows.iter().any(|window| matches!(window, Window::Quota(_)));
+    let place = rules.iter().position(on_calendar);
+    // systemd separates several with a colon; ours is the first.
+    let given = findings.surroundings.variable("STATE_DIRECTORY").and_then(|text| text.split(':').next());
+    let directory = limits.state_directory.clone().or_else(|| given.filter(|text| !text.is_empty()).map(PathBuf::from));
+    // Redis has them.
+    let forget = limits.forget_at_restart || findings.config.redis.url.is_some();
+    match (place, forget) {
+        (None, _) | (_, true) => None,
+        (Some(place), false) => {
+            if directory.is_none() {
+                let hint = "set limits.state_directory, or limits.forget_at_restart = true, or count in [redis]";
+                let message = "a quota of a day or a month has to survive a restart, and there is nowhere to keep it";
+                findings.error(&format!("limit.{place}.rates"), message, hint);
+            }
+            directory
+        }
+    }
 }
 
 /// RFC 5321 §4.5.3.2 has clients wait 5 minutes; those of printers and scripts give up much earlier.

@@ -17,6 +17,7 @@ mod limits;
 mod listeners;
 mod needs;
 pub mod number;
+mod pace;
 mod place;
 mod plan;
 mod policy;
@@ -32,13 +33,16 @@ pub mod values;
 #[cfg(test)]
 mod app_tests;
 #[cfg(test)]
+mod document_tests;
+#[cfg(test)]
 mod refusal_tests;
 #[cfg(test)]
 mod sample_tests;
 
 pub use bounds::{Connections, Deadline, Header, Memory, Smtp};
-pub use limits::{Limit, LimitBy, LimitOf, LimitOver};
+pub use limits::{Limit, LimitBy, LimitOf, LimitOver, Limits};
 pub use needs::AwsFacts;
+pub use pace::PaceSection;
 pub use place::{ConfigError, Place, Places, Problem};
 pub use plan::{Plan, Purpose};
 pub use redis::{Redis, RedisOnError};
@@ -85,8 +89,12 @@ pub struct Config {
     pub app: Vec<App>,
     /// How often, how fast: any number of `[[limit]]` tables.
     pub limit: Vec<Limit>,
-    /// Limits that several relays share, over Redis or Valkey.
+    /// Limits and pace that several relays share, over Redis or Valkey.
     pub redis: Redis,
+    /// What holds for all limits.
+    pub limits: Limits,
+    /// How fast all applications together send.
+    pub pace: PaceSection,
     /// Whose AWS account it is, for the ARNs in IAM policy documents.
     pub aws: Aws,
     /// How to reach Amazon SES, and what every message gets there.
@@ -145,6 +153,8 @@ impl Default for Config {
             app: Vec::new(),
             limit: Vec::new(),
             redis: Redis::default(),
+            limits: Limits::default(),
+            pace: PaceSection::default(),
             aws: Aws::default(),
             ses: Ses::default(),
             ses_emulator: SesEmulator::default(),

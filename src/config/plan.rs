@@ -10,14 +10,19 @@ use super::upstream::Upstream;
 use super::values::Hostname;
 use crate::assemble::Builder;
 use crate::auth::{Authenticator, Users};
-use crate::limit::{LimitRule, LocalLimiter, RedisError, RedisLimiter, RedisSettings, RedisStore};
-use crate::mail::SystemClock;
+use crate::limit::{
+    LimitRule, LocalLimiter, RedisError, RedisLimiter, RedisSettings, RedisStore, RedisTokens, StateError,
+};
+use crate::mail::{Clock, SystemClock};
 use crate::observe::LogObserver;
 use crate::policy::AppPolicy;
+use crate::relay::{AppConnections, TurnSettings};
 use crate::server::{Endpoint, ListenerSettings};
 use crate::transport::Transport;
 use jiff::tz::TimeZone;
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What a plan is made for.
@@ -51,6 +56,9 @@ pub struct Plan {
     limits: Vec<LimitRule>,
     redis: Option<RedisSettings>,
     store: Option<RedisStore>,
+    state_directory: Option<PathBuf>,
+    turns: TurnSettings,
+    app_connections: AppConnections,
     users: Option<Users>,
     /// Who can authenticate.
     pub user_names: BTreeSet<String>,
@@ -112,6 +120,8 @@ impl Config {
         let listeners = super::listeners::plan(&mut findings, &hostname, users.is_some(), &mut purpose);
         let limits = super::limits::plan(&mut findings);
         let redis = super::redis::plan(&mut findings);
+        let state_directory = super::limits::state_directory(&mut findings, &limits);
+        let (turns, app_connections) = super::pace::plan(&mut findings);
         let upstream = super::upstream::plan(&mut findings);
         bounds(&mut findings, users.as_ref());
         inline_secrets(&mut findings);
@@ -130,6 +140,9 @@ impl Config {
                     limits,
                     redis,
                     store: None,
+                    state_directory,
+                    turns,
+                    app_connections,
                     users,
                     user_names: names,
                     config,
@@ -141,8 +154,8 @@ impl Config {
 }
 
 impl Plan {
-    /// Connects to Redis, if limits are shared. Without this, the builder's limits are those of one process, which is
-    /// what a check and an explanation want.
+    /// Connects to Redis, if limits and pace are shared. Without this, the builder's limits are those of one process, which is
+    /// enough for a check.
     ///
     /// # Errors
     /// [`RedisError`] if it does not answer and the file does not say to start without it.
@@ -153,9 +166,40 @@ impl Plan {
         Ok(())
     }
 
+    /// A keeper of the file's limits whose counts of days and months survive a restart; `None` where there is nothing to
+    /// keep. To be given to the builder, in place of its own, by whoever starts the relay: one process has the counts.
+    ///
+    /// # Errors
+    /// [`StateError`] if the state directory cannot be used.
+    pub fn kept_limits(&self) -> Result<Option<LocalLimiter>, StateError> {
+        self.with_counts(LocalLimiter::kept)
+    }
+
+    /// The same with the counts as they stand in the state directory now, for a look beside a relay that runs.
+    ///
+    /// # Errors
+    /// [`StateError`] if they cannot be read.
+    pub fn limits_seen(&self) -> Result<Option<LocalLimiter>, StateError> {
+        self.with_counts(LocalLimiter::seen)
+    }
+
+    fn with_counts(
+        &self,
+        open: impl Fn(Vec<LimitRule>, Arc<dyn Clock>, TimeZone, &Path) -> Result<LocalLimiter, StateError>,
+    ) -> Result<Option<LocalLimiter>, StateError> {
+        let Some(directory) = &self.state_directory else { return Ok(None) };
+        let zone = self.config.limits.time_zone.0.clone();
+        open(self.limits.clone(), Arc::new(SystemClock), zone, directory).map(Some)
+    }
+
     /// The public builder with every setting of the file.
     pub fn builder(self, transport: impl Transport) -> Builder {
         let config = self.config;
+        let mut pace = config.pace.settings();
+        if self.store.is_some() {
+            // All of them take from one bucket, so nobody is given a part of it.
+            pace.instances = NonZeroU32::MIN;
+        }
         let mut builder = Builder::new(&self.hostname, self.policy, transport)
             .observer(LogObserver::new(config.log.addresses.into()))
             .trace(config.trace.into())
@@ -163,9 +207,18 @@ impl Plan {
             .budget(config.memory.budget())
             .connections(config.connections.total_max.size(), config.connections.per_client_max.size())
             .deadline(config.deadline.settings())
-            .shutdown_grace(config.shutdown_grace_seconds.wait());
+            .shutdown_grace(config.shutdown_grace_seconds.wait())
+            .pace(pace)
+            .account_interval(config.pace.account_interval())
+            .turns(self.turns)
+            .app_connections(self.app_connections)
+            .lockout(config.auth.lockout());
+        if let Some(store) = &self.store {
+            // One region of one account: relays of another need another prefix.
+            builder = builder.tokens(RedisTokens::new(store, config.ses.region.as_deref().unwrap_or("account")));
+        }
         if !self.limits.is_empty() {
-            let zone = TimeZone::UTC;
+            let zone = config.limits.time_zone.0;
             builder = match &self.store {
                 Some(store) => builder.limiter(RedisLimiter::new(store, self.limits, zone)),
                 None => builder.limiter(LocalLimiter::in_zone(self.limits, Arc::new(SystemClock), zone)),

@@ -4,7 +4,7 @@
 //! serde's `flatten` loses places and unknown keys, so a macro puts the fields into each section: `section!` makes a
 //! section out of its own fields and the groups that it names, and lends each group to the plan as [`Rules`] or [`Gets`].
 
-use super::number::{Number, Octets};
+use super::number::{Count, Number, Octets};
 use super::ses::ListOptions;
 use super::values::{
     AccountId, AddressText, AppNameText, Arn, AuthorText, CertificateText, ConfigurationSet, Endpoint, Extension,
@@ -178,6 +178,12 @@ section! {
         enforcement: Option<Enforcement> = None,
         /// true or false: say 4yz where policy says 5yz. Default: policy.soft_fail.
         soft_fail: Option<bool> = None,
+        /// Its part of the rate of the SES account where there is not enough for all, relative to the other applications'.
+        weight: Number<1, 1_000_000> = Number::of(1),
+        /// Recipients a second that it gets before the others get any. Together no more than the rate.
+        recipients_per_second_min: Option<f64> = None,
+        /// Connections at a time, counted from the first MAIL; more are told 421. Default: connections.per_app_max.
+        connections_max: Option<Count> = None,
     } [rules gets]
 }
 

@@ -5,8 +5,9 @@
 
 use super::number::{Number, Seconds, SecondsOrZero};
 use super::source::Source;
-use super::values::{ListenAddress, Mode, Network};
+use super::values::{EvenRate, ListenAddress, Mode, Network};
 use crate::auth::UsersSettings;
+use crate::limit::LockoutSettings;
 use crate::observe::AddressForm;
 use crate::server::ClientCertificates;
 use crate::smtp::{AuthMode, LineEndings, TlsMode};
@@ -224,10 +225,30 @@ pub struct Authentication {
     /// Seconds that a verified name and password is remembered, so that a connection a message does not cost one
     /// verification a message. 0: not at all.
     pub remember_seconds: SecondsOrZero,
+    /// A rate such as "30/h burst 10": failures with one name from one client address. Beyond, that client is locked out
+    /// with that name and told 454.
+    pub failures: EvenRate,
+    /// A rate such as "300/h burst 30": failures with one name from everywhere. Beyond, attempts with it wait
+    /// failure_delay_seconds; nobody can be locked out from elsewhere.
+    pub failures_by_name: EvenRate,
+    /// Seconds, up to 10.
+    pub failure_delay_seconds: Number<0, 10>,
+}
+
+impl Authentication {
+    /// As the limiter room takes them.
+    pub fn lockout(&self) -> LockoutSettings {
+        LockoutSettings {
+            by_client_and_name: self.failures.0,
+            by_name: self.failures_by_name.0,
+            delay: self.failure_delay_seconds.wait(),
+        }
+    }
 }
 
 impl Default for Authentication {
     fn default() -> Self {
+        let lockout = LockoutSettings::default();
         let UsersSettings { parallel_max, waiting_max, remember } = UsersSettings::default();
         Self {
             users: BTreeMap::new(),
@@ -235,6 +256,9 @@ impl Default for Authentication {
             parallel_max: Number::of(parallel_max as u64),
             waiting_max: Number::of(waiting_max as u64),
             remember_seconds: SecondsOrZero::seconds(remember),
+            failures: EvenRate(lockout.by_client_and_name),
+            failures_by_name: EvenRate(lockout.by_name),
+            failure_delay_seconds: Number::seconds(lockout.delay),
         }
     }
 }

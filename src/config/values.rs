@@ -12,6 +12,7 @@ use crate::mail::parameters::{
 use crate::mail::{Author, ForwardPath, Mailbox, address::AddressError, author};
 use crate::policy::{AddressPattern, CertificateMatch, TagPattern};
 use ipnet::IpNet;
+use jiff::tz::TimeZone;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::borrow::Cow;
@@ -135,7 +136,13 @@ text_values! {
         ToString::to_string, forms "1 to 128 printable characters without space";
     /// A rate.
     Rate(Window) = |text| text.parse().map_err(|error: crate::limit::RuleError| error.to_string()),
-        ToString::to_string, forms "100/s, 100/s burst 200, 2000/min, 600/h or 50000/day";
+        ToString::to_string, forms "100/s, 100/s burst 200, 2000/min, 600/h, 50000/day or 1000000/month";
+    /// A rate without the calendar.
+    EvenRate(crate::limit::Rate) = read_even_rate, |rate| Window::Rate(*rate).to_string(),
+        forms "30/h burst 10, 5/min or 1/s";
+    /// A time zone.
+    ZoneText(TimeZone) = read_zone, |zone| zone.iana_name().unwrap_or("UTC").to_owned(),
+        forms "a name of the IANA time zone database, such as Europe/Berlin or UTC";
     /// What of a client certificate is compared.
     CertificateText(CertificateMatch) = read_certificate, ToString::to_string,
         forms "fingerprint:SHA-256 in hex, subject:CN=billing, O=Example or name:billing.internal";
@@ -151,6 +158,12 @@ text_values! {
     /// A list or topic.
     List(ListName) = |text| ListName::parse(text).map_err(|error| error.to_string()),
         ToString::to_string, forms "1 to 64 of A-Z a-z 0-9 _ -";
+}
+
+impl Default for ZoneText {
+    fn default() -> Self {
+        Self(TimeZone::UTC)
+    }
 }
 
 /// Where a listener listens, before anything is opened.
@@ -268,6 +281,17 @@ fn read_requested(text: &str) -> Result<RequestedField, String> {
 fn show_requested(field: &RequestedField) -> String {
     let row = RequestedField::ALL.iter().find(|(.., known)| known == field);
     row.map(|(_, word, _)| (*word).to_owned()).unwrap_or_default()
+}
+
+fn read_even_rate(text: &str) -> Result<crate::limit::Rate, String> {
+    match text.parse().map_err(|error: crate::limit::RuleError| error.to_string())? {
+        Window::Rate(rate) => Ok(rate),
+        Window::Quota(_) => Err(format!("{text:?}: write it per second, minute or hour, such as 30/h burst 10")),
+    }
+}
+
+fn read_zone(text: &str) -> Result<TimeZone, String> {
+    TimeZone::get(text).map_err(|_| format!("{text:?} is no time zone; write a name such as Europe/Berlin or UTC"))
 }
 
 fn read_certificate(text: &str) -> Result<CertificateMatch, String> {

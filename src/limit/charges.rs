@@ -95,7 +95,7 @@ fn digest(seed: u64, fact: &(impl Display + ?Sized)) -> u128 {
 pub(super) struct Keys(pub(super) [u64; 2]);
 
 impl Keys {
-    fn of(self, seed: u64, fact: &(impl Hash + ?Sized)) -> u128 {
+    pub(super) fn of(self, seed: u64, fact: &(impl Hash + ?Sized)) -> u128 {
         let mut hasher = SipHasher13::new_with_keys(self.0[0], self.0[1]);
         hasher.write_u64(seed);
         fact.hash(&mut hasher);
@@ -170,7 +170,10 @@ impl Rules {
             (_, Measure::Recipients, OverLimit::Defer | OverLimit::Delay(_))
                 if matches!(stage, LimitStage::Rcpt(_)) =>
             {
+                let seconds = no_room.wait.map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+                let when = seconds.map(|seconds| format!(", try again in {seconds} s")).unwrap_or_default();
                 replies::TOO_MANY_RECIPIENTS
+                    .with_text(&format!("Too many recipients for now: rate limit reached{when}"))
             }
             (_, _, OverLimit::Reject) => replies::RATE_LIMIT_EXCEEDED,
             (wait, ..) => rate_limited(wait),
@@ -244,7 +247,7 @@ fn amount(rule: &LimitRule, step: &LimitStep<'_>) -> Option<NonZeroU32> {
     }
 }
 
-fn cut(address: IpAddr, ipv4_prefix: u8, ipv6_prefix: u8) -> Option<ipnet::IpNet> {
+pub(super) fn cut(address: IpAddr, ipv4_prefix: u8, ipv6_prefix: u8) -> Option<ipnet::IpNet> {
     let prefix = if address.is_ipv4() { ipv4_prefix } else { ipv6_prefix };
     ipnet::IpNet::new(address, prefix).ok().map(|network| network.trunc())
 }

@@ -7,17 +7,13 @@
 
 use super::calendar::{Calendar, Counts, Span};
 use super::charges::{Charge, Keys, NoRoom, Rules};
-use super::rule::{LimitRule, Quota, Rate, Window};
+use super::meter::{KEYS_MAX, RateMeter};
+use super::rule::{LimitRule, Quota, Window};
 use super::storage::{self, Keeper, StateError};
-use super::store::SharedTimes;
 use super::{LimitDecision, LimitError, LimitStep, LimitView, Limiter, Ticket};
 use crate::mail::Clock;
 use async_trait::async_trait;
-use governor::clock::Clock as GovernorClock;
-use governor::middleware::NoOpMiddleware;
-use governor::{Quota as GovernorQuota, RateLimiter};
 use jiff::tz::TimeZone;
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
@@ -48,34 +44,6 @@ enum Meter {
     Quota(Quota),
 }
 
-#[derive(Debug)]
-struct RateMeter {
-    rate: Rate,
-    interval_nanos: u64,
-    limiter: RateLimiter<u128, SharedTimes, Moment, NoOpMiddleware<Duration>>,
-    /// governor does not show its store, so we hold it too.
-    store: SharedTimes,
-}
-
-/// The time that governor is told: one for all windows of a decision, read once, since the limiter began.
-#[derive(Clone, Copy, Debug)]
-struct Moment;
-
-thread_local! {
-    static MOMENT: Cell<Duration> = const { Cell::new(Duration::ZERO) };
-}
-
-impl GovernorClock for Moment {
-    type Instant = Duration;
-
-    fn now(&self) -> Duration {
-        MOMENT.get()
-    }
-}
-
-/// Keys that one window remembers, at about 40 octets each.
-const KEYS_MAX: usize = 1_000_000;
-
 impl LocalLimiter {
     /// These limits, with days and months in UTC, and counts that a restart forgets. Time comes from `clock`; waits of
     /// `Delay` are the machine's.
@@ -100,6 +68,20 @@ impl LocalLimiter {
         Ok(limiter)
     }
 
+    /// The same with the counts of a directory that another process may be using: for a look, nothing is kept.
+    ///
+    /// # Errors
+    /// [`StateError`] if the counts cannot be read.
+    pub fn seen(
+        rules: Vec<LimitRule>,
+        clock: Arc<dyn Clock>,
+        zone: TimeZone,
+        directory: &Path,
+    ) -> Result<Self, StateError> {
+        let (keys, counts) = storage::look(directory, fresh_keys())?;
+        Ok(Self::with(rules, clock, zone, counts, keys))
+    }
+
     /// The same limits in another time zone, nothing counted yet.
     pub fn in_zone(rules: Vec<LimitRule>, clock: Arc<dyn Clock>, zone: TimeZone) -> Self {
         Self::with(rules, clock, zone, HashMap::new(), fresh_keys())
@@ -113,7 +95,6 @@ impl LocalLimiter {
         keys: Keys,
     ) -> Self {
         let began = clock.now();
-        MOMENT.set(Duration::ZERO);
         let meters = rules.iter().map(|rule| rule.windows.iter().map(Meter::new).collect()).collect();
         Self {
             rules: Rules::new(rules, keys),
@@ -149,7 +130,7 @@ impl LocalLimiter {
         let now = self.now();
         for (place, charge) in charges.iter().enumerate() {
             let taken = match self.meter(charge) {
-                Meter::Rate(meter) => meter.take(charge, now),
+                Meter::Rate(meter) => meter.take(charge.key, charge.amount, now),
                 Meter::Quota(quota) => self.take_quota(charge, quota),
             };
             if let Err(wait) = taken {
@@ -174,7 +155,7 @@ impl LocalLimiter {
     fn put_back(&self, charges: &[Charge]) {
         for charge in charges {
             match self.meter(charge) {
-                Meter::Rate(meter) => meter.put_back(charge),
+                Meter::Rate(meter) => meter.put_back(charge.key, charge.amount),
                 // To the period that it is now: at midnight that is generous by what was under way.
                 Meter::Quota(quota) => {
                     if let Some(span) = self.calendar.span(quota.per, self.clock.wall()) {
@@ -207,7 +188,7 @@ impl LocalLimiter {
 pub(super) const NO_DATE_WAIT: Duration = Duration::from_secs(60);
 
 /// Nobody can know them.
-fn fresh_keys() -> Keys {
+pub(super) fn fresh_keys() -> Keys {
     Keys([RandomState::new().hash_one(0), RandomState::new().hash_one(1)])
 }
 
@@ -218,44 +199,6 @@ impl Meter {
             Window::Quota(quota) => Self::Quota(*quota),
         }
     }
-}
-
-impl RateMeter {
-    fn new(rate: Rate) -> Self {
-        let quota = GovernorQuota::with_period(rate.interval()).map(|quota| quota.allow_burst(rate.burst()));
-        // An interval is never zero, which is all that governor refuses.
-        let quota = quota.unwrap_or(GovernorQuota::per_second(rate.burst()));
-        let store = SharedTimes::new(KEYS_MAX);
-        let interval_nanos = u64::try_from(rate.interval().as_nanos()).unwrap_or(u64::MAX);
-        Self { rate, interval_nanos, limiter: RateLimiter::new(quota, store.clone(), Moment), store }
-    }
-
-    /// `Err(None)`: more than the burst, so there will never be room.
-    fn take(&self, charge: &Charge, now: Duration) -> Result<(), Option<Duration>> {
-        if !self.store.has_room(charge.key, nanos(now)) {
-            return Err(Some(self.rate.interval()));
-        }
-        MOMENT.set(now);
-        match self.limiter.check_key_n(&charge.key, charge.amount) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(not_until)) => Err(Some(not_until.wait_time_from(now))),
-            Err(_) => Err(None),
-        }
-    }
-
-    fn put_back(&self, charge: &Charge) {
-        self.store.put_back(charge.key, self.interval_nanos.saturating_mul(u64::from(charge.amount.get())));
-    }
-
-    fn left(&self, key: u128, now: Duration) -> u64 {
-        let burst = u64::from(self.rate.burst().get());
-        let Some(arrival) = self.store.arrival(key) else { return burst };
-        burst.saturating_sub(arrival.saturating_sub(nanos(now)).div_ceil(self.interval_nanos))
-    }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[async_trait]

@@ -1,5 +1,7 @@
 use super::super::LimitStage;
+use super::super::rule::Rate;
 use super::super::rule::{By, Measure, OverLimit};
+use super::super::store::SharedTimes;
 use super::*;
 use crate::mail::ClientAddress;
 use crate::mail::parameters::AppName;

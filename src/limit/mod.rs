@@ -9,6 +9,9 @@
 mod calendar;
 mod charges;
 mod local;
+mod lockout;
+mod meter;
+mod pace;
 #[cfg(feature = "redis")]
 mod redis;
 mod rule;
@@ -17,6 +20,8 @@ mod store;
 mod tokens;
 
 pub use local::LocalLimiter;
+pub use lockout::{Lockout, LockoutSettings, Standing};
+pub use pace::{Pace, PaceChange, PaceDecision, PaceSettings, PaceView, Taken};
 #[cfg(feature = "redis")]
 pub use redis::{OnRedisError, RedisError, RedisLimiter, RedisSettings, RedisStore, RedisTokens, RedisUrl};
 pub use rule::{By, LimitRule, Measure, OverLimit, Period, Quota, Rate, RuleError, Window};
@@ -42,6 +47,11 @@ pub trait Limiter: Send + Sync + 'static {
             decisions.push(self.take(step).await);
         }
         decisions
+    }
+
+    /// Whether an answer takes a way through the network: then steps that are known together are asked together.
+    fn is_distant(&self) -> bool {
+        false
     }
 
     /// Gives back what a step took.

@@ -106,14 +106,20 @@ pub(super) fn open(directory: &Path, fresh: Keys) -> Result<Kept, StateError> {
         Err(TryLockError::WouldBlock) => return Err(StateError::InUse(directory.to_owned())),
         Err(TryLockError::Error(error)) => return Err(at(&lock_path)(error)),
     }
-    let (keys, counts) = match std::fs::read_to_string(&path) {
-        Ok(text) => read(&text).map_err(|line| StateError::Unreadable { path: path.clone(), line })?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => (fresh, HashMap::new()),
-        Err(error) => return Err(at(&path)(error)),
-    };
+    let (keys, counts) = look(directory, fresh)?;
     let lines: Vec<(Place, u32)> = counts.iter().map(|(place, count)| (*place, *count)).collect();
     let file = write_anew(&path, keys, &lines).map_err(at(&path))?;
     Ok(Kept { keys, counts, file: StateFile { path, file, _lock: lock, keys, appended: 0, broken: false } })
+}
+
+/// The counts of a directory as they are now.
+pub(super) fn look(directory: &Path, fresh: Keys) -> Result<(Keys, HashMap<Place, u32>), StateError> {
+    let path = directory.join(FILE);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => read(&text).map_err(|line| StateError::Unreadable { path, line }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((fresh, HashMap::new())),
+        Err(error) => Err(StateError::Io { path, error }),
+    }
 }
 
 impl Keeper {

@@ -3,7 +3,7 @@
 use super::LimitError;
 use crate::mail::Clock;
 use async_trait::async_trait;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A rate as it is now. It changes: the provider raises it, or throttles.
@@ -42,8 +42,14 @@ pub trait Tokens: Send + Sync + 'static {
 /// Counted in this process.
 pub struct LocalTokens {
     clock: Arc<dyn Clock>,
+    times: Mutex<Times>,
+}
+
+struct Times {
     /// When everything that was taken is paid back: the theoretical arrival time of GCRA.
-    paid: Mutex<Instant>,
+    paid: Instant,
+    /// Nobody gets anything before.
+    paused: Instant,
 }
 
 impl std::fmt::Debug for LocalTokens {
@@ -55,8 +61,8 @@ impl std::fmt::Debug for LocalTokens {
 impl LocalTokens {
     /// A full bucket.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        let paid = Mutex::new(clock.now());
-        Self { clock, paid }
+        let now = clock.now();
+        Self { clock, times: Mutex::new(Times { paid: now, paused: now }) }
     }
 
     /// See [`Tokens::take`].
@@ -66,14 +72,18 @@ impl LocalTokens {
         let cost = f64::from(recipients);
         let reserve = if guaranteed { rate.reserve } else { 0.0 };
         let slack = time((rate.burst - cost).max(0.0) + reserve);
-        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
-        match paid.saturating_duration_since(now).checked_sub(slack) {
-            Some(wait) if !wait.is_zero() => Err(wait),
-            _ => {
-                *paid = (*paid).max(now) + time(cost);
-                Ok(())
-            }
+        let mut times = self.times();
+        let wait = times.paid.saturating_duration_since(now).saturating_sub(slack);
+        let wait = wait.max(times.paused.saturating_duration_since(now));
+        if !wait.is_zero() {
+            return Err(wait);
         }
+        times.paid = times.paid.max(now) + time(cost);
+        Ok(())
+    }
+
+    fn times(&self) -> MutexGuard<'_, Times> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -93,16 +103,14 @@ impl Tokens for LocalTokens {
 
     async fn give_back(&self, recipients: u32, rate: TokenRate) {
         let time = Duration::from_secs_f64((f64::from(recipients) / rate.per_second).min(SECONDS_MAX));
-        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(earlier) = paid.checked_sub(time) {
-            *paid = earlier;
-        }
+        let mut times = self.times();
+        times.paid = times.paid.checked_sub(time).unwrap_or(times.paid);
     }
 
     async fn pause(&self, wait: Duration) {
         let until = self.clock.now() + wait;
-        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
-        *paid = (*paid).max(until);
+        let mut times = self.times();
+        times.paused = times.paused.max(until);
     }
 }
 
@@ -144,9 +152,9 @@ mod tests {
         assert_eq!(tokens.try_take(5, RATE, false), Ok(()));
         tokens.give_back(5, RATE).await;
         assert_eq!(tokens.try_take(5, RATE, false), Ok(()));
-        tokens.pause(Duration::from_secs(2)).await;
+        tokens.pause(Duration::from_millis(200)).await;
         assert!(tokens.try_take(1, RATE, true).is_err());
-        clock.advance(Duration::from_secs(2));
+        clock.advance(Duration::from_millis(200));
         assert_eq!(tokens.try_take(1, RATE, false), Ok(()));
     }
 }

@@ -47,6 +47,8 @@ table! {
     TOO_MANY_CONNECTIONS = 421 (4, 3, 2) "Too many connections, try again later";
     /// Too many connections from this client.
     TOO_MANY_CONNECTIONS_FROM_CLIENT = 421 (4, 7, 0) "Too many connections from your address";
+    /// Too many connections of this application.
+    TOO_MANY_CONNECTIONS_FROM_APP = 421 (4, 7, 0) "Too many connections of your application";
     /// A client network that no listener rule admits.
     CLIENT_NOT_ADMITTED = 554 (5, 7, 1) "Client address not permitted";
     /// The client was silent for too long between commands.
@@ -107,6 +109,8 @@ table! {
     AUTHENTICATION_CANCELLED = 501 (5, 7, 0) "Authentication cancelled";
     /// A SASL response that is not base64.
     BAD_BASE64 = 501 (5, 5, 2) "Cannot decode the authentication response";
+    /// Too many failures with this name from this client; the text says when trying again makes sense.
+    AUTHENTICATION_LOCKED = 454 (4, 7, 0) "Too many authentication failures, try again later";
     /// The user store cannot be asked, or its queue is full.
     AUTHENTICATION_UNAVAILABLE = 454 (4, 7, 0) "Temporary authentication failure";
 

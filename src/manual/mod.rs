@@ -6,6 +6,9 @@ pub mod walk {}
 #[doc = include_str!("policy.md")]
 pub mod policy {}
 
+#[doc = include_str!("limits.md")]
+pub mod limits {}
+
 #[doc = include_str!("replies.md")]
 pub mod replies {}
 

@@ -148,6 +148,17 @@ impl Observer for LogObserver {
                 );
             }
             Event::MessageEnded(record) => self.message(record),
+            Event::PaceChanged { change, slower: true } => warn!(target: "gatepost", "sending is slower: {change}"),
+            Event::PaceChanged { change, slower: false } => info!(target: "gatepost", "sending: {change}"),
+            Event::QuotaRead(quota) => {
+                if !quota.sending_enabled {
+                    error!(target: "gatepost", "the SES account may not send now: sending is disabled");
+                }
+                debug!(target: "gatepost", "SES account: {quota}");
+            }
+            Event::QuotaUnknown { error, detail } => {
+                warn!(target: "gatepost", error = escape(&error.to_string()), "the SES account's quota is not known: {detail}");
+            }
             Event::JudgeFailed { client: who, detail } => {
                 let Who { session, client, listener, .. } = Who::of(who);
                 error!(target: "gatepost", session, client, listener, detail = escape(detail), "could not judge, deferred");

@@ -7,7 +7,10 @@ mod log;
 
 pub use log::{AddressForm, LogObserver};
 
-use crate::mail::{Author, Client, ClientAddress, Identity, Mailbox, Outcome, Reply, ReversePath, TransactionId};
+use crate::mail::{
+    AccountQuota, Author, Client, ClientAddress, Identity, Mailbox, Outcome, QuotaError, Reply, ReversePath,
+    TransactionId,
+};
 use std::time::Duration;
 
 /// A listener to events.
@@ -92,6 +95,22 @@ pub enum Event<'a> {
         /// The application.
         app: Option<&'a str>,
         /// Rule, reply and reason.
+        detail: &'a str,
+    },
+    /// The provider's throttling, or its end, changed the pace of all sending.
+    PaceChanged {
+        /// In words.
+        change: &'a str,
+        /// Whether it is for the worse.
+        slower: bool,
+    },
+    /// The provider told the account's quota.
+    QuotaRead(&'a AccountQuota),
+    /// It did not.
+    QuotaUnknown {
+        /// Why.
+        error: &'a QuotaError,
+        /// What is done without it.
         detail: &'a str,
     },
     /// Policy or limiter could not answer; the client was deferred.

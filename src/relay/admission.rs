@@ -5,7 +5,7 @@
 
 use super::reception::Loaded;
 use super::{Relay, edit};
-use crate::limit::{LimitDecision, LimitStage, LimitStep, Ticket};
+use crate::limit::{LimitDecision, LimitError, LimitStage, LimitStep, Ticket};
 use crate::mail::{
     Author, AuthorError, Client, Content, Envelope, Granted, Permitted, Reply, ReversePath, RuleName, TransactionId,
     author, replies,
@@ -127,7 +127,11 @@ impl Relay {
     }
 
     /// What policy said, or that it could not say.
-    fn decided(&self, client: &Client, decision: Result<PolicyDecision, PolicyError>) -> Result<Granted, Refusal> {
+    pub(super) fn decided(
+        &self,
+        client: &Client,
+        decision: Result<PolicyDecision, PolicyError>,
+    ) -> Result<Granted, Refusal> {
         match decision {
             Ok(PolicyDecision::Accept(granted)) => Ok(granted),
             Ok(PolicyDecision::Reject(Reason { rule, reply, detail })) => {
@@ -151,7 +155,18 @@ impl Relay {
         stage: LimitStage<'_>,
     ) -> Result<Admitted, Refusal> {
         let step = LimitStep { client, granted: &granted, reverse_path, stage };
-        match self.limiter.take(&step).await {
+        let decision = self.limiter.take(&step).await;
+        self.taken(client, granted, decision)
+    }
+
+    /// What the limiter said, or that it could not say.
+    pub(super) fn taken(
+        &self,
+        client: &Client,
+        granted: Granted,
+        decision: Result<LimitDecision, LimitError>,
+    ) -> Result<Admitted, Refusal> {
+        match decision {
             Ok(LimitDecision::Taken(ticket)) => Ok(Admitted { granted, ticket }),
             Ok(LimitDecision::Over { limit, reply, wait }) => {
                 let detail = wait.map(|wait| format!("room again in {} ms", wait.as_millis())).unwrap_or_default();

@@ -4,29 +4,38 @@
 //! same: may it (policy) → how often (limiter) → is there room (budget) → the whole message judged → handed on. The only
 //! 250 is made from a [`Receipt`](crate::mail::Receipt).
 
+mod account;
 mod admission;
+mod ahead;
 mod budget;
 mod edit;
+mod identify;
+mod places;
 mod reception;
 mod rehearsal;
 mod storage;
+mod turns;
 mod visit;
 
 pub use budget::{Budget, BudgetSettings};
+pub use places::AppConnections;
 pub use rehearsal::Rehearsal;
+pub use turns::{AppShare, TurnSettings};
 pub use visit::Visit;
 
 use crate::auth::Authenticator;
-use crate::limit::Limiter;
+use crate::limit::{Limiter, Lockout, Pace};
 use crate::mail::headers::HeaderLimits;
 use crate::mail::trace::TraceDetail;
 use crate::mail::{Client, Clock};
 use crate::observe::Observer;
 use crate::policy::Policy;
 use crate::transport::Transport;
+use places::Places;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use turns::Turns;
 
 /// What the relay does with a message, beside what its seams decide.
 #[derive(Clone, Debug)]
@@ -41,6 +50,10 @@ pub struct RelaySettings {
     pub deadline: DeadlineSettings,
     /// 5yz of policy spoken as 4yz, for a first roll-out.
     pub soft_fail: bool,
+    /// Whose turn it is to send.
+    pub turns: TurnSettings,
+    /// Connections that an application may have.
+    pub app_connections: AppConnections,
 }
 
 /// From the end of data to the reply: every wait and the provider's attempt.
@@ -77,7 +90,11 @@ pub struct Relay {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) budget: Budget,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) pace: Option<Arc<Pace>>,
+    pub(crate) lockout: Option<Lockout>,
+    turns: Arc<Turns>,
+    places: Arc<Places>,
     ambiguous: AtomicU64,
 }
 
@@ -89,6 +106,10 @@ pub struct Seams {
     pub limiter: Arc<dyn Limiter>,
     /// Who is it? `None`: nobody can authenticate.
     pub authenticator: Option<Arc<dyn Authenticator>>,
+    /// How fast may all together send? `None`: as fast as they come.
+    pub pace: Option<Arc<Pace>>,
+    /// How often may a password be wrong? `None`: as often as a session allows.
+    pub lockout: Option<Lockout>,
     /// Handed on.
     pub transport: Arc<dyn Transport>,
     /// Told to others.
@@ -107,15 +128,23 @@ impl Relay {
     /// Puts the seams together. What verifying passwords may take at most is set aside from the memory budget.
     pub fn new(settings: RelaySettings, seams: Seams, budget: &BudgetSettings) -> Self {
         let set_aside = seams.authenticator.as_ref().map_or(0, |authenticator| authenticator.octets_held_max());
+        let budget = Arc::new(Budget::new(budget, set_aside));
+        let (pace, clock) = (seams.pace.clone(), Arc::clone(&seams.clock));
+        let turns = Arc::new(Turns::new(settings.turns.clone(), pace, clock, Arc::clone(&budget)));
+        let places = Arc::new(Places::new(settings.app_connections.clone()));
         Self {
             settings,
+            pace: seams.pace,
+            lockout: seams.lockout,
+            turns,
+            places,
             policy: seams.policy,
             limiter: seams.limiter,
             authenticator: seams.authenticator,
             transport: seams.transport,
             observer: seams.observer,
             clock: seams.clock,
-            budget: Budget::new(budget, set_aside),
+            budget,
             ambiguous: AtomicU64::new(0),
         }
     }
@@ -142,6 +171,16 @@ impl Relay {
 
     fn count_ambiguous(&self) {
         self.ambiguous.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How fast all together may send.
+    pub fn pace(&self) -> Option<&Arc<Pace>> {
+        self.pace.as_ref()
+    }
+
+    /// Messages that wait for their turn to be sent, and calls to the provider in flight.
+    pub fn turns(&self) -> (usize, usize) {
+        self.turns.in_use()
     }
 
     /// The memory and disk budget.

@@ -2,13 +2,17 @@
 
 use super::Relay;
 use super::admission::{Admitted, Judged, Refusal, Refused};
+use super::ahead::Ahead;
+use super::identify::LastFailure;
+use super::places::Place;
 use super::reception::{Fault, Received, Reception};
-use crate::auth::{AuthDecision, AuthError};
+use super::turns::{NoTurn, Weight};
 use crate::limit::Ticket;
+use crate::mail::parameters::AppName;
 use crate::mail::trace::received;
 use crate::mail::{
-    Author, Certainty, Client, Credentials, Envelope, ForwardPath, Granted, Kind, MailParameters, Mailbox, Outcome,
-    Receipt, Reply, ReversePath, RuleName, TlsInfo, TransactionId, replies,
+    Author, Certainty, Client, Envelope, ForwardPath, Granted, Kind, MailParameters, Mailbox, Outcome, Receipt, Reply,
+    ReversePath, RuleName, TlsInfo, TransactionId, replies,
 };
 use crate::observe::{Event, MessageRecord};
 use crate::policy::{MailFacts, RcptFacts};
@@ -19,24 +23,31 @@ use std::time::Instant;
 
 /// A connection, from the greeting to the close. Call [`Visit::end`] when it is over.
 pub struct Visit {
-    relay: Arc<Relay>,
-    client: Client,
+    pub(super) relay: Arc<Relay>,
+    pub(super) client: Client,
     /// Whether the listener offers AUTH at all.
     auth_offered: bool,
     esmtp: bool,
     started: Instant,
     transactions: u32,
     messages: u32,
-    transaction: Option<Transaction>,
+    pub(super) transaction: Option<Transaction>,
     /// A transaction whose content turned out to be no message.
     spoiled: Option<(End, Envelope)>,
+    pub(super) last_failure: LastFailure,
+    /// One of its application's connections, from the first MAIL.
+    place: Option<Place>,
 }
 
 /// A mail transaction, from MAIL to its end.
-struct Transaction {
+pub(super) struct Transaction {
     id: TransactionId,
-    reverse_path: ReversePath,
-    accepted: usize,
+    /// As policy recognised it at MAIL.
+    app: Option<AppName>,
+    pub(super) reverse_path: ReversePath,
+    pub(super) accepted: usize,
+    /// Recipients that were judged before their commands were reached.
+    pub(super) ahead: Vec<Ahead>,
     /// What the limiter took so far; given back if no message comes of it.
     tickets: Vec<Ticket>,
     reception: Option<Reception>,
@@ -56,6 +67,8 @@ impl Visit {
             messages: 0,
             transaction: None,
             spoiled: None,
+            last_failure: LastFailure::default(),
+            place: None,
         }
     }
 
@@ -99,12 +112,14 @@ impl Visit {
 
     /// The transaction ended without a message.
     pub async fn abandon(&mut self) {
+        self.give_back_ahead().await;
         if let Some(transaction) = self.transaction.take() {
             // The session may still have to say why its content was no message.
             let (id, ended) = (transaction.id, self.relay.clock.now());
             self.spoiled = transaction.reception.map(|reception| {
                 let octets = reception.octets();
-                (End { id, ended, tickets: Vec::new(), authors: Vec::new(), octets }, reception.envelope)
+                let end = End { id, app: transaction.app, ended, tickets: Vec::new(), authors: Vec::new(), octets };
+                (end, reception.envelope)
             });
             self.give_back(transaction.tickets).await;
         }
@@ -130,6 +145,13 @@ impl Visit {
     pub async fn perform(&mut self, action: Action, session: &mut Session) -> Option<Action> {
         match action {
             Action::Ask(question) => {
+                if let (Question::ForwardPath(path), true) = (&question, self.relay.limiter.is_distant()) {
+                    let mut paths = vec![path.clone()];
+                    paths.extend(session.forward_paths_ahead());
+                    if paths.len() > 1 && !self.is_fetched(path) {
+                        self.fetch(paths).await;
+                    }
+                }
                 let answer = self.answer(question).await;
                 session.handle_answer(answer, self.relay.clock.now());
             }
@@ -153,32 +175,6 @@ impl Visit {
         }
     }
 
-    async fn authenticate(&mut self, credentials: &Credentials) -> Answer {
-        let decision = match &self.relay.authenticator {
-            Some(authenticator) => authenticator.authenticate(credentials).await,
-            None => Ok(AuthDecision::Reject),
-        };
-        let (reply, detail) = match decision {
-            Ok(AuthDecision::Accept(identity)) => {
-                let event = Event::Authenticated { client: &self.client, identity: &identity };
-                self.relay.observer.observe(&event);
-                self.client.identity = Some(identity);
-                return Answer::Proceed;
-            }
-            Ok(AuthDecision::Reject) => (replies::BAD_CREDENTIALS, String::new()),
-            Err(error @ (AuthError::Busy | AuthError::Unavailable(_))) => {
-                (replies::AUTHENTICATION_UNAVAILABLE, error.to_string())
-            }
-        };
-        self.relay.observer.observe(&Event::AuthenticationFailed {
-            client: &self.client,
-            name: &credentials.name,
-            reply: &reply,
-            detail: &detail,
-        });
-        Answer::Refuse(reply)
-    }
-
     async fn mail(&mut self, reverse_path: ReversePath, parameters: MailParameters) -> Answer {
         self.abandon().await;
         self.spoiled = None;
@@ -191,12 +187,26 @@ impl Visit {
             parameters,
         };
         let judged = self.relay.judge_reverse_path(&facts).await;
-        let mut transaction = Transaction { id, reverse_path, accepted: 0, tickets: Vec::new(), reception: None };
+        let mut transaction = Transaction {
+            id,
+            app: None,
+            reverse_path,
+            accepted: 0,
+            ahead: Vec::new(),
+            tickets: Vec::new(),
+            reception: None,
+        };
         match judged {
             Ok(Admitted { granted, ticket }) => {
                 transaction.tickets.push(ticket);
-                self.would_refuse(id, "MAIL", &granted);
+                transaction.app.clone_from(&granted.app);
                 self.transaction = Some(transaction);
+                if let Err(refusal) = self.settle(granted.app.as_ref()) {
+                    let answer = self.refuse("MAIL", refusal, None);
+                    self.abandon().await;
+                    return answer;
+                }
+                self.would_refuse(id, "MAIL", &granted);
                 Answer::Proceed
             }
             Err(refusal) => {
@@ -208,7 +218,23 @@ impl Visit {
         }
     }
 
+    /// The connection is that application's from now on.
+    fn settle(&mut self, app: Option<&AppName>) -> Result<(), Refusal> {
+        let Some(app) = app.filter(|app| self.place.as_ref().is_none_or(|place| place.app != **app)) else {
+            return Ok(());
+        };
+        self.place = None;
+        let place = self.relay.places.take(app).map_err(|most| Refusal {
+            reply: replies::TOO_MANY_CONNECTIONS_FROM_APP,
+            rule: RuleName::parse("connections").ok(),
+            detail: format!("{app} has {most} connections already"),
+        })?;
+        self.place = Some(place);
+        Ok(())
+    }
+
     async fn rcpt(&mut self, forward_path: &ForwardPath) -> Answer {
+        let fetched = self.fetched(forward_path);
         let Some(transaction) = &mut self.transaction else { return Answer::Refuse(replies::BAD_SEQUENCE) };
         let facts = RcptFacts {
             client: &self.client,
@@ -216,7 +242,11 @@ impl Visit {
             forward_path,
             accepted_before: transaction.accepted,
         };
-        match self.relay.judge_forward_path(&facts).await {
+        let judged = match fetched {
+            Some(judged) => judged,
+            None => self.relay.judge_forward_path(&facts).await,
+        };
+        match judged {
             Ok(Admitted { granted, ticket }) => {
                 transaction.accepted += 1;
                 transaction.tickets.push(ticket);
@@ -230,6 +260,7 @@ impl Visit {
 
     /// Before 354: is there room?
     async fn data(&mut self, envelope: Envelope) -> Answer {
+        self.give_back_ahead().await;
         let Some(transaction) = &mut self.transaction else { return Answer::Refuse(replies::BAD_SEQUENCE) };
         let (settings, wall) = (&self.relay.settings, self.relay.clock.wall());
         let trace = received(&settings.hostname, settings.trace, &self.client, self.esmtp, transaction.id, wall);
@@ -246,10 +277,10 @@ impl Visit {
     /// The end of data: two ways out of here, a receipt or a refusal.
     async fn commit(&mut self) -> Answer {
         let ended = self.relay.clock.now();
-        let Some(Transaction { id, tickets, reception: Some(reception), .. }) = self.transaction.take() else {
+        let Some(Transaction { id, app, tickets, reception: Some(reception), .. }) = self.transaction.take() else {
             return Answer::Refuse(replies::BAD_SEQUENCE);
         };
-        let mut end = End { id, ended, tickets, authors: Vec::new(), octets: 0 };
+        let mut end = End { id, app, ended, tickets, authors: Vec::new(), octets: 0 };
         let message = match reception.end().await {
             Ok(message) => message,
             Err((envelope, fault)) => return self.refuse_message(end, &envelope, fault.into()).await,
@@ -263,14 +294,18 @@ impl Visit {
         let deadline = end.ended + settings.of(end.octets);
         let weight = self.relay.transport.octets_held(end.octets);
         let turn_deadline = deadline.checked_sub(settings.attempt_min).unwrap_or(end.ended);
-        let Some(_turn) = self.relay.budget.send(weight, turn_deadline).await else {
-            let detail = "no memory to send it with before the deadline".to_owned();
-            let refusal = Refusal { reply: replies::INSUFFICIENT_STORAGE, rule: None, detail };
-            return self.refuse_message(end, &message.envelope, refusal).await;
+        let recipients = u32::try_from(message.envelope.forward_paths().len()).unwrap_or(u32::MAX);
+        let weight = Weight { recipients, octets: weight };
+        let turn = match self.relay.turns.turn(&end.app, weight, turn_deadline).await {
+            Ok(turn) => turn,
+            Err(no_turn) => return self.refuse_message(end, &message.envelope, no_turn.into()).await,
         };
         let (loaded, _shares) = match message.load().await {
             Ok(loaded) => loaded,
-            Err((envelope, fault)) => return self.refuse_message(end, &envelope, fault.into()).await,
+            Err((envelope, fault)) => {
+                self.relay.turns.give_back(turn).await;
+                return self.refuse_message(end, &envelope, fault.into()).await;
+            }
         };
         // A judge of an embedding program may hang; the deadline is for that too.
         let known = loaded.envelope.clone();
@@ -278,12 +313,14 @@ impl Visit {
         let Judged { permitted, authors, ticket } = match tokio::time::timeout_at(deadline.into(), judged).await {
             Ok(Ok(judged)) => judged,
             Err(_) => {
+                self.relay.turns.give_back(turn).await;
                 let detail = "policy or limiter did not answer before the deadline".to_owned();
                 return self
                     .refuse_message(end, &known, Refusal { reply: replies::DEADLINE, rule: None, detail })
                     .await;
             }
             Ok(Err(refused)) => {
+                self.relay.turns.give_back(turn).await;
                 let Refused { refusal, authors, envelope } = *refused;
                 end.authors = authors;
                 return self.refuse_message(end, &envelope, refusal).await;
@@ -297,6 +334,7 @@ impl Visit {
         let outcome = self.relay.transport.send(permitted, deadline).await;
         attempt.over = true;
         drop(attempt);
+        self.relay.heard(turn, &outcome).await;
         let answer = match &outcome.certainty {
             Certainty::Sent(message_id) => Answer::Accepted(Receipt::Provider(message_id.clone())),
             Certainty::NotSent | Certainty::Ambiguous => Answer::Refuse(outcome.reply.with_reference(&end.id)),
@@ -419,10 +457,17 @@ impl Drop for Attempt<'_> {
 /// The end of one transaction: what its log line and its refunds need.
 struct End {
     id: TransactionId,
+    app: Option<AppName>,
     ended: Instant,
     tickets: Vec<Ticket>,
     authors: Vec<Author>,
     octets: u64,
+}
+
+impl From<NoTurn> for Refusal {
+    fn from(NoTurn { reply, limit, detail }: NoTurn) -> Self {
+        Self { reply, rule: limit, detail }
+    }
 }
 
 impl From<Fault> for Refusal {

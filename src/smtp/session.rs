@@ -4,7 +4,7 @@
 //! only in the states that have one. What each command does is in `verbs`, what each octet of content does in
 //! `receiving`.
 
-use super::command::{self, BadCommand};
+use super::command::{self, BadCommand, Command};
 use super::line::{BadLine, Lines};
 use super::receiving::{Chunks, Pace, Receiving};
 use super::sasl::Exchange;
@@ -89,6 +89,9 @@ const INPUT_OCTETS_MAX: usize = 1024 * 1024;
 /// Octets of replies that may wait for `poll_transmit`; at more, no further command is looked at. One HELP of six octets
 /// makes a hundred, and there is no need to answer somebody who does not read.
 const OUTPUT_OCTETS_MAX: usize = 64 * 1024;
+
+/// RFC 5321 §4.5.3.1.3, with the verb: longer ones are looked at when they come.
+const FORWARD_PATH_LINE_OCTETS_MAX: usize = 512;
 
 impl Session {
     /// A new connection; for implicit TLS, after the handshake. The greeting is ready in `poll_transmit`.
@@ -255,6 +258,22 @@ impl Session {
     /// Whether the next octets are content: a hint for the size of a read.
     pub fn receives_content(&self) -> bool {
         matches!(self.state, State::Data(_) | State::Chunk { .. } | State::Swallow { .. })
+    }
+
+    /// Forward-paths of the RCPT commands that have come already and follow the one that is asked about: as far as they
+    /// can be read, and no further than the next other command. They are not taken; their turn comes.
+    pub fn forward_paths_ahead(&self) -> Vec<ForwardPath> {
+        let mut paths = Vec::new();
+        let mut rest = &self.input[..];
+        while let (Some(end), true) = (memchr::memchr(b'\n', rest), paths.len() < self.settings.limits.recipients_max) {
+            let line = rest[..end].strip_suffix(b"\r").filter(|line| line.len() < FORWARD_PATH_LINE_OCTETS_MAX);
+            match line.map(|line| command::parse(&Bytes::copy_from_slice(line))) {
+                Some(Ok(Command::Rcpt(path))) => paths.push(path),
+                _ => break,
+            }
+            rest = &rest[end + 1..];
+        }
+        paths
     }
 
     /// Replies that are ready to send.

@@ -7,7 +7,7 @@
 #[cfg(feature = "ses")]
 pub mod ses;
 
-use crate::mail::{Outcome, Permitted};
+use crate::mail::{AccountQuota, Outcome, Permitted, QuotaError};
 use async_trait::async_trait;
 use std::time::Instant;
 
@@ -19,6 +19,11 @@ pub trait Transport: Send + Sync + 'static {
     /// The relay does not drop the future once it has begun, not even when the client hangs up: a dropped attempt would be
     /// an ambiguous one that nobody counted.
     async fn send(&self, message: Permitted, deadline: Instant) -> Outcome;
+
+    /// What the provider lets the account send. Asked at start and every few minutes.
+    async fn quota(&self) -> Result<AccountQuota, QuotaError> {
+        Err(QuotaError::Unsupported)
+    }
 
     /// How many octets of memory an attempt holds at its peak for a message of that size, the message itself included.
     /// The relay's memory budget counts it.

@@ -145,8 +145,8 @@ fn reference(wire: &[u8]) -> Vec<Vec<u8>> {
                     if !content.is_empty() && !content.ends_with(b"\r\n") {
                         content.extend_from_slice(b"\r\n");
                     }
-                    // One octet may go over the limit here: the line end that the client left out.
-                    messages.extend(faultless(&content[..content.len().min(MESSAGE_OCTETS_MAX)]).then_some(content));
+                    // The line end that the client left out counts too.
+                    messages.extend(faultless(&content).then_some(content));
                     (mail, rcpt) = (false, false);
                 } else {
                     chunks = Some(content);

@@ -171,6 +171,22 @@ class Shared(unittest.TestCase):
         self.assertLessEqual(abs(sum(counts) - allowed), max(1, 0.01 * allowed), "more or less than 1 %")
         self.assertGreater(min(counts), 0, "both had a part of it")
 
+    def test_two_relays_share_the_pace_of_the_account(self):
+        redis = self.redis()
+        pace = "wait_milliseconds_max = 1000\n[pace]\nrecipients_per_second_max = 20.0\naccount_seconds = 0"
+        relays = self.relays(2, shared(self.url(redis), ["1000/s"], pace))
+        load = Load(relays)
+        time.sleep(8)
+        seconds = load.end()
+        counts = [len(relay.messages()) for relay in relays]
+        paced = 0.98 * 20 * seconds
+        print(f"{counts} in {seconds:.3f} s, {paced:.1f} and a burst allowed")
+        self.assertEqual(load.other, [])
+        self.assertGreaterEqual(sum(counts), 0.95 * paced)
+        # The burst, what was under way at the end, and a reserve; two that do not know of each other would send twice it.
+        self.assertLessEqual(sum(counts), 1.02 * paced + 20 + 6 + 20)
+        self.assertGreater(min(counts), 0)
+
     def test_a_quota_survives_a_restart_of_every_relay(self):
         redis = self.redis()
         configuration = shared(self.url(redis), ["1000/s", "7/month"])
@@ -316,6 +332,9 @@ class Shared(unittest.TestCase):
         self.assertEqual([told(relay)[0] for relay in relays * 3], [250] * 5 + [451])
         self.assertEqual(redis.ask("SCRIPT", "FLUSH"), "+OK")
         self.assertEqual([told(relay)[0] for relay in relays], [451, 451])
+        explain = [BINARY, "explain", "--config", relays[0].directory / "gatepost.toml"]
+        explain += ["--mail-from", "ann@example.com", "--from", "ann@example.com", "--rcpt", "bob@elsewhere.example"]
+        self.assertIn("0 of 5/h", subprocess.run(explain, text=True, capture_output=True).stdout)
         redis.signal(signal.SIGKILL)
         self.assertEqual(told(relays[0])[0], 250, "its part")
         until(relays[0], LEFT_ALONE)

@@ -25,7 +25,6 @@ async fn every_fault_is_one_request_and_one_clear_reply() {
     let slow = NonZeroU32::new(1).unwrap();
     let rows = vec![
         row(Fault::throttled(), "454 4.7.0 Throttling failure: maximum sending rate exceeded", 0, "NotSent"),
-        row(Fault::daily_quota(), "454 4.7.0 Throttling failure: daily message quota exceeded", 0, "NotSent"),
         row(error("MessageRejected"), "554 5.7.1", 0, "NotSent"),
         row(error("BadRequestException"), "554 5.6.0", 0, "NotSent"),
         row(error("MailFromDomainNotVerifiedException"), "451 4.3.5", 0, "NotSent"),
@@ -45,6 +44,8 @@ async fn every_fault_is_one_request_and_one_clear_reply() {
         row(Fault::Slow { octets_per_second: slow }, "451 4.4.2", 1, "Ambiguous"),
         row(Fault::Garbage, "451 4.4.2", 0, "Ambiguous"),
         row(Fault::NoMessageId, "451 4.4.2", 1, "Ambiguous"),
+        // The last one: it stops everything that comes after.
+        row(Fault::daily_quota(), DAILY_QUOTA, 0, "NotSent"),
     ];
     let house = House::with(|plan: Plan| plan.build(|builder| builder.deadline(short_deadline(1_500)))).await;
     let mut client = house.client().await;
@@ -65,10 +66,15 @@ async fn every_fault_is_one_request_and_one_clear_reply() {
         assert!(last.contains(&format!("certainty: {certainty}")), "{name}: {last}");
     }
     assert_eq!(house.relay.relay().ambiguous_attempts(), 9, "as many as rows say so");
-    // The session is in step after all of that.
+    // The session is in step after all of that, and nobody knocks at a door that said "tomorrow".
+    let requests = house.counts().0;
     let reply = client.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
-    assert!(reply.starts_with("250 2.0.0 Ok "), "{reply}");
+    assert!(reply.starts_with(DAILY_QUOTA), "{reply}");
+    assert_eq!(house.counts().0, requests);
+    house.log.expect("PaceChanged { change: \"the quota of 24 hours is used up");
 }
+
+const DAILY_QUOTA: &str = "454 4.7.0 Throttling failure: daily message quota exceeded";
 
 #[tokio::test]
 async fn an_endpoint_that_cannot_be_reached_is_definitely_not_sent() {

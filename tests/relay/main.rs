@@ -13,6 +13,7 @@ mod explain;
 mod faults;
 mod handoff;
 mod limits;
+mod pace;
 mod peers;
 mod readme;
 mod shutdown;

@@ -80,20 +80,31 @@ impl Site {
         let emulator = Emulator::start(settings).await.unwrap();
         let transport = SesTransport::connect(emulation.ses(emulator.endpoint_url())).await.unwrap();
         let log = Log::default();
-        let relay = plan.builder(transport).observer(log.clone()).start().unwrap();
+        let limits = plan.kept_limits().unwrap();
+        let mut builder = plan.builder(transport).observer(log.clone());
+        if let Some(limits) = limits {
+            builder = builder.limiter(limits);
+        }
+        let relay = builder.start().unwrap();
         Self { emulator, relay, log, text }
+    }
+
+    /// A client there, greeted, EHLO said.
+    pub async fn connect(&self, from: &str) -> Smtp<TcpStream> {
+        let ListenerAddress::Tcp(address) = self.relay.address("plain").unwrap() else { panic!() };
+        let mut client = Smtp::over(TcpStream::connect(address).await.unwrap());
+        let family = if from.contains(':') { "TCP6 ::1" } else { "TCP4 127.0.0.1" };
+        let (family, server) = family.split_once(' ').unwrap();
+        client.say(&format!("PROXY {family} {} {server} 40000 25", from)).await;
+        client.expect("220").await;
+        client.say("EHLO client.example").await;
+        client.expect("250").await;
+        client
     }
 
     /// Every reply of a dialogue, in order: AUTH, MAIL, each RCPT, DATA and the message, as far as it goes.
     pub async fn replies(&self, note: &Note<'_>) -> Vec<String> {
-        let ListenerAddress::Tcp(address) = self.relay.address("plain").unwrap() else { panic!() };
-        let mut client = Smtp::over(TcpStream::connect(address).await.unwrap());
-        let family = if note.client.contains(':') { "TCP6 ::1" } else { "TCP4 127.0.0.1" };
-        let (family, server) = family.split_once(' ').unwrap();
-        client.say(&format!("PROXY {family} {} {server} 40000 25", note.client)).await;
-        client.expect("220").await;
-        client.say("EHLO client.example").await;
-        client.expect("250").await;
+        let mut client = self.connect(note.client).await;
         let mut replies = Vec::new();
         if let Some(name) = note.auth {
             use base64::Engine as _;
@@ -150,7 +161,11 @@ impl Site {
             message: note.text.as_bytes().to_vec().into(),
             ..Facts::default()
         };
-        plan(&self.text).builder(Unused).explain(&facts).await.unwrap()
+        let plan = plan(&self.text);
+        let limits = plan.limits_seen().unwrap();
+        let builder = plan.builder(Unused);
+        let builder = if let Some(limits) = limits { builder.limiter(limits) } else { builder };
+        builder.explain(&facts).await.unwrap()
     }
 }
 

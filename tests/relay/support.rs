@@ -316,6 +316,11 @@ impl Log {
         self.0.lock().unwrap().clone()
     }
 
+    /// Waits for what another task will tell.
+    pub async fn until(&self, part: &str) {
+        until(part, || self.lines().iter().any(|line| line.contains(part))).await;
+    }
+
     #[track_caller]
     pub fn expect(&self, part: &str) {
         let lines = self.lines();

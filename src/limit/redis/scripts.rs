@@ -5,7 +5,7 @@
 //! it is at most the slack. The theoretical arrival time itself is not stored: it is a number so large that a double has
 //! a quarter of a microsecond left for its fraction, and after a failover to a server whose clock is behind it would lie far
 //! ahead. A debt is small, and a clock that goes back only makes it last longer by as much. Keys live as long as their
-//! debt.
+//! debt. A third number is there while nobody may take anything.
 //!
 //! Scripts are called by their digest, and sent whole when the server does not know them (a restart, `SCRIPT FLUSH`, a
 //! failover), which is one more round trip.
@@ -82,19 +82,24 @@ macro_rules! debt {
             r"
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local debt = 0
+local debt, pause = 0, 0
 local kept = redis.call('GET', KEYS[1])
 if kept then
-  local owed, at = string.match(kept, '^(%S+) (%S+)$')
-  owed, at = tonumber(owed), tonumber(at)
-  if owed and at then debt = math.max(0, owed - math.max(0, now - at)) end
+  local owed, at, rest = string.match(kept, '^(%S+) (%S+) ?(%S*)$')
+  owed, at, rest = tonumber(owed), tonumber(at), tonumber(rest) or 0
+  if owed and at then
+    local passed = math.max(0, now - at)
+    debt, pause = math.max(0, owed - passed), math.max(0, rest - passed)
+  end
 end
 local function keep()
-  if debt <= 0 then
+  local last = math.max(debt, pause)
+  if last <= 0 then
     redis.call('DEL', KEYS[1])
   else
     local text = string.format('%.17g %.0f', debt, now)
-    redis.call('SET', KEYS[1], text, 'PX', string.format('%.0f', math.min(math.ceil(debt / 1000) + 1, 1e15)))
+    if pause > 0 then text = text .. string.format(' %.0f', pause) end
+    redis.call('SET', KEYS[1], text, 'PX', string.format('%.0f', math.min(math.ceil(last / 1000) + 1, 1e15)))
   end
 end
 ",
@@ -107,7 +112,7 @@ end
 pub(super) static TAKE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(debt!(
         r"
-local over = debt - tonumber(ARGV[2])
+local over = math.max(debt - tonumber(ARGV[2]), pause)
 if over > 0.001 then return math.ceil(math.min(over, 1e15)) end
 debt = debt + tonumber(ARGV[1])
 keep()
@@ -129,11 +134,11 @@ return -1
     ))
 });
 
-/// Microseconds in which there is no room for anybody: at least that much debt.
+/// Microseconds in which there is no room for anybody, whatever the slack.
 pub(super) static PAUSE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(debt!(
         r"
-debt = math.max(debt, tonumber(ARGV[1]))
+pause = math.max(pause, tonumber(ARGV[1]))
 keep()
 return -1
 "

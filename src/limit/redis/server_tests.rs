@@ -1,7 +1,7 @@
 //! Against a real server: `GATEPOST_TEST_REDIS=redis://127.0.0.1:PORT cargo test --lib limit::redis -- --ignored`. The second
 //! tier does that.
 
-use super::scripts::{Call, GIVE_BACK, LOOK, Script, TAKE};
+use super::scripts::{Call, GIVE_BACK, LOOK, PAUSE, Script, TAKE};
 use super::*;
 use crate::limit::{
     By, LimitDecision, LimitRule, LimitStage, LimitStep, Limiter, LocalLimiter, LocalTokens, Measure, OverLimit,
@@ -194,7 +194,7 @@ async fn the_accounts_own_rate_is_one_bucket() {
     assert_eq!(two.take(1, rate, false).await.unwrap(), Ok(()));
     one.pause(Duration::from_secs(3_600)).await;
     let wait = two.take(1, rate, true).await.unwrap().unwrap_err();
-    assert!(wait > Duration::from_secs(2_900), "{wait:?}");
+    assert!(wait > Duration::from_secs(3_590), "whatever the slack: {wait:?}");
 }
 
 /// The scripts with a clock of ours in place of the server's.
@@ -207,7 +207,7 @@ struct Scripts {
 impl Scripts {
     async fn call(&mut self, script: &'static std::sync::LazyLock<Script>, arguments: &[f64]) -> i64 {
         let time = format!("{{{}, {}}}", self.now_micros / 1_000_000, self.now_micros % 1_000_000);
-        let text = script.text().replace("redis.call('TIME')", &time).replace("math.ceil(debt / 1000) + 1", "60000");
+        let text = script.text().replace("redis.call('TIME')", &time).replace("math.ceil(last / 1000) + 1", "60000");
         assert_ne!(text, script.text());
         let mut command = cmd("EVAL");
         command.arg(text).arg(1).arg(&self.key);
@@ -276,7 +276,7 @@ proptest! {
     #[ignore = "needs a Redis"]
     fn the_script_paces_as_this_process_does(
         per_second in 0.5f64..500.0, burst in 1.0f64..20.0, reserve in 0.0f64..5.0,
-        steps in proptest::collection::vec((0u64..3_000_000, 1u32..30, any::<bool>()), 1..40),
+        steps in proptest::collection::vec((0u64..3_000_000, 1u32..30, any::<bool>(), 0u64..8_000_000), 1..40),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -285,10 +285,16 @@ proptest! {
             let rate = TokenRate { per_second, burst, reserve };
             let mut lua = Scripts { connection: raw().await, key: "pace".to_owned(), now_micros: 1_795_000_000_000_000 };
             let _: () = cmd("DEL").arg(&lua.key).query_async(&mut lua.connection).await.unwrap();
-            for (permille, recipients, guaranteed) in steps {
+            for (permille, recipients, guaranteed, pause) in steps {
                 let micros = (permille as f64 / per_second) as u64;
                 clock.advance(Duration::from_micros(micros));
                 lua.now_micros += micros;
+                // Now and then the provider throttles.
+                if let Some(over) = pause.checked_sub(6_500_000) {
+                    let micros = (over as f64 / per_second) as u64;
+                    local.pause(Duration::from_micros(micros)).await;
+                    lua.call(&PAUSE, &[micros as f64]).await;
+                }
                 let cost = f64::from(recipients) / per_second * 1e6;
                 let reserve = if guaranteed { reserve } else { 0.0 };
                 let slack = ((burst - f64::from(recipients)).max(0.0) + reserve) / per_second * 1e6;

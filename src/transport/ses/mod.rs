@@ -13,7 +13,7 @@ pub use client::{RoleSettings, SesError, SesSettings, SesTimeouts, StaticCredent
 
 use super::Transport;
 use crate::mail::parameters::{RoleArn, Tag};
-use crate::mail::{Envelope, Granted, Kind, MessageId, Outcome, Permitted, replies};
+use crate::mail::{AccountQuota, Envelope, Granted, Kind, MessageId, Outcome, Permitted, QuotaError, replies};
 use async_trait::async_trait;
 use aws_sdk_sesv2::Client;
 use aws_sdk_sesv2::operation::send_email::builders::SendEmailFluentBuilder;
@@ -116,6 +116,23 @@ impl Transport for SesTransport {
             Ok(Err(error)) => outcomes::of_error(&error),
             Err(_) => outcomes::silent("no answer before the deadline"),
         }
+    }
+
+    async fn quota(&self) -> Result<AccountQuota, QuotaError> {
+        let account = self.client.get_account().send().await.map_err(|error| outcomes::quota_error(&error))?;
+        let unknown = || QuotaError::Unavailable("SES answered GetAccount without a send quota".to_owned());
+        let quota = account.send_quota().ok_or_else(unknown)?;
+        let (rate, most) = (quota.max_send_rate(), quota.max24_hour_send());
+        if !rate.is_finite() || rate < 0.0 {
+            return Err(unknown());
+        }
+        Ok(AccountQuota {
+            recipients_per_second_max: rate,
+            // -1: unlimited.
+            recipients_per_24_hours_max: (most >= 0.0).then_some(most),
+            recipients_last_24_hours: quota.sent_last24_hours(),
+            sending_enabled: account.sending_enabled(),
+        })
     }
 
     fn octets_held(&self, message_octets: u64) -> u64 {

@@ -3,8 +3,9 @@
 //! Codes and texts: botocore's model of `sesv2`, the guide's pages on SMTP response codes and on sending quota errors,
 //! the SDK's own classification. What is not in the table defers: unknown is never a rejection.
 
-use crate::mail::{Kind, Outcome, Reply, replies};
+use crate::mail::{Kind, Outcome, QuotaError, Reply, replies};
 use aws_sdk_sesv2::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sesv2::operation::get_account::GetAccountError;
 use aws_sdk_sesv2::operation::send_email::SendEmailError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use std::error::Error;
@@ -71,6 +72,18 @@ pub(super) fn of_error(error: &SdkError<SendEmailError, HttpResponse>) -> Outcom
         // Answered with something that cannot be read, timed out, or of a kind that is not known yet.
         _ => silent(detail),
     }
+}
+
+/// Why the account's quota is not known.
+pub(super) fn quota_error(error: &SdkError<GetAccountError, HttpResponse>) -> QuotaError {
+    if let SdkError::ServiceError(context) = error {
+        let (code, message) = (context.err().code(), context.err().message());
+        let outcome = of_answer(code, message, context.raw().status().as_u16());
+        if outcome.kind == Kind::OurConfiguration {
+            return QuotaError::NotPermitted(outcome.detail);
+        }
+    }
+    QuotaError::Unavailable(chain(error))
 }
 
 /// What an answer of SES comes to, by code, text and status.

@@ -1,0 +1,90 @@
+//! `[pace]`: how fast all applications together send, and how they share it.
+
+use super::number::{Count, Number, SecondsOrZero};
+use super::plan::Findings;
+use crate::limit::PaceSettings;
+use crate::mail::parameters::AppName;
+use crate::relay::{AppConnections, AppShare, TurnSettings};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// How fast all applications together send.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PaceSection {
+    /// Recipients a second, a number above 0: the rate where GetAccount may not be called, and the most where it may.
+    /// Default: the account's rate; without that, no pace until SES throttles.
+    pub recipients_per_second_max: Option<f64>,
+    /// Percent of the rate that is used.
+    pub percent: Number<1, 100>,
+    /// How many relays share the account without `[redis]`: each uses its part of the rate.
+    pub instances: Count,
+    /// Seconds between calls of GetAccount, which needs the permission ses:GetAccount; 0: it is never called.
+    pub account_seconds: SecondsOrZero,
+    /// Calls to SES at a time.
+    pub calls_max: Number<1, 100_000>,
+}
+
+impl Default for PaceSection {
+    fn default() -> Self {
+        let PaceSettings { recipients_per_second_max, percent, instances } = PaceSettings::default();
+        Self {
+            recipients_per_second_max,
+            percent: Number::of(percent.into()),
+            instances: Number::of(instances.get().into()),
+            account_seconds: Number::of(300),
+            calls_max: Number::of(TurnSettings::default().calls_max as u64),
+        }
+    }
+}
+
+impl PaceSection {
+    /// As the limiter room takes it.
+    pub fn settings(&self) -> PaceSettings {
+        PaceSettings {
+            recipients_per_second_max: self.recipients_per_second_max,
+            percent: self.percent.small(),
+            instances: NonZeroU32::new(self.instances.small()).unwrap_or(NonZeroU32::MIN),
+        }
+    }
+
+    /// How often GetAccount is called.
+    pub fn account_interval(&self) -> Option<Duration> {
+        Some(self.account_seconds.wait()).filter(|wait| !wait.is_zero())
+    }
+}
+
+/// Shares and connections of the applications.
+pub(super) fn plan(findings: &mut Findings<'_>) -> (TurnSettings, AppConnections) {
+    let config = findings.config;
+    if config.pace.recipients_per_second_max.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
+        findings.error("pace.recipients_per_second_max", "the rate must be a number above 0", "");
+    }
+    let mut shares: HashMap<AppName, AppShare> = HashMap::new();
+    let mut by_app: HashMap<AppName, usize> = HashMap::new();
+    let mut promised = 0.0;
+    for (place, app) in config.app.iter().enumerate() {
+        let least = app.recipients_per_second_min.unwrap_or_default();
+        if !least.is_finite() || least < 0.0 {
+            let message = "the guaranteed rate must be a number, 0 or more";
+            findings.error(&format!("app.{place}.recipients_per_second_min"), message, "");
+        }
+        promised += least;
+        let Some(name) = &app.name else { continue };
+        let weight = app.weight.get() as f64;
+        shares.insert(name.0.clone(), AppShare { weight, recipients_per_second_min: least });
+        if let Some(most) = app.connections_max {
+            by_app.insert(name.0.clone(), most.size());
+        }
+    }
+    let rate = config.pace.recipients_per_second_max.map(|rate| rate * config.pace.percent.get() as f64 / 100.0);
+    if let Some(rate) = rate.filter(|rate| promised > *rate) {
+        let message = format!("{promised} recipients/s are guaranteed to applications, and {rate} are there");
+        findings.error("pace.recipients_per_second_max", message, "guarantee less in recipients_per_second_min");
+    }
+    let each_max = config.connections.per_app_max.map(Number::size);
+    (TurnSettings { calls_max: config.pace.calls_max.size(), shares }, AppConnections { each_max, by_app })
+}

@@ -1,0 +1,72 @@
+//! Who is it? AUTH, and what too many failures lead to.
+
+use super::Visit;
+use crate::auth::{AuthDecision, AuthError};
+use crate::limit::Standing;
+use crate::mail::{Credentials, Reply, replies};
+use crate::observe::Event;
+use crate::smtp::Answer;
+use std::hash::{BuildHasher, RandomState};
+
+/// The last failure of a connection, so that a client that tries the same password with PLAIN and then with LOGIN has
+/// failed once.
+#[derive(Debug, Default)]
+pub(super) struct LastFailure {
+    hasher: RandomState,
+    hash: Option<u64>,
+}
+
+impl LastFailure {
+    fn hash(&self, credentials: &Credentials) -> u64 {
+        self.hasher.hash_one((&credentials.name, credentials.password.expose()))
+    }
+}
+
+impl Visit {
+    pub(super) async fn authenticate(&mut self, credentials: &Credentials) -> Answer {
+        let name = &*credentials.name;
+        let hash = self.last_failure.hash(credentials);
+        // Neither a failure of its own nor kept out by the one that it belongs to.
+        let again = self.last_failure.hash == Some(hash);
+        if let Some(lockout) = self.relay.lockout.as_ref().filter(|_| !again) {
+            match lockout.standing(&self.client, name) {
+                Standing::Free => {}
+                Standing::Delayed(wait) => tokio::time::sleep(wait).await,
+                Standing::Locked(wait) => {
+                    let seconds = wait.as_secs() + 1;
+                    let text = format!("Too many authentication failures, try again in {seconds} s");
+                    let reply = replies::AUTHENTICATION_LOCKED.with_text(&text);
+                    let detail = "locked out: too many failures with this name from this client";
+                    return self.not_authenticated(name, reply, detail);
+                }
+            }
+        }
+        let decision = match &self.relay.authenticator {
+            Some(authenticator) => authenticator.authenticate(credentials).await,
+            None => Ok(AuthDecision::Reject),
+        };
+        match decision {
+            Ok(AuthDecision::Accept(identity)) => {
+                let event = Event::Authenticated { client: &self.client, identity: &identity };
+                self.relay.observer.observe(&event);
+                self.client.identity = Some(identity);
+                Answer::Proceed
+            }
+            Ok(AuthDecision::Reject) => {
+                self.last_failure.hash = Some(hash);
+                if let Some(lockout) = self.relay.lockout.as_ref().filter(|_| !again) {
+                    lockout.failed(&self.client, name);
+                }
+                self.not_authenticated(name, replies::BAD_CREDENTIALS, "")
+            }
+            Err(error @ (AuthError::Busy | AuthError::Unavailable(_))) => {
+                self.not_authenticated(name, replies::AUTHENTICATION_UNAVAILABLE, &error.to_string())
+            }
+        }
+    }
+
+    fn not_authenticated(&self, name: &str, reply: Reply, detail: &str) -> Answer {
+        self.relay.observer.observe(&Event::AuthenticationFailed { client: &self.client, name, reply: &reply, detail });
+        Answer::Refuse(reply)
+    }
+}
