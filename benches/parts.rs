@@ -16,7 +16,7 @@ use gatepost::mail::{
 use gatepost::policy::{
     AccountSettings, AddressPattern, App, AppPolicy, MessageFacts, Policy, PolicyDecision, Recognition,
 };
-use gatepost::smtp::content::{LineEndings, Scanner, Step};
+use gatepost::smtp::content::{LineEndings, LongLines, Scanner, Step};
 use gatepost::smtp::{Action, Answer, Session, Settings, command};
 use std::hint::black_box;
 use std::pin::pin;
@@ -75,7 +75,7 @@ fn scanning(c: &mut Criterion) {
         group.throughput(Throughput::Bytes(wire.len() as u64));
         group.bench_function(name, |b| {
             b.iter(|| {
-                let mut scanner = Scanner::data(LineEndings::Refuse, 998);
+                let mut scanner = Scanner::data(LineEndings::Refuse, LongLines::Refuse, 998);
                 let mut rest = black_box(&wire[..]);
                 while let Step::Content(n) | Step::Dropped(n) | Step::Instead(n, _) = scanner.step(rest) {
                     rest = &rest[n..];

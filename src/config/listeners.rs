@@ -78,6 +78,8 @@ impl Spot<'_> {
             auth: self.listener.auth.into(),
             auth_in_clear: self.listener.auth_in_clear,
             line_endings: self.listener.line_endings.into(),
+            long_lines: self.listener.long_lines.into(),
+            stray_dots: self.listener.stray_dots.into(),
             limits: findings.config.smtp.limits(),
             ..smtp::Settings::new(hostname)
         }

@@ -10,7 +10,7 @@ use crate::auth::UsersSettings;
 use crate::limit::LockoutSettings;
 use crate::observe::AddressForm;
 use crate::server::ClientCertificates;
-use crate::smtp::{AuthMode, LineEndings, TlsMode};
+use crate::smtp::{AuthMode, LineEndings, LongLines, StrayDots, TlsMode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -58,6 +58,21 @@ words! {
         Refuse => Refuse,
         /// Make it CR LF before anybody looks at the message.
         Normalize => Normalize,
+    }
+    /// What to do with lines that are too long.
+    Long => LongLines {
+        /// Refuse the message.
+        Refuse => Refuse,
+        /// Make them shorter, before policy judges.
+        #[serde(rename = "re-encode")]
+        ReEncode => ReEncode,
+    }
+    /// What to do with a recipient whose dots are misplaced.
+    Dots => StrayDots {
+        /// Refuse it.
+        Refuse => Refuse,
+        /// Quote its local part.
+        Quote => Quote,
     }
     /// Whether clients show certificates.
     Certificates => ClientCertificates {
@@ -160,6 +175,12 @@ pub struct Listener {
     /// refuse or normalize: what to do with a lone CR or LF inside a message. normalize is for devices that send bare
     /// LF; the end of the message is CR LF . CR LF in either case.
     pub line_endings: Lines,
+    /// refuse or re-encode: what to do with lines over smtp.content_line_octets_max, which SES refuses. re-encode makes text
+    /// bodies with such lines quoted-printable before policy judges, and refuses them anywhere else.
+    pub long_lines: Long,
+    /// refuse or quote: what to do with recipients such as foo..bar@docomo.ne.jp. quote sends them on as
+    /// "foo..bar"@docomo.ne.jp.
+    pub stray_dots: Dots,
     /// Seconds, for the PROXY header and for the TLS handshake, each.
     pub handshake_seconds_max: Seconds,
 }
@@ -188,6 +209,8 @@ impl Default for Listener {
             auth_in_clear: false,
             proxy_protocol_from: Vec::new(),
             line_endings: Lines::Refuse,
+            long_lines: Long::Refuse,
+            stray_dots: Dots::Refuse,
             handshake_seconds_max: Seconds::of(20),
         }
     }

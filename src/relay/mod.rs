@@ -12,6 +12,7 @@ mod edit;
 mod identify;
 mod places;
 mod reception;
+mod reencode;
 mod rehearsal;
 mod storage;
 mod turns;

@@ -171,7 +171,7 @@ impl Visit {
             Question::ReversePath(path, parameters) => self.mail(path, parameters).await,
             Question::ForwardPath(path) => self.rcpt(&path).await,
             Question::Data(envelope) => self.data(envelope).await,
-            Question::Commit => self.commit().await,
+            Question::Commit { long_lines } => self.commit(long_lines).await,
         }
     }
 
@@ -275,7 +275,7 @@ impl Visit {
     }
 
     /// The end of data: two ways out of here, a receipt or a refusal.
-    async fn commit(&mut self) -> Answer {
+    async fn commit(&mut self, long_lines: bool) -> Answer {
         let ended = self.relay.clock.now();
         let Some(Transaction { id, app, tickets, reception: Some(reception), .. }) = self.transaction.take() else {
             return Answer::Refuse(replies::BAD_SEQUENCE);
@@ -286,13 +286,15 @@ impl Visit {
             Err((envelope, fault)) => return self.refuse_message(end, &envelope, fault.into()).await,
         };
         end.octets = message.octets;
-        self.hand_off(end, message).await
+        self.hand_off(end, message, long_lines).await
     }
 
-    async fn hand_off(&mut self, mut end: End, message: Received) -> Answer {
+    async fn hand_off(&mut self, mut end: End, message: Received, long_lines: bool) -> Answer {
         let settings = &self.relay.settings.deadline;
         let deadline = end.ended + settings.of(end.octets);
-        let weight = self.relay.transport.octets_held(end.octets);
+        // Quoted-printable may make three octets out of one.
+        let octets = if long_lines { end.octets.saturating_mul(3) } else { end.octets };
+        let weight = self.relay.transport.octets_held(octets);
         let turn_deadline = deadline.checked_sub(settings.attempt_min).unwrap_or(end.ended);
         let recipients = u32::try_from(message.envelope.forward_paths().len()).unwrap_or(u32::MAX);
         let weight = Weight { recipients, octets: weight };
@@ -307,6 +309,18 @@ impl Visit {
                 return self.refuse_message(end, &envelope, fault.into()).await;
             }
         };
+        let loaded = match long_lines {
+            true => self.relay.shorten(loaded),
+            false => Ok(loaded),
+        };
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err((envelope, refusal)) => {
+                self.relay.turns.give_back(turn).await;
+                return self.refuse_message(end, &envelope, refusal).await;
+            }
+        };
+        end.octets = loaded.content.octets().len() as u64;
         // A judge of an embedding program may hang; the deadline is for that too.
         let known = loaded.envelope.clone();
         let judged = self.relay.judge_message(&self.client, end.id, loaded);

@@ -169,7 +169,7 @@ impl Connection {
                 }
                 Some(action) => {
                     // What takes long must not hold back replies that are ready.
-                    if matches!(action, Action::Ask(Question::Commit | Question::Authenticate(_))) {
+                    if matches!(action, Action::Ask(Question::Commit { .. } | Question::Authenticate(_))) {
                         self.transmit().await?;
                     }
                     self.visit.perform(action, &mut self.session).await;

@@ -98,6 +98,23 @@ pub fn parse(line: &[u8]) -> Result<Command, BadCommand> {
     parse(&argument)
 }
 
+/// A line whose RCPT has a local part with dots where none may be, such as `foo..bar` or `foo.`, as it would be with that
+/// local part quoted. `None`: it is no such line.
+pub fn parse_with_stray_dots(line: &[u8]) -> Option<Command> {
+    let text = std::str::from_utf8(line).ok()?;
+    let start = text.find('<').filter(|start| text[..*start].trim_end().to_ascii_uppercase().ends_with("TO:"))? + 1;
+    let (local_part, rest) = text[start..].split_once('@')?;
+    let stray = |octet: u8| octet == b'.' || octet.is_ascii_alphanumeric() || ATEXT.contains(&octet);
+    if local_part.is_empty() || !local_part.bytes().all(stray) || rest.contains(['@', '"']) {
+        return None;
+    }
+    let quoted = format!("{}\"{local_part}\"@{rest}", &text[..start]);
+    parse(quoted.as_bytes()).ok().filter(|command| matches!(command, Command::Rcpt(_)))
+}
+
+/// RFC 5322 §3.2.3, beside letters and digits.
+const ATEXT: &[u8] = b"!#$%&'*+-/=?^_`{|}~";
+
 /// The verb of a line, with or without its line end: upper case, or `?` if there is none that we know.
 pub fn verb(line: &[u8]) -> &'static str {
     let word = line.split(|octet| matches!(octet, b' ' | b'\t' | b'\r' | b'\n')).next().unwrap_or_default();

@@ -156,3 +156,25 @@ proptest! {
         let _ = parse(format!("{verb}{rest}").as_bytes());
     }
 }
+
+#[test]
+fn stray_dots_are_quoted_in_rcpt_and_nowhere_else() {
+    for (line, want) in [
+        ("RCPT TO:<foo..bar@docomo.example>", Some("\"foo..bar\"@docomo.example")),
+        ("rcpt to: <.foo.@docomo.example>", Some("\".foo.\"@docomo.example")),
+        ("RCPT TO:<foo..bar@docomo.example> NOTIFY=NEVER", None),
+        ("RCPT TO:<foo..b ar@docomo.example>", None),
+        ("RCPT TO:<\"foo..bar\"@docomo.example>", None),
+        ("RCPT TO:<foo..bar@x@docomo.example>", None),
+        ("RCPT TO:<@docomo.example>", None),
+        ("RCPT TO:<foo..bar>", None),
+        ("RCPT TO:<foo..bar@docomo.example", None),
+        ("MAIL FROM:<foo..bar@docomo.example>", None),
+    ] {
+        let got = parse_with_stray_dots(line.as_bytes()).map(|command| match command {
+            Command::Rcpt(path) => path.to_string(),
+            other => panic!("{line}: {other:?}"),
+        });
+        assert_eq!(got.as_deref(), want, "{line}");
+    }
+}

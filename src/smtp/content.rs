@@ -16,6 +16,16 @@ pub enum LineEndings {
     Normalize,
 }
 
+/// What to do with a line over the limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LongLines {
+    /// Refuse the message: the provider would.
+    #[default]
+    Refuse,
+    /// Take it, and say so in the question at the end: whoever answers makes the lines shorter, or refuses.
+    ReEncode,
+}
+
 /// What is wrong with content. The message is lost, the session is not: the rest of the data is read and thrown away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContentFault {
@@ -59,6 +69,9 @@ pub struct Scanner {
     line_endings: LineEndings,
     line_octets: usize,
     line_octets_max: usize,
+    long_lines: LongLines,
+    /// Whether there was a line over the limit.
+    pub(super) long: bool,
     /// Whether dots at the start of lines mean anything: after DATA they do, in BDAT chunks they do not.
     dots: bool,
     /// After a fault: find the end, mind nothing else.
@@ -67,13 +80,22 @@ pub struct Scanner {
 
 impl Scanner {
     /// For the content after DATA.
-    pub fn data(line_endings: LineEndings, line_octets_max: usize) -> Self {
-        Self { at: At::LineStart, line_endings, line_octets: 0, line_octets_max, dots: true, discarding: false }
+    pub fn data(line_endings: LineEndings, long_lines: LongLines, line_octets_max: usize) -> Self {
+        Self {
+            at: At::LineStart,
+            line_endings,
+            line_octets: 0,
+            line_octets_max,
+            long_lines,
+            long: false,
+            dots: true,
+            discarding: false,
+        }
     }
 
     /// For the content of BDAT chunks; one scanner for all chunks of a message.
-    pub fn chunks(line_endings: LineEndings, line_octets_max: usize) -> Self {
-        Self { dots: false, ..Self::data(line_endings, line_octets_max) }
+    pub fn chunks(line_endings: LineEndings, long_lines: LongLines, line_octets_max: usize) -> Self {
+        Self { dots: false, ..Self::data(line_endings, long_lines, line_octets_max) }
     }
 
     /// From now on only the end matters. Every octet that is not the end is [`Step::Dropped`].
@@ -132,8 +154,12 @@ impl Scanner {
             if !text.is_empty() {
                 self.at = At::Text;
                 // What is wrong first is told, however the network cut the line.
-                let room = self.line_octets_max.saturating_sub(self.line_octets);
+                let room = match self.long_lines {
+                    LongLines::Refuse => self.line_octets_max.saturating_sub(self.line_octets),
+                    LongLines::ReEncode => usize::MAX,
+                };
                 self.line_octets += text.len();
+                self.long |= self.line_octets > self.line_octets_max;
                 if !self.discarding {
                     if memchr::memchr(0, &text[..text.len().min(room)]).is_some() {
                         return self.fault(start + text.len(), ContentFault::Nul);

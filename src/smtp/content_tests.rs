@@ -76,7 +76,7 @@ fn data_ends_at_crlf_dot_crlf_and_at_nothing_else() {
         ("never ends", b"a\r\n.\n.\r", None),
         ("LF LF dot", b"\n\n.\r\nQUIT\r\n", None),
     ];
-    let new = || Scanner::data(LineEndings::Refuse, 10);
+    let new = || Scanner::data(LineEndings::Refuse, LongLines::Refuse, 10);
     for (name, wire, want) in rows {
         for cut in 0..=wire.len() {
             assert_eq!(scan_in_two(&new, wire, cut).0, want, "{name}, cut at {cut}");
@@ -99,7 +99,7 @@ fn normalizing_repairs_line_ends_and_moves_no_end_of_data() {
         ("CRLF dot CR", b"a\r\n.\rb\r\n.\r\n", b"a\r\n\r\nb\r\n"),
         ("first octet LF", b"\na\r\n.\r\n", b"\r\na\r\n"),
     ] {
-        let new = || Scanner::data(LineEndings::Normalize, 10);
+        let new = || Scanner::data(LineEndings::Normalize, LongLines::Refuse, 10);
         for cut in 0..=wire.len() {
             assert_eq!(scan_in_two(&new, wire, cut).0, Some(Ok(want.to_vec())), "{name}, cut at {cut}");
         }
@@ -110,7 +110,7 @@ fn normalizing_repairs_line_ends_and_moves_no_end_of_data() {
 fn chunks_have_no_dots() {
     let wire = b"..a\r\n.\r\nb\r\n";
     for cut in 0..=wire.len() {
-        let mut scanner = Scanner::chunks(LineEndings::Refuse, 100);
+        let mut scanner = Scanner::chunks(LineEndings::Refuse, LongLines::Refuse, 100);
         let mut content = Vec::new();
         for piece in [&wire[..cut], &wire[cut..]] {
             let mut rest = piece;
@@ -146,7 +146,7 @@ proptest! {
     fn the_end_is_where_the_plain_reading_has_it(wire in "[a.\r\n]{0,60}", cut in 0usize..60) {
         let wire = wire.as_bytes();
         let cut = cut.min(wire.len());
-        let new = || Scanner::data(LineEndings::Refuse, 20);
+        let new = || Scanner::data(LineEndings::Refuse, LongLines::Refuse, 20);
         let (got, after) = scan_in_two(&new, wire, cut);
         match (reference(wire), got) {
             (None, got) => prop_assert_eq!(got, None),
@@ -164,7 +164,7 @@ proptest! {
         let mut theirs = smtp_proto::request::receiver::DataReceiver::new();
         let mut content = Vec::new();
         let ended = theirs.ingest(&mut wire.as_bytes().iter(), &mut content);
-        let (ours, _) = scan(&mut Scanner::data(LineEndings::Refuse, 1000), &[wire.as_bytes()]);
+        let (ours, _) = scan(&mut Scanner::data(LineEndings::Refuse, LongLines::Refuse, 1000), &[wire.as_bytes()]);
         prop_assert!(ended);
         prop_assert_eq!(ours, Some(Ok(content)));
     }

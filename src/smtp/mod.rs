@@ -18,7 +18,7 @@ mod sasl;
 mod session;
 mod verbs;
 
-pub use content::LineEndings;
+pub use content::{LineEndings, LongLines};
 pub use session::Session;
 
 use crate::mail::{Credentials, Envelope, ForwardPath, MailParameters, Receipt, Reply, ReversePath};
@@ -70,7 +70,10 @@ pub enum Question {
     /// DATA or the first BDAT, before 354: is there room? The envelope is complete.
     Data(Envelope),
     /// The end of data: take responsibility for what came as `Content`, or refuse it.
-    Commit,
+    Commit {
+        /// It has lines over the limit, which the listener takes to have them made shorter.
+        long_lines: bool,
+    },
 }
 
 /// The answer to a [`Question`].
@@ -110,6 +113,16 @@ pub enum AuthMode {
     Any,
 }
 
+/// What to do with `foo..bar@docomo.example` in RCPT: no dot-string of RFC 5321, and a mailbox that exists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StrayDots {
+    /// Refuse the recipient.
+    #[default]
+    Refuse,
+    /// Send it on as the quoted string that it should have been.
+    Quote,
+}
+
 /// What one listener offers.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -125,6 +138,10 @@ pub struct Settings {
     pub auth_in_clear: bool,
     /// What to do with a lone CR or LF.
     pub line_endings: LineEndings,
+    /// What to do with a line of content over the limit.
+    pub long_lines: LongLines,
+    /// What to do with a recipient's local part that has dots where none may be.
+    pub stray_dots: StrayDots,
     /// Bounds.
     pub limits: Limits,
 }
@@ -139,6 +156,8 @@ impl Settings {
             auth: AuthMode::Off,
             auth_in_clear: false,
             line_endings: LineEndings::Refuse,
+            long_lines: LongLines::Refuse,
+            stray_dots: StrayDots::Refuse,
             limits: Limits::default(),
         }
     }

@@ -35,7 +35,8 @@ pub(super) struct Chunks {
 
 impl Receiving {
     pub(super) fn data(settings: &Settings, now: Instant) -> Self {
-        let scanner = Scanner::data(settings.line_endings, settings.limits.content_line_octets_max);
+        let scanner =
+            Scanner::data(settings.line_endings, settings.long_lines, settings.limits.content_line_octets_max);
         Self { scanner, octets: 0, pace: Pace::new(now), fault: None }
     }
 
@@ -109,7 +110,8 @@ enum Taken {
 
 impl Chunks {
     pub(super) fn new(settings: &Settings, now: Instant) -> Self {
-        let scanner = Scanner::chunks(settings.line_endings, settings.limits.content_line_octets_max);
+        let scanner =
+            Scanner::chunks(settings.line_endings, settings.long_lines, settings.limits.content_line_octets_max);
         Self { receiving: Receiving { scanner, octets: 0, pace: Pace::new(now), fault: None } }
     }
 
@@ -151,7 +153,10 @@ impl Session {
             Taken::Spoiled => Progress::Do(Action::Abandon),
             Taken::Nothing => Progress::Again,
             Taken::End => match receiving.fault.take() {
-                None => self.commit(),
+                None => {
+                    let long_lines = receiving.scanner.long;
+                    self.commit(long_lines)
+                }
                 Some(reply) => {
                     self.state = State::Command(Transaction::None);
                     self.refuse("DATA", &reply)
@@ -201,7 +206,7 @@ impl Session {
         // RFC 5321 §2.3.8: content is whole lines. Clients that build MIME for BDAT leave the last line end out; without
         // it the message could not have come by DATA, and SES would add it.
         let missing = match (scanner.at_line_start(), scanner.after_cr(), self.settings.line_endings) {
-            (true, ..) => return self.commit(),
+            (true, ..) => return self.commit(scanner.long),
             (_, true, LineEndings::Refuse) => return self.swallow(0, replies::BARE_LINE_END_IN_CONTENT),
             (_, true, LineEndings::Normalize) => &b"\n"[..],
             (_, false, _) => b"\r\n",
@@ -210,13 +215,15 @@ impl Session {
         if chunks.receiving.octets + missing.len() as u64 > self.settings.limits.message_octets_max {
             return self.swallow(0, replies::MESSAGE_TOO_LARGE);
         }
-        self.state = State::Chunk { chunks: Chunks::new(&self.settings, self.now), remaining: 0, last: true };
+        let mut ended = Chunks::new(&self.settings, self.now);
+        ended.receiving.scanner.long = scanner.long;
+        self.state = State::Chunk { chunks: ended, remaining: 0, last: true };
         Progress::Do(Action::Content(Bytes::from_static(missing)))
     }
 
-    fn commit(&mut self) -> Progress {
+    fn commit(&mut self, long_lines: bool) -> Progress {
         self.state = State::Asked(Asked::Commit);
-        Progress::Do(Action::Ask(Question::Commit))
+        Progress::Do(Action::Ask(Question::Commit { long_lines }))
     }
 
     /// Reads a chunk that is refused, so that it is not run as commands, and only then says why.

@@ -8,7 +8,7 @@ use super::command::{self, BadCommand, Command};
 use super::line::{BadLine, Lines};
 use super::receiving::{Chunks, Pace, Receiving};
 use super::sasl::Exchange;
-use super::{Action, Answer, AuthMode, Settings, TlsMode};
+use super::{Action, Answer, AuthMode, Settings, StrayDots, TlsMode};
 use crate::mail::{Envelope, ForwardPath, MailParameters, Receipt, Reply, ReversePath, replies};
 use bytes::{Bytes, BytesMut};
 use std::fmt;
@@ -361,7 +361,10 @@ impl Session {
         }
         let verb = command::verb(&line);
         let parsed = match fault {
-            None => command::parse(&line),
+            None => match (command::parse(&line), self.settings.stray_dots) {
+                (Err(bad), StrayDots::Quote) => command::parse_with_stray_dots(&line).ok_or(bad),
+                (parsed, _) => parsed,
+            },
             Some(reply) => Err(BadCommand::unread(verb, reply)),
         };
         match parsed {

@@ -69,7 +69,7 @@ fn a_peer_that_does_not_read_is_not_answered_for_ever() {
 fn a_flood_during_a_question_does_not_lose_its_answer() {
     let (mut session, now) = session(ENVELOPE);
     session.handle_octets(b"DATA\r\nhello\r\n.\r\n", now);
-    ask(&mut session, now, |question| matches!(question, Question::Commit));
+    ask(&mut session, now, |question| matches!(question, Question::Commit { .. }));
     assert!(!session.wants_octets());
     for _ in 0..40 {
         session.handle_octets(&b"NOOP\r\n".repeat(10_000), now);
@@ -94,7 +94,7 @@ fn an_answer_of_the_wrong_kind_promises_nothing_and_keeps_in_step() {
             accepted(),
         ),
         ("data", b"DATA\r\n", |q| matches!(q, Question::Data(_)), accepted()),
-        ("commit", b"DATA\r\n.\r\n", |q| matches!(q, Question::Commit), Answer::Proceed),
+        ("commit", b"DATA\r\n.\r\n", |q| matches!(q, Question::Commit { .. }), Answer::Proceed),
         ("mail", b"RSET\r\nMAIL FROM:<bob@b.example>\r\n", |q| matches!(q, Question::ReversePath(..)), accepted()),
         ("rcpt", b"RCPT TO:<cy@c.example>\r\n", |q| matches!(q, Question::ForwardPath(_)), accepted()),
     ] {
@@ -123,7 +123,7 @@ fn agree(session: &mut Session, now: Instant) {
 fn a_refusal_that_says_yes_is_a_local_error() {
     let (mut session, now) = session(ENVELOPE);
     session.handle_octets(b"DATA\r\n.\r\n", now);
-    ask(&mut session, now, |question| matches!(question, Question::Commit));
+    ask(&mut session, now, |question| matches!(question, Question::Commit { .. }));
     session.handle_answer(Answer::Refuse(replies::OK), now);
     assert_eq!(last_reply(&mut session), replies::LOCAL_ERROR.to_string());
 }

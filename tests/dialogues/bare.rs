@@ -175,7 +175,7 @@ impl House {
             Question::ReversePath(path, _) => AskedAbout::Mail(bracketed(path)),
             Question::ForwardPath(path) => AskedAbout::Rcpt(bracketed(path)),
             Question::Data(_) => AskedAbout::Data,
-            Question::Commit => AskedAbout::Commit,
+            Question::Commit { .. } => AskedAbout::Commit,
         };
         self.questions.push(format!("{about:?}"));
         let scripted = self.answers.iter().position(|answer| answer.to == about);
@@ -192,7 +192,7 @@ impl House {
                 self.content.clear();
                 Answer::Proceed
             }
-            Question::Commit => {
+            Question::Commit { .. } => {
                 let envelope = self.envelope.take().expect("Commit without Data");
                 self.messages.push(Message {
                     reverse_path: bracketed(envelope.reverse_path()),
@@ -226,7 +226,7 @@ impl House {
 }
 
 fn question_ends_the_message(question: &Question) -> bool {
-    matches!(question, Question::Data(_) | Question::Commit)
+    matches!(question, Question::Data(_) | Question::Commit { .. })
 }
 
 fn bracketed(path: &impl std::fmt::Display) -> String {

@@ -291,7 +291,7 @@ proptest! {
                 match session.poll() {
                     None => break,
                     Some(Action::Transmit) => drop(session.poll_transmit()),
-                    Some(Action::Ask(Question::Commit)) if seconds < 300 => session.handle_answer(accepted(), clock.now()),
+                    Some(Action::Ask(Question::Commit { .. })) if seconds < 300 => session.handle_answer(accepted(), clock.now()),
                     Some(Action::Ask(_)) if seconds < 300 => session.handle_answer(Answer::Proceed, clock.now()),
                     Some(_) => {}
                 }

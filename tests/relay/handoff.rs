@@ -189,3 +189,31 @@ async fn a_message_of_header_fields_only_gets_its_blank_line() {
     assert!(reply.starts_with("250"), "{reply}");
     assert!(house.only_message().raw.ends_with(b"From: ann@example.com\r\n\r\n"));
 }
+
+#[tokio::test]
+async fn what_a_listener_may_be_lenient_about_leaves_as_ses_takes_it() {
+    use gatepost::smtp::{LongLines, Settings, StrayDots};
+    let line = "<p>caf\u{e9}</p>".repeat(200);
+    let text =
+        format!("From: ann@example.com\r\nSubject: x\r\nContent-Type: text/html; charset=utf-8\r\n\r\n{line}\r\n");
+    let strict = House::start().await;
+    let reply = strict.send("ann@example.com", &["bob@elsewhere.example"], &text).await;
+    assert!(reply.starts_with("554 5.6.0 Message line is longer than 998"), "{reply}");
+    let house = House::with(|plan| {
+        plan.smtp(|smtp| Settings { long_lines: LongLines::ReEncode, stray_dots: StrayDots::Quote, ..smtp })
+    })
+    .await;
+    let reply = house.send("ann@example.com", &["foo..bar@docomo.example"], &text).await;
+    assert!(reply.starts_with("250"), "{reply}");
+    let message = house.only_message();
+    assert_eq!(message.to, ["\"foo..bar\"@docomo.example"]);
+    let raw = String::from_utf8(message.raw.to_vec()).unwrap();
+    assert!(raw.lines().all(|line| line.len() <= 998) && raw.contains("caf=C3=A9"), "{raw}");
+    // The rules are the same for what comes out: policy judges after.
+    let reply = house.send("ann@example.com", &["bob@elsewhere.example"], &text.replace("ann@", "ceo@other.")).await;
+    assert!(reply.starts_with("550 5.7.1"), "{reply}");
+    let header = text.replace("Subject: x", &format!("Subject: {}From: ceo@other.example", "x".repeat(998)));
+    let reply = house.send("ann@example.com", &["bob@elsewhere.example"], &header).await;
+    assert!(reply.starts_with("554 5.6.0 Message line is longer than 998"), "{reply}");
+    assert_eq!(house.counts().1, 1);
+}
