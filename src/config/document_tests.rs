@@ -6,6 +6,7 @@ use std::path::Path;
 const CHAPTERS: &[(&str, &str)] = &[
     ("policy.md", include_str!("../manual/policy.md")),
     ("limits.md", include_str!("../manual/limits.md")),
+    ("operating.md", include_str!("../manual/operating.md")),
     ("migration.md", include_str!("../manual/migration.md")),
 ];
 

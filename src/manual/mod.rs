@@ -9,6 +9,9 @@ pub mod policy {}
 #[doc = include_str!("limits.md")]
 pub mod limits {}
 
+#[doc = include_str!("operating.md")]
+pub mod operating {}
+
 #[doc = include_str!("replies.md")]
 pub mod replies {}
 
