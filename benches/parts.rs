@@ -271,5 +271,64 @@ fn limiting(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(parts, parsing, scanning, session, deciding, limiting);
+/// Decisions over a real Redis: `GATEPOST_BENCH_REDIS=redis://127.0.0.1:PORT`, and the feature. A decision is one limit with
+/// two windows: two keys, one round trip.
+fn sharing(c: &mut Criterion) {
+    #[cfg(feature = "redis")]
+    if let Ok(url) = std::env::var("GATEPOST_BENCH_REDIS") {
+        redis(c, &url);
+    }
+    #[cfg(not(feature = "redis"))]
+    let _ = c;
+}
+
+#[cfg(feature = "redis")]
+fn redis(c: &mut Criterion, url: &str) {
+    use gatepost::limit::{RedisLimiter, RedisSettings, RedisUrl};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut settings = RedisSettings::new(RedisUrl::parse(url).unwrap(), std::num::NonZeroU32::MIN);
+    settings.wait_max = std::time::Duration::from_secs(5);
+    settings.on_error = gatepost::limit::OnRedisError::Defer;
+    let fast = "1000000000/s";
+    let rule = LimitRule {
+        name: RuleName::parse("app").unwrap(),
+        by: By::App,
+        measure: Measure::Messages,
+        windows: [fast, "4000000000/day"].map(|text| text.parse().unwrap()).to_vec(),
+        over: OverLimit::Defer,
+        apps: Vec::new(),
+    };
+    let connected = RedisLimiter::connect(vec![rule], jiff::tz::TimeZone::UTC, Arc::new(SystemClock), settings);
+    let limiter = Arc::new(runtime.block_on(connected).unwrap());
+    let message = Message::of_app(7);
+    let mut granted = Granted::by(RuleName::parse("bench").unwrap());
+    granted.app = Some(AppName::parse("app7").unwrap());
+    let facts = Arc::new((message.client, granted, message.envelope.reverse_path().clone()));
+    async fn decide(limiter: &RedisLimiter, facts: &(Client, Granted, ReversePath)) {
+        let stage = LimitStage::Mail { declared_octets: None };
+        let step = LimitStep { client: &facts.0, granted: &facts.1, reverse_path: &facts.2, stage };
+        assert!(matches!(limiter.take(&step).await.unwrap(), LimitDecision::Taken(_)));
+    }
+    let mut group = c.benchmark_group("redis");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("one after the other", |b| b.iter(|| runtime.block_on(decide(&limiter, &facts))));
+    group.throughput(Throughput::Elements(64));
+    group.bench_function("64 at a time", |b| {
+        b.iter(|| {
+            runtime.block_on(async {
+                let mut tasks = tokio::task::JoinSet::new();
+                for _ in 0..64 {
+                    let (limiter, facts) = (Arc::clone(&limiter), Arc::clone(&facts));
+                    tasks.spawn(async move { decide(&limiter, &facts).await });
+                }
+                while let Some(done) = tasks.join_next().await {
+                    done.unwrap();
+                }
+            });
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(parts, parsing, scanning, session, deciding, limiting, sharing);
 criterion_main!(parts);

@@ -207,7 +207,7 @@ fn the_core_has_no_aws_in_it() {
         "--format",
         "{p}",
     ]);
-    for name in ["aws-sdk", "aws-config", "hyper", "clap", "toml", "lettre"] {
+    for name in ["aws-sdk", "aws-config", "hyper", "clap", "toml", "lettre", "redis"] {
         assert!(!tree.lines().any(|line| line.starts_with(name)), "{name} is in the core");
     }
 }

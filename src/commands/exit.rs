@@ -3,6 +3,7 @@
 use crate::assemble::StartError;
 use crate::config::ConfigError;
 use crate::emulator::EmulatorError;
+use crate::limit::RedisError;
 use crate::limit::StateError;
 use crate::transport::ses::SesError;
 use std::error::Error;
@@ -79,6 +80,13 @@ impl From<ConfigError> for Failure {
             ConfigError::Read { error: cause, .. } => Self::new(reading(cause), error.to_string()),
             _ => Self { placed: true, ..Self::new(Exit::Config, error.to_string()) },
         }
+    }
+}
+
+impl From<RedisError> for Failure {
+    fn from(error: RedisError) -> Self {
+        let exit = if matches!(error, RedisError::Unreachable { .. }) { Exit::Unavailable } else { Exit::Config };
+        Self::new(exit, error.to_string())
     }
 }
 

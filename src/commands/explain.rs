@@ -91,18 +91,22 @@ impl std::str::FromStr for CertificateFact {
 
 pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
     let (config, surroundings) = arguments.file.load()?;
-    let plan = config.plan(&surroundings, Purpose::Check)?;
+    let mut plan = config.plan(&surroundings, Purpose::Check)?;
     let facts = facts(arguments, &config)?;
     if let Some(name) = facts.identity.as_ref().filter(|name| !plan.user_names.contains(*name)) {
         return Err(Failure::new(Exit::Usage, format!("--auth {name}: the configuration has no such user")));
     }
     // Only lines of ours are wanted on standard output, and none of the log.
     let limits = plan.limits_seen()?;
+    let runtime = runtime()?;
+    if let Err(error) = runtime.block_on(plan.connect_redis()) {
+        printer.tell(&format!("{error}; what is left of limits is not known"));
+    }
     let mut builder = plan.builder(Weightless);
     if let Some(limits) = limits {
         builder = builder.limiter(limits);
     }
-    let explained = runtime()?.block_on(builder.explain(&facts));
+    let explained = runtime.block_on(builder.explain(&facts));
     let explanation = explained.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
     let text = if arguments.json {
         let json = serde_json::to_string_pretty(&explanation);

@@ -51,7 +51,7 @@ impl Certificates {
     }
 }
 
-async fn relay(plan: Plan, certificates: &Certificates) -> Result<Exit, Failure> {
+async fn relay(mut plan: Plan, certificates: &Certificates) -> Result<Exit, Failure> {
     // Before anything listens: a signal from now on is a drain, not a death.
     let mut signals = Signals::listen()?;
     info!(target: "gatepost", version = env!("CARGO_PKG_VERSION"), hostname = plan.hostname, "starting");
@@ -60,6 +60,7 @@ async fn relay(plan: Plan, certificates: &Certificates) -> Result<Exit, Failure>
         warn!(target: "gatepost", place = %warning.place, hint, "{}", warning.message);
     }
     raise_file_descriptors(plan.connections_max());
+    plan.connect_redis().await?;
     let (transport, emulator) = upstream(&plan.upstream).await?;
     let offers: Vec<(TlsMode, AuthMode)> = plan.listeners().map(|it| (it.smtp.tls, it.smtp.auth)).collect();
     let limits = plan.kept_limits()?;

@@ -183,11 +183,13 @@ pub(super) fn state_directory(findings: &mut Findings<'_>, rules: &[LimitRule]) 
     // systemd separates several with a colon; ours is the first.
     let given = findings.surroundings.variable("STATE_DIRECTORY").and_then(|text| text.split(':').next());
     let directory = limits.state_directory.clone().or_else(|| given.filter(|text| !text.is_empty()).map(PathBuf::from));
-    match (place, limits.forget_at_restart) {
+    // Redis has them.
+    let forget = limits.forget_at_restart || findings.config.redis.url.is_some();
+    match (place, forget) {
         (None, _) | (_, true) => None,
         (Some(place), false) => {
             if directory.is_none() {
-                let hint = "set limits.state_directory, or limits.forget_at_restart = true";
+                let hint = "set limits.state_directory, or limits.forget_at_restart = true, or count in [redis]";
                 let message = "a quota of a day or a month has to survive a restart, and there is nowhere to keep it";
                 findings.error(&format!("limit.{place}.rates"), message, hint);
             }

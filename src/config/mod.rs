@@ -22,6 +22,7 @@ mod pace;
 mod place;
 mod plan;
 mod policy;
+mod redis;
 pub mod rules;
 mod sections;
 mod ses;
@@ -46,6 +47,7 @@ pub use needs::AwsFacts;
 pub use pace::PaceSection;
 pub use place::{ConfigError, Place, Places, Problem};
 pub use plan::{Plan, Purpose};
+pub use redis::{Redis, RedisOnError};
 pub use rules::{App, Aws, Sending};
 pub use sections::{
     Addresses, Auth, Authentication, Certificates, Lines, Listener, Log, LogFormat, LogLevel, Tls, TlsFiles,
@@ -89,6 +91,8 @@ pub struct Config {
     pub app: Vec<App>,
     /// How often, how fast: any number of `[[limit]]` tables.
     pub limit: Vec<Limit>,
+    /// Limits and pace that several relays share, over Redis or Valkey.
+    pub redis: Redis,
     /// What holds for all limits.
     pub limits: Limits,
     /// How fast all applications together send.
@@ -152,6 +156,7 @@ impl Default for Config {
             policy: Sending::default(),
             app: Vec::new(),
             limit: Vec::new(),
+            redis: Redis::default(),
             limits: Limits::default(),
             pace: PaceSection::default(),
             aws: Aws::default(),

@@ -11,7 +11,9 @@ use super::values::Hostname;
 use crate::admin::AdminSettings;
 use crate::assemble::Builder;
 use crate::auth::{Authenticator, Users};
-use crate::limit::{LimitRule, LocalLimiter, StateError};
+use crate::limit::{
+    LimitRule, LocalLimiter, RedisError, RedisLimiter, RedisSettings, RedisStore, RedisTokens, StateError,
+};
 use crate::mail::{Clock, SystemClock};
 use crate::observe::LogObserver;
 use crate::policy::AppPolicy;
@@ -20,6 +22,7 @@ use crate::server::{Endpoint, ListenerSettings};
 use crate::transport::Transport;
 use jiff::tz::TimeZone;
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -52,6 +55,8 @@ pub struct Plan {
     pub(super) listeners: Vec<ListenerSettings>,
     policy: AppPolicy,
     limits: Vec<LimitRule>,
+    redis: Option<RedisSettings>,
+    store: Option<RedisStore>,
     state_directory: Option<PathBuf>,
     turns: TurnSettings,
     app_connections: AppConnections,
@@ -116,6 +121,7 @@ impl Config {
         let users = users.map(|(users, _)| users);
         let listeners = super::listeners::plan(&mut findings, &hostname, users.is_some(), &mut purpose);
         let limits = super::limits::plan(&mut findings);
+        let redis = super::redis::plan(&mut findings);
         let state_directory = super::limits::state_directory(&mut findings, &limits);
         let (turns, app_connections) = super::pace::plan(&mut findings);
         let admin = super::admin::plan(&mut findings);
@@ -135,6 +141,8 @@ impl Config {
                     listeners,
                     policy,
                     limits,
+                    redis,
+                    store: None,
                     state_directory,
                     turns,
                     app_connections,
@@ -150,6 +158,18 @@ impl Config {
 }
 
 impl Plan {
+    /// Connects to Redis, if limits and pace are shared. Without this, the builder's limits are those of one process, which is
+    /// enough for a check.
+    ///
+    /// # Errors
+    /// [`RedisError`] if it does not answer and the file does not say to start without it.
+    pub async fn connect_redis(&mut self) -> Result<(), RedisError> {
+        if let Some(settings) = &self.redis {
+            self.store = Some(RedisStore::connect(settings.clone(), Arc::new(SystemClock)).await?);
+        }
+        Ok(())
+    }
+
     /// A keeper of the file's limits whose counts of days and months survive a restart; `None` where there is nothing to
     /// keep. To be given to the builder, in place of its own, by whoever starts the relay: one process has the counts.
     ///
@@ -179,6 +199,11 @@ impl Plan {
     /// The public builder with every setting of the file.
     pub fn builder(self, transport: impl Transport) -> Builder {
         let config = self.config;
+        let mut pace = config.pace.settings();
+        if self.store.is_some() {
+            // All of them take from one bucket, so nobody is given a part of it.
+            pace.instances = NonZeroU32::MIN;
+        }
         let mut builder = Builder::new(&self.hostname, self.policy, transport)
             .observer(LogObserver::new(config.log.addresses.into()))
             .trace(config.trace.into())
@@ -187,14 +212,21 @@ impl Plan {
             .connections(config.connections.total_max.size(), config.connections.per_client_max.size())
             .deadline(config.deadline.settings())
             .shutdown_grace(config.shutdown_grace_seconds.wait())
-            .pace(config.pace.settings())
+            .pace(pace)
             .account_interval(config.pace.account_interval())
             .turns(self.turns)
             .app_connections(self.app_connections)
             .lockout(config.auth.lockout());
+        if let Some(store) = &self.store {
+            // One region of one account: relays of another need another prefix.
+            builder = builder.tokens(RedisTokens::new(store, config.ses.region.as_deref().unwrap_or("account")));
+        }
         if !self.limits.is_empty() {
             let zone = config.limits.time_zone.0;
-            builder = builder.limiter(LocalLimiter::in_zone(self.limits, Arc::new(SystemClock), zone));
+            builder = match &self.store {
+                Some(store) => builder.limiter(RedisLimiter::new(store, self.limits, zone)),
+                None => builder.limiter(LocalLimiter::in_zone(self.limits, Arc::new(SystemClock), zone)),
+            };
         }
         if let Some(admin) = self.admin {
             builder = builder.admin(admin);
@@ -287,6 +319,7 @@ fn inline_secrets(findings: &mut Findings<'_>) {
     let inline = |source: Option<&Source>| matches!(source, Some(Source::Inline(_)));
     let mut found = config.auth.users.values().any(|source| inline(Some(source)));
     found |= inline(config.auth.user_list.as_ref()) || inline(config.tls.key.as_ref());
+    found |= config.redis.has_inline_secret();
     found |= config.listener.iter().any(|listener| inline(listener.key.as_ref()));
     let file = config.places.file();
     if found && is_world_readable(file) {

@@ -26,6 +26,41 @@ fn listener(lines: &str) -> String {
 }
 
 #[test]
+fn limits_that_are_shared_say_how_and_what_happens_without() {
+    for (lines, want) in [
+        ("url = 'redis://127.0.0.1'\ninstances = 2", "good"),
+        ("url = 'rediss://cache.example:7000'\nusername = 'a'\npassword = 'b'\non_error = 'defer'", "good"),
+        ("url = 'redis://a redis://b:7000'\ncluster = true\non_error = 'allow'", "good"),
+        ("url = 'redis://127.0.0.1'", "how many there are is not known"),
+        ("instances = 2", "without url, no limit is shared"),
+        ("url = 'cache.example:6379'\ninstances = 2", "it is no URL of Redis"),
+        ("url = 'rediss://u:hunter2@a/#insecure'\ninstances = 2", "it is no URL of Redis"),
+        ("url = ' '\ninstances = 2", "it is empty"),
+        ("url = 'redis://a redis://b'\ninstances = 2", "several nodes without cluster mode"),
+        ("url = 'redis://a rediss://b'\ninstances = 2\ncluster = true", "some nodes are asked with TLS"),
+        ("url = 'redis://a'\ninstances = 2\nusername = 'u'", "a user without a password"),
+        ("url = 'redis://a'\ninstances = 2\nprefix = 'a{b'", "is no prefix"),
+        ("url = 'redis://a'\ninstances = 0", "0 is out of range"),
+        ("url = 'rediss://a'\ninstances = 2\nauthorities = '-----BEGIN CERTIFICATE-----'", "Redis settings"),
+    ] {
+        let told = refusal(&format!("{}[redis]\n{lines}\n", listener("")));
+        assert!(told.contains(want) && !told.contains("hunter2"), "{lines}: {told}");
+    }
+    for (lines, want) in [
+        ("url = 'redis://:hunter2@cache.example'", Some("the password can be read on the way")),
+        ("url = 'redis://:hunter2@127.0.0.1'", None),
+        ("url = 'rediss://:hunter2@cache.example'", None),
+        ("url = 'redis://cache.example'\nauthorities = 'x'", Some("no certificate is looked at without TLS")),
+    ] {
+        let told = warnings(&format!("{}[redis]\n{lines}\ninstances = 2\n", listener(""))).join("\n");
+        assert!(
+            !told.contains("hunter2") && want.map_or(told.is_empty(), |want| told.contains(want)),
+            "{lines}: {told}"
+        );
+    }
+}
+
+#[test]
 fn what_cannot_be_read_is_told_with_line_column_and_hint() {
     for (text, place, message, hint) in [
         ("hostnme = 'a'", "f:1:1", "unknown key hostnme", "did you mean hostname?"),

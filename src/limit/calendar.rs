@@ -160,7 +160,8 @@ fn seconds(wall: SystemTime) -> i64 {
     Timestamp::try_from(wall).map_or(i64::MAX, |time| time.as_second())
 }
 
-fn until(end: i64, wall: SystemTime) -> Duration {
+/// How long it is until a period is over.
+pub(super) fn until(end: i64, wall: SystemTime) -> Duration {
     Duration::from_secs(u64::try_from(end.saturating_sub(seconds(wall))).unwrap_or_default().max(1))
 }
 

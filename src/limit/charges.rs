@@ -5,6 +5,7 @@ use super::{LimitDecision, LimitStage, LimitStep, LimitView};
 use crate::mail::{ClientAddress, Reply, replies};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use smallvec::SmallVec;
+use std::fmt::Display;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -14,7 +15,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) struct Rules {
     rules: Vec<Ruled>,
-    keys: Keys,
+    keying: Keying,
 }
 
 #[derive(Debug)]
@@ -44,8 +45,52 @@ pub(super) struct NoRoom {
     pub(super) wait: Option<Duration>,
 }
 
-/// How facts become keys: a keyed hash, so that nobody chooses facts whose counts fall together, and no address lies in
-/// memory or on disk a second time.
+/// How facts become keys: a hash, so that no address lies in memory, on disk or in a store a second time.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Keying {
+    /// For counts of one process.
+    Own(Keys),
+    /// For counts that processes share, which must find the same keys without sharing a secret. From the printed form of
+    /// a fact, so that another build finds them too; wide and hard to invert, so nobody chooses facts that fall together.
+    #[cfg(feature = "redis")]
+    Shared,
+}
+
+impl From<Keys> for Keying {
+    fn from(keys: Keys) -> Self {
+        Self::Own(keys)
+    }
+}
+
+impl Keying {
+    fn of(self, seed: u64, fact: &(impl Hash + Display + ?Sized)) -> u128 {
+        match self {
+            Self::Own(keys) => keys.of(seed, fact),
+            #[cfg(feature = "redis")]
+            Self::Shared => digest(seed, fact),
+        }
+    }
+}
+
+/// SHA-256, cut to 128 bits.
+#[cfg(feature = "redis")]
+fn digest(seed: u64, fact: &(impl Display + ?Sized)) -> u128 {
+    use aws_lc_rs::digest::{Context, SHA256};
+    struct Writer(Context);
+    impl std::fmt::Write for Writer {
+        fn write_str(&mut self, text: &str) -> std::fmt::Result {
+            self.0.update(text.as_bytes());
+            Ok(())
+        }
+    }
+    let mut writer = Writer(Context::new(&SHA256));
+    writer.0.update(&seed.to_be_bytes());
+    // The writer refuses nothing, and neither do our nouns.
+    let _ = std::fmt::Write::write_fmt(&mut writer, format_args!("{fact}"));
+    writer.0.finish().as_ref().iter().take(16).fold(0, |key, octet| key << 8 | u128::from(*octet))
+}
+
+/// A keyed hash, so that nobody chooses facts whose counts fall together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Keys(pub(super) [u64; 2]);
 
@@ -60,9 +105,10 @@ impl Keys {
 }
 
 impl Rules {
-    pub(super) fn new(rules: Vec<LimitRule>, keys: Keys) -> Self {
-        let seed = |rule: &LimitRule| keys.of(0, rule.name.as_str()) as u64;
-        Self { rules: rules.into_iter().map(|rule| Ruled { seed: seed(&rule), rule }).collect(), keys }
+    pub(super) fn new(rules: Vec<LimitRule>, keying: impl Into<Keying>) -> Self {
+        let keying = keying.into();
+        let seed = |rule: &LimitRule| keying.of(0, rule.name.as_str()) as u64;
+        Self { rules: rules.into_iter().map(|rule| Ruled { seed: seed(&rule), rule }).collect(), keying }
     }
 
     pub(super) fn get(&self, place: u16) -> &LimitRule {
@@ -94,13 +140,13 @@ impl Rules {
         if !rule.apps.is_empty() && !app.is_some_and(|app| rule.apps.contains(app)) {
             return None;
         }
-        let (seed, keys) = (*seed, self.keys);
+        let (seed, keys) = (*seed, self.keying);
         Some(match (rule.by, step.stage) {
             (By::App, _) => keys.of(seed, app?.as_str()),
             (By::Identity, _) => keys.of(seed, step.client.identity.as_ref()?.name()),
             (By::Client { ipv4_prefix, ipv6_prefix }, _) => {
                 let ClientAddress::Ip(address) = step.client.address else { return None };
-                keys.of(seed, &cut(address.ip(), ipv4_prefix, ipv6_prefix))
+                keys.of(seed, &cut(address.ip(), ipv4_prefix, ipv6_prefix)?)
             }
             (By::ReversePath, _) => keys.of(seed, step.reverse_path.mailbox()?),
             (By::Author, LimitStage::Message { author, .. }) => keys.of(seed, author),

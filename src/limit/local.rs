@@ -185,7 +185,7 @@ impl LocalLimiter {
     }
 }
 
-const NO_DATE_WAIT: Duration = Duration::from_secs(60);
+pub(super) const NO_DATE_WAIT: Duration = Duration::from_secs(60);
 
 /// Nobody can know them.
 pub(super) fn fresh_keys() -> Keys {

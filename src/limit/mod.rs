@@ -3,7 +3,8 @@
 //! A [`Limiter`] is asked after policy said yes, once per MAIL, once per RCPT and once at end of data, and takes what the
 //! step costs: all of it or nothing. What was taken can be given back, when the transaction ends without a message or the
 //! message was definitely not sent. Keys derive from the facts that policy matched, never from what a client says of
-//! itself. [`LocalLimiter`] counts in this process; [`Unlimited`] counts nothing.
+//! itself. [`LocalLimiter`] counts in this process; [`Unlimited`] counts nothing; with the feature `redis`, `RedisLimiter`
+//! counts for a fleet.
 
 mod calendar;
 mod charges;
@@ -11,6 +12,8 @@ mod local;
 mod lockout;
 mod meter;
 mod pace;
+#[cfg(feature = "redis")]
+mod redis;
 mod rule;
 mod storage;
 mod store;
@@ -19,6 +22,8 @@ mod tokens;
 pub use local::LocalLimiter;
 pub use lockout::{Lockout, LockoutSettings, Standing};
 pub use pace::{Pace, PaceChange, PaceDecision, PaceSettings, PaceView, Taken};
+#[cfg(feature = "redis")]
+pub use redis::{OnRedisError, RedisError, RedisLimiter, RedisSettings, RedisStore, RedisTokens, RedisUrl};
 pub use rule::{By, LimitRule, Measure, OverLimit, Period, Quota, Rate, RuleError, Window};
 pub use storage::StateError;
 pub use tokens::{LocalTokens, TokenRate, Tokens};

@@ -12,6 +12,9 @@ pub mod limits {}
 #[doc = include_str!("applications.md")]
 pub mod applications {}
 
+#[doc = include_str!("operating.md")]
+pub mod operating {}
+
 #[doc = include_str!("replies.md")]
 pub mod replies {}
 

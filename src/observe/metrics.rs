@@ -66,6 +66,8 @@ pub struct Metrics {
     certificate: Family<Listener, Gauge>,
     process: Process,
     words: RwLock<HashSet<String>>,
+    /// Rules that are limits: their refusals are hits, and no decisions of policy.
+    limits: RwLock<HashSet<String>>,
     trouble: Mutex<Option<String>>,
 }
 
@@ -146,6 +148,7 @@ impl Metrics {
             certificate: Family::default(),
             process: Process::default(),
             words: RwLock::default(),
+            limits: RwLock::default(),
             trouble: Mutex::default(),
         };
         metrics.register();
@@ -177,8 +180,8 @@ impl Metrics {
         r.register("ses_ambiguous_attempts", "Attempts that may have sent a message", self.ambiguous.clone());
         r.register("judge_failures", "Policy or limiter could not answer", self.judge_failures.clone());
         r.register("ses_quota_recipients_per_second", "What the account may send", self.quota_rate.clone());
-        r.register("ses_quota_recipients_per_24_hours", "What the account may send", self.quota_24_hours.clone());
-        r.register("ses_sent_recipients_last_24_hours", "What the account has sent", self.sent_24_hours.clone());
+        r.register("ses_quota_recipients", "What the account may send in 24 hours", self.quota_24_hours.clone());
+        r.register("ses_quota_recipients_used", "What the account has sent in the last 24 hours", self.sent_24_hours.clone());
         r.register("pace_recipients_per_second", "How fast is sent at most, now", self.pace.clone());
         r.register_with_unit("held", "Octets of messages in hand", Unit::Bytes, self.memory.clone());
         r.register("turns_waiting", "Messages that wait for their turn to be sent", self.waiting.clone());
@@ -254,7 +257,8 @@ impl Metrics {
     }
 
     fn decided(&self, rule: Option<&str>, decision: &str) {
-        if let Some(rule) = rule {
+        let is_limit = |rule: &&str| self.limits.read().unwrap_or_else(PoisonError::into_inner).contains(*rule);
+        if let Some(rule) = rule.filter(|rule| !is_limit(rule)) {
             let decision = Decision { rule: self.word(rule), decision: decision.to_owned() };
             self.decisions.get_or_create(&decision).inc();
         }
@@ -326,7 +330,9 @@ impl Observer for Metrics {
                 self.decided(*rule, if reply.is_temporary() { "defer" } else { "reject" });
             }
             Event::LimitHit { limit } => {
-                self.limit_hits.get_or_create(&Limit { limit: self.word(limit) }).inc();
+                let limit = self.word(limit);
+                self.limits.write().unwrap_or_else(PoisonError::into_inner).insert(limit.clone());
+                self.limit_hits.get_or_create(&Limit { limit }).inc();
             }
             Event::JudgeFailed { .. } => drop(self.judge_failures.inc()),
             Event::MessageEnded(record) => self.message(record),

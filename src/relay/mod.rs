@@ -9,6 +9,7 @@ mod admission;
 mod ahead;
 mod budget;
 mod edit;
+mod handoff;
 mod identify;
 mod places;
 mod reception;

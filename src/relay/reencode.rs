@@ -20,11 +20,11 @@ const LINE_OCTETS_MAX: usize = 998;
 
 impl Relay {
     /// The message with shorter lines.
-    pub(super) fn shorten(&self, message: Loaded) -> Result<Loaded, (Envelope, Refusal)> {
+    pub(super) fn shorten(&self, message: Loaded) -> Result<Loaded, Box<(Envelope, Refusal)>> {
         let limits = HeaderLimits { octets_max: usize::MAX, ..self.settings.header };
         match shorten(&message.content, &limits) {
             Ok(content) => Ok(Loaded { content, ..message }),
-            Err(refusal) => Err((message.envelope, refusal)),
+            Err(refusal) => Err(Box::new((message.envelope, refusal))),
         }
     }
 }

@@ -80,15 +80,17 @@ class Bench:
         self.doors = {door: Recorder(self.relay.ports[door]) for door in DOORS}
         self.place = self.relay.directory
         words = [word.format(python=sys.executable, work=WORK) for word in client.command]
-        environment = {
-            **os.environ, "INTEROP_CA": str(self.relay.authority), "SSL_CERT_FILE": str(self.relay.authority),
-            "INTEROP_PLACE": str(self.place), "LC_ALL": "C.UTF-8",
+        told = {
+            "INTEROP_CA": str(self.relay.authority), "SSL_CERT_FILE": str(self.relay.authority), "LC_ALL": "C.UTF-8",
+            "INTEROP_WORK": str(WORK), "INTEROP_PLACE": str(self.place),
             "INTEROP_DOORS": " ".join(f"{name}={door.port}" for name, door in self.doors.items()),
         }
+        if client.root and os.geteuid():
+            words = ["sudo", "--non-interactive", "env", *(f"{name}={value}" for name, value in told.items()), *words]
         self.errors = open(self.place / "client.log", "w+")
         self.driver = subprocess.Popen(
             words, cwd=MATRIX / "drivers", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True,
-            env=environment,
+            env={**os.environ, **told},
         )
 
     def run(self, scenario):

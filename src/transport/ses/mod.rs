@@ -50,8 +50,8 @@ impl SesTransport {
     }
 
     /// The call for a message, ready to send.
-    fn request(&self, message: Permitted) -> Result<SendEmailFluentBuilder, Outcome> {
-        let malformed = |detail: String| Outcome::not_sent(Kind::Refused, replies::BAD_REQUEST, detail);
+    fn request(&self, message: Permitted) -> Result<SendEmailFluentBuilder, Box<Outcome>> {
+        let malformed = |detail: String| Box::new(Outcome::not_sent(Kind::Refused, replies::BAD_REQUEST, detail));
         let (envelope, content, granted) = message.into_parts();
         let (feedback, feedback_arn) = feedback(&envelope, &granted);
         let send = granted.send;
@@ -59,7 +59,7 @@ impl SesTransport {
             None => &self.client,
             Some(role) => self.roles.get(role).ok_or_else(|| {
                 let detail = format!("policy wants {role}, and the transport was given no such role");
-                Outcome::not_sent(Kind::OurConfiguration, replies::OUR_CONFIGURATION, detail)
+                Box::new(Outcome::not_sent(Kind::OurConfiguration, replies::OUR_CONFIGURATION, detail))
             })?,
         };
         let raw = RawMessage::builder()
@@ -106,7 +106,7 @@ impl Transport for SesTransport {
     async fn send(&self, message: Permitted, deadline: Instant) -> Outcome {
         let call = match self.request(message) {
             Ok(call) => call,
-            Err(outcome) => return outcome,
+            Err(outcome) => return *outcome,
         };
         match tokio::time::timeout_at(deadline.into(), call.send()).await {
             Ok(Ok(output)) => match output.message_id().and_then(MessageId::new) {

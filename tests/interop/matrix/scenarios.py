@@ -6,7 +6,6 @@ exception that is no longer true fails.
 """
 
 import dataclasses
-import os
 
 HOST = "elsewhere.example"
 # Octets; the relay's bound in these tests.
@@ -91,15 +90,13 @@ class Client:
     pipelines: bool = False
     # Whether its From is chosen by who calls it, and the message is made by it; otherwise it sends a message that is there.
     composes: bool = False
+    # Its driver needs root.
+    root: bool = False
     exceptions: dict = dataclasses.field(default_factory=dict)
     # Those that only it can be asked for.
     scenarios: tuple = ()
     # Of the limited door: by default, no room comes back in a test.
     rate: str = "1/h"
-
-
-# Postfix's master changes users.
-AS_ROOT = [] if os.geteuid() == 0 else ["sudo", "--non-interactive", "--preserve-env"]
 
 
 def python(*words):
@@ -113,7 +110,7 @@ def all_or_nobody(*commands):
 CLIENTS = {
     # First, because it waits for its queue. Its notices have a null reverse-path: they pass the door of that name only.
     "postfix": Client(
-        [*AS_ROOT, *python("postfix.py")], pipelines=True, rate="20/min burst 1",
+        python("postfix.py"), root=True, pipelines=True, rate="20/min burst 1",
         exceptions={
             "one-refused": Except("it sends to the others, and a notice about this one to the sender", messages=1),
             "over-the-rate": Except("it waits in the queue and goes later", outcome="sent", messages=1, told="451 4.7.1"),

@@ -1,0 +1,326 @@
+//! Limits counted in Redis.
+//!
+//! What a step costs, its keys and its replies are those of the limiter in this process; only the counting is elsewhere.
+//! A call that was not answered in time may have been counted: that is never too little.
+
+use super::scripts::{self, Call, TAKEN};
+use super::store::{RedisStore, Unavailable};
+use super::tokens::unavailable;
+use super::{OnRedisError, RedisError, RedisSettings};
+use crate::limit::calendar::{Calendar, until};
+use crate::limit::charges::{Charge, Charges, Keying, NoRoom, Rules};
+use crate::limit::local::{LocalLimiter, NO_DATE_WAIT};
+use crate::limit::rule::{LimitRule, Period, Quota, Rate, Window};
+use crate::limit::{LimitDecision, LimitError, LimitStep, LimitView, Limiter, Note, Ticket};
+use crate::mail::{Clock, replies};
+use async_trait::async_trait;
+use jiff::tz::TimeZone;
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Keeps counts in Redis, for everybody with the same prefix.
+#[derive(Debug)]
+pub struct RedisLimiter {
+    store: RedisStore,
+    rules: Rules,
+    /// By rule, by window.
+    meters: Vec<Vec<Meter>>,
+    calendar: Calendar,
+    /// Where this process counts its part without Redis.
+    local: Option<LocalLimiter>,
+}
+
+#[derive(Debug)]
+enum Meter {
+    /// The rate, and its end of the key: counts of another rate would mean something else.
+    Rate(Rate, String),
+    Quota(Quota),
+}
+
+/// What a step took, and when: which period it is given back to.
+struct Taken {
+    charges: Charges,
+    wall: SystemTime,
+}
+
+/// Counts are kept for this long after their period, for clocks that are set back.
+const KEPT_SECONDS: u64 = 86_400;
+
+impl RedisLimiter {
+    /// These limits, in a store that is connected. Days and months are those of the zone.
+    pub fn new(store: &RedisStore, rules: Vec<LimitRule>, zone: TimeZone) -> Self {
+        let RedisSettings { instances, on_error, .. } = *store.settings();
+        let local = (on_error == OnRedisError::Local).then(|| {
+            let rules = rules.iter().map(|rule| part(rule, instances)).collect();
+            LocalLimiter::in_zone(rules, store.clock(), zone.clone())
+        });
+        Self {
+            store: store.clone(),
+            meters: rules.iter().map(|rule| rule.windows.iter().map(Meter::new).collect()).collect(),
+            rules: Rules::new(rules, Keying::Shared),
+            calendar: Calendar::new(zone),
+            local,
+        }
+    }
+
+    /// Connects for these limits alone.
+    ///
+    /// # Errors
+    /// As [`RedisStore::connect`].
+    pub async fn connect(
+        rules: Vec<LimitRule>,
+        zone: TimeZone,
+        clock: Arc<dyn Clock>,
+        settings: RedisSettings,
+    ) -> Result<Self, RedisError> {
+        Ok(Self::new(&RedisStore::connect(settings, clock).await?, rules, zone))
+    }
+
+    fn meter(&self, charge: &Charge) -> &Meter {
+        &self.meters[usize::from(charge.rule)][usize::from(charge.window)]
+    }
+
+    /// What a step costs; an error where it needs no question: it never passes, or there is no calendar.
+    fn charges(&self, step: &LimitStep<'_>) -> Result<Charges, NoRoom> {
+        let charges = self.rules.charges(step)?;
+        let wall = self.store.clock().wall();
+        for charge in &charges {
+            let no_room = |wait| NoRoom { rule: charge.rule, wait };
+            match self.meter(charge) {
+                Meter::Rate(rate, _) if charge.amount > rate.burst() => return Err(no_room(None)),
+                Meter::Quota(quota) if charge.amount > quota.amount => return Err(no_room(None)),
+                Meter::Quota(quota) if self.calendar.span(quota.per, wall).is_none() => {
+                    return Err(no_room(Some(NO_DATE_WAIT)));
+                }
+                Meter::Rate(..) | Meter::Quota(_) => {}
+            }
+        }
+        Ok(charges)
+    }
+
+    /// One word about one key. The hash tag keeps what a limit counts for one fact on one node of a cluster.
+    fn call(&self, verb: Verb, charge: &Charge, wall: SystemTime) -> Call {
+        let (prefix, amount) = (&self.store.settings().prefix, charge.amount.get());
+        match self.meter(charge) {
+            Meter::Rate(rate, end) => {
+                let key = format!("{prefix}:{{{:032x}}}:{end}", charge.key);
+                // As the limiter in this process rounds it: to whole nanoseconds.
+                let interval = rate.interval().as_nanos() as f64 / 1_000.0;
+                let cost = f64::from(amount) * interval;
+                let slack = f64::from(rate.burst().get() - amount.min(rate.burst().get())) * interval;
+                match verb {
+                    Verb::Take => Call::new(&scripts::TAKE, key, [&cost, &slack]),
+                    Verb::GiveBack => Call::new(&scripts::GIVE_BACK, key, [&cost]),
+                    Verb::Look => Call::new(&scripts::LOOK, key, []),
+                }
+            }
+            Meter::Quota(quota) => {
+                let name = if quota.per == Period::Day { "day" } else { "month" };
+                let span = self.calendar.span(quota.per, wall);
+                let (start, end) = span.map_or((0, 0), |span| (span.start, span.end));
+                let key = format!("{prefix}:{{{:032x}}}:{name}:{start}", charge.key);
+                let kept = until(end, wall).as_secs() + KEPT_SECONDS;
+                match verb {
+                    Verb::Take => Call::new(&scripts::TAKE_QUOTA, key, [&quota.amount, &amount, &kept]),
+                    Verb::GiveBack => Call::new(&scripts::GIVE_BACK_QUOTA, key, [&amount, &kept]),
+                    Verb::Look => Call::new(&scripts::LOOK_QUOTA, key, []),
+                }
+            }
+        }
+    }
+
+    /// How long there is no room, as the script said it.
+    fn wait(&self, charge: &Charge, said: i64, wall: SystemTime) -> Duration {
+        match self.meter(charge) {
+            Meter::Rate(..) => Duration::from_micros(u64::try_from(said).unwrap_or_default().max(1)),
+            Meter::Quota(quota) => {
+                self.calendar.span(quota.per, wall).map_or(NO_DATE_WAIT, |span| until(span.end, wall))
+            }
+        }
+    }
+
+    /// Takes for each of some steps all that it costs, or nothing. All ask in one round trip; a second one gives back what
+    /// was taken beside something that had no room, so until then that looks taken to others.
+    async fn take_all(&self, steps: &[&Charges]) -> Result<Vec<Result<Ticket, NoRoom>>, Unavailable> {
+        let live = self.store.live()?;
+        let wall = self.store.clock().wall();
+        let calls: Vec<Call> =
+            steps.iter().flat_map(|charges| charges.iter()).map(|charge| self.call(Verb::Take, charge, wall)).collect();
+        let work = async {
+            let mut said = live.run(&calls).await?.into_iter();
+            let (mut outcomes, mut back) = (Vec::with_capacity(steps.len()), Vec::new());
+            for charges in steps {
+                let said: Vec<i64> = said.by_ref().take(charges.len()).collect();
+                let full = charges.iter().zip(&said).find(|(_, said)| **said != TAKEN);
+                outcomes.push(match full {
+                    None => Ok(Ticket::new(Taken { charges: (*charges).clone(), wall })),
+                    Some((charge, wait)) => {
+                        let taken = charges.iter().zip(&said).filter(|(_, said)| **said == TAKEN);
+                        back.extend(taken.map(|(charge, _)| self.call(Verb::GiveBack, charge, wall)));
+                        Err(NoRoom { rule: charge.rule, wait: Some(self.wait(charge, *wait, wall)) })
+                    }
+                });
+            }
+            if !back.is_empty() {
+                live.run(&back).await?;
+            }
+            Ok(outcomes)
+        };
+        self.store.bounded(&live, work).await
+    }
+
+    async fn take_one(&self, charges: &Charges) -> Result<Result<Ticket, NoRoom>, Unavailable> {
+        self.take_all(&[charges]).await?.pop().ok_or(Unavailable)
+    }
+
+    /// What an outcome means; where the limit says `Delay`, waits for room.
+    async fn decide(
+        &self,
+        step: &LimitStep<'_>,
+        charges: &Charges,
+        mut outcome: Result<Result<Ticket, NoRoom>, Unavailable>,
+        began: Instant,
+    ) -> Result<LimitDecision, LimitError> {
+        let mut waited_already = false;
+        loop {
+            let no_room = match outcome {
+                Ok(Ok(ticket)) => return Ok(LimitDecision::Taken(ticket)),
+                Ok(Err(no_room)) => no_room,
+                Err(Unavailable) => return self.without(step, waited_already).await,
+            };
+            let waited = self.store.clock().now().saturating_duration_since(began);
+            let patience = self.rules.patience(no_room).saturating_sub(waited);
+            match no_room.wait {
+                Some(wait) if wait <= patience && !patience.is_zero() => tokio::time::sleep(wait).await,
+                _ => return Ok(self.rules.over(no_room, &step.stage)),
+            }
+            waited_already = true;
+            outcome = self.take_one(charges).await;
+        }
+    }
+
+    /// What is decided without Redis.
+    async fn without(&self, step: &LimitStep<'_>, waited_already: bool) -> Result<LimitDecision, LimitError> {
+        match (self.store.settings().on_error, &self.local) {
+            (OnRedisError::Allow, _) => Ok(LimitDecision::Taken(Ticket::default())),
+            (OnRedisError::Local, Some(local)) => {
+                // Nobody waits twice, when the outage begins in the middle of a delay.
+                let decision = if waited_already { local.try_take(step) } else { local.take(step).await? };
+                Ok(match decision {
+                    // A part of a limit is no ground for a rejection: the whole may have room, or be large enough.
+                    LimitDecision::Over { limit, reply, wait } if reply.is_permanent() => {
+                        LimitDecision::Over { limit, reply: replies::RATE_LIMITED, wait }
+                    }
+                    decision => decision,
+                })
+            }
+            (OnRedisError::Local | OnRedisError::Defer, _) => Err(unavailable()),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Verb {
+    Take,
+    GiveBack,
+    Look,
+}
+
+impl Meter {
+    fn new(window: &Window) -> Self {
+        match window {
+            Window::Rate(rate) => Self::Rate(*rate, format!("{}ns:{}", rate.interval().as_nanos(), rate.burst())),
+            Window::Quota(quota) => Self::Quota(*quota),
+        }
+    }
+}
+
+/// What an instance counts of a limit without the others.
+fn part(rule: &LimitRule, instances: NonZeroU32) -> LimitRule {
+    let windows = rule.windows.iter().map(|window| window.divided(instances)).collect();
+    LimitRule { windows, ..rule.clone() }
+}
+
+#[async_trait]
+impl Limiter for RedisLimiter {
+    async fn take(&self, step: &LimitStep<'_>) -> Result<LimitDecision, LimitError> {
+        let began = self.store.clock().now();
+        match self.charges(step) {
+            Ok(charges) if charges.is_empty() => Ok(LimitDecision::Taken(Ticket::default())),
+            Ok(charges) => self.decide(step, &charges, self.take_one(&charges).await, began).await,
+            Err(no_room) => Ok(self.rules.over(no_room, &step.stage)),
+        }
+    }
+
+    fn is_distant(&self) -> bool {
+        true
+    }
+
+    async fn take_each(&self, steps: &[LimitStep<'_>]) -> Vec<Result<LimitDecision, LimitError>> {
+        let began = self.store.clock().now();
+        let charges: Vec<Result<Charges, NoRoom>> = steps.iter().map(|step| self.charges(step)).collect();
+        let asked: Vec<&Charges> = charges.iter().flatten().filter(|charges| !charges.is_empty()).collect();
+        let outcomes = if asked.is_empty() { Ok(Vec::new()) } else { self.take_all(&asked).await };
+        let mut outcomes = outcomes.map(VecDeque::from);
+        let mut decisions = Vec::with_capacity(steps.len());
+        for (step, charges) in steps.iter().zip(&charges) {
+            decisions.push(match charges {
+                Ok(charges) if charges.is_empty() => Ok(LimitDecision::Taken(Ticket::default())),
+                Ok(charges) => {
+                    let outcome = match &mut outcomes {
+                        Ok(outcomes) => outcomes.pop_front().ok_or(Unavailable),
+                        Err(Unavailable) => Err(Unavailable),
+                    };
+                    self.decide(step, charges, outcome, began).await
+                }
+                Err(no_room) => Ok(self.rules.over(*no_room, &step.stage)),
+            });
+        }
+        decisions
+    }
+
+    async fn give_back(&self, ticket: Ticket) {
+        match (ticket.0, &self.local) {
+            (Note::Other(note), _) => {
+                let Ok(taken) = note.downcast::<Taken>() else { return };
+                let back = |charge| self.call(Verb::GiveBack, charge, taken.wall);
+                let calls: Vec<Call> = taken.charges.iter().map(back).collect();
+                self.store.tell(&calls).await;
+            }
+            (note @ Note::Charges(_), Some(local)) => local.refund(Ticket(note)),
+            (Note::Charges(_) | Note::Nothing, _) => {}
+        }
+    }
+
+    async fn look(&self, step: &LimitStep<'_>) -> Result<Vec<LimitView>, LimitError> {
+        let charges = self.rules.charges(step).unwrap_or_default();
+        let wall = self.store.clock().wall();
+        let calls: Vec<Call> = charges.iter().map(|charge| self.call(Verb::Look, charge, wall)).collect();
+        let said = match self.store.live() {
+            _ if calls.is_empty() => Ok(Vec::new()),
+            Ok(live) => self.store.bounded(&live, live.run(&calls)).await,
+            Err(unavailable) => Err(unavailable),
+        };
+        let Ok(said) = said else {
+            return match (self.store.settings().on_error, &self.local) {
+                (OnRedisError::Allow, _) => Ok(Vec::new()),
+                (OnRedisError::Local, Some(local)) => local.look(step).await,
+                (OnRedisError::Local | OnRedisError::Defer, _) => Err(unavailable()),
+            };
+        };
+        let left = |charge: &Charge| {
+            let place = charges.iter().position(|known| known == charge);
+            let said = place.and_then(|place| said.get(place)).map(|said| u64::try_from(*said).unwrap_or_default());
+            match (self.meter(charge), said.unwrap_or_default()) {
+                (Meter::Rate(rate, _), debt_nanos) => {
+                    let interval_nanos = u64::try_from(rate.interval().as_nanos()).unwrap_or(u64::MAX);
+                    u64::from(rate.burst().get()).saturating_sub(debt_nanos.div_ceil(interval_nanos))
+                }
+                (Meter::Quota(quota), count) => u64::from(quota.amount.get()).saturating_sub(count),
+            }
+        };
+        Ok(self.rules.views(step, left))
+    }
+}

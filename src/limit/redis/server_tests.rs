@@ -1,0 +1,316 @@
+//! Against a real server: `GATEPOST_TEST_REDIS=redis://127.0.0.1:PORT cargo test --lib limit::redis -- --ignored`. The second
+//! tier does that.
+
+use super::scripts::{Call, GIVE_BACK, LOOK, PAUSE, Script, TAKE};
+use super::*;
+use crate::limit::{
+    By, LimitDecision, LimitRule, LimitStage, LimitStep, Limiter, LocalLimiter, LocalTokens, Measure, OverLimit,
+    TokenRate, Tokens,
+};
+use crate::mail::parameters::AppName;
+use crate::mail::{
+    Client, ClientAddress, Clock, ForwardPath, Granted, Mailbox, ManualClock, ReversePath, RuleName, SessionId,
+    SystemClock,
+};
+use ::redis::aio::MultiplexedConnection;
+use ::redis::cmd;
+use jiff::tz::TimeZone;
+use proptest::prelude::*;
+use std::sync::Arc;
+
+fn url() -> String {
+    std::env::var("GATEPOST_TEST_REDIS").expect("GATEPOST_TEST_REDIS says where a Redis is that may be emptied")
+}
+
+async fn raw() -> MultiplexedConnection {
+    ::redis::Client::open(url()).unwrap().get_multiplexed_async_connection().await.unwrap()
+}
+
+/// Keys of one test.
+fn settings(prefix: &str) -> RedisSettings {
+    let two = NonZeroU32::new(2).unwrap();
+    // A test does not fail because the machine is busy.
+    let wait_max = Duration::from_secs(5);
+    let prefix = format!("{prefix}-{}", std::process::id());
+    RedisSettings { prefix, wait_max, ..RedisSettings::new(RedisUrl::parse(&url()).unwrap(), two) }
+}
+
+async fn store(prefix: &str) -> RedisStore {
+    RedisStore::connect(settings(prefix), Arc::new(SystemClock)).await.unwrap()
+}
+
+fn rule(name: &str, by: By, measure: Measure, rates: &[&str]) -> LimitRule {
+    let windows = rates.iter().map(|text| text.parse().unwrap()).collect();
+    let (name, over) = (RuleName::parse(name).unwrap(), OverLimit::Defer);
+    LimitRule { name, by, measure, windows, over, apps: Vec::new() }
+}
+
+struct Sender(Client, Granted, ReversePath);
+
+impl Sender {
+    fn new(app: &str) -> Self {
+        let address = ClientAddress::Ip("10.0.0.1:1".parse().unwrap());
+        let mut granted = Granted::by(RuleName::parse("test").unwrap());
+        granted.app = Some(AppName::parse(app).unwrap());
+        let path = ReversePath::Mailbox(Mailbox::parse("x@a.example").unwrap());
+        Self(Client::new(SessionId::fresh(), address, "main".into()), granted, path)
+    }
+
+    fn step<'a>(&'a self, stage: LimitStage<'a>) -> LimitStep<'a> {
+        LimitStep { client: &self.0, granted: &self.1, reverse_path: &self.2, stage }
+    }
+
+    async fn mail(&self, limiter: &RedisLimiter) -> LimitDecision {
+        limiter.take(&self.step(LimitStage::Mail { declared_octets: None })).await.unwrap()
+    }
+}
+
+fn is_taken(decision: &LimitDecision) -> bool {
+    matches!(decision, LimitDecision::Taken(_))
+}
+
+#[tokio::test]
+#[ignore = "needs a Redis"]
+async fn two_relays_find_the_same_keys_and_share_every_kind_of_limit() {
+    for (by, rate) in [
+        (By::App, "3/h"),
+        (By::ReversePath, "3/h"),
+        (By::Relay, "3/day"),
+        (By::Client { ipv4_prefix: 24, ipv6_prefix: 64 }, "3/month"),
+    ] {
+        let prefix = format!("share-{}", rate.replace('/', "-"));
+        let rules = || vec![rule(&format!("l{}", rate.len()), by, Measure::Messages, &[rate])];
+        let (one, two) = (store(&prefix).await, store(&prefix).await);
+        let (one, two) =
+            (RedisLimiter::new(&one, rules(), TimeZone::UTC), RedisLimiter::new(&two, rules(), TimeZone::UTC));
+        let sender = Sender::new("a");
+        let mut taken = Vec::new();
+        for limiter in [&one, &two, &one, &two, &one] {
+            taken.push(is_taken(&sender.mail(limiter).await));
+        }
+        assert_eq!(taken, [true, true, true, false, false], "{by:?} {rate}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a Redis"]
+async fn all_windows_are_taken_or_none_and_give_back_what_they_took() {
+    let store = store("windows").await;
+    let rules = vec![rule("app", By::App, Measure::Messages, &["10/h", "5/day", "7/month"])];
+    let limiter = RedisLimiter::new(&store, rules, TimeZone::UTC);
+    let sender = Sender::new("a");
+    let left = async || {
+        let views = limiter.look(&sender.step(LimitStage::Mail { declared_octets: None })).await.unwrap();
+        views.iter().map(|view| view.left).collect::<Vec<u64>>()
+    };
+    assert_eq!(left().await, [10, 5, 7]);
+    let LimitDecision::Taken(ticket) = sender.mail(&limiter).await else { panic!("the first") };
+    assert_eq!(left().await, [9, 4, 6]);
+    limiter.give_back(ticket).await;
+    assert_eq!(left().await, [10, 5, 7]);
+    let mut tickets = Vec::new();
+    for _ in 0..5 {
+        let LimitDecision::Taken(ticket) = sender.mail(&limiter).await else { panic!("there is room") };
+        tickets.push(ticket);
+    }
+    assert!(!is_taken(&sender.mail(&limiter).await), "the day is used up");
+    assert_eq!(left().await, [5, 0, 2], "and nothing of the others was taken");
+    // Several steps at once, of which one has no room.
+    limiter.give_back(tickets.pop().unwrap()).await;
+    let mail = sender.step(LimitStage::Mail { declared_octets: None });
+    let decisions = limiter.take_each(&[mail, mail, mail]).await;
+    let taken: Vec<bool> = decisions.iter().map(|decision| decision.as_ref().is_ok_and(is_taken)).collect();
+    assert_eq!(taken, [true, false, false]);
+    assert_eq!(left().await, [5, 0, 2]);
+}
+
+#[tokio::test]
+#[ignore = "needs a Redis"]
+async fn keys_vanish_when_they_say_nothing_any_more() {
+    let store = store("vanish").await;
+    let rules = vec![rule("app", By::App, Measure::Messages, &["20/s", "5/day", "5/month"])];
+    let limiter = RedisLimiter::new(&store, rules, TimeZone::UTC);
+    assert!(is_taken(&Sender::new("a").mail(&limiter).await));
+    let mut raw = raw().await;
+    let mut ends = Vec::new();
+    let keys: Vec<String> =
+        cmd("KEYS").arg("vanish-*:{????????????????????????????????}:*").query_async(&mut raw).await.unwrap();
+    for key in &keys {
+        let milliseconds: i64 = cmd("PTTL").arg(key).query_async(&mut raw).await.unwrap();
+        let octets: i64 = cmd("MEMORY").arg("USAGE").arg(key).query_async(&mut raw).await.unwrap();
+        assert!(octets <= 160, "{key}: {octets} octets");
+        ends.push(milliseconds);
+    }
+    ends.sort_unstable();
+    assert_eq!(ends.len(), 3, "{keys:?}");
+    assert!(ends[0] <= 52 && ends[1] > 86_400_000 && ends[2] <= 33 * 86_400_000, "{ends:?}");
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    let keys: Vec<String> = cmd("KEYS").arg("vanish-*:*ns:20").query_async(&mut raw).await.unwrap();
+    assert!(keys.is_empty(), "{keys:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs a Redis"]
+async fn octets_and_recipients_cost_what_they_are() {
+    let store = store("cost").await;
+    let rules = vec![
+        rule("octets", By::App, Measure::Octets, &["1000/h"]),
+        rule("recipients", By::Author, Measure::Recipients, &["3/h"]),
+    ];
+    let limiter = RedisLimiter::new(&store, rules, TimeZone::UTC);
+    let (sender, author) = (Sender::new("a"), Mailbox::parse("x@a.example").unwrap());
+    let message = async |octets, recipients| {
+        let stage = LimitStage::Message { author: &author, octets, recipients };
+        match limiter.take(&sender.step(stage)).await.unwrap() {
+            LimitDecision::Taken(_) => "ok".to_owned(),
+            LimitDecision::Over { limit, reply, .. } => format!("{limit} {}", reply.code()),
+        }
+    };
+    assert_eq!(message(1_001, 1).await, "octets 552");
+    assert_eq!(message(600, 1).await, "ok");
+    assert_eq!(message(600, 1).await, "octets 451");
+    assert_eq!(message(100, 3).await, "recipients 451");
+    assert_eq!(message(400, 2).await, "ok");
+    let path = ForwardPath::new(Mailbox::parse("b@b.example").unwrap()).unwrap();
+    let free = limiter.take(&sender.step(LimitStage::Rcpt(&path))).await.unwrap();
+    assert!(is_taken(&free), "no limit touches it");
+}
+
+#[tokio::test]
+#[ignore = "needs a Redis"]
+async fn the_accounts_own_rate_is_one_bucket() {
+    let rate = TokenRate { per_second: 0.01, burst: 5.0, reserve: 2.0 };
+    let (one, two) = (store("tokens").await, store("tokens").await);
+    let (one, two) = (RedisTokens::new(&one, "main"), RedisTokens::new(&two, "main"));
+    let mut taken = Vec::new();
+    for tokens in [&one, &two, &one, &two, &one, &two] {
+        taken.push(tokens.take(1, rate, false).await.unwrap().is_ok());
+    }
+    assert_eq!(taken, [true, true, true, true, true, false]);
+    assert_eq!(two.take(2, rate, true).await.unwrap(), Ok(()), "the guaranteed");
+    let wait = one.take(1, rate, false).await.unwrap().unwrap_err();
+    assert!(wait > Duration::from_secs(290) && wait <= Duration::from_secs(300), "{wait:?}");
+    one.give_back(3, rate).await;
+    assert_eq!(two.take(1, rate, false).await.unwrap(), Ok(()));
+    one.pause(Duration::from_secs(3_600)).await;
+    let wait = two.take(1, rate, true).await.unwrap().unwrap_err();
+    assert!(wait > Duration::from_secs(3_590), "whatever the slack: {wait:?}");
+}
+
+/// The scripts with a clock of ours in place of the server's.
+struct Scripts {
+    connection: MultiplexedConnection,
+    key: String,
+    now_micros: u64,
+}
+
+impl Scripts {
+    async fn call(&mut self, script: &'static std::sync::LazyLock<Script>, arguments: &[f64]) -> i64 {
+        let time = format!("{{{}, {}}}", self.now_micros / 1_000_000, self.now_micros % 1_000_000);
+        let text = script.text().replace("redis.call('TIME')", &time).replace("math.ceil(last / 1000) + 1", "60000");
+        assert_ne!(text, script.text());
+        let mut command = cmd("EVAL");
+        command.arg(text).arg(1).arg(&self.key);
+        for argument in arguments {
+            command.arg(argument.to_string());
+        }
+        command.query_async(&mut self.connection).await.unwrap()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    /// Decisions, waits and what is left are those of the limiter in this process, at any rate and after any history.
+    #[test]
+    #[ignore = "needs a Redis"]
+    fn the_script_decides_as_the_limiter_in_this_process(
+        rate in 1u32..9_000, burst in 1u32..20,
+        steps in proptest::collection::vec((0u64..3_000_000, 1u32..6, any::<bool>()), 1..60), slow in any::<bool>(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let clock = Arc::new(ManualClock::new());
+            let text = format!("{rate}/{} burst {burst}", if slow { "min" } else { "s" });
+            let crate::limit::Window::Rate(window) = text.parse().unwrap() else { panic!("a rate") };
+            let interval = window.interval().as_nanos() as f64 / 1_000.0;
+            let rules = vec![rule("l", By::Author, Measure::Recipients, &[&text])];
+            let local = LocalLimiter::new(rules, Arc::clone(&clock) as Arc<dyn Clock>);
+            let author = Mailbox::parse("x@a.example").unwrap();
+            let (sender, connection) = (Sender::new("a"), raw().await);
+            let key = format!("model:{rate}:{burst}");
+            let mut lua = Scripts { connection, key, now_micros: 1_795_000_000_000_000 };
+            let _: () = cmd("DEL").arg(&lua.key).query_async(&mut lua.connection).await.unwrap();
+            for (permille, amount, returned) in steps {
+                // From nothing to three intervals.
+                let micros = (interval * permille as f64 / 1e6) as u64;
+                clock.advance(Duration::from_micros(micros));
+                lua.now_micros += micros;
+                let stage = LimitStage::Message { author: &author, octets: 1, recipients: amount as usize };
+                let decision = local.take(&sender.step(stage)).await.unwrap();
+                if amount > burst { continue }
+                let said = lua.call(&TAKE, &[f64::from(amount) * interval, f64::from(burst - amount) * interval]).await;
+                match decision {
+                    LimitDecision::Taken(ticket) => {
+                        assert_eq!(said, scripts::TAKEN);
+                        if returned {
+                            local.give_back(ticket).await;
+                            lua.call(&GIVE_BACK, &[f64::from(amount) * interval]).await;
+                        }
+                    }
+                    LimitDecision::Over { wait, .. } => {
+                        let wait = wait.unwrap().as_nanos().div_ceil(1_000);
+                        assert!(said.abs_diff(i64::try_from(wait).unwrap()) <= 1, "{said} {wait}");
+                    }
+                }
+                let left = local.look(&sender.step(stage)).await.unwrap()[0].left;
+                let debt_nanos = lua.call(&LOOK, &[]).await as u64;
+                let interval_nanos = window.interval().as_nanos() as u64;
+                assert_eq!(u64::from(burst).saturating_sub(debt_nanos.div_ceil(interval_nanos)), left);
+            }
+        });
+    }
+
+    /// The same for the account's own rate.
+    #[test]
+    #[ignore = "needs a Redis"]
+    fn the_script_paces_as_this_process_does(
+        per_second in 0.5f64..500.0, burst in 1.0f64..20.0, reserve in 0.0f64..5.0,
+        steps in proptest::collection::vec((0u64..3_000_000, 1u32..30, any::<bool>(), 0u64..8_000_000), 1..40),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let clock = Arc::new(ManualClock::new());
+            let local = LocalTokens::new(Arc::clone(&clock) as Arc<dyn Clock>);
+            let rate = TokenRate { per_second, burst, reserve };
+            let mut lua = Scripts { connection: raw().await, key: "pace".to_owned(), now_micros: 1_795_000_000_000_000 };
+            let _: () = cmd("DEL").arg(&lua.key).query_async(&mut lua.connection).await.unwrap();
+            for (permille, recipients, guaranteed, pause) in steps {
+                let micros = (permille as f64 / per_second) as u64;
+                clock.advance(Duration::from_micros(micros));
+                lua.now_micros += micros;
+                // Now and then the provider throttles.
+                if let Some(over) = pause.checked_sub(6_500_000) {
+                    let micros = (over as f64 / per_second) as u64;
+                    local.pause(Duration::from_micros(micros)).await;
+                    lua.call(&PAUSE, &[micros as f64]).await;
+                }
+                let cost = f64::from(recipients) / per_second * 1e6;
+                let reserve = if guaranteed { reserve } else { 0.0 };
+                let slack = ((burst - f64::from(recipients)).max(0.0) + reserve) / per_second * 1e6;
+                let said = lua.call(&TAKE, &[cost, slack]).await;
+                match local.try_take(recipients, rate, guaranteed) {
+                    Ok(()) => assert_eq!(said, scripts::TAKEN),
+                    Err(wait) => assert!(said.abs_diff(wait.as_micros() as i64) <= 2, "{said} {wait:?}"),
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn calls_of_one_fact_fall_into_one_slot() {
+    let call = Call::new(&TAKE, "p:{00ff}:x".to_owned(), [&1.5, &2]);
+    let packed = String::from_utf8(call.command(false).get_packed_command()).unwrap();
+    assert!(packed.starts_with("*6\r\n$7\r\nEVALSHA\r\n$40\r\n") && packed.contains("{00ff}"), "{packed}");
+}
