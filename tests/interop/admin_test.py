@@ -114,16 +114,18 @@ class Admin(unittest.TestCase):
         # What its comments promise, without Docker: another user, and a root that cannot be written to.
         directory = pathlib.Path(tempfile.mkdtemp(dir=WORK, prefix="image-"))
         shutil.copy(BINARY, directory / "gatepost")
-        (directory / "state").mkdir()
+        for name in ("state", "tmp"):
+            (directory / name).mkdir()
         directory.chmod(0o755)
         config = "[[listener]]\naddress = '127.0.0.1:0'\n[policy]\nfrom = ['*@example.com']\n[ses]\nemulator = true\n" \
             "[[limit]]\nby = 'relay'\nrates = ['5/day']\n"
         (directory / "gatepost.toml").write_text(config)
         script = (
-            "mount -o remount,ro,bind / && mount -t tmpfs tmpfs /tmp && "
+            # Not over /tmp itself: the directory may be below it.
+            f"mount -o remount,ro,bind / && mount -t tmpfs -o mode=1777 tmpfs {directory}/tmp && "
             f"mount -t tmpfs -o mode=0777 tmpfs {directory}/state && "
             f"exec setpriv --reuid 65532 --regid 65532 --clear-groups timeout -s TERM 3 "
-            f"env STATE_DIRECTORY={directory}/state {directory}/gatepost run --config {directory}/gatepost.toml"
+            f"env TMPDIR={directory}/tmp STATE_DIRECTORY={directory}/state {directory}/gatepost run --config {directory}/gatepost.toml"
         )
         if os.geteuid() != 0:
             self.skipTest("only root may make a root that cannot be written to")
