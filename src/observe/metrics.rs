@@ -181,7 +181,11 @@ impl Metrics {
         r.register("judge_failures", "Policy or limiter could not answer", self.judge_failures.clone());
         r.register("ses_quota_recipients_per_second", "What the account may send", self.quota_rate.clone());
         r.register("ses_quota_recipients", "What the account may send in 24 hours", self.quota_24_hours.clone());
-        r.register("ses_quota_recipients_used", "What the account has sent in the last 24 hours", self.sent_24_hours.clone());
+        r.register(
+            "ses_quota_recipients_used",
+            "What the account has sent in the last 24 hours",
+            self.sent_24_hours.clone(),
+        );
         r.register("pace_recipients_per_second", "How fast is sent at most, now", self.pace.clone());
         r.register_with_unit("held", "Octets of messages in hand", Unit::Bytes, self.memory.clone());
         r.register("turns_waiting", "Messages that wait for their turn to be sent", self.waiting.clone());
