@@ -35,9 +35,7 @@ class Redis:
         self.start()
 
     def start(self):
-        libraries = os.environ.get("INTEROP_REDIS_LIBRARIES")
-        environment = {**os.environ, **({"LD_LIBRARY_PATH": libraries} if libraries else {})}
-        self.process = subprocess.Popen(self.arguments, env=environment, stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(self.arguments, stdout=subprocess.DEVNULL)
         wait_for_port(self.port, self.process)
 
     def signal(self, number):
