@@ -83,9 +83,9 @@ pub fn explicit_deny<'a>(
     documents: impl IntoIterator<Item = &'a Document>,
     request: &Request<'_>,
 ) -> Option<Decision<'a>> {
-    let mut all = documents.into_iter().flat_map(|document| {
-        document.statements.iter().map(move |statement| (document, statement))
-    });
+    let mut all = documents
+        .into_iter()
+        .flat_map(|document| document.statements.iter().map(move |statement| (document, statement)));
     all.find(|(_, statement)| statement.effect == Effect::Deny && mismatch(statement, request).is_none())
         .map(|(document, statement)| Decision::ExplicitDeny(document, statement))
 }
