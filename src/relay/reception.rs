@@ -155,7 +155,7 @@ impl Reception {
             self.shares.clear();
             self.share_octets = 0;
         }
-        self.spill(octets).await
+        Box::pin(self.spill(octets)).await
     }
 
     async fn spill(&mut self, octets: &[u8]) -> Result<(), Fault> {

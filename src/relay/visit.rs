@@ -153,14 +153,15 @@ impl Visit {
     pub async fn perform(&mut self, action: Action, session: &mut Session) -> Option<Action> {
         match action {
             Action::Ask(question) => {
+                // Boxed: a connection that waits for a command should not carry the frame of all that may follow.
                 if let (Question::ForwardPath(path), true) = (&question, self.relay.limiter.is_distant()) {
                     let mut paths = vec![path.clone()];
                     paths.extend(session.forward_paths_ahead());
                     if paths.len() > 1 && !self.is_fetched(path) {
-                        self.fetch(paths).await;
+                        Box::pin(self.fetch(paths)).await;
                     }
                 }
-                let answer = self.answer(question).await;
+                let answer = Box::pin(self.answer(question)).await;
                 session.handle_answer(answer, self.relay.clock.now());
             }
             Action::Content(octets) => self.content(&octets).await,

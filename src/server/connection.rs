@@ -47,7 +47,7 @@ const READ_CONTENT_OCTETS: usize = 64 * 1024;
 pub(super) async fn serve(door: Arc<Door>, stream: Plain, address: ClientAddress, mut place: Place) {
     let mut opened = Opened { stream, early: BytesMut::new() };
     let wait = door.settings.handshake_wait_max;
-    let address = match client_address(&door, &mut opened, address, wait).await {
+    let address = match Box::pin(client_address(&door, &mut opened, address, wait)).await {
         Ok(address) => address,
         Err(error) => return refused(&door, address, None, &error.to_string()),
     };
@@ -65,7 +65,7 @@ pub(super) async fn serve(door: Arc<Door>, stream: Plain, address: ClientAddress
     }
     let mut client = Client::new(SessionId::fresh(), address, Arc::clone(&door.settings.name));
     let (stream, early) = if door.smtp.tls == TlsMode::Implicit {
-        match handshake(&door, opened).await {
+        match Box::pin(handshake(&door, opened)).await {
             Ok((stream, info)) => {
                 client.tls = Some(info);
                 (stream, BytesMut::new())
@@ -151,7 +151,7 @@ impl Connection {
                 Some(Action::Transmit) => self.transmit().await?,
                 Some(Action::StartTls) => {
                     self.transmit().await?;
-                    self.start_tls().await?;
+                    Box::pin(self.start_tls()).await?;
                 }
                 Some(Action::Close) => {
                     self.transmit().await?;
@@ -194,11 +194,21 @@ impl Connection {
             }
         };
         let already = self.session.is_draining();
-        let size = if self.session.receives_content() { READ_CONTENT_OCTETS } else { READ_OCTETS };
+        let content = self.session.receives_content();
+        let size = if content { READ_CONTENT_OCTETS } else { READ_OCTETS };
         let buffer = self.session.input_buffer();
-        buffer.reserve(size);
+        if buffer.is_empty() && !content {
+            *buffer = BytesMut::new();
+        }
+        let stream = &mut self.stream;
+        let read = async {
+            // Who waits for a command holds no buffer for it.
+            stream.readable().await?;
+            buffer.reserve(size);
+            stream.read_buf(buffer).await
+        };
         tokio::select! {
-            read = self.stream.read_buf(buffer) => {
+            read = read => {
                 let octets = read?;
                 self.session.handle_input(self.door.now());
                 Ok(octets > 0)

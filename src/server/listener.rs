@@ -239,7 +239,8 @@ fn accept(door: &Arc<connection::Door>, mut stream: Plain, address: ClientAddres
             return;
         }
     };
-    let task = connection::serve(Arc::clone(door), stream, address, place);
+    // Boxed, or the task would hold its frame twice: once to bring it, once to run it.
+    let task = Box::pin(connection::serve(Arc::clone(door), stream, address, place));
     let cut = door.shared.cut.clone();
     door.shared.tasks.spawn(async move {
         tokio::select! {

@@ -27,6 +27,19 @@ pub(super) enum Stream {
     Closed(tokio::io::Empty),
 }
 
+impl Stream {
+    /// Waits until there is something to read, where that can be known without reading.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Plain(Plain::Tcp(stream)) => stream.readable().await,
+            #[cfg(unix)]
+            Self::Plain(Plain::Unix(stream)) => stream.readable().await,
+            // Octets may lie inside of it already.
+            Self::Tls(_) | Self::Closed(_) => Ok(()),
+        }
+    }
+}
+
 /// A connection of which some octets were read already: they come first.
 #[derive(Debug)]
 pub(super) struct Replay {
