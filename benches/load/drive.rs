@@ -16,23 +16,53 @@ use tokio::task::JoinSet;
 
 /// What is to be sent, by whom, how fast.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Load {
-    pub by: By,
+pub(crate) struct Load {
+    pub(crate) by: By,
     /// Connections, or calls at a time.
-    pub connections: usize,
+    pub(crate) connections: usize,
     /// Size of a message.
-    pub octets: usize,
-    pub recipients: usize,
-    pub seconds: f64,
+    pub(crate) octets: usize,
+    pub(crate) recipients: usize,
+    pub(crate) seconds: f64,
     /// Ends after so many messages, however long that takes.
-    pub messages_max: Option<u64>,
+    pub(crate) messages_max: Option<u64>,
     /// Messages a second, all connections together: an open loop.
-    pub rate: Option<f64>,
+    pub(crate) rate: Option<f64>,
+}
+
+impl Load {
+    pub(crate) fn closed(by: By, connections: usize, octets: usize, seconds: f64) -> Self {
+        Self { by, connections, octets, recipients: 1, seconds, messages_max: None, rate: None }
+    }
+
+    /// The same load from mail clients that behave otherwise.
+    pub(crate) fn with(&self, change: impl FnOnce(Smtp) -> Smtp) -> Self {
+        let by = match self.by.clone() {
+            By::Smtp(smtp) => By::Smtp(change(smtp)),
+            by => by,
+        };
+        Self { by, ..self.clone() }
+    }
+}
+
+impl Smtp {
+    /// A client that sends one message after the other in clear.
+    pub(crate) fn plain(server: std::net::SocketAddr, applications: usize) -> Self {
+        Self {
+            server,
+            applications,
+            pipelining: false,
+            authority: None,
+            login: None,
+            messages_per_connection: None,
+            patient: false,
+        }
+    }
 }
 
 /// Who sends.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum By {
+pub(crate) enum By {
     /// A mail client.
     Smtp(Smtp),
     /// The yardstick: a program that calls SES itself, with the SDK.
@@ -43,58 +73,58 @@ pub enum By {
 
 /// How a mail client behaves.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Smtp {
-    pub server: std::net::SocketAddr,
+pub(crate) struct Smtp {
+    pub(crate) server: std::net::SocketAddr,
     /// Connections come from the addresses of so many applications.
-    pub applications: usize,
+    pub(crate) applications: usize,
     /// MAIL, RCPT and DATA in one segment.
-    pub pipelining: bool,
+    pub(crate) pipelining: bool,
     /// STARTTLS, and whose certificates to trust.
-    pub authority: Option<PathBuf>,
+    pub(crate) authority: Option<PathBuf>,
     /// AUTH PLAIN: name and password.
-    pub login: Option<(String, String)>,
+    pub(crate) login: Option<(String, String)>,
     /// Then QUIT and a new connection.
-    pub messages_per_connection: Option<u64>,
+    pub(crate) messages_per_connection: Option<u64>,
     /// Tries a message again that was deferred.
-    pub patient: bool,
+    pub(crate) patient: bool,
 }
 
 /// What came of it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Report {
-    pub accepted: u64,
+pub(crate) struct Report {
+    pub(crate) accepted: u64,
     /// Message ids that were quoted by acceptances: as many as accepted, if each was a message of its own.
-    pub distinct: u64,
+    pub(crate) distinct: u64,
     /// Other answers, by code.
-    pub refused: BTreeMap<u16, u64>,
+    pub(crate) refused: BTreeMap<u16, u64>,
     /// Connections that broke; the first words of the first.
-    pub broken: u64,
-    pub trouble: Option<String>,
+    pub(crate) broken: u64,
+    pub(crate) trouble: Option<String>,
     /// Open loop: due, but not sent before the patience was over.
-    pub unsent: u64,
+    pub(crate) unsent: u64,
     /// From the first to the last answer.
-    pub seconds: f64,
-    pub p50_ms: f64,
-    pub p90_ms: f64,
-    pub p99_ms: f64,
-    pub max_ms: f64,
+    pub(crate) seconds: f64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p90_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) max_ms: f64,
 }
 
 impl Report {
-    pub fn rate(&self) -> f64 {
+    pub(crate) fn rate(&self) -> f64 {
         self.accepted as f64 / self.seconds
     }
 }
 
 /// An answer to one message.
-pub enum Answer {
+pub(crate) enum Answer {
     /// With the message id that was quoted, hashed.
     Accepted(u64),
     Refused(u16),
 }
 
 /// One connection, or one caller.
-pub trait Sender: Send + 'static {
+pub(crate) trait Sender: Send + 'static {
     /// Connects, so that the first message is as quick as the others.
     fn prepare(&mut self) -> impl Future<Output = io::Result<()>> + Send;
 
@@ -111,7 +141,7 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(5);
 const DIALS_AT_A_TIME: usize = 64;
 
 /// Sends the load and reports.
-pub async fn drive<S: Sender>(load: &Load, senders: Vec<S>) -> Report {
+pub(crate) async fn drive<S: Sender>(load: &Load, senders: Vec<S>) -> Report {
     let mut report = Report::default();
     let mut dialling = JoinSet::new();
     let dials = Arc::new(Semaphore::new(DIALS_AT_A_TIME));
@@ -164,7 +194,9 @@ pub async fn drive<S: Sender>(load: &Load, senders: Vec<S>) -> Report {
         last = last.max(part.last.unwrap_or(last));
     }
     report.distinct = ids.len() as u64;
-    report.unsent = schedule.dues.as_ref().map_or(0, |dues| dues.len() - schedule.taken.load(Ordering::Relaxed).min(dues.len())) as u64;
+    report.unsent =
+        schedule.dues.as_ref().map_or(0, |dues| dues.len() - schedule.taken.load(Ordering::Relaxed).min(dues.len()))
+            as u64;
     report.seconds = last.saturating_duration_since(schedule.began).as_secs_f64();
     took.sort_unstable();
     let at = |part: f64| {
@@ -176,7 +208,7 @@ pub async fn drive<S: Sender>(load: &Load, senders: Vec<S>) -> Report {
 }
 
 impl Report {
-    pub fn breaks(&mut self, error: &io::Error) {
+    pub(crate) fn breaks(&mut self, error: &io::Error) {
         self.broken += 1;
         self.trouble.get_or_insert_with(|| error.to_string());
     }
@@ -283,12 +315,12 @@ async fn work<S: Sender>(mut sender: S, schedule: Arc<Schedule>) -> Part {
 }
 
 /// FNV-1a: two ids of one run with the same hash would show as a repeated message, and are less likely than that.
-pub fn hash(octets: &[u8]) -> u64 {
+pub(crate) fn hash(octets: &[u8]) -> u64 {
     octets.iter().fold(0xcbf2_9ce4_8422_2325, |hash, octet| (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// A message of that size, with one line in fifty that begins with a dot. `application` is who sends it.
-pub fn message(application: usize, octets: usize) -> Vec<u8> {
+pub(crate) fn message(application: usize, octets: usize) -> Vec<u8> {
     let mut text = format!(
         "From: Billing <billing@app{application}.example.com>\r\nTo: Bob <bob@elsewhere.example>\r\n\
          Subject: Invoice 42\r\nDate: Thu, 1 Jan 2026 00:00:00 +0000\r\n\
@@ -315,6 +347,6 @@ pub fn message(application: usize, octets: usize) -> Vec<u8> {
 }
 
 /// Who the messages go to.
-pub fn recipients(count: usize) -> impl Iterator<Item = String> {
+pub(crate) fn recipients(count: usize) -> impl Iterator<Item = String> {
     (0..count).map(|number| format!("bob{number}@elsewhere.example"))
 }

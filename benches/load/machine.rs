@@ -9,7 +9,7 @@ use std::process::Command;
 
 /// CPU time that a process has used so far.
 #[derive(Clone, Debug)]
-pub struct CpuTime {
+pub(crate) struct CpuTime {
     /// User and system time of all its threads, those that ended included, in whole ticks.
     ticks: u64,
     /// Nanoseconds by thread, of those that live.
@@ -20,7 +20,7 @@ pub struct CpuTime {
 const TICKS_PER_SECOND: f64 = 100.0;
 
 impl CpuTime {
-    pub fn of(process: u32) -> io::Result<Self> {
+    pub(crate) fn of(process: u32) -> io::Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
         // The name stands in parentheses and may hold anything. proc(5): utime and stime are fields 14 and 15.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
@@ -38,7 +38,7 @@ impl CpuTime {
     }
 
     /// Seconds since then: in nanoseconds where no thread has ended, else in ticks, which count those too.
-    pub fn seconds_since(&self, before: &Self) -> f64 {
+    pub(crate) fn seconds_since(&self, before: &Self) -> f64 {
         let sum = |threads: &BTreeMap<u64, u64>| threads.values().sum::<u64>();
         if !before.threads.is_empty() && before.threads.keys().all(|thread| self.threads.contains_key(thread)) {
             return sum(&self.threads).saturating_sub(sum(&before.threads)) as f64 / 1e9;
@@ -49,14 +49,14 @@ impl CpuTime {
 
 /// Memory of a process, in MiB.
 #[derive(Clone, Copy, Debug)]
-pub struct Memory {
-    pub resident: f64,
+pub(crate) struct Memory {
+    pub(crate) resident: f64,
     /// The most that was resident since the start, or since [`forget_peak`].
-    pub peak: f64,
+    pub(crate) peak: f64,
 }
 
 impl Memory {
-    pub fn of(process: u32) -> io::Result<Self> {
+    pub(crate) fn of(process: u32) -> io::Result<Self> {
         let status = fs::read_to_string(format!("/proc/{process}/status"))?;
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -68,12 +68,12 @@ impl Memory {
 }
 
 /// Lets the peak begin anew. proc(5), clear_refs: 5.
-pub fn forget_peak(process: u32) -> io::Result<()> {
+pub(crate) fn forget_peak(process: u32) -> io::Result<()> {
     fs::write(format!("/proc/{process}/clear_refs"), "5")
 }
 
 /// One line: processors, kernel, compiler.
-pub fn describe() -> String {
+pub(crate) fn describe() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let model = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = model.lines().find_map(|line| line.strip_prefix("model name")?.split(':').nth(1)).unwrap_or("?");
@@ -87,16 +87,16 @@ pub fn describe() -> String {
 }
 
 /// How busy the machine was in the last minute, this run included.
-pub fn load_average() -> f64 {
+pub(crate) fn load_average() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(f64::NAN)
 }
 
 /// A benchmark without optimisation measures the compiler.
-pub const OPTIMISED: bool = !cfg!(debug_assertions);
+pub(crate) const OPTIMISED: bool = !cfg!(debug_assertions);
 
 /// Thousands of connections need as many file descriptors.
-pub fn raise_file_descriptors() {
+pub(crate) fn raise_file_descriptors() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;
     // Where it cannot be raised, connections fail, and that is reported.

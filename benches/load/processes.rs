@@ -12,19 +12,19 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A process that ends with its handle.
-pub struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Process {
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.0.id()
     }
 
-    pub fn cpu(&self) -> io::Result<CpuTime> {
+    pub(crate) fn cpu(&self) -> io::Result<CpuTime> {
         CpuTime::of(self.id())
     }
 
     /// Asks it to end, and waits.
-    pub fn stop(mut self) -> io::Result<()> {
+    pub(crate) fn stop(mut self) -> io::Result<()> {
         if let Some(id) = rustix::process::Pid::from_raw(self.0.id().cast_signed()) {
             rustix::process::kill_process(id, rustix::process::Signal::TERM)?;
         }
@@ -38,7 +38,7 @@ impl Process {
         Ok(())
     }
 
-    pub fn ended(&mut self) -> bool {
+    pub(crate) fn ended(&mut self) -> bool {
         !matches!(self.0.try_wait(), Ok(None))
     }
 }
@@ -53,14 +53,14 @@ impl Drop for Process {
 
 /// Where a process is put: on this machine, or in a network namespace of it.
 #[derive(Clone, Debug, Default)]
-pub struct Place {
-    pub namespace: Option<String>,
+pub(crate) struct Place {
+    pub(crate) namespace: Option<String>,
 }
 
 impl Place {
     /// A command there. Between it and us stands this binary in the role `exec`, which asks the kernel to end the program
     /// together with us, however we end; and `ip netns exec`. Both replace themselves, so the process id is the program's.
-    pub fn command(&self, program: &OsStr) -> io::Result<Command> {
+    pub(crate) fn command(&self, program: &OsStr) -> io::Result<Command> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["role", "exec"]);
         if let Some(namespace) = &self.namespace {
@@ -72,7 +72,7 @@ impl Place {
 }
 
 /// The role `exec`.
-pub fn exec(arguments: &[std::ffi::OsString]) -> io::Result<()> {
+pub(crate) fn exec(arguments: &[std::ffi::OsString]) -> io::Result<()> {
     use std::os::unix::process::CommandExt;
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let (program, arguments) = arguments.split_first().ok_or_else(|| io::Error::other("exec what?"))?;
@@ -80,16 +80,16 @@ pub fn exec(arguments: &[std::ffi::OsString]) -> io::Result<()> {
 }
 
 /// A process in a role.
-pub struct Helper {
+pub(crate) struct Helper {
     input: ChildStdin,
     output: BufReader<ChildStdout>,
     /// What it said when it was ready.
-    pub ready: Value,
-    pub process: Process,
+    pub(crate) ready: Value,
+    pub(crate) process: Process,
 }
 
 impl Helper {
-    pub fn start(role: &Role, place: &Place) -> io::Result<Self> {
+    pub(crate) fn start(role: &Role, place: &Place) -> io::Result<Self> {
         let mut command = place.command(std::env::current_exe()?.as_os_str())?;
         command.arg("role").arg(serde_json::to_string(role)?);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
@@ -102,7 +102,7 @@ impl Helper {
     }
 
     /// One order, one answer.
-    pub fn ask(&mut self, order: &impl Serialize) -> io::Result<Value> {
+    pub(crate) fn ask(&mut self, order: &impl Serialize) -> io::Result<Value> {
         let mut line = serde_json::to_vec(order)?;
         line.push(b'\n');
         self.input.write_all(&line)?;
@@ -117,35 +117,35 @@ impl Helper {
         Ok(serde_json::from_str(&line)?)
     }
 
-    pub fn address(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
         serde_json::from_value(self.ready["address"].clone()).map_err(io::Error::other)
     }
 }
 
 /// The emulator, and what it counted.
-pub struct Ses(pub Helper);
+pub(crate) struct Ses(pub Helper);
 
 impl Ses {
-    pub fn start(recipients_per_second_max: Option<f64>, place: &Place) -> io::Result<Self> {
+    pub(crate) fn start(recipients_per_second_max: Option<f64>, place: &Place) -> io::Result<Self> {
         Ok(Self(Helper::start(&Role::Emulator { recipients_per_second_max }, place)?))
     }
 
-    pub fn endpoint(&self) -> io::Result<String> {
+    pub(crate) fn endpoint(&self) -> io::Result<String> {
         Ok(format!("http://{}", self.0.address()?))
     }
 
-    pub fn latency(&mut self, milliseconds: u64) -> io::Result<()> {
+    pub(crate) fn latency(&mut self, milliseconds: u64) -> io::Result<()> {
         self.0.ask(&SesOrder::LatencyMilliseconds(milliseconds))?;
         Ok(())
     }
 
-    pub fn count(&mut self, what: &str) -> io::Result<u64> {
+    pub(crate) fn count(&mut self, what: &str) -> io::Result<u64> {
         self.0.ask(&SesOrder::Counts)?[what].as_u64().ok_or_else(|| io::Error::other(format!("no count of {what}")))
     }
 }
 
 /// Runs the relay, with its log in a file, and waits until it listens.
-pub fn relay(
+pub(crate) fn relay(
     binary: &Path,
     configuration: &Path,
     log: &Path,

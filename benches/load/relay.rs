@@ -9,39 +9,42 @@ use std::path::{Path, PathBuf};
 
 /// What a relay is given to do beside relaying.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Applications, each with a network, two patterns of From and a configuration of its own. 0: one pattern for all.
-    pub applications: usize,
+    pub(crate) applications: usize,
     /// Three limits, each of which every message touches.
-    pub limits: bool,
-    /// A line of JSON a message, written to a file; and metrics.
-    pub log_and_metrics: bool,
+    pub(crate) limits: bool,
+    /// A line of JSON a message, written to a file.
+    pub(crate) log: bool,
+    /// The operator's door, and with it metrics.
+    pub(crate) metrics: bool,
     /// An IAM document of twenty statements, which every message must be allowed by.
-    pub document: bool,
+    pub(crate) document: bool,
     /// Octets of memory for messages.
-    pub memory_octets: Option<u64>,
+    pub(crate) memory_octets: Option<u64>,
     /// Seconds for a hand-off.
-    pub deadline_seconds: Option<u64>,
+    pub(crate) deadline_seconds: Option<u64>,
     /// Where it listens. Its listeners take free ports there.
-    pub host: Ipv4Addr,
+    pub(crate) host: Ipv4Addr,
     /// Networks of balancers.
-    pub proxies: Vec<String>,
+    pub(crate) proxies: Vec<String>,
     /// More lines for the file.
-    pub more: String,
+    pub(crate) more: String,
 }
 
 impl Settings {
     /// As it would run in a company: a thousand applications, limits, log and metrics.
-    pub fn full() -> Self {
-        Self { applications: APPLICATIONS, limits: true, log_and_metrics: true, ..Self::bare() }
+    pub(crate) fn full() -> Self {
+        Self { applications: APPLICATIONS, limits: true, log: true, metrics: true, ..Self::bare() }
     }
 
     /// Nothing but one pattern.
-    pub fn bare() -> Self {
+    pub(crate) fn bare() -> Self {
         Self {
             applications: 0,
             limits: false,
-            log_and_metrics: false,
+            log: false,
+            metrics: false,
             document: false,
             memory_octets: None,
             deadline_seconds: None,
@@ -52,22 +55,22 @@ impl Settings {
     }
 }
 
-pub const APPLICATIONS: usize = 1_000;
-pub const USER: &str = "bench";
-pub const PASSWORD: &str = "correct horse battery staple";
+pub(crate) const APPLICATIONS: usize = 1_000;
+pub(crate) const USER: &str = "bench";
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
 /// A running relay.
-pub struct Relay {
-    pub process: Process,
-    pub applications: usize,
-    pub plain: SocketAddr,
-    pub starttls: SocketAddr,
+pub(crate) struct Relay {
+    pub(crate) process: Process,
+    pub(crate) applications: usize,
+    pub(crate) plain: SocketAddr,
+    pub(crate) starttls: SocketAddr,
     /// AUTH required, in clear.
-    pub auth: SocketAddr,
+    pub(crate) auth: SocketAddr,
 }
 
 /// What relays of one run share: the binary, certificates, a password's hash, and a directory that goes with the run.
-pub struct Workshop {
+pub(crate) struct Workshop {
     binary: PathBuf,
     directory: tempfile::TempDir,
     password_hash: String,
@@ -75,7 +78,7 @@ pub struct Workshop {
 }
 
 impl Workshop {
-    pub fn open(binary: PathBuf) -> io::Result<Self> {
+    pub(crate) fn open(binary: PathBuf) -> io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("gatepost-load-").tempdir()?;
         let path = directory.path();
         let mut certificates = std::process::Command::new(&binary);
@@ -89,16 +92,16 @@ impl Workshop {
     }
 
     /// Whose certificates a client has to trust.
-    pub fn authority(&self) -> PathBuf {
+    pub(crate) fn authority(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 
     /// Starts a relay in front of that endpoint.
-    pub fn start(&mut self, settings: &Settings, endpoint: &str, place: &Place) -> io::Result<Relay> {
+    pub(crate) fn start(&mut self, settings: &Settings, endpoint: &str, place: &Place) -> io::Result<Relay> {
         self.made += 1;
         let (plain, starttls, auth) = self.ports(settings)?;
         let file = self.directory.path().join(format!("relay-{}.toml", self.made));
@@ -129,9 +132,12 @@ impl Workshop {
         let directory = self.directory.path().display();
         let [plain, starttls, auth] = listeners;
         let proxies = format!("proxy_protocol_from = {:?}", settings.proxies);
-        let level = if settings.log_and_metrics { "info" } else { "error" };
+        let level = if settings.log { "info" } else { "error" };
+        // A shutdown waits longer than any message takes.
+        let grace = settings.deadline_seconds.map_or(25, |seconds| seconds + 10);
         let mut text = format!(
             r#"hostname = "relay.example"
+shutdown_grace_seconds = {grace}
 log = {{ format = "json", level = "{level}" }}
 connections = {{ total_max = 12000, per_client_max = 12000 }}
 
@@ -178,11 +184,12 @@ endpoint_url = "{endpoint}"
         if let Some(seconds) = settings.deadline_seconds {
             let _ = write!(text, "[deadline]\nbase_seconds = {seconds}\n\n");
         }
-        if settings.log_and_metrics {
+        if settings.metrics {
             let socket = self.directory.path().join(format!("admin-{}", self.made));
             let _ = write!(text, "[admin]\naddress = \"unix:{}\"\n\n", socket.display());
         }
-        let documents = if settings.document { format!("documents = [\"{directory}/role.json\"]\n") } else { String::new() };
+        let documents =
+            if settings.document { format!("documents = [\"{directory}/role.json\"]\n") } else { String::new() };
         if settings.document {
             text.push_str("[aws]\naccount = \"111122223333\"\nidentities = [\"example.com\"]\n\n");
         }
@@ -200,7 +207,8 @@ endpoint_url = "{endpoint}"
         }
         if settings.limits {
             for (of, rate) in [("messages", 1_000_000), ("recipients", 1_000_000), ("octets", 1_000_000_000)] {
-                let _ = write!(text, "\n[[limit]]\nname = \"{of}\"\nby = \"app\"\nof = \"{of}\"\nrates = [\"{rate}/s\"]\n");
+                let _ =
+                    write!(text, "\n[[limit]]\nname = \"{of}\"\nby = \"app\"\nof = \"{of}\"\nrates = [\"{rate}/s\"]\n");
             }
         }
         text.push_str(&settings.more);

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 /// What a process is for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Role {
+pub(crate) enum Role {
     /// Sends loads: orders are [`Order`]s. The yardstick has as many threads as the relay has, one for each core; for a mail
     /// client one is enough and costs least.
     Client { threads: usize },
@@ -31,7 +31,7 @@ pub enum Role {
 
 /// What a client does next.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Order {
+pub(crate) enum Order {
     Load(Load),
     /// Opens the connections of a load, sends nothing, and holds them.
     Hold(Load),
@@ -40,13 +40,13 @@ pub enum Order {
 
 /// What an emulator does next.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum SesOrder {
+pub(crate) enum SesOrder {
     LatencyMilliseconds(u64),
     Counts,
 }
 
 /// Takes a role until the input ends.
-pub fn take(role: &str) -> io::Result<()> {
+pub(crate) fn take(role: &str) -> io::Result<()> {
     machine::raise_file_descriptors();
     let role = serde_json::from_str(role)?;
     let mut runtime = match role {
@@ -96,10 +96,10 @@ fn answer(value: &impl Serialize) -> io::Result<()> {
 
 async fn client() -> io::Result<()> {
     let mut lines = Lines::begin(&json!({}))?;
-    let mut held = Vec::new();
+    let (mut held, mut sdks) = (Vec::new(), ses::Clients::new());
     while let Some(order) = lines.next().await? {
         let report = match order {
-            Order::Load(load) => send(&load).await?,
+            Order::Load(load) => send(&load, &mut sdks).await?,
             Order::Hold(load) => {
                 let mut report = Report::default();
                 if let By::Smtp(settings) = &load.by {
@@ -123,10 +123,10 @@ async fn client() -> io::Result<()> {
     Ok(())
 }
 
-async fn send(load: &Load) -> io::Result<Report> {
+async fn send(load: &Load, sdks: &mut ses::Clients) -> io::Result<Report> {
     Ok(match &load.by {
         By::Smtp(settings) => drive(load, smtp::clients(load, settings)?).await,
-        By::Sdk { endpoint } => drive(load, ses::callers(load, endpoint)).await,
+        By::Sdk { endpoint } => drive(load, ses::callers(load, endpoint, sdks)).await,
         By::Replay { endpoint } => drive(load, ses::repeaters(load, endpoint).await?).await,
     })
 }
@@ -213,6 +213,6 @@ async fn swallow(mut stream: TcpStream, numbers: Arc<AtomicU64>) -> io::Result<(
 }
 
 /// An address that nobody listens on now.
-pub fn free_port(host: std::net::IpAddr) -> io::Result<SocketAddr> {
+pub(crate) fn free_port(host: std::net::IpAddr) -> io::Result<SocketAddr> {
     std::net::TcpListener::bind((host, 0))?.local_addr()
 }

@@ -13,24 +13,28 @@ use aws_sdk_sesv2::primitives::Blob;
 use aws_sdk_sesv2::types::{Destination, EmailContent, RawMessage};
 use gatepost::emulator::Credential;
 use gatepost::transport::ses::SesTimeouts;
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-pub const REGION: &str = "us-east-1";
+pub(crate) const REGION: &str = "us-east-1";
 
 /// One caller.
-pub struct Caller {
+pub(crate) struct Caller {
     client: Client,
     content: Arc<Vec<u8>>,
     recipients: usize,
 }
 
+/// Clients by endpoint. A program makes one and keeps it, and with it the connections.
+pub(crate) type Clients = HashMap<String, Client>;
+
 /// A caller for each connection of the load; they share a client, as a program's tasks do.
-pub fn callers(load: &Load, endpoint: &str) -> Vec<Caller> {
-    let client = client(endpoint);
+pub(crate) fn callers(load: &Load, endpoint: &str, clients: &mut Clients) -> Vec<Caller> {
+    let client = clients.entry(endpoint.to_owned()).or_insert_with(|| client(endpoint));
     let content = Arc::new(message(0, load.octets));
     let caller = || Caller { client: client.clone(), content: Arc::clone(&content), recipients: load.recipients };
     std::iter::repeat_with(caller).take(load.connections).collect()
@@ -82,7 +86,7 @@ impl Sender for Caller {
 }
 
 /// Writes the same request again and again.
-pub struct Repeater {
+pub(crate) struct Repeater {
     address: SocketAddr,
     request: Arc<Vec<u8>>,
     stream: Option<TcpStream>,
@@ -90,7 +94,7 @@ pub struct Repeater {
 }
 
 /// The request is the SDK's own, caught on its way: signed once, which the emulator believes for some minutes.
-pub async fn repeaters(load: &Load, endpoint: &str) -> io::Result<Vec<Repeater>> {
+pub(crate) async fn repeaters(load: &Load, endpoint: &str) -> io::Result<Vec<Repeater>> {
     let address = endpoint.trim_start_matches("http://").parse().map_err(io::Error::other)?;
     let request = Arc::new(caught(load).await?);
     let repeater = || Repeater { address, request: Arc::clone(&request), stream: None, buffer: Vec::new() };
@@ -100,7 +104,8 @@ pub async fn repeaters(load: &Load, endpoint: &str) -> io::Result<Vec<Repeater>>
 async fn caught(load: &Load) -> io::Result<Vec<u8>> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let endpoint = format!("http://{}", listener.local_addr()?);
-    let mut caller = callers(load, &endpoint).pop().ok_or_else(|| io::Error::other("no connections"))?;
+    let mut caller =
+        callers(load, &endpoint, &mut Clients::new()).pop().ok_or_else(|| io::Error::other("no connections"))?;
     let call = tokio::spawn(async move { caller.send().await });
     let (mut stream, _) = listener.accept().await?;
     let mut request = Vec::new();

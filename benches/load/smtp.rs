@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpSocket;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 /// Longest reply that is read.
 const REPLY_OCTETS_MAX: usize = 64 * 1024;
@@ -18,19 +18,19 @@ const REPLY_OCTETS_MAX: usize = 64 * 1024;
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 /// The address of an application's machine: 127.1.0.0/16 is loopback, and a network of its own for each.
-pub fn address(application: usize) -> Ipv4Addr {
+pub(crate) fn address(application: usize) -> Ipv4Addr {
     let [.., high, low] = u32::try_from(application).unwrap_or(0).to_be_bytes();
     Ipv4Addr::new(127, 1, high, low)
 }
 
 /// What all connections of a load have in common.
-pub struct Common {
+pub(crate) struct Common {
     settings: Smtp,
     tls: Option<TlsConnector>,
 }
 
 /// One connection at a time.
-pub struct Client {
+pub(crate) struct Client {
     common: Arc<Common>,
     source: Option<Ipv4Addr>,
     /// MAIL and all RCPT and DATA, one command a line.
@@ -50,7 +50,7 @@ struct Connection {
 }
 
 /// A client for each connection of the load.
-pub fn clients(load: &Load, settings: &Smtp) -> io::Result<Vec<Client>> {
+pub(crate) fn clients(load: &Load, settings: &Smtp) -> io::Result<Vec<Client>> {
     let tls = settings.authority.as_ref().map(|path| trusting(path)).transpose()?;
     let common = Arc::new(Common { settings: settings.clone(), tls });
     Ok((0..load.connections)
