@@ -18,12 +18,11 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    pub(crate) fn open(recipients_per_second_max: Option<f64>) -> io::Result<Self> {
-        let place = Place::default();
+    pub(crate) fn open(recipients_per_second_max: Option<f64>, clients: &Place, ses: &Place) -> io::Result<Self> {
         Ok(Self {
-            generator: Helper::start(&Role::Client { threads: 1 }, &place)?,
-            yardstick: Helper::start(&Role::Client { threads: 0 }, &place)?,
-            ses: Ses::start(recipients_per_second_max, &place)?,
+            generator: Helper::start(&Role::Client { threads: 1 }, clients)?,
+            yardstick: Helper::start(&Role::Client { threads: 0 }, clients)?,
+            ses: Ses::start(recipients_per_second_max, ses)?,
         })
     }
 }
@@ -33,6 +32,8 @@ impl Stage {
 pub(crate) enum Subject<'a> {
     /// A relay; the generator sends.
     Relay(&'a Relay),
+    /// Several relays behind a balancer: their CPU and memory together.
+    Fleet(&'a [Relay]),
     /// The SDK alone, which sends itself.
     Sdk,
     /// What is measured is the sender: against a sink, or the emulator's ceiling.
@@ -101,23 +102,25 @@ pub(crate) fn round(stage: &mut Stage, entry: &Entry<'_>) -> io::Result<Round> {
         (Subject::Sdk, _) | (_, By::Sdk { .. }) => yardstick,
         _ => generator,
     };
-    let subject = match entry.subject {
-        Subject::Relay(relay) => relay.process.id(),
-        Subject::Sdk | Subject::Sender => sender.process.id(),
+    let subject: Vec<u32> = match entry.subject {
+        Subject::Relay(relay) => vec![relay.process.id()],
+        Subject::Fleet(relays) => relays.iter().map(|relay| relay.process.id()).collect(),
+        Subject::Sdk | Subject::Sender => vec![sender.process.id()],
     };
-    machine::forget_peak(subject)?;
-    let cpu_before = (CpuTime::of(subject)?, sender.process.cpu()?, ses.0.process.cpu()?);
+    let cpu_of = |subject: &[u32]| subject.iter().map(|id| CpuTime::of(*id)).collect::<io::Result<Vec<_>>>();
+    subject.iter().try_for_each(|id| machine::forget_peak(*id))?;
+    let cpu_before = (cpu_of(&subject)?, sender.process.cpu()?, ses.0.process.cpu()?);
     let report: Report = serde_json::from_value(sender.ask(&Order::Load(entry.load.clone()))?)?;
-    let cpu = (CpuTime::of(subject)?, sender.process.cpu()?, ses.0.process.cpu()?);
+    let cpu = (cpu_of(&subject)?, sender.process.cpu()?, ses.0.process.cpu()?);
     let per_thousand = |after: &CpuTime, before: &CpuTime| after.seconds_since(before) * 1e3 / report.accepted as f64;
     Ok(Round {
-        cpu: per_thousand(&cpu.0, &cpu_before.0),
+        cpu: cpu.0.iter().zip(&cpu_before.0).map(|(after, before)| per_thousand(after, before)).sum(),
         generator_cpu: per_thousand(&cpu.1, &cpu_before.1),
         emulator_cpu: per_thousand(&cpu.2, &cpu_before.2),
         ses_requests: ses.count("requests")? - before.0,
         ses_accepted: ses.count("accepted")? - before.1,
         ses_connections: ses.count("connections")? - before.2,
-        memory_peak: Memory::of(subject)?.peak,
+        memory_peak: subject.iter().map(|id| Ok(Memory::of(*id)?.peak)).sum::<io::Result<f64>>()?,
         report,
     })
 }

@@ -51,6 +51,7 @@ impl Smtp {
         Self {
             server,
             applications,
+            network: crate::smtp::LOOPBACK,
             pipelining: false,
             authority: None,
             login: None,
@@ -75,8 +76,9 @@ pub(crate) enum By {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Smtp {
     pub(crate) server: std::net::SocketAddr,
-    /// Connections come from the addresses of so many applications.
+    /// Connections come from the addresses of so many applications, in that network.
     pub(crate) applications: usize,
+    pub(crate) network: crate::smtp::Network,
     /// MAIL, RCPT and DATA in one segment.
     pub(crate) pipelining: bool,
     /// STARTTLS, and whose certificates to trust.

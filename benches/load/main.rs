@@ -26,6 +26,7 @@ mod roles;
 mod ses;
 mod smtp;
 mod table;
+mod vpc;
 
 use clap::{Parser, ValueEnum};
 use relay::{Settings, Workshop};
@@ -106,6 +107,8 @@ enum Profile {
     Prices,
     /// Latency against offered rate
     Sweep,
+    /// Two relays behind a balancer, over network namespaces; wants root
+    Vpc,
 }
 
 fn main() -> io::Result<()> {
@@ -142,6 +145,7 @@ fn run(arguments: &Arguments) -> io::Result<()> {
         Profile::Standard | Profile::Smoke => run.all()?,
         Profile::Own => run.own(&own)?,
         Profile::Prices => run.prices()?,
+        Profile::Vpc => run.vpc()?,
         Profile::Sweep => {}
     }
     let points = if profile == Profile::Sweep || arguments.svg.is_some() { run.sweep(&own)? } else { Vec::new() };

@@ -15,6 +15,10 @@ use std::time::{Duration, Instant};
 pub(crate) struct Process(Child);
 
 impl Process {
+    pub(crate) fn spawn(command: &mut Command) -> io::Result<Self> {
+        Ok(Self(command.spawn()?))
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.0.id()
     }

@@ -5,7 +5,7 @@ use crate::smtp;
 use std::fmt::Write as _;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What a relay is given to do beside relaying.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) deadline_seconds: Option<u64>,
     /// Where it listens. Its listeners take free ports there.
     pub(crate) host: Ipv4Addr,
+    /// Where applications have their addresses.
+    pub(crate) network: smtp::Network,
     /// Networks of balancers.
     pub(crate) proxies: Vec<String>,
     /// More lines for the file.
@@ -49,6 +51,7 @@ impl Settings {
             memory_octets: None,
             deadline_seconds: None,
             host: Ipv4Addr::LOCALHOST,
+            network: smtp::LOOPBACK,
             proxies: Vec::new(),
             more: String::new(),
         }
@@ -94,10 +97,6 @@ impl Workshop {
     /// Whose certificates a client has to trust.
     pub(crate) fn authority(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        self.directory.path()
     }
 
     /// Starts a relay in front of that endpoint.
@@ -198,7 +197,7 @@ endpoint_url = "{endpoint}"
             text.push_str("from = [\"*@*.example.com\"]\n");
         }
         for number in 0..settings.applications {
-            let network = smtp::address(number);
+            let network = smtp::address(settings.network, number);
             let _ = write!(
                 text,
                 "\n[[app]]\nname = \"app{number}\"\nnetworks = [\"{network}/32\"]\n\

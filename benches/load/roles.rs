@@ -27,6 +27,8 @@ pub(crate) enum Role {
     Emulator { recipients_per_second_max: Option<f64> },
     /// An SMTP server that forgets: what the generator alone can do.
     Sink,
+    /// Passes connections on to servers in turn, with a PROXY header of version 2 if they believe it.
+    Balancer { listen: SocketAddr, servers: Vec<SocketAddr>, proxy: bool },
 }
 
 /// What a client does next.
@@ -50,7 +52,9 @@ pub(crate) fn take(role: &str) -> io::Result<()> {
     machine::raise_file_descriptors();
     let role = serde_json::from_str(role)?;
     let mut runtime = match role {
-        Role::Sink | Role::Client { threads: 1 } => tokio::runtime::Builder::new_current_thread(),
+        Role::Sink | Role::Balancer { .. } | Role::Client { threads: 1 } => {
+            tokio::runtime::Builder::new_current_thread()
+        }
         Role::Client { .. } | Role::Emulator { .. } => tokio::runtime::Builder::new_multi_thread(),
     };
     runtime.enable_all().build()?.block_on(async {
@@ -58,6 +62,7 @@ pub(crate) fn take(role: &str) -> io::Result<()> {
             Role::Client { .. } => client().await,
             Role::Emulator { recipients_per_second_max } => emulator(recipients_per_second_max).await,
             Role::Sink => sink().await,
+            Role::Balancer { listen, servers, proxy } => balancer(listen, servers, proxy).await,
         }
     })
 }
@@ -169,6 +174,38 @@ async fn sink() -> io::Result<()> {
     Ok(())
 }
 
+async fn balancer(listen: SocketAddr, servers: Vec<SocketAddr>, proxy: bool) -> io::Result<()> {
+    let listener = TcpListener::bind(listen).await?;
+    let mut lines = Lines::begin(&json!({"address": listener.local_addr()?}))?;
+    tokio::spawn(async move {
+        let mut turns = servers.iter().copied().cycle();
+        while let (Ok((client, _)), Some(server)) = (listener.accept().await, turns.next()) {
+            tokio::spawn(pass_on(client, server, proxy));
+        }
+    });
+    while let Some(order) = lines.next::<Value>().await? {
+        answer(&order)?;
+    }
+    Ok(())
+}
+
+async fn pass_on(mut client: TcpStream, server: SocketAddr, proxy: bool) -> io::Result<()> {
+    let mut server = TcpStream::connect(server).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    if let (true, SocketAddr::V4(from), SocketAddr::V4(to)) = (proxy, client.peer_addr()?, client.local_addr()?) {
+        // proxy-protocol.txt, section 2.2: signature, version 2 and PROXY, TCP over IPv4, twelve octets of addresses.
+        let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c".to_vec();
+        header.extend_from_slice(&from.ip().octets());
+        header.extend_from_slice(&to.ip().octets());
+        header.extend_from_slice(&from.port().to_be_bytes());
+        header.extend_from_slice(&to.port().to_be_bytes());
+        server.write_all(&header).await?;
+    }
+    tokio::io::copy_bidirectional(&mut client, &mut server).await?;
+    Ok(())
+}
+
 /// Says yes to everything, and looks at no more than where a message ends.
 async fn swallow(mut stream: TcpStream, numbers: Arc<AtomicU64>) -> io::Result<()> {
     stream.set_nodelay(true)?;
@@ -210,9 +247,4 @@ async fn swallow(mut stream: TcpStream, numbers: Arc<AtomicU64>) -> io::Result<(
         }
         stream.write_all(&replies).await?;
     }
-}
-
-/// An address that nobody listens on now.
-pub(crate) fn free_port(host: std::net::IpAddr) -> io::Result<SocketAddr> {
-    std::net::TcpListener::bind((host, 0))?.local_addr()
 }

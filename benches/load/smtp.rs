@@ -17,10 +17,15 @@ const REPLY_OCTETS_MAX: usize = 64 * 1024;
 /// Between two attempts of a patient client.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
-/// The address of an application's machine: 127.1.0.0/16 is loopback, and a network of its own for each.
-pub(crate) fn address(application: usize) -> Ipv4Addr {
+/// Two octets of a network that has the addresses of all applications' machines.
+pub(crate) type Network = (u8, u8);
+/// Loopback, like all of 127.0.0.0/8.
+pub(crate) const LOOPBACK: Network = (127, 1);
+
+/// The address of an application's machine.
+pub(crate) fn address((first, second): Network, application: usize) -> Ipv4Addr {
     let [.., high, low] = u32::try_from(application).unwrap_or(0).to_be_bytes();
-    Ipv4Addr::new(127, 1, high, low)
+    Ipv4Addr::new(first, second, high, low)
 }
 
 /// What all connections of a load have in common.
@@ -57,7 +62,7 @@ pub(crate) fn clients(load: &Load, settings: &Smtp) -> io::Result<Vec<Client>> {
         .map(|number| {
             // Spread over all applications; 61 has no divisor in common with a thousand.
             let application = if settings.applications == 0 { 0 } else { number * 61 % settings.applications };
-            let source = (settings.applications > 0).then(|| address(application));
+            let source = (settings.applications > 0).then(|| address(settings.network, application));
             let mut commands = vec![format!("MAIL FROM:<billing@app{application}.example.com>\r\n")];
             commands.extend(recipients(load.recipients).map(|name| format!("RCPT TO:<{name}>\r\n")));
             commands.push("DATA\r\n".to_owned());

@@ -58,6 +58,11 @@ impl Row {
         }
     }
 
+    /// A number to look at, without a target.
+    pub(crate) fn shown(what: &str, measured: f64, unit: &'static str) -> Self {
+        Self { what: what.to_owned(), target: Target::None, goal: None, measured, unit }
+    }
+
     fn to_json(&self) -> Value {
         let target = match self.target {
             Target::AtMost(most) => json!({"at_most": most}),
@@ -136,7 +141,7 @@ const RELAY: usize = 0;
 
 impl Run {
     pub(crate) fn new(workshop: Workshop, scale: Scale) -> io::Result<Self> {
-        let stage = Stage::open(None)?;
+        let stage = Stage::open(None, &Place::default(), &Place::default())?;
         Ok(Self { scale, workshop, stage, rows: Vec::new(), contests: serde_json::Map::new() })
     }
 
@@ -241,6 +246,14 @@ impl Run {
         }
         relay.process.stop()?;
         Ok(points)
+    }
+
+    /// Two relays in a network of their own.
+    pub(crate) fn vpc(&mut self) -> io::Result<()> {
+        let (rows, contests) = crate::vpc::run(&mut self.workshop, self.scale.seconds, self.scale.rounds)?;
+        self.rows.extend(rows);
+        self.contests.extend(contests.into_iter().map(|(name, done)| (name, done.to_json())));
+        Ok(())
     }
 
     /// Every scenario.
@@ -441,7 +454,7 @@ impl Run {
 
     fn throttled(&mut self) -> io::Result<()> {
         println!("\nSES that takes 200 recipients a second, C=64");
-        let mut stage = Stage::open(Some(QUOTA))?;
+        let mut stage = Stage::open(Some(QUOTA), &Place::default(), &Place::default())?;
         let relay = self.workshop.start(&Settings::full(), &stage.ses.endpoint()?, &Place::default())?;
         let load = |seconds| Entry::relay("relay", &relay, plain(&relay, 64, 10_000, seconds));
         // What the account saved up before is spent first.
