@@ -390,6 +390,8 @@ impl Run {
         let done = self.contest("AUTH, 10 KB, C=16, one message a connection", &entries)?;
         let cpu = done.ratio(RELAY, 1, |round| round.cpu);
         self.row("10 KB, one a connection, AUTH: CPU / without", Target::AtMost(1.5), None, cpu, "×");
+        let after = Memory::of(full.process.id())?.resident;
+        self.row("resident memory after the scenarios up to here", Target::None, None, after, "MiB");
         Ok(())
     }
 
