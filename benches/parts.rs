@@ -147,7 +147,7 @@ fn limiting(c: &mut Criterion) {
         let mut granted = Granted::by(RuleName::parse("bench").unwrap());
         granted.app = Some(AppName::parse("app7").unwrap());
         let reverse_path = message.envelope.reverse_path().clone();
-        let stage = LimitStage::Mail { declared_octets: None };
+        let stage = LimitStage::Mail;
         let step = LimitStep { client: &message.client, granted: &granted, reverse_path: &reverse_path, stage };
         group.bench_function(format!("{name}: decision"), |b| {
             b.iter(|| matches!(limiter.try_take(black_box(&step)), LimitDecision::Taken(_)));
@@ -197,7 +197,7 @@ fn redis(c: &mut Criterion, url: &str) {
     granted.app = Some(AppName::parse("app7").unwrap());
     let facts = Arc::new((message.client, granted, message.envelope.reverse_path().clone()));
     async fn decide(limiter: &RedisLimiter, facts: &(Client, Granted, ReversePath)) {
-        let stage = LimitStage::Mail { declared_octets: None };
+        let stage = LimitStage::Mail;
         let step = LimitStep { client: &facts.0, granted: &facts.1, reverse_path: &facts.2, stage };
         assert!(matches!(limiter.take(&step).await.unwrap(), LimitDecision::Taken(_)));
     }

@@ -107,25 +107,44 @@ impl Queue {
     }
 }
 
-/// Standard error is not buffered, and one write a line keeps lines of several processes apart.
+/// Writes whole lines, those that came together in one write. Under load it sleeps a moment between two writes: whoever
+/// logs then finds nobody to wake, which would cost more than the line.
 fn write_entries(mut output: impl Write, entries: &Receiver<Entry>, dropped: &AtomicU64, format: LogFormat) {
-    for entry in entries {
-        match entry {
-            Entry::Line(line) => {
-                // A reader that is gone for good: the relay goes on without a log.
-                let _ = output.write_all(&line);
-                let lost = dropped.swap(0, Ordering::Relaxed);
-                if lost > 0 {
-                    let _ = output.write_all(notice(lost, format).as_bytes());
-                }
+    let mut lines = Vec::new();
+    while let Ok(first) = entries.recv() {
+        let mut flushed = Vec::new();
+        for entry in std::iter::once(first).chain(entries.try_iter()) {
+            match entry {
+                Entry::Line(line) => lines.extend_from_slice(&line),
+                Entry::Flush(done) => flushed.push(done),
             }
-            Entry::Flush(done) => {
+            if lines.len() >= WRITE_OCTETS {
+                break;
+            }
+        }
+        let lost = dropped.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            lines.extend_from_slice(notice(lost, format).as_bytes());
+        }
+        // A reader that is gone for good: the relay goes on without a log.
+        let _ = output.write_all(&lines);
+        lines.clear();
+        match flushed.is_empty() {
+            true => std::thread::sleep(PAUSE),
+            false => {
                 let _ = output.flush();
-                let _ = done.send(());
+                for done in flushed {
+                    let _ = done.send(());
+                }
             }
         }
     }
 }
+
+/// Written at a time, about.
+const WRITE_OCTETS: usize = 64 * 1024;
+/// What a crash may lose.
+const PAUSE: Duration = Duration::from_millis(5);
 
 fn notice(lost: u64, format: LogFormat) -> String {
     match format {

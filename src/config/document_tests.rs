@@ -6,6 +6,8 @@ use std::path::Path;
 const CHAPTERS: &[(&str, &str)] = &[
     ("policy.md", include_str!("../manual/policy.md")),
     ("limits.md", include_str!("../manual/limits.md")),
+    ("applications.md", include_str!("../manual/applications.md")),
+    ("operating.md", include_str!("../manual/operating.md")),
     ("migration.md", include_str!("../manual/migration.md")),
 ];
 

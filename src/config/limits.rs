@@ -125,6 +125,16 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Vec<LimitRule> {
         if limit.by == LimitBy::RecipientDomain && limit.of != LimitOf::Recipients {
             findings.error(&path("of"), "by = \"recipient_domain\" counts recipients", "set of = \"recipients\"");
         }
+        for (number, rate) in limit.rates.iter().enumerate() {
+            let per = |window: &Window| match window {
+                Window::Quota(quota) => Some(quota.per),
+                Window::Rate(_) => None,
+            };
+            if per(&rate.0).is_some() && limit.rates[..number].iter().any(|before| per(&before.0) == per(&rate.0)) {
+                let message = "two quotas of one period in one limit: the smaller one decides";
+                findings.error(&path(&format!("rates.{number}")), message, "keep that");
+            }
+        }
         // The deadline covers what happens after the content came; a delay comes before, and the client waits through it.
         if limit.over == LimitOver::Delay && limit.delay_seconds_max.wait() > DELAY_MAX {
             let message =

@@ -115,24 +115,18 @@ impl Rules {
         &self.rules[usize::from(place)].rule
     }
 
-    /// What a step costs. An error: it says itself that it can never pass.
-    pub(super) fn charges(&self, step: &LimitStep<'_>) -> Result<Charges, NoRoom> {
+    /// What a step costs.
+    pub(super) fn charges(&self, step: &LimitStep<'_>) -> Charges {
         let mut charges = Charges::new();
         for (place, ruled) in (0u16..).zip(&self.rules) {
             let rule = &ruled.rule;
-            // A message that says it is larger than any burst need not be uploaded.
-            if let LimitStage::Mail { declared_octets: Some(octets) } = step.stage
-                && rule.measure == Measure::Octets
-                && rule.windows.iter().any(|window| octets > u64::from(window.capacity().get()))
-                && (rule.by == By::Author || self.key(ruled, step).is_some())
-            {
-                return Err(NoRoom { rule: place, wait: None });
-            }
             let Some(amount) = amount(rule, step) else { continue };
-            let Some(key) = self.key(ruled, step) else { continue };
+            // An author that is not known yet has nothing used up.
+            let unknown = matches!((rule.by, step.stage), (By::Author, LimitStage::Declared(_))).then_some(0);
+            let Some(key) = self.key(ruled, step).or(unknown) else { continue };
             charges.extend((0u16..).zip(&rule.windows).map(|(window, _)| Charge { rule: place, window, amount, key }));
         }
-        Ok(charges)
+        charges
     }
 
     fn key(&self, Ruled { rule, seed }: &Ruled, step: &LimitStep<'_>) -> Option<u128> {
@@ -197,21 +191,9 @@ impl Rules {
                 over: self.reply(no_room, &step.stage),
             }
         };
-        match (self.charges(step), step.stage) {
-            (Ok(charges), _) => {
-                let view = |charge: &Charge| {
-                    view(charge.rule, charge.window, charge.key, charge.amount.get().into(), left(charge))
-                };
-                charges.iter().map(view).collect()
-            }
-            (Err(no_room), LimitStage::Mail { declared_octets: Some(octets) }) => {
-                let windows = &self.get(no_room.rule).windows;
-                let small = windows.iter().position(|window| octets > u64::from(window.capacity().get()));
-                let small = u16::try_from(small.unwrap_or_default()).unwrap_or_default();
-                vec![view(no_room.rule, small, 0, octets, 0)]
-            }
-            (Err(_), _) => Vec::new(),
-        }
+        let view =
+            |charge: &Charge| view(charge.rule, charge.window, charge.key, charge.amount.get().into(), left(charge));
+        self.charges(step).iter().map(view).collect()
     }
 
     /// How long a step may wait for room, where that limit says so.
@@ -239,10 +221,10 @@ fn amount(rule: &LimitRule, step: &LimitStep<'_>) -> Option<NonZeroU32> {
     let large = |count: u64| NonZeroU32::new(u32::try_from(count).unwrap_or(u32::MAX));
     match (rule.measure, rule.by, step.stage) {
         (Measure::Messages, By::Author, LimitStage::Message { .. }) => NonZeroU32::new(1),
-        (Measure::Messages, by, LimitStage::Mail { .. }) if by != By::Author => NonZeroU32::new(1),
+        (Measure::Messages, by, LimitStage::Mail) if by != By::Author => NonZeroU32::new(1),
         (Measure::Recipients, By::Author, LimitStage::Message { recipients, .. }) => large(recipients as u64),
         (Measure::Recipients, by, LimitStage::Rcpt(_)) if by != By::Author => NonZeroU32::new(1),
-        (Measure::Octets, _, LimitStage::Message { octets, .. }) => large(octets),
+        (Measure::Octets, _, LimitStage::Message { octets, .. } | LimitStage::Declared(octets)) => large(octets),
         _ => None,
     }
 }

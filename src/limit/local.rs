@@ -118,9 +118,12 @@ impl LocalLimiter {
 
     /// Takes what a step costs from every limit that it touches, or from none; waits for nothing.
     pub fn try_take(&self, step: &LimitStep<'_>) -> LimitDecision {
-        match self.rules.charges(step).and_then(|charges| self.take_all(&charges).map(|()| charges)) {
-            Ok(charges) if charges.is_empty() => LimitDecision::Taken(Ticket::default()),
-            Ok(charges) => LimitDecision::Taken(Ticket::of(charges)),
+        let charges = self.rules.charges(step);
+        if charges.is_empty() {
+            return LimitDecision::Taken(Ticket::default());
+        }
+        match self.take_all(&charges) {
+            Ok(()) => LimitDecision::Taken(Ticket::of(charges)),
             Err(no_room) => self.rules.over(no_room, &step.stage),
         }
     }
@@ -204,11 +207,10 @@ impl Meter {
 #[async_trait]
 impl Limiter for LocalLimiter {
     async fn take(&self, step: &LimitStep<'_>) -> Result<LimitDecision, LimitError> {
-        let charges = match self.rules.charges(step) {
-            Ok(charges) if charges.is_empty() => return Ok(LimitDecision::Taken(Ticket::default())),
-            Ok(charges) => charges,
-            Err(no_room) => return Ok(self.rules.over(no_room, &step.stage)),
-        };
+        let charges = self.rules.charges(step);
+        if charges.is_empty() {
+            return Ok(LimitDecision::Taken(Ticket::default()));
+        }
         let began = self.now();
         loop {
             let no_room = match self.take_all(&charges) {

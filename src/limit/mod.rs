@@ -78,10 +78,10 @@ pub struct LimitStep<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum LimitStage<'a> {
     /// MAIL: one message.
-    Mail {
-        /// `SIZE=`, if the client said it: a message that can never fit is refused before its content comes.
-        declared_octets: Option<u64>,
-    },
+    Mail,
+    /// `SIZE=` of MAIL: octets that the client says will come. Only looked at, so that what would be refused at the end need
+    /// not be uploaded.
+    Declared(u64),
     /// RCPT: one recipient.
     Rcpt(&'a ForwardPath),
     /// End of data.

@@ -36,11 +36,11 @@ impl SessionId {
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-        for place in (0..13).rev() {
-            let digit = DIGITS[(self.0 >> (place * 5)) as usize & 31];
-            write!(f, "{}", char::from(digit))?;
+        let mut text = [0; 13];
+        for (place, digit) in (0..13).rev().zip(&mut text) {
+            *digit = DIGITS[(self.0 >> (place * 5)) as usize & 31];
         }
-        Ok(())
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
 

@@ -9,6 +9,12 @@ pub mod policy {}
 #[doc = include_str!("limits.md")]
 pub mod limits {}
 
+#[doc = include_str!("applications.md")]
+pub mod applications {}
+
+#[doc = include_str!("operating.md")]
+pub mod operating {}
+
 #[doc = include_str!("replies.md")]
 pub mod replies {}
 

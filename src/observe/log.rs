@@ -53,48 +53,65 @@ impl LogObserver {
     }
 
     fn message(&self, record: &MessageRecord<'_>) {
-        let Who { session, client, listener, identity, tls } = Who::of(record.client);
-        let transaction = record.transaction.to_string();
-        let authors: Vec<String> = record.authors.iter().map(|author| self.mailbox(&author.mailbox)).collect();
-        let from = authors.join(",");
-        let mail_from = self.reverse_path(record.reverse_path);
-        let outcome = record.outcome.map_or("refused", |outcome| outcome.kind.label());
-        let message_id = match record.outcome.map(|outcome| &outcome.certainty) {
-            Some(Certainty::Sent(id)) => id.as_str(),
-            _ => "",
-        };
         let ambiguous = record.outcome.is_some_and(|outcome| outcome.certainty == Certainty::Ambiguous);
-        // What a provider says names addresses and ARNs; it stands beside what we say.
-        let detail = match record.outcome {
+        // What nobody reads is not written.
+        macro_rules! line {
+            ($level:ident, $LEVEL:ident, $text:literal) => {
+                if tracing::enabled!(target: "gatepost", tracing::Level::$LEVEL) {
+                    let client = record.client;
+                    let outcome = record.outcome.map_or("refused", |outcome| outcome.kind.label());
+                    let message_id = match record.outcome.map(|outcome| &outcome.certainty) {
+                        Some(Certainty::Sent(id)) => id.as_str(),
+                        _ => "",
+                    };
+                    $level!(
+                        target: "gatepost", transaction = %record.transaction, session = %client.session,
+                        client = %client.address, listener = &*client.listener, identity = %identity(client),
+                        tls = tls(client), mail_from = %self.reverse_path(record.reverse_path),
+                        from = %self.authors(record), recipients = record.recipients, octets = record.octets,
+                        rule = record.rule.unwrap_or(""), app = record.app.unwrap_or(""),
+                        configuration_set = record.configuration_set.unwrap_or(""), outcome, ambiguous,
+                        ses_message_id = message_id, detail = %self.message_detail(record), reply = %record.reply,
+                        latency_ms = u64::try_from(record.latency.as_millis()).unwrap_or(u64::MAX), $text
+                    )
+                }
+            };
+        }
+        match record.outcome {
+            Some(outcome) if outcome.kind == Kind::OurConfiguration => {
+                line!(error, ERROR, "message deferred: sending is not possible until the operator mends this");
+            }
+            Some(_) if ambiguous => line!(warn, WARN, "message deferred: it may have been sent"),
+            _ if record.reply.is_positive() => line!(info, INFO, "message accepted"),
+            _ if record.reply.is_temporary() => line!(warn, WARN, "message deferred"),
+            _ => line!(warn, WARN, "message rejected"),
+        }
+    }
+
+    fn authors(&self, record: &MessageRecord<'_>) -> String {
+        let authors: Vec<String> = record.authors.iter().map(|author| self.mailbox(&author.mailbox)).collect();
+        authors.join(",")
+    }
+
+    /// What a provider says names addresses and ARNs; it stands beside what we say.
+    fn message_detail(&self, record: &MessageRecord<'_>) -> String {
+        match record.outcome {
             // Status and code of a provider's answer name nobody; what follows may.
             Some(outcome) if self.form != AddressForm::Plain => {
                 escape(outcome.detail.split(": ").next().unwrap_or_default())
             }
             Some(outcome) => escape(&outcome.detail),
             None => self.detail(record.detail),
-        };
-        let reply = record.reply.to_string();
-        macro_rules! line {
-            ($level:ident, $text:literal) => {
-                $level!(
-                    target: "gatepost", transaction, session, client, listener, identity, tls, mail_from, from,
-                    recipients = record.recipients, octets = record.octets, rule = record.rule.unwrap_or(""),
-                    app = record.app.unwrap_or(""), configuration_set = record.configuration_set.unwrap_or(""),
-                    outcome, ambiguous, ses_message_id = message_id, detail, reply,
-                    latency_ms = u64::try_from(record.latency.as_millis()).unwrap_or(u64::MAX), $text
-                )
-            };
-        }
-        match record.outcome {
-            Some(outcome) if outcome.kind == Kind::OurConfiguration => {
-                line!(error, "message deferred: sending is not possible until the operator mends this");
-            }
-            Some(_) if ambiguous => line!(warn, "message deferred: it may have been sent"),
-            _ if record.reply.is_positive() => line!(info, "message accepted"),
-            _ if record.reply.is_temporary() => line!(warn, "message deferred"),
-            _ => line!(warn, "message rejected"),
         }
     }
+}
+
+fn identity(client: &Client) -> String {
+    client.identity.as_ref().map(|identity| escape(identity.name())).unwrap_or_default()
+}
+
+fn tls(client: &Client) -> &str {
+    client.tls.as_ref().map_or("", |tls| &tls.version)
 }
 
 impl Observer for LogObserver {
@@ -105,6 +122,8 @@ impl Observer for LogObserver {
                 let reason = escape(reason);
                 warn!(target: "gatepost", client = %address, listener, reply, reason, "connection refused");
             }
+            Event::Connected(_) | Event::Disconnected { .. } | Event::Encrypted(_) if !tracing::enabled!(target: "gatepost", tracing::Level::DEBUG) =>
+                {}
             Event::Connected(who) => {
                 let Who { session, client, listener, .. } = Who::of(who);
                 debug!(target: "gatepost", session, client, listener, "connected");
@@ -184,14 +203,17 @@ impl Who {
             session: client.session.to_string(),
             client: client.address.to_string(),
             listener: client.listener.to_string(),
-            identity: client.identity.as_ref().map(|identity| escape(identity.name())).unwrap_or_default(),
-            tls: client.tls.as_ref().map(|tls| tls.version.clone()).unwrap_or_default(),
+            identity: identity(client),
+            tls: tls(client).to_owned(),
         }
     }
 }
 
 /// Control characters (a line end above all) and what a terminal would act on, as `\u{…}`. At most 500 characters.
 fn escape(text: &str) -> String {
+    if text.len() <= 500 && text.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
+        return text.to_owned();
+    }
     text.chars()
         .take(500)
         .flat_map(|c| {

@@ -19,24 +19,27 @@ use std::sync::{Mutex, PoisonError, RwLock};
 
 type Float = Gauge<f64, AtomicU64>;
 
+/// Label values are static or kept for ever (see [`Metrics::word`]): counting needs no allocation.
+type Word = &'static str;
+
 macro_rules! labels {
-    ($( $name:ident { $( $label:ident ),+ } )+) => { $(
+    ($( $name:ident { $( $label:ident: $type:ty ),+ } )+) => { $(
         #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-        struct $name { $( $label: String ),+ }
+        struct $name { $( $label: $type ),+ }
     )+ };
 }
 
 labels! {
-    Listener { listener }
-    Accepted { listener, result }
-    Refused { verb, code }
-    Transaction { outcome, code }
-    Decision { rule, decision }
-    Limit { limit }
-    Request { outcome, code }
-    Authentication { result }
-    Use { r#use }
-    Version { version }
+    Listener { listener: Word }
+    Accepted { listener: Word, result: Word }
+    Refused { verb: Word, code: u16 }
+    Transaction { outcome: Word, code: u16 }
+    Decision { rule: Word, decision: Word }
+    Limit { limit: Word }
+    Request { outcome: Word, code: Word }
+    Authentication { result: Word }
+    Use { r#use: Word }
+    Version { version: Word }
 }
 
 /// What is measured.
@@ -65,7 +68,9 @@ pub struct Metrics {
     calls: Gauge,
     certificate: Family<Listener, Gauge>,
     process: Process,
-    words: RwLock<HashSet<String>>,
+    words: RwLock<HashSet<Word>>,
+    /// Rules that are limits: their refusals are hits, and no decisions of policy.
+    limits: RwLock<HashSet<Word>>,
     trouble: Mutex<Option<String>>,
 }
 
@@ -146,6 +151,7 @@ impl Metrics {
             certificate: Family::default(),
             process: Process::default(),
             words: RwLock::default(),
+            limits: RwLock::default(),
             trouble: Mutex::default(),
         };
         metrics.register();
@@ -177,8 +183,12 @@ impl Metrics {
         r.register("ses_ambiguous_attempts", "Attempts that may have sent a message", self.ambiguous.clone());
         r.register("judge_failures", "Policy or limiter could not answer", self.judge_failures.clone());
         r.register("ses_quota_recipients_per_second", "What the account may send", self.quota_rate.clone());
-        r.register("ses_quota_recipients_per_24_hours", "What the account may send", self.quota_24_hours.clone());
-        r.register("ses_sent_recipients_last_24_hours", "What the account has sent", self.sent_24_hours.clone());
+        r.register("ses_quota_recipients", "What the account may send in 24 hours", self.quota_24_hours.clone());
+        r.register(
+            "ses_quota_recipients_used",
+            "What the account has sent in the last 24 hours",
+            self.sent_24_hours.clone(),
+        );
         r.register("pace_recipients_per_second", "How fast is sent at most, now", self.pace.clone());
         r.register_with_unit("held", "Octets of messages in hand", Unit::Bytes, self.memory.clone());
         r.register("turns_waiting", "Messages that wait for their turn to be sent", self.waiting.clone());
@@ -186,7 +196,7 @@ impl Metrics {
         let not_after = self.certificate.clone();
         r.register_with_unit("tls_certificate_not_after_timestamp", "The certificate's end", Unit::Seconds, not_after);
         let build = Family::<Version, Gauge>::default();
-        build.get_or_create(&Version { version: env!("CARGO_PKG_VERSION").to_owned() }).set(1);
+        build.get_or_create(&Version { version: env!("CARGO_PKG_VERSION") }).set(1);
         r.register("build_info", "What runs here", build);
         std::mem::swap(&mut self.registry, &mut registry);
     }
@@ -231,31 +241,33 @@ impl Metrics {
         self.pace.set(moment.pace.unwrap_or(f64::INFINITY));
         let (receiving, sending, disk) = moment.octets;
         for (name, octets) in [("receiving", receiving), ("sending", sending), ("disk", disk)] {
-            self.memory.get_or_create(&Use { r#use: name.to_owned() }).set(signed(octets));
+            self.memory.get_or_create(&Use { r#use: name }).set(signed(octets));
         }
         self.waiting.set(signed(moment.turns.0 as u64));
         self.calls.set(signed(moment.turns.1 as u64));
         for (listener, not_after) in &moment.certificates {
-            self.certificate.get_or_create(&Listener { listener: listener.clone() }).set(*not_after);
+            self.certificate.get_or_create(&Listener { listener: self.word(listener) }).set(*not_after);
         }
     }
 
-    /// A name as a label, if there is room for another one.
-    fn word(&self, word: &str) -> String {
-        if self.words.read().unwrap_or_else(PoisonError::into_inner).contains(word) {
-            return word.to_owned();
+    /// A name as a label, if there is room for another one. Names come from the configuration and are kept for ever.
+    fn word(&self, word: &str) -> Word {
+        if let Some(known) = self.words.read().unwrap_or_else(PoisonError::into_inner).get(word) {
+            return known;
         }
         let mut words = self.words.write().unwrap_or_else(PoisonError::into_inner);
         if words.len() >= WORDS_MAX {
-            return "other".to_owned();
+            return "other";
         }
-        words.insert(word.to_owned());
-        word.to_owned()
+        let kept: Word = Box::leak(word.into());
+        words.insert(kept);
+        kept
     }
 
-    fn decided(&self, rule: Option<&str>, decision: &str) {
-        if let Some(rule) = rule {
-            let decision = Decision { rule: self.word(rule), decision: decision.to_owned() };
+    fn decided(&self, rule: Option<&str>, decision: Word) {
+        let is_limit = |rule: &&str| self.limits.read().unwrap_or_else(PoisonError::into_inner).contains(*rule);
+        if let Some(rule) = rule.filter(|rule| !is_limit(rule)) {
+            let decision = Decision { rule: self.word(rule), decision };
             self.decisions.get_or_create(&decision).inc();
         }
     }
@@ -300,9 +312,8 @@ fn signed(number: u64) -> i64 {
 
 impl Observer for Metrics {
     fn observe(&self, event: &Event<'_>) {
-        let accepted =
-            |listener: &str, result: &str| Accepted { listener: self.word(listener), result: result.to_owned() };
-        let authentication = |result: &str| Authentication { result: result.to_owned() };
+        let accepted = |listener: &str, result| Accepted { listener: self.word(listener), result };
+        let authentication = |result| Authentication { result };
         match event {
             Event::Connected(client) => {
                 let listener = Listener { listener: self.word(&client.listener) };
@@ -321,12 +332,13 @@ impl Observer for Metrics {
                 self.authentications.get_or_create(&authentication(result)).inc();
             }
             Event::CommandRefused { verb, reply, rule, .. } => {
-                let code = reply.code().to_string();
-                self.commands_refused.get_or_create(&Refused { verb: (*verb).to_owned(), code }).inc();
+                self.commands_refused.get_or_create(&Refused { verb: self.word(verb), code: reply.code() }).inc();
                 self.decided(*rule, if reply.is_temporary() { "defer" } else { "reject" });
             }
             Event::LimitHit { limit } => {
-                self.limit_hits.get_or_create(&Limit { limit: self.word(limit) }).inc();
+                let limit = self.word(limit);
+                self.limits.write().unwrap_or_else(PoisonError::into_inner).insert(limit);
+                self.limit_hits.get_or_create(&Limit { limit }).inc();
             }
             Event::JudgeFailed { .. } => drop(self.judge_failures.inc()),
             Event::MessageEnded(record) => self.message(record),
@@ -346,7 +358,7 @@ impl Metrics {
             reply if reply.is_temporary() => ("deferred", "defer"),
             _ => ("rejected", "reject"),
         };
-        let transaction = Transaction { outcome: outcome.to_owned(), code: record.reply.code().to_string() };
+        let transaction = Transaction { outcome, code: record.reply.code() };
         self.transactions.get_or_create(&transaction).inc();
         // A rule that let a message through has accepted it, whatever the provider said then.
         self.decided(record.rule, if record.outcome.is_some() { "accept" } else { decision });
@@ -357,7 +369,7 @@ impl Metrics {
             self.request_duration.observe(attempt.as_secs_f64());
         }
         let code = if outcome.code.is_empty() { "none" } else { outcome.code };
-        let request = Request { outcome: outcome.kind.label().to_owned(), code: code.to_owned() };
+        let request = Request { outcome: outcome.kind.label(), code };
         self.requests.get_or_create(&request).inc();
         let trouble = match &outcome.certainty {
             Certainty::Sent(_) => {

@@ -5,7 +5,7 @@
 
 use super::reception::Loaded;
 use super::{Relay, edit};
-use crate::limit::{LimitDecision, LimitError, LimitStage, LimitStep, Ticket};
+use crate::limit::{LimitDecision, LimitError, LimitStage, LimitStep, LimitView, Ticket};
 use crate::mail::{
     Author, AuthorError, Client, Content, Envelope, Granted, Permitted, Reply, ReversePath, RuleName, TransactionId,
     author, replies,
@@ -47,8 +47,26 @@ pub(super) struct Refused {
 impl Relay {
     pub(super) async fn judge_reverse_path(&self, facts: &MailFacts<'_>) -> Result<Admitted, Refusal> {
         let granted = self.decided(facts.client, self.policy.reverse_path(facts).await)?;
-        let stage = LimitStage::Mail { declared_octets: facts.parameters.declared_octets };
-        self.limited(facts.client, granted, facts.reverse_path, stage).await
+        if let Some(octets) = facts.parameters.declared_octets {
+            self.announced(facts, &granted, octets).await?;
+        }
+        self.limited(facts.client, granted, facts.reverse_path, LimitStage::Mail).await
+    }
+
+    /// Whether there is room for a message of that size now. Nothing is taken: its size is known at its end.
+    async fn announced(&self, facts: &MailFacts<'_>, granted: &Granted, octets: u64) -> Result<(), Refusal> {
+        let stage = LimitStage::Declared(octets);
+        let step = LimitStep { client: facts.client, granted, reverse_path: facts.reverse_path, stage };
+        let views = self.limiter.look(&step).await;
+        let views = views.map_err(|error| self.could_not_judge(facts.client, &error.to_string()))?;
+        match views.into_iter().find(|view| view.left < view.needs) {
+            None => Ok(()),
+            Some(LimitView { limit, left, over, .. }) => {
+                self.observer.observe(&Event::LimitHit { limit: limit.as_str() });
+                let detail = format!("{octets} octets are announced, and {left} are left");
+                Err(Refusal { reply: over, rule: Some(limit), detail })
+            }
+        }
     }
 
     pub(super) async fn judge_forward_path(&self, facts: &RcptFacts<'_>) -> Result<Admitted, Refusal> {

@@ -27,7 +27,7 @@ impl Default for BudgetSettings {
             memory_octets: 256 * MIB,
             disk_octets: 4096 * MIB,
             directory: None,
-            message_in_memory_octets_max: 512 * 1024,
+            message_in_memory_octets_max: 4 * MIB,
         }
     }
 }

@@ -13,6 +13,8 @@ use crate::mail::{Content, Envelope, Field, HeaderSection, Reply, Requested, rep
 use bytes::Bytes;
 use std::sync::Arc;
 
+const ANNOUNCED_OCTETS_MAX: u64 = 256 * 1024;
+
 /// What is taken from the budget at a time.
 const STEP_OCTETS: u64 = 16 * 1024;
 
@@ -95,9 +97,7 @@ impl Reception {
                 let raw = std::mem::take(&mut self.memory);
                 self.take_header(&raw[..end])?;
                 self.memory.extend_from_slice(b"\r\n");
-                // A zero-copy slice of what came would save this copy; header sections rarely come with their body.
-                let body = raw[end + 2..].to_vec();
-                self.keep(&Bytes::from(body)).await
+                self.keep(&raw[end + 2..]).await
             }
             None if self.memory.len() > limits.octets_max => Err(header_fault(HeaderError::TooLarge)),
             // A header section is wanted in one piece of memory. The first step of it is let in even where none is left:
@@ -114,7 +114,7 @@ impl Reception {
         if let Some(name) = repeated_field(&section, raw) {
             return Err(Fault { reply: replies::DUPLICATE_FIELD, detail: format!("{name} stands more than once") });
         }
-        let mut kept = Vec::with_capacity(self.trace.len() + raw.len() + 2);
+        let mut kept = Vec::with_capacity(self.trace.len() + raw.len() + 2 + self.announced());
         kept.extend_from_slice(self.trace.as_bytes());
         let trace = HeaderSection::parse(&kept, &HeaderLimits::default()).map_err(header_fault)?;
         let requested = &mut self.requested;
@@ -128,6 +128,16 @@ impl Reception {
         self.memory = kept;
         self.header = Some(header);
         Ok(())
+    }
+
+    /// Octets that the client said will come, if there is room for them: then the buffer need not grow. Of more than a few,
+    /// a word is not enough to set them aside.
+    fn announced(&mut self) -> usize {
+        let octets = self.envelope.parameters().declared_octets.unwrap_or_default();
+        match octets <= ANNOUNCED_OCTETS_MAX && self.grow(octets) {
+            true => usize::try_from(octets).unwrap_or_default(),
+            false => 0,
+        }
     }
 
     async fn keep(&mut self, octets: &[u8]) -> Result<(), Fault> {

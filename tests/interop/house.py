@@ -1,9 +1,11 @@
 """A running gatepost for the tests beside this file: configuration, process, what the SES emulator got."""
 
 import base64
+import itertools
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -17,10 +19,20 @@ WORK = pathlib.Path(os.environ["INTEROP_WORK"])
 PATIENCE_SECONDS = 60
 
 
+# Below those that the system gives to clients: none of theirs takes one between our look and its use.
+PORTS = itertools.cycle(range(16_000, 32_000))
+for _ in range(random.randrange(16_000)):
+    next(PORTS)
+
+
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    for port in PORTS:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def wait_for_port(port, process):
@@ -36,60 +48,29 @@ def wait_for_port(port, process):
     raise RuntimeError(f"nothing listens on {port}")
 
 
-class Relay:
-    """`gatepost run` with a plain, a STARTTLS and an implicit TLS listener, each with optional AUTH, and one that
-    normalizes line ends."""
+class Gatepost:
+    """`gatepost run` with ports of its own, a certificate for localhost and the configuration that `config` makes of it."""
 
-    LISTENERS = {"plain": "none", "starttls": "starttls", "implicit": "implicit"}
-
-    def __init__(self, ses, aws=None):
+    def __init__(self, ports, config, environment=None):
         self.directory = pathlib.Path(tempfile.mkdtemp(dir=WORK, prefix="relay-"))
         subprocess.run([BINARY, "gen-cert", "--directory", self.directory], check=True, stdout=subprocess.DEVNULL)
         self.authority = self.directory / "ca.pem"
-        hashed = subprocess.run([BINARY, "hash-password"], input="secret\n", text=True, check=True, capture_output=True)
-        self.ports = {name: free_port() for name in [*self.LISTENERS, "normalizing", "emulator"]}
-        listeners = "".join(
-            f"""
-[[listener]]
-name = "{name}"
-address = "127.0.0.1:{self.ports[name]}"
-tls = "{tls}"
-auth = "optional"
-auth_in_clear = true
-"""
-            + ("" if tls == "none" else f'certificate = {{ file = "{self.directory}/cert.pem" }}\nkey = {{ file = "{self.directory}/key.pem" }}\n')
-            for name, tls in self.LISTENERS.items()
-        )
-        config = f"""
-hostname = "relay.example"
-{listeners}
-[[listener]]
-name = "normalizing"
-address = "127.0.0.1:{self.ports['normalizing']}"
-line_endings = "normalize"
-
-[auth]
-users.app = "{hashed.stdout.strip()}"
-
-[policy]
-from = ["*@example.com"]
-
-[log]
-format = "json"
-{ses(self)}
-"""
-        (self.directory / "gatepost.toml").write_text(config)
+        self.ports = {name: free_port() for name in ports}
+        (self.directory / "gatepost.toml").write_text(config(self))
         self.log = open(self.directory / "log", "w")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        environment |= {"AWS_EC2_METADATA_DISABLED": "true", **(aws or {})}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        self.environment = {**inherited, "AWS_EC2_METADATA_DISABLED": "true", **(environment or {})}
         self.process = subprocess.Popen(
-            [BINARY, "run", "--config", self.directory / "gatepost.toml"], stderr=self.log, env=environment
+            [BINARY, "run", "--config", self.directory / "gatepost.toml"], stderr=self.log, env=self.environment
         )
         try:
-            wait_for_port(self.ports["plain"], self.process)
+            wait_for_port(self.ports[ports[0]], self.process)
         except RuntimeError as error:
             self.log.close()
             raise RuntimeError(f"{error}: {(self.directory / 'log').read_text()}") from error
+
+    def certificate(self):
+        return f'certificate = {{ file = "{self.directory}/cert.pem" }}\nkey = {{ file = "{self.directory}/key.pem" }}\n'
 
     def stop(self):
         """Drains, and says with what exit code."""
@@ -109,6 +90,52 @@ format = "json"
         for message in messages:
             message["raw"] = base64.b64decode(message["raw_b64"])
         return messages
+
+
+class Relay(Gatepost):
+    """With a plain, a STARTTLS and an implicit TLS listener, each with optional AUTH, and one that normalizes line ends."""
+
+    LISTENERS = {"plain": "none", "starttls": "starttls", "implicit": "implicit"}
+
+    def __init__(self, ses, aws=None):
+        super().__init__([*self.LISTENERS, "normalizing", "emulator"], lambda relay: relay.config(ses), aws)
+
+    def config(self, ses):
+        listeners = "".join(
+            f"""
+[[listener]]
+name = "{name}"
+address = "127.0.0.1:{self.ports[name]}"
+tls = "{tls}"
+auth = "optional"
+auth_in_clear = true
+"""
+            + ("" if tls == "none" else self.certificate())
+            for name, tls in self.LISTENERS.items()
+        )
+        return f"""
+hostname = "relay.example"
+{listeners}
+[[listener]]
+name = "normalizing"
+address = "127.0.0.1:{self.ports['normalizing']}"
+line_endings = "normalize"
+
+[auth]
+users.app = "{hashed('secret')}"
+
+[policy]
+from = ["*@example.com"]
+
+[log]
+format = "json"
+{ses(self)}
+"""
+
+
+def hashed(password):
+    done = subprocess.run([BINARY, "hash-password"], input=f"{password}\n", text=True, check=True, capture_output=True)
+    return done.stdout.strip()
 
 
 def emulator(relay):

@@ -23,7 +23,10 @@ class Redis:
     """`redis-server` on a port of its own, with nothing on disk that outlives it."""
 
     def __init__(self, *arguments, tls=False):
-        self.port = free_port()
+        # In cluster mode there is a second port, 10000 above the first.
+        while (port := free_port()) > 55_535:
+            pass
+        self.port = port
         self.tls = tls
         self.directory = pathlib.Path(tempfile.mkdtemp(dir=WORK, prefix="redis-"))
         ports = ["--port", "0", "--tls-port", str(self.port)] if tls else ["--port", str(self.port)]
@@ -32,9 +35,7 @@ class Redis:
         self.start()
 
     def start(self):
-        libraries = os.environ.get("INTEROP_REDIS_LIBRARIES")
-        environment = {**os.environ, **({"LD_LIBRARY_PATH": libraries} if libraries else {})}
-        self.process = subprocess.Popen(self.arguments, env=environment, stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(self.arguments, stdout=subprocess.DEVNULL)
         wait_for_port(self.port, self.process)
 
     def signal(self, number):

@@ -82,4 +82,12 @@ async fn a_message_larger_than_the_burst_is_refused_before_it_comes() {
     let reply = client.send("ann@example.com", TO, &format!("{NOTE}{}", "x\r\n".repeat(5_000))).await;
     assert!(reply.starts_with("552 5.3.4"), "{reply}");
     assert_eq!(house.counts(), (0, 0));
+    // And one for which there is no room now need not be uploaded either.
+    let text = format!("{NOTE}{}", "x\r\n".repeat(2_000));
+    assert!(client.send("ann@example.com", TO, &text).await.starts_with("250"));
+    client.say("MAIL FROM:<ann@example.com> SIZE=6000").await;
+    client.expect("451 4.7.1 Rate limit reached, try again in ").await;
+    house.log.expect("6000 octets are announced, and ");
+    client.say("MAIL FROM:<ann@example.com> SIZE=1000").await;
+    client.expect("250").await;
 }

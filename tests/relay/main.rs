@@ -4,6 +4,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg(feature = "cli")]
 
+mod admin;
 mod apps;
 mod bounds;
 mod dialogues;

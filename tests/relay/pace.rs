@@ -296,7 +296,7 @@ impl Limiter for Distant {
     }
 
     async fn look(&self, step: &LimitStep<'_>) -> Result<Vec<LimitView>, LimitError> {
-        assert!(matches!(step.stage, LimitStage::Mail { .. } | LimitStage::Rcpt(_) | LimitStage::Message { .. }));
+        assert!(matches!(step.stage, LimitStage::Mail | LimitStage::Rcpt(_) | LimitStage::Message { .. }));
         self.near.look(step).await
     }
 }

@@ -312,7 +312,6 @@ def test_a_rate_limit_of_recipients(consoleme, relay, smtp, seen):
     "fault, reason, text",
     [
         ("429", "454 4.7.0", "DATA: 454 4.7.0 Throttling failure: maximum sending rate exceeded"),
-        ("daily-quota", "454 4.7.0", "DATA: 454 4.7.0 Throttling failure: daily message quota exceeded"),
         ("MessageRejected", "554 5.7.1", "DATA: 554 5.7.1 Message rejected by the provider"),
         ("access-denied", "451 4.3.5", "DATA: 451 4.3.5 Sending is not available, the operator has been told"),
     ],
@@ -321,6 +320,18 @@ def test_what_ses_refuses(consoleme, relay, smtp, seen, fault, reason, text):
     emulator(relay, "POST", "/faults", [fault])
     status_change(consoleme)
     failed(seen, "DATA", reason, text)
+
+
+def test_the_daily_quota_of_ses(consoleme, smtp, seen):
+    # With a relay of its own, because that one sends nothing more for a while.
+    relay = house.Relay(house.emulator)
+    try:
+        emulator(relay, "POST", "/faults", ["daily-quota"])
+        smtp(port=relay.ports["plain"])
+        status_change(consoleme)
+        failed(seen, "DATA", "454 4.7.0", "DATA: 454 4.7.0 Throttling failure: daily message quota exceeded")
+    finally:
+        assert relay.stop() == 0
 
 
 def test_some_recipients_are_refused(consoleme, relay, smtp, seen):

@@ -61,7 +61,7 @@ class Host:
         return {
             "GATEPOST_LISTENER__0__ADDRESS": f"127.0.0.1:{self.port}",
             "GATEPOST_APP__0__NETWORKS": '["127.0.0.0/8"]',
-            "GATEPOST_LIMITS__STATE_DIRECTORY": str(self.directory / "state"),
+            "GATEPOST_LIMITS__STATE_DIRECTORY": str(self.directory / f"state-{self.port}"),
             "GATEPOST_SES__EMULATOR": "true",
             "GATEPOST_SES_EMULATOR__LISTEN": f"127.0.0.1:{self.emulator_port}",
             **more,

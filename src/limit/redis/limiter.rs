@@ -84,7 +84,7 @@ impl RedisLimiter {
 
     /// What a step costs; an error where it needs no question: it never passes, or there is no calendar.
     fn charges(&self, step: &LimitStep<'_>) -> Result<Charges, NoRoom> {
-        let charges = self.rules.charges(step)?;
+        let charges = self.rules.charges(step);
         let wall = self.store.clock().wall();
         for charge in &charges {
             let no_room = |wait| NoRoom { rule: charge.rule, wait };
@@ -295,7 +295,7 @@ impl Limiter for RedisLimiter {
     }
 
     async fn look(&self, step: &LimitStep<'_>) -> Result<Vec<LimitView>, LimitError> {
-        let charges = self.rules.charges(step).unwrap_or_default();
+        let charges = self.rules.charges(step);
         let wall = self.store.clock().wall();
         let calls: Vec<Call> = charges.iter().map(|charge| self.call(Verb::Look, charge, wall)).collect();
         let said = match self.store.live() {

@@ -61,7 +61,7 @@ impl Sender {
     }
 
     async fn mail(&self, limiter: &RedisLimiter) -> LimitDecision {
-        limiter.take(&self.step(LimitStage::Mail { declared_octets: None })).await.unwrap()
+        limiter.take(&self.step(LimitStage::Mail)).await.unwrap()
     }
 }
 
@@ -100,7 +100,7 @@ async fn all_windows_are_taken_or_none_and_give_back_what_they_took() {
     let limiter = RedisLimiter::new(&store, rules, TimeZone::UTC);
     let sender = Sender::new("a");
     let left = async || {
-        let views = limiter.look(&sender.step(LimitStage::Mail { declared_octets: None })).await.unwrap();
+        let views = limiter.look(&sender.step(LimitStage::Mail)).await.unwrap();
         views.iter().map(|view| view.left).collect::<Vec<u64>>()
     };
     assert_eq!(left().await, [10, 5, 7]);
@@ -117,7 +117,7 @@ async fn all_windows_are_taken_or_none_and_give_back_what_they_took() {
     assert_eq!(left().await, [5, 0, 2], "and nothing of the others was taken");
     // Several steps at once, of which one has no room.
     limiter.give_back(tickets.pop().unwrap()).await;
-    let mail = sender.step(LimitStage::Mail { declared_octets: None });
+    let mail = sender.step(LimitStage::Mail);
     let decisions = limiter.take_each(&[mail, mail, mail]).await;
     let taken: Vec<bool> = decisions.iter().map(|decision| decision.as_ref().is_ok_and(is_taken)).collect();
     assert_eq!(taken, [true, false, false]);

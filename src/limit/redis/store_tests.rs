@@ -181,7 +181,7 @@ impl Sender {
     }
 
     fn mail(&self) -> LimitStep<'_> {
-        let stage = LimitStage::Mail { declared_octets: None };
+        let stage = LimitStage::Mail;
         LimitStep { client: &self.0, granted: &self.1, reverse_path: &ReversePath::Null, stage }
     }
 

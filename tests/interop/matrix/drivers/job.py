@@ -1,0 +1,31 @@
+"""What every driver reads and writes: a job a line, fields between tabs; for each a line "sent" or "failed", and what the
+client said."""
+
+import os
+import pathlib
+import sys
+import types
+
+FIELDS = ("tls", "port", "user", "reverse_path", "author", "to", "bcc", "subject", "text", "attachment", "message")
+
+
+def read(line):
+    job = types.SimpleNamespace(**dict(zip(FIELDS, line.rstrip("\n").split("\t"), strict=True)))
+    job.authority = os.environ["INTEROP_CA"]
+    job.port = int(job.port)
+    job.to = job.to.split(",")
+    job.bcc = job.bcc.split(",") if job.bcc else []
+    job.text_file, job.attachment_file, job.message_file = job.text, job.attachment, job.message
+    job.text = pathlib.Path(job.text_file).read_text()
+    job.attachment = pathlib.Path(job.attachment_file).read_bytes() if job.attachment_file else None
+    return job
+
+
+def jobs(send):
+    """Calls `send` for each; what it returns is told, what it raises is a failure."""
+    for line in sys.stdin:
+        try:
+            told = f"sent\t{send(read(line)) or ''}"
+        except Exception as error:  # Whatever a client library raises is its answer.
+            told = f"failed\t{type(error).__name__}: {error}"
+        print(told.replace("\n", " "), flush=True)

@@ -1,0 +1,198 @@
+"""The table: what is sent, who sends it, and what each of them makes of it.
+
+A scenario is one message, and what gatepost does with it. A client is a program that sends; its row says what it does of
+its own accord, and every `except` says why a client answers a scenario in another way than the rest. Both are tested: an
+exception that is no longer true fails.
+"""
+
+import dataclasses
+
+HOST = "elsewhere.example"
+# Octets; the relay's bound in these tests.
+MESSAGE_OCTETS_MAX = 200_000
+DOTS = ".one\n..two\n.\n...\n\n.\nFrom here\nlast\n"
+
+
+@dataclasses.dataclass
+class Scenario:
+    """One message through one door. `refusal` is the reply that the client hears, and at which command."""
+
+    name: str
+    door: str = "plain"
+    user: str = ""
+    reverse_path: str = "ann@example.com"
+    author: str = "ann@example.com"
+    to: tuple = ()
+    bcc: tuple = ()
+    subject: str = "a message"
+    text: str = "hello\n"
+    attachment: bytes = b""
+    # What stands in the header of messages that are not composed by the client.
+    fields: str = ""
+    messages: int = 1
+    refusal: str = ""
+
+    def __post_init__(self):
+        self.to = self.to or (f"bob+{self.name}@{HOST}",)
+
+
+SCENARIOS = [
+    Scenario("plain"),
+    Scenario("auth", door="auth", user="app"),
+    Scenario("starttls", door="starttls", user="app", text="Grüße\n"),
+    Scenario("implicit", door="implicit", user="app", text="Grüße\n"),
+    # Every octet there is, line ends and NUL among them, and lines that a transport could stumble over once decoded.
+    Scenario("attachment", attachment=bytes(range(256)) * 150 + b"\r\n.\r\nMAIL FROM:<x@y>\r\n", text="Größe\n"),
+    Scenario("eight-bit", subject="Grüße aus Köln für 10 €", text="Grüße, 10 €, 日本語\n" + "ü" * 70 + "\n"),
+    Scenario("dots", text=DOTS),
+    Scenario(
+        "bcc", bcc=(f"hidden+bcc@{HOST}",),
+        fields="Return-Path: <ceo@other.example>\r\nX-SES-CONFIGURATION-SET: other\r\nX-Ses-Message-Tags: a=b,\r\n c=d\r\n",
+    ),
+    Scenario("one-refused", to=(f"bob+one-refused@{HOST}", "bad+one-refused@refused.example"), refusal="550 5.7.1"),
+    Scenario("foreign-envelope", reverse_path="ceo@other.example", author="ceo@other.example", messages=0, refusal="550 5.7.1"),
+    Scenario("foreign-from", author="ceo@other.example", messages=0, refusal="550 5.7.1"),
+    Scenario("too-large", text=("x" * 70 + "\n") * 4_000, messages=0, refusal="552 5.3.4"),
+    # The first message takes all the room there is.
+    Scenario("rate", door="limited"),
+    Scenario("over-the-rate", door="limited", messages=0, refusal="451 4.7.1"),
+]
+
+
+@dataclasses.dataclass
+class Except:
+    """This client ends this scenario otherwise, for a reason that stands here and in what it says or does."""
+
+    why: str
+    outcome: str = "failed"
+    messages: int = 0
+    # In its own words. None: the code of the scenario's refusal.
+    told: str | None = None
+    # The commands that it sends, where they are what makes the difference.
+    commands: tuple = ()
+    # It does not come as far as the scenario's refusal.
+    unheard: bool = False
+    # What arrives, where the client changes it.
+    text: str = ""
+    # What arrives is a notice about the message.
+    notice: bool = False
+
+
+@dataclasses.dataclass
+class Client:
+    """One program. `command` starts its driver, in the directory of the drivers."""
+
+    command: list
+    # How it greets where neither TLS nor AUTH is asked for.
+    hello: str = "EHLO"
+    # The mechanism that it takes of "PLAIN LOGIN".
+    mechanism: str = "PLAIN"
+    pipelines: bool = False
+    # Whether its From is chosen by who calls it, and the message is made by it; otherwise it sends a message that is there.
+    composes: bool = False
+    # Its driver needs root.
+    root: bool = False
+    exceptions: dict = dataclasses.field(default_factory=dict)
+    # Those that only it can be asked for.
+    scenarios: tuple = ()
+    # Of the limited door: by default, no room comes back in a test.
+    rate: str = "1/h"
+
+
+def python(*words):
+    return ["{python}", *words]
+
+
+def all_or_nobody(*commands):
+    return {"one-refused": Except("one refused recipient, and nobody gets the message", commands=commands)}
+
+
+CLIENTS = {
+    # First, because it waits for its queue. Its notices have a null reverse-path: they pass the door of that name only.
+    "postfix": Client(
+        python("postfix.py"), root=True, pipelines=True, rate="20/min burst 1",
+        exceptions={
+            "one-refused": Except("it sends to the others, and a notice about this one to the sender", messages=1),
+            "over-the-rate": Except("it waits in the queue and goes later", outcome="sent", messages=1, told="451 4.7.1"),
+            "too-large": Except(
+                "it looks at SIZE and asks nobody; the second connection is its notice", told="exceeds size limit 200000",
+                commands=("EHLO", "EHLO", "MAIL", "RCPT", "DATA", "RSET", "QUIT"), unheard=True,
+            ),
+            "notices": Except("the sender hears of it through gatepost again", messages=1, notice=True),
+        },
+        scenarios=(
+            Scenario(
+                "notices", door="notices", reverse_path="ann+notices@example.com", author="ann+notices@example.com",
+                to=("bad+notices@refused.example",), messages=0, refusal="550 5.7.1",
+            ),
+        ),
+    ),
+    "swaks": Client(python("commands.py", "swaks"), mechanism="LOGIN"),
+    "msmtp": Client(
+        python("commands.py", "msmtp"), pipelines=True,
+        exceptions={
+            # DATA is on its way before the refusal comes: it hangs up instead of sending content.
+            **all_or_nobody("EHLO", "MAIL", "RCPT", "RCPT", "DATA"),
+            "auth": Except(
+                "without TLS it wants the mechanism named", told="cannot use a secure authentication method",
+                commands=("EHLO",),
+            ),
+        },
+    ),
+    "msmtp-sendmail": Client(
+        python("commands.py", "msmtp_sendmail"), pipelines=True,
+        exceptions=all_or_nobody("EHLO", "MAIL", "RCPT", "RCPT", "DATA"),
+    ),
+    "s-nail": Client(
+        python("commands.py", "s_nail"), hello="HELO", composes=True, exceptions=all_or_nobody("HELO", "MAIL", "RCPT", "RCPT"),
+    ),
+    "mutt": Client(
+        python("commands.py", "mutt"), hello="HELO", composes=True, exceptions=all_or_nobody("HELO", "MAIL", "RCPT", "RCPT"),
+    ),
+    "curl": Client(
+        python("commands.py", "curl"),
+        exceptions={
+            **all_or_nobody("EHLO", "MAIL", "RCPT", "RCPT", "QUIT"),
+            "foreign-from": Except("it does not show a reply to the end of data", told="curl: (8) Weird server reply"),
+        },
+    ),
+    "nullmailer": Client(
+        python("commands.py", "nullmailer"), hello="HELO", exceptions=all_or_nobody("HELO", "MAIL", "RCPT", "RCPT", "QUIT"),
+    ),
+    "lettre": Client(python("commands.py", "lettre"), exceptions=all_or_nobody("EHLO", "MAIL", "RCPT", "RCPT", "QUIT")),
+    "smtplib": Client(
+        python("smtplib_client.py"), composes=True,
+        exceptions={
+            "dots": Except(
+                "send_message writes as for an mbox file", outcome="sent", messages=1, told="",
+                text=DOTS.replace("From here", ">From here"),
+            ),
+        },
+    ),
+    "django": Client(python("django_client.py"), composes=True),
+    "nodemailer": Client(["node", "nodemailer.mjs"], pipelines=True, composes=True),
+    "phpmailer": Client(
+        ["/usr/bin/php", "-d", "display_errors=stderr", "phpmailer.php"], mechanism="LOGIN", composes=True,
+        exceptions={
+            "one-refused": Except("it sends to the others, and then says that it failed", messages=1, told="Recipient not permitted"),
+            "foreign-from": Except("it does not show a reply to the end of data", told="data not accepted"),
+            "too-large": Except("as above, and it does not declare SIZE", told="data not accepted"),
+        },
+    ),
+    "ruby-mail": Client(
+        ["/usr/bin/ruby", "ruby_mail.rb"], composes=True,
+        exceptions={
+            **all_or_nobody("EHLO", "MAIL", "RCPT", "RCPT", "QUIT"),
+            "dots": Except(
+                "mail 2.7 doubles the dot of a line that has nothing else, and Net::SMTP does it again", outcome="sent",
+                messages=1, told="", text=DOTS.replace("\n.\n", "\n..\n"),
+            ),
+        },
+    ),
+    "net-smtp-perl": Client(["/usr/bin/perl", "net_smtp.pl"], exceptions=all_or_nobody("EHLO", "MAIL", "RCPT", "RCPT", "QUIT")),
+    "net-smtp-go": Client(["{work}/matrix/net_smtp"], exceptions=all_or_nobody("EHLO", "MAIL", "RCPT", "RCPT")),
+    "jakarta-mail": Client(
+        ["java", "-cp", "/usr/share/java/jakarta-mail.jar:/usr/share/java/jakarta-activation.jar:{work}/matrix", "JakartaMail"],
+        mechanism="LOGIN", composes=True, exceptions=all_or_nobody("EHLO", "MAIL", "RCPT", "RCPT", "RSET", "QUIT"),
+    ),
+}

@@ -1,0 +1,210 @@
+//! The operator's door.
+
+use crate::support::{House, NOTE, Plan, until};
+use gatepost::admin::{AdminEndpoint, AdminSettings};
+use gatepost::emulator::Fault;
+use gatepost::limit::{By, LimitRule, LocalLimiter, Measure, OverLimit};
+use gatepost::mail::{RuleName, SystemClock};
+use gatepost::relay::BudgetSettings;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const TO: &[&str] = &["bob@elsewhere.example"];
+
+fn door(token: Option<&str>) -> AdminSettings {
+    let endpoint = AdminEndpoint::Tcp(([127, 0, 0, 1], 0).into());
+    AdminSettings { endpoint, token: token.map(str::to_owned) }
+}
+
+fn address(house: &House) -> SocketAddr {
+    match house.relay.admin().unwrap() {
+        AdminEndpoint::Tcp(address) => *address,
+        other => panic!("{other}"),
+    }
+}
+
+/// Status and body of an answer.
+async fn get_over(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str, fields: &str) -> (u16, String) {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{fields}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+async fn get(house: &House, path: &str) -> (u16, String) {
+    get_over(TcpStream::connect(address(house)).await.unwrap(), path, "").await
+}
+
+/// Samples by name with labels.
+async fn metrics(house: &House) -> BTreeMap<String, f64> {
+    let (code, text) = get(house, "/metrics").await;
+    assert_eq!(code, 200);
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    samples
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            (name.to_owned(), value.parse().unwrap())
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn what_happens_is_counted_and_no_address_is_a_label() {
+    let limit = LimitRule {
+        name: RuleName::parse("few").unwrap(),
+        by: By::Relay,
+        measure: Measure::Messages,
+        windows: vec!["4/h".parse().unwrap()],
+        over: OverLimit::Defer,
+        apps: Vec::new(),
+    };
+    let house = House::with(|plan: Plan| {
+        plan.build(|builder| builder.admin(door(None)).limiter(LocalLimiter::new(vec![limit], Arc::new(SystemClock))))
+    })
+    .await;
+    house.log.until("QuotaRead").await;
+    assert_eq!(get(&house, "/livez").await, (200, "ok\n".to_owned()));
+    assert_eq!(get(&house, "/readyz").await, (200, r#"{"reason":null,"status":"ready"}"#.to_owned()));
+    assert_eq!(get(&house, "/other").await.0, 404);
+    let send = async || house.send("ann@example.com", TO, NOTE).await;
+    assert!(send().await.starts_with("250"));
+    assert!(house.send("ann@example.com", TO, "From: ceo@other.example\r\n\r\n").await.starts_with("550"));
+    house.emulator.script([Fault::unavailable()]);
+    assert!(send().await.starts_with("451 4.4.1"));
+    let (code, body) = get(&house, "/readyz").await;
+    assert_eq!((code, body.as_str()), (200, r#"{"reason":"SES: failed (other)","status":"degraded"}"#));
+    assert!(send().await.starts_with("250"));
+    assert!(get(&house, "/readyz").await.1.contains("\"ready\""), "and it recovers");
+    assert!(send().await.starts_with("250"));
+    let mut client = house.client().await;
+    client.say("MAIL FROM:<ann@example.com>").await;
+    client.expect("451 4.7.1").await;
+    let seen = metrics(&house).await;
+    for (name, want) in [
+        ("gatepost_smtp_connections_open{listener=\"plain\"}", 1.0),
+        ("gatepost_smtp_connections_total{listener=\"plain\",result=\"accepted\"}", 6.0),
+        ("gatepost_smtp_transactions_total{outcome=\"accepted\",code=\"250\"}", 3.0),
+        ("gatepost_smtp_transactions_total{outcome=\"rejected\",code=\"550\"}", 1.0),
+        ("gatepost_smtp_transactions_total{outcome=\"deferred\",code=\"451\"}", 1.0),
+        ("gatepost_limit_hits_total{limit=\"few\"}", 1.0),
+        ("gatepost_smtp_commands_refused_total{verb=\"MAIL\",code=\"451\"}", 1.0),
+        ("gatepost_policy_decisions_total{rule=\"author\",decision=\"reject\"}", 1.0),
+        ("gatepost_recipients_total", 3.0),
+        ("gatepost_ses_requests_total{outcome=\"accepted\",code=\"none\"}", 3.0),
+        ("gatepost_ses_ambiguous_attempts_total", 1.0),
+        ("gatepost_ses_request_duration_seconds_count", 4.0),
+        ("gatepost_message_size_bytes_count", 5.0),
+        ("gatepost_turns_waiting", 0.0),
+        ("gatepost_held_bytes{use=\"sending\"}", 0.0),
+    ] {
+        assert_eq!(seen.get(name).copied(), Some(want), "{name} in {seen:#?}");
+    }
+    assert!(seen["gatepost_ses_quota_recipients_per_second"] > 1.0);
+    assert!(seen.keys().all(|name| !name.contains('@') && !name.contains("127.0.0.1")), "{seen:#?}");
+    #[cfg(target_os = "linux")]
+    assert!(seen["process_resident_memory_bytes"] > 1e6 && seen["process_open_fds"] > 5.0, "{seen:#?}");
+    let (_, open) = get_over(
+        TcpStream::connect(address(&house)).await.unwrap(),
+        "/metrics",
+        "Accept: application/openmetrics-text; version=1.0.0\r\n",
+    )
+    .await;
+    assert!(open.ends_with("# EOF\n") && open.contains("# TYPE gatepost_smtp_transactions counter\n"), "{open}");
+}
+
+#[tokio::test]
+async fn with_a_token_nobody_is_answered_without_it() {
+    let token = "0123456789abcdef0123456789abcdef";
+    let house = House::with(|plan: Plan| plan.build(|builder| builder.admin(door(Some(token))))).await;
+    for (fields, want) in [
+        (String::new(), 401),
+        ("Authorization: Bearer wrong\r\n".to_owned(), 401),
+        (format!("Authorization: Basic {token}\r\n"), 401),
+        (format!("Authorization: Bearer {token}\r\n"), 200),
+    ] {
+        for path in ["/metrics", "/livez", "/readyz"] {
+            let stream = TcpStream::connect(address(&house)).await.unwrap();
+            assert_eq!(get_over(stream, path, &fields).await.0, want, "{path} {fields}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_door_that_others_can_reach_wants_a_token() {
+    let endpoint = AdminEndpoint::Tcp(([0, 0, 0, 0], 0).into());
+    let error = gatepost::admin::AdminDoor::bind(AdminSettings { endpoint, token: None }).unwrap_err();
+    assert!(error.to_string().contains("give it a token"), "{error}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_drain_and_an_empty_budget_are_told_over_a_unix_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("admin.sock");
+    let endpoint = AdminEndpoint::Unix(path.clone());
+    let budget = BudgetSettings { memory_octets: 200_000, disk_octets: 2 << 20, ..BudgetSettings::default() };
+    let house = House::with(move |plan: Plan| {
+        plan.build(move |builder| builder.budget(budget).admin(AdminSettings { endpoint, token: None }))
+    })
+    .await;
+    let get = async |what: &str| get_over(tokio::net::UnixStream::connect(&path).await.unwrap(), what, "").await;
+    assert_eq!(get("/readyz").await.0, 200);
+    // Several messages that do not end.
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        let mut client = house.client().await;
+        client.say("MAIL FROM:<ann@example.com>").await;
+        client.expect("250").await;
+        client.say("RCPT TO:<bob@elsewhere.example>").await;
+        client.expect("250").await;
+        client.say("DATA").await;
+        if client.reply().await.starts_with("354") {
+            client.try_write(format!("{NOTE}{}", "x\r\n".repeat(20_000)).as_bytes()).await;
+            held.push(client);
+        }
+    }
+    until("the budget is used up", || !house.relay.relay().budget().has_room()).await;
+    let (code, body) = get("/readyz").await;
+    assert!(code == 503 && body.contains("memory budget and disk allowance are used up"), "{code} {body}");
+    assert_eq!(get("/metrics").await.0, 200);
+    drop(held);
+    until("it comes back", || house.relay.relay().budget().has_room()).await;
+    assert_eq!(get("/readyz").await.0, 200);
+    let _open = house.client().await;
+    house.relay.begin_drain();
+    let (code, body) = get("/readyz").await;
+    assert_eq!((code, body.as_str()), (503, r#"{"reason":"draining","status":"not ready"}"#));
+    assert_eq!(get("/livez").await.0, 200);
+    drop(house);
+    until("the socket's file goes with the relay", || !path.exists()).await;
+}
+
+#[tokio::test]
+async fn a_certificate_is_replaced_and_sessions_go_on_with_theirs() {
+    use crate::support::{Pair, Smtp, tls_listener};
+    let (old, new) = (Pair::new(), Pair::new());
+    let secure = tls_listener("secure", &old, gatepost::smtp::TlsMode::Implicit, |smtp| smtp);
+    let house = House::with(move |mut plan: Plan| {
+        plan.listeners.push(secure);
+        plan.build(|builder| builder.admin(door(None)))
+    })
+    .await;
+    let connect = async |authority: &Pair| {
+        let stream = TcpStream::connect(house.port("secure")).await.unwrap();
+        authority.connector().connect("localhost".try_into().unwrap(), stream).await
+    };
+    let mut session = Smtp::over(connect(&old).await.unwrap());
+    session.expect("220").await;
+    assert!(metrics(&house).await["gatepost_tls_certificate_not_after_timestamp_seconds{listener=\"secure\"}"] > 1.7e9);
+    assert!(house.relay.replace_certificate("secure", &new.settings()));
+    assert!(!house.relay.replace_certificate("plain", &new.settings()));
+    assert!(connect(&old).await.is_err(), "the old authority knows nothing of the new certificate");
+    connect(&new).await.unwrap();
+    session.say("NOOP").await;
+    session.expect("250").await;
+}
