@@ -196,7 +196,7 @@ fn taking(place: usize) -> Iteration {
     granted.app = AppName::parse("app7").ok();
     let reverse_path = message.envelope.reverse_path().clone();
     Box::new(move || {
-        let stage = LimitStage::Mail { declared_octets: None };
+        let stage = LimitStage::Mail;
         let step = LimitStep { client: &message.client, granted: &granted, reverse_path: &reverse_path, stage };
         assert!(matches!(limiter.try_take(black_box(&step)), LimitDecision::Taken(_)));
     })
