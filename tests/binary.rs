@@ -527,3 +527,22 @@ fn a_log_that_nobody_reads_stops_nobody() {
     let _ = child.kill();
     assert_eq!(ended.and_then(|status| status.code()), Some(0), "a full pipe must not keep us from ending");
 }
+
+#[test]
+fn explain_shows_what_is_left_and_says_what_it_cannot_know() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let config = "[[listener]]\naddress = '127.0.0.1:0'\n[policy]\nfrom = ['*@example.com']\n[ses]\nemulator = true\n\
+        [[limit]]\nname = 'l'\nby = 'relay'\nrates = ['10/s burst 20', '5/day']\n[limits]\nstate_directory = 'state'\n";
+    fs::write(here.join("f.toml"), config).unwrap();
+    let words = ["explain", "--config", "f.toml", "--from", "ann@example.com", "--rcpt", "bob@example.net"];
+    let (code, out, error) = ran(here, &words);
+    assert_eq!(code, 0, "{out}{error}");
+    for line in [
+        "l: 20 of 10/s burst 20 left, this takes 1",
+        "l: 5 of 5/day left, this takes 1",
+        "rates are counted inside a running relay: those above are of one that has just begun",
+    ] {
+        assert!(out.contains(line), "{out}");
+    }
+}

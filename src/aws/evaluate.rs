@@ -64,17 +64,30 @@ pub fn evaluate<'a>(documents: impl IntoIterator<Item = &'a Document>, request: 
     let mut decision = Decision::ImplicitDeny;
     for document in documents {
         for statement in &document.statements {
-            if mismatch(statement, request).is_some() {
+            // Once allowed, only a deny changes anything.
+            let matters = statement.effect == Effect::Deny || !decision.is_allow();
+            if !matters || mismatch(statement, request).is_some() {
                 continue;
             }
             match statement.effect {
                 Effect::Deny => return Decision::ExplicitDeny(document, statement),
-                Effect::Allow if !decision.is_allow() => decision = Decision::Allow(document, statement),
-                Effect::Allow => {}
+                Effect::Allow => decision = Decision::Allow(document, statement),
             }
         }
     }
     decision
+}
+
+/// The first statement that denies a request, whatever allows it.
+pub fn explicit_deny<'a>(
+    documents: impl IntoIterator<Item = &'a Document>,
+    request: &Request<'_>,
+) -> Option<Decision<'a>> {
+    let mut all = documents
+        .into_iter()
+        .flat_map(|document| document.statements.iter().map(move |statement| (document, statement)));
+    all.find(|(_, statement)| statement.effect == Effect::Deny && mismatch(statement, request).is_none())
+        .map(|(document, statement)| Decision::ExplicitDeny(document, statement))
 }
 
 /// Why a statement does not speak of a request.

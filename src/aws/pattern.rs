@@ -87,6 +87,13 @@ impl Pattern {
                 None if rest.is_empty() => return true,
                 None => None,
                 Some(Piece::AnyRun) if piece + 1 == self.pieces.len() => return true,
+                // The commonest: a star and the end, as in *@example.com.
+                Some(Piece::AnyRun)
+                    if let Some(text) = self.last_text(piece + 1)
+                        && (!ignore_case || rest.is_ascii()) =>
+                {
+                    return ends_with(rest, text, ignore_case);
+                }
                 Some(Piece::AnyRun) => match self.seek(piece + 1, rest, ignore_case) {
                     Some(found) => {
                         star = Some((piece + 1, found));
@@ -110,6 +117,14 @@ impl Pattern {
             let Some((next, found)) = star.and_then(more) else { return false };
             star = Some((next, found));
             (piece, rest) = (next, found);
+        }
+    }
+
+    /// The text of a piece that is the last one, in ASCII.
+    fn last_text(&self, piece: usize) -> Option<&str> {
+        match self.pieces.get(piece..) {
+            Some([Piece::Text(text)]) if text.is_ascii() => Some(text),
+            _ => None,
         }
     }
 
@@ -149,6 +164,17 @@ impl Pattern {
             Piece::Variable(key, _) => Some(key.as_str()),
             _ => None,
         })
+    }
+}
+
+/// Of ASCII where case does not count.
+fn ends_with(text: &str, suffix: &str, ignore_case: bool) -> bool {
+    match ignore_case {
+        false => text.ends_with(suffix),
+        true => {
+            let start = text.len().checked_sub(suffix.len());
+            start.is_some_and(|start| text.as_bytes()[start..].eq_ignore_ascii_case(suffix.as_bytes()))
+        }
     }
 }
 

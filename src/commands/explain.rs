@@ -99,6 +99,7 @@ pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Fail
     // Only lines of ours are wanted on standard output, and none of the log.
     let limits = plan.limits_seen()?;
     let runtime = runtime()?;
+    let shared = config.redis.url.is_some();
     if let Err(error) = runtime.block_on(plan.connect_redis()) {
         printer.tell(&format!("{error}; what is left of limits is not known"));
     }
@@ -112,7 +113,7 @@ pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Fail
         let json = serde_json::to_string_pretty(&explanation);
         json.map_err(|error| Failure::new(Exit::Software, error.to_string()))? + "\n"
     } else {
-        shown(&explanation)
+        shown(&explanation, shared)
     };
     printer.text(&text)?;
     Ok(match (explanation.allowed, explanation.is_deferred()) {
@@ -255,7 +256,7 @@ impl Transport for Weightless {
     }
 }
 
-fn shown(explanation: &Explanation) -> String {
+fn shown(explanation: &Explanation, shared: bool) -> String {
     let mut text = String::new();
     for step in &explanation.steps {
         let _ = writeln!(text, "{}", plain(&step.said));
@@ -269,6 +270,15 @@ fn shown(explanation: &Explanation) -> String {
         for (key, value) in rows(sent) {
             let _ = writeln!(text, "    {key:<14} {}", plain(&value));
         }
+    }
+    // Who looks for a limit that is used up must not be told that it is full.
+    let limits = explanation
+        .steps
+        .iter()
+        .flat_map(|step| &step.notes)
+        .any(|note| note.topic == "limit" && note.text.contains(" burst "));
+    if limits && !shared {
+        let _ = writeln!(text, "rates are counted inside a running relay: those above are of one that has just begun");
     }
     let verdict = match (explanation.allowed, explanation.is_deferred()) {
         (true, _) => "accepted",

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// Keys that one window remembers, at about 40 octets each.
+/// Keys that one window remembers, at about 70 octets each.
 pub(super) const KEYS_MAX: usize = 1_000_000;
 
 #[derive(Debug)]

@@ -22,7 +22,7 @@ use super::app::{App, refusal};
 use super::apps::AppPolicyError;
 use super::{MessageFacts, Note, Reason};
 use crate::aws::condition::Kind;
-use crate::aws::{Context, Decision, Document, Effect, Mismatch, Request, evaluate, trace};
+use crate::aws::{Context, Decision, Document, Mismatch, Request, evaluate, explicit_deny, trace};
 use crate::mail::{Author, ClientAddress, Clock, Mailbox, SendParameters, replies};
 use std::sync::Arc;
 
@@ -260,26 +260,21 @@ impl Documents<'_> {
 const ACTIONS: [&str; 2] = ["ses:SendRawEmail", "ses:SendEmail"];
 
 fn judge_one(list: &[Arc<Document>], resource: &str, context: &Context) -> Result<(), Reason> {
-    let ask = |action| {
-        let request = Request { action, resource, principal: None, context };
-        evaluate(list.iter().map(AsRef::as_ref), &request)
-    };
+    let request = |action| Request { action, resource, principal: None, context };
+    let documents = || list.iter().map(AsRef::as_ref);
     let refuse = |action: &str, decision: &Decision<'_>| {
         let by = decision.place().map(|place| format!(" by {place}")).unwrap_or_default();
         let detail = format!("{} of {action} on {resource}{by}", decision.label());
         Err(refusal("iam_document", replies::NOT_ALLOWED_BY_DOCUMENT, detail))
     };
     let [raw, plain] = ACTIONS;
-    let decision = ask(raw);
+    let decision = evaluate(documents(), &request(raw));
     if !decision.is_allow() {
         return refuse(raw, &decision);
     }
-    // Only an explicit deny matters here, and most documents have none.
-    if list.iter().any(|document| document.statements.iter().any(|statement| statement.effect == Effect::Deny)) {
-        let decision = ask(plain);
-        if matches!(decision, Decision::ExplicitDeny(..)) {
-            return refuse(plain, &decision);
-        }
+    // Only an explicit deny matters here.
+    match explicit_deny(documents(), &request(plain)) {
+        Some(denied) => refuse(plain, &denied),
+        None => Ok(()),
     }
-    Ok(())
 }

@@ -33,6 +33,7 @@ impl Visit {
                 Standing::Free => {}
                 Standing::Delayed(wait) => tokio::time::sleep(wait).await,
                 Standing::Locked(wait) => {
+                    self.relay.observer.observe(&Event::LimitHit { limit: "auth.failures" });
                     let seconds = wait.as_secs() + 1;
                     let text = format!("Too many authentication failures, try again in {seconds} s");
                     let reply = replies::AUTHENTICATION_LOCKED.with_text(&text);

@@ -54,7 +54,7 @@ pub(super) async fn serve(door: Arc<Door>, stream: Plain, address: ClientAddress
     if let ClientAddress::Ip(ip) = address
         && let Err(over) = place.take_by(ip.ip())
     {
-        let (reply, reason) = refusal(over);
+        let (reply, reason) = refusal(&door, over);
         refused(&door, address, Some(&reply), reason);
         let line = format!("{reply}\r\n");
         // On a TLS listener the line is not understood; closing is.

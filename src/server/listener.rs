@@ -229,7 +229,7 @@ fn accept(door: &Arc<connection::Door>, mut stream: Plain, address: ClientAddres
     let place = match door.shared.caps.enter() {
         Ok(place) => place,
         Err(over) => {
-            let (reply, reason) = refusal(over);
+            let (reply, reason) = refusal(door, over);
             refused(door, address, Some(&reply), reason);
             // In a task of its own, and not for long: a connection that is turned away must cost little.
             door.shared.tasks.spawn(async move {
@@ -249,11 +249,16 @@ fn accept(door: &Arc<connection::Door>, mut stream: Plain, address: ClientAddres
     });
 }
 
-pub(super) fn refusal(over: Over) -> (Reply, &'static str) {
-    match over {
-        Over::Total => (replies::TOO_MANY_CONNECTIONS, "too many connections"),
-        Over::Client => (replies::TOO_MANY_CONNECTIONS_FROM_CLIENT, "too many connections from this client"),
-    }
+/// What too many connections are told, and why; the limit is counted.
+pub(super) fn refusal(door: &connection::Door, over: Over) -> (Reply, &'static str) {
+    let (limit, reply, reason) = match over {
+        Over::Total => ("connections.total", replies::TOO_MANY_CONNECTIONS, "too many connections"),
+        Over::Client => {
+            ("connections.client", replies::TOO_MANY_CONNECTIONS_FROM_CLIENT, "too many connections from this client")
+        }
+    };
+    door.shared.relay.observer().observe(&Event::LimitHit { limit });
+    (reply, reason)
 }
 
 pub(super) fn refused(door: &connection::Door, address: ClientAddress, reply: Option<&Reply>, reason: &str) {
