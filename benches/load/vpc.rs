@@ -30,12 +30,11 @@ const PREFIX: &str = "gatepost-load-";
 /// Recipients a second, for all relays together.
 const QUOTA: f64 = 400.0;
 
-/// Measures and returns rows and contests.
-pub(crate) fn run(
-    workshop: &mut Workshop,
-    seconds: f64,
-    rounds: usize,
-) -> io::Result<(Vec<Row>, Vec<(String, Contest)>)> {
+/// Rows, and contests by name.
+pub(crate) type Results = (Vec<Row>, Vec<(String, Contest)>);
+
+/// Measures everything.
+pub(crate) fn run(workshop: &mut Workshop, seconds: f64, rounds: usize) -> io::Result<Results> {
     if !rustix::process::geteuid().is_root() {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "network namespaces want root"));
     }
@@ -99,9 +98,6 @@ pub(crate) fn run(
         "",
     ));
     rows.push(Row::shown("VPC, throttled: messages deferred", done.report.refused.values().sum::<u64>() as f64, ""));
-    for row in &rows {
-        println!("{row}");
-    }
     fleet.stop()?;
     Ok((rows, contests))
 }
@@ -262,7 +258,6 @@ impl VirtualNetwork {
                 // What cannot be removed now is removed by the next run.
                 let _ = clear_away(|of| of == run);
                 // The main thread waits for measurements, and nothing in it has to be finished.
-                #[allow(clippy::disallowed_methods)]
                 std::process::exit(130);
             }
         });
