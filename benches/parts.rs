@@ -3,46 +3,19 @@
 //! One binary, quick to build without the AWS SDK. Quote ratios between rows of one run; absolute times are the machine's.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use bytes::Bytes;
+mod cases;
+
+use cases::{ADDRESSES, HEADER, Message, body, document, from_fields, limiters, now, policy};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use gatepost::aws::{Document, DocumentKind};
-use gatepost::limit::{By, LimitDecision, LimitRule, LimitStage, LimitStep, Limiter, LocalLimiter, Measure, OverLimit};
-use gatepost::mail::headers::{HeaderLimits, HeaderSection, blank_line};
+use gatepost::limit::{LimitDecision, LimitStage, LimitStep, Limiter};
+use gatepost::mail::headers::{HeaderLimits, HeaderSection};
 use gatepost::mail::parameters::AppName;
-use gatepost::mail::{
-    Author, Client, ClientAddress, Content, Envelope, ForwardPath, Granted, MailParameters, Mailbox, Requested,
-    ReversePath, RuleName, SessionId, SystemClock, author,
-};
-use gatepost::policy::{
-    AccountSettings, AddressPattern, App, AppPolicy, MessageFacts, Policy, PolicyDecision, Recognition,
-};
+use gatepost::mail::{Granted, Mailbox, MessageId, Outcome, RuleName, SystemClock, author, replies};
+use gatepost::policy::{AppPolicy, Policy, PolicyDecision};
 use gatepost::smtp::content::{LineEndings, LongLines, Scanner, Step};
 use gatepost::smtp::{Action, Answer, Session, Settings, command};
 use std::hint::black_box;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-
-/// The answer of a future that has it at once, as the built-in policy has.
-fn now<T>(future: impl Future<Output = T>) -> T {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(answer) => answer,
-        Poll::Pending => unreachable!("the built-in policy waits for nothing"),
-    }
-}
-
-const HEADER: &str = "Received: from a by b; Thu, 1 Jan 2026 00:00:00 +0000\r\nFrom: Billing <billing@app7.example>\r\n\
-    To: Bob <bob@elsewhere.example>\r\nSubject: Invoice 42\r\nDate: Thu, 1 Jan 2026 00:00:00 +0000\r\n\
-    Message-ID: <42@app7.example>\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n";
-
-fn body(octets: usize, dots: bool) -> Vec<u8> {
-    let line: &[u8] = if dots {
-        b"..a line that begins with a dot, as one in ten does not\r\n"
-    } else {
-        b"a line of ordinary text that is about as long as these are\r\n"
-    };
-    line.iter().copied().cycle().take(octets / line.len() * line.len()).chain(*b".\r\n").collect()
-}
 
 fn parsing(c: &mut Criterion) {
     let mut group = c.benchmark_group("parse");
@@ -60,6 +33,16 @@ fn parsing(c: &mut Criterion) {
         let read = author::parse(value).unwrap();
         group.bench_function(format!("{name}, second reader"), |b| b.iter(|| author::agree(black_box(value), &read)));
     }
+    for text in ADDRESSES {
+        group.bench_function(format!("address {text}"), |b| b.iter(|| Mailbox::parse(black_box(text))));
+    }
+    for (name, values) in from_fields() {
+        group.throughput(Throughput::Elements(values.len() as u64));
+        group.bench_function(format!("From, {name} corpus"), |b| {
+            b.iter(|| values.iter().filter(|value| author::parse(black_box(value)).is_ok()).count());
+        });
+    }
+    group.throughput(Throughput::Elements(1));
     group.bench_function("header section", |b| {
         b.iter(|| HeaderSection::parse(black_box(HEADER.as_bytes()), &HeaderLimits::default()));
     });
@@ -83,6 +66,27 @@ fn scanning(c: &mut Criterion) {
             });
         });
     }
+    group.finish();
+}
+
+/// From what happened to what the peer hears.
+fn replying(c: &mut Criterion) {
+    let mut group = c.benchmark_group("reply");
+    let id = MessageId::new("0100018f-0123456789abcdef-000000").unwrap();
+    group.bench_function("sent", |b| b.iter(|| Outcome::sent(black_box(id.clone()))));
+    let sent = Outcome::sent(id);
+    for (name, reply) in [("a row of the table", &replies::LOCAL_ERROR), ("250 with a message id", &sent.reply)] {
+        group.bench_function(format!("{name}, written"), |b| {
+            b.iter(|| {
+                let mut line = Vec::new();
+                black_box(reply).write_line(&mut line);
+                line
+            });
+        });
+    }
+    group.bench_function("with a reference", |b| {
+        b.iter(|| replies::LOCAL_ERROR.with_reference(black_box(&"0123456789abcdef")));
+    });
     group.finish();
 }
 
@@ -117,96 +121,6 @@ fn session(c: &mut Criterion) {
     group.finish();
 }
 
-/// Everything that a decision about a message is made of.
-struct Message {
-    client: Client,
-    envelope: Envelope,
-    content: Content,
-    authors: Vec<Author>,
-    requested: Requested,
-}
-
-impl Message {
-    fn of_app(number: usize) -> Self {
-        let text = HEADER.replace("app7", &format!("app{number}"));
-        let octets = [text.as_bytes(), b"\r\n", &vec![b'x'; 9_000]].concat();
-        let end = blank_line(&octets, 0).unwrap();
-        let header = HeaderSection::parse(&octets[..end], &HeaderLimits::default()).unwrap();
-        let content = Content::new(Bytes::from(octets), header);
-        let authors = author::parse(content.fields_named("From").next().unwrap().value).unwrap();
-        let mailbox = |text: &str| Mailbox::parse(text).unwrap();
-        Self {
-            client: Client::new(SessionId::fresh(), ClientAddress::Ip((network(number), 40_000).into()), "main".into()),
-            envelope: Envelope::new(
-                ReversePath::Mailbox(authors[0].mailbox.clone()),
-                MailParameters::default(),
-                ForwardPath::new(mailbox("bob@elsewhere.example")).unwrap(),
-            ),
-            content,
-            authors,
-            requested: Requested::default(),
-        }
-    }
-
-    fn facts(&self) -> MessageFacts<'_> {
-        MessageFacts {
-            client: &self.client,
-            envelope: &self.envelope,
-            content: &self.content,
-            authors: &self.authors,
-            sender: None,
-            resent: &[],
-            requested: &self.requested,
-        }
-    }
-}
-
-fn network(number: usize) -> std::net::Ipv4Addr {
-    std::net::Ipv4Addr::from(0x0a00_0001 + (u32::try_from(number).unwrap() << 8))
-}
-
-/// Each application has its own /24, three patterns and its own configuration set.
-fn policy(apps: usize, document: Option<Arc<Document>>) -> AppPolicy {
-    let apps = (0..apps)
-        .map(|number| {
-            let networks = vec![format!("{}/24", network(number)).parse::<ipnet::IpNet>().unwrap().trunc()];
-            let from = ["*@other.example", "noreply@*.example", "*"].map(|local| match local {
-                "*" => AddressPattern::parse(&format!("*@app{number}.example")).unwrap(),
-                pattern => {
-                    AddressPattern::parse(pattern).unwrap_or_else(|_| AddressPattern::parse("x@y.example").unwrap())
-                }
-            });
-            let name = AppName::parse(&format!("app{number}")).unwrap();
-            let mut app = App::new(name, Recognition { networks, ..Recognition::default() }, from.to_vec());
-            app.documents.extend(document.clone());
-            app
-        })
-        .collect();
-    let account = document.map(|_| AccountSettings {
-        partition: "aws".to_owned(),
-        region: "us-east-1".to_owned(),
-        account: "111122223333".to_owned(),
-        identities: vec!["example.com".to_owned()],
-        default_configuration_sets: Vec::new(),
-        sandbox: false,
-    });
-    AppPolicy::new(apps, None, Vec::new(), account, Arc::new(SystemClock)).unwrap()
-}
-
-/// Twenty statements, of which the last allows.
-fn document() -> Arc<Document> {
-    let statement = |n: usize| {
-        format!(
-            r#"{{"Effect":"Allow","Action":["ses:SendRawEmail","ses:SendEmail"],"Resource":"arn:aws:ses:*:111122223333:identity/*",
-                "Condition":{{"StringLike":{{"ses:FromAddress":["*@team{n}.example","*@*.team{n}.example"]}}}}}}"#
-        )
-    };
-    let mut statements: Vec<String> = (0..19).map(statement).collect();
-    statements.push(statement(20).replace("*@team20.example", "*"));
-    let json = format!(r#"{{"Version":"2012-10-17","Statement":[{}]}}"#, statements.join(","));
-    Arc::new(Document::parse("role.json", &json, DocumentKind::Identity).unwrap())
-}
-
 fn deciding(c: &mut Criterion) {
     let mut group = c.benchmark_group("policy");
     group.throughput(Throughput::Elements(1));
@@ -225,33 +139,10 @@ fn deciding(c: &mut Criterion) {
     group.finish();
 }
 
-/// Limits that have room: what each message pays. The first is one number in one store, the last what an operator sets.
 fn limiting(c: &mut Criterion) {
     let mut group = c.benchmark_group("limit");
     group.throughput(Throughput::Elements(1));
-    let rule = |name: &str, by, windows: &[&str]| LimitRule {
-        name: RuleName::parse(name).unwrap(),
-        by,
-        measure: Measure::Messages,
-        windows: windows.iter().map(|text| text.parse().unwrap()).collect(),
-        over: OverLimit::Defer,
-        apps: Vec::new(),
-    };
-    let fast = "1000000000/s";
-    let address = By::Client { ipv4_prefix: 32, ipv6_prefix: 64 };
-    for (name, rules) in [
-        ("none", Vec::new()),
-        ("one", vec![rule("app", By::App, &[fast])]),
-        (
-            "three, two windows each",
-            vec![
-                rule("app", By::App, &[fast, fast]),
-                rule("client", address, &[fast, fast]),
-                rule("relay", By::Relay, &[fast, fast]),
-            ],
-        ),
-    ] {
-        let limiter = LocalLimiter::new(rules, Arc::new(SystemClock));
+    for (name, limiter) in limiters() {
         let message = Message::of_app(7);
         let mut granted = Granted::by(RuleName::parse("bench").unwrap());
         granted.app = Some(AppName::parse("app7").unwrap());
@@ -284,7 +175,8 @@ fn sharing(c: &mut Criterion) {
 
 #[cfg(feature = "redis")]
 fn redis(c: &mut Criterion, url: &str) {
-    use gatepost::limit::{RedisLimiter, RedisSettings, RedisUrl};
+    use gatepost::limit::{By, LimitRule, Measure, OverLimit, RedisLimiter, RedisSettings, RedisUrl};
+    use gatepost::mail::{Client, ReversePath};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut settings = RedisSettings::new(RedisUrl::parse(url).unwrap(), std::num::NonZeroU32::MIN);
     settings.wait_max = std::time::Duration::from_secs(5);
@@ -330,5 +222,5 @@ fn redis(c: &mut Criterion, url: &str) {
     group.finish();
 }
 
-criterion_group!(parts, parsing, scanning, session, deciding, limiting, sharing);
+criterion_group!(parts, parsing, scanning, session, replying, deciding, limiting, sharing);
 criterion_main!(parts);

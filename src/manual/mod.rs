@@ -15,6 +15,9 @@ pub mod applications {}
 #[doc = include_str!("operating.md")]
 pub mod operating {}
 
+#[doc = include_str!("performance.md")]
+pub mod performance {}
+
 #[doc = include_str!("replies.md")]
 pub mod replies {}
 

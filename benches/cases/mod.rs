@@ -1,0 +1,181 @@
+//! What the benchmarks of parts do their work on: messages, applications, documents, limits, the corpus of From fields.
+//!
+//! Shared by `parts` (wall time) and `instructions` (counts), so that both speak of the same work.
+
+use bytes::Bytes;
+use gatepost::aws::{Document, DocumentKind};
+use gatepost::limit::{By, LimitRule, LocalLimiter, Measure, OverLimit};
+use gatepost::mail::headers::{HeaderLimits, HeaderSection, blank_line};
+use gatepost::mail::parameters::AppName;
+use gatepost::mail::{
+    Author, Client, ClientAddress, Content, Envelope, ForwardPath, MailParameters, Mailbox, Requested, ReversePath,
+    RuleName, SessionId, SystemClock, author,
+};
+use gatepost::policy::{AccountSettings, AddressPattern, App, AppPolicy, MessageFacts, Recognition};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+/// The answer of a future that has it at once, as the built-in policy has.
+pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => unreachable!("the built-in policy waits for nothing"),
+    }
+}
+
+pub(crate) const HEADER: &str = "Received: from a by b; Thu, 1 Jan 2026 00:00:00 +0000\r\nFrom: Billing <billing@app7.example>\r\n\
+    To: Bob <bob@elsewhere.example>\r\nSubject: Invoice 42\r\nDate: Thu, 1 Jan 2026 00:00:00 +0000\r\n\
+    Message-ID: <42@app7.example>\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n";
+
+pub(crate) fn body(octets: usize, dots: bool) -> Vec<u8> {
+    let line: &[u8] = if dots {
+        b"..a line that begins with a dot, as one in ten does not\r\n"
+    } else {
+        b"a line of ordinary text that is about as long as these are\r\n"
+    };
+    line.iter().copied().cycle().take(octets / line.len() * line.len()).chain(*b".\r\n").collect()
+}
+
+/// Everything that a decision about a message is made of.
+pub(crate) struct Message {
+    pub(crate) client: Client,
+    pub(crate) envelope: Envelope,
+    pub(crate) content: Content,
+    pub(crate) authors: Vec<Author>,
+    pub(crate) requested: Requested,
+}
+
+impl Message {
+    pub(crate) fn of_app(number: usize) -> Self {
+        let text = HEADER.replace("app7", &format!("app{number}"));
+        let octets = [text.as_bytes(), b"\r\n", &vec![b'x'; 9_000]].concat();
+        let end = blank_line(&octets, 0).unwrap();
+        let header = HeaderSection::parse(&octets[..end], &HeaderLimits::default()).unwrap();
+        let content = Content::new(Bytes::from(octets), header);
+        let authors = author::parse(content.fields_named("From").next().unwrap().value).unwrap();
+        let mailbox = |text: &str| Mailbox::parse(text).unwrap();
+        Self {
+            client: Client::new(SessionId::fresh(), ClientAddress::Ip((network(number), 40_000).into()), "main".into()),
+            envelope: Envelope::new(
+                ReversePath::Mailbox(authors[0].mailbox.clone()),
+                MailParameters::default(),
+                ForwardPath::new(mailbox("bob@elsewhere.example")).unwrap(),
+            ),
+            content,
+            authors,
+            requested: Requested::default(),
+        }
+    }
+
+    pub(crate) fn facts(&self) -> MessageFacts<'_> {
+        MessageFacts {
+            client: &self.client,
+            envelope: &self.envelope,
+            content: &self.content,
+            authors: &self.authors,
+            sender: None,
+            resent: &[],
+            requested: &self.requested,
+        }
+    }
+}
+
+pub(crate) fn network(number: usize) -> std::net::Ipv4Addr {
+    std::net::Ipv4Addr::from(0x0a00_0001 + (u32::try_from(number).unwrap() << 8))
+}
+
+/// Each application has its own /24, three patterns and its own configuration set.
+pub(crate) fn policy(apps: usize, document: Option<Arc<Document>>) -> AppPolicy {
+    let apps = (0..apps)
+        .map(|number| {
+            let networks = vec![format!("{}/24", network(number)).parse::<ipnet::IpNet>().unwrap().trunc()];
+            let from = ["*@other.example", "noreply@*.example", "*"].map(|local| match local {
+                "*" => AddressPattern::parse(&format!("*@app{number}.example")).unwrap(),
+                pattern => {
+                    AddressPattern::parse(pattern).unwrap_or_else(|_| AddressPattern::parse("x@y.example").unwrap())
+                }
+            });
+            let name = AppName::parse(&format!("app{number}")).unwrap();
+            let mut app = App::new(name, Recognition { networks, ..Recognition::default() }, from.to_vec());
+            app.documents.extend(document.clone());
+            app
+        })
+        .collect();
+    let account = document.map(|_| AccountSettings {
+        partition: "aws".to_owned(),
+        region: "us-east-1".to_owned(),
+        account: "111122223333".to_owned(),
+        identities: vec!["example.com".to_owned()],
+        default_configuration_sets: Vec::new(),
+        sandbox: false,
+    });
+    AppPolicy::new(apps, None, Vec::new(), account, Arc::new(SystemClock)).unwrap()
+}
+
+/// Twenty statements, of which the last allows.
+pub(crate) fn document() -> Arc<Document> {
+    let statement = |n: usize| {
+        format!(
+            r#"{{"Effect":"Allow","Action":["ses:SendRawEmail","ses:SendEmail"],"Resource":"arn:aws:ses:*:111122223333:identity/*",
+                "Condition":{{"StringLike":{{"ses:FromAddress":["*@team{n}.example","*@*.team{n}.example"]}}}}}}"#
+        )
+    };
+    let mut statements: Vec<String> = (0..19).map(statement).collect();
+    statements.push(statement(20).replace("*@team20.example", "*"));
+    let json = format!(r#"{{"Version":"2012-10-17","Statement":[{}]}}"#, statements.join(","));
+    Arc::new(Document::parse("role.json", &json, DocumentKind::Identity).unwrap())
+}
+
+/// How often nothing is refused.
+const FAST: &str = "1000000000/s";
+
+/// Limits that have room: what each message pays. The first is one number in one store, the last what an operator sets.
+pub(crate) fn limiters() -> Vec<(&'static str, LocalLimiter)> {
+    let rule = |name: &str, by, windows: &[&str]| LimitRule {
+        name: RuleName::parse(name).unwrap(),
+        by,
+        measure: Measure::Messages,
+        windows: windows.iter().map(|text| text.parse().unwrap()).collect(),
+        over: OverLimit::Defer,
+        apps: Vec::new(),
+    };
+    let address = By::Client { ipv4_prefix: 32, ipv6_prefix: 64 };
+    let three = vec![
+        rule("app", By::App, &[FAST, FAST]),
+        rule("client", address, &[FAST, FAST]),
+        rule("relay", By::Relay, &[FAST, FAST]),
+    ];
+    [("none", Vec::new()), ("one", vec![rule("app", By::App, &[FAST])]), ("three, two windows each", three)]
+        .into_iter()
+        .map(|(name, rules)| (name, LocalLimiter::new(rules, Arc::new(SystemClock))))
+        .collect()
+}
+
+/// Values of the From fields of `tests/corpus`: those that mail has, and those that attackers try.
+pub(crate) fn from_fields() -> Vec<(&'static str, Vec<Vec<u8>>)> {
+    let values = |text: &str| -> Vec<Vec<u8>> {
+        let headers = text.lines().map(|line| {
+            let case: serde_json::Value = serde_json::from_str(line).unwrap();
+            case["header"].as_str().unwrap().as_bytes().to_vec()
+        });
+        // What has no field that can be read has no value to parse either.
+        headers
+            .filter_map(|header| {
+                let section = HeaderSection::parse(&header, &HeaderLimits::default()).ok()?;
+                let content = Content::new(Bytes::from([&header[..], b"\r\n"].concat()), section);
+                Some(content.fields_named("From").next()?.value.to_vec())
+            })
+            .collect()
+    };
+    let fields = vec![
+        ("legal", values(include_str!("../../tests/corpus/legal.jsonl"))),
+        ("hostile", values(include_str!("../../tests/corpus/hostile.jsonl"))),
+    ];
+    assert!(fields.iter().all(|(_, values)| values.len() > 30), "the corpus is not read");
+    fields
+}
+
+/// Forward-paths as clients write them.
+pub(crate) const ADDRESSES: [&str; 4] =
+    ["bob@elsewhere.example", "billing+invoice-42@app7.example.com", "\"odd one\"@b.example", "bob@[192.0.2.1]"];

@@ -1,0 +1,250 @@
+//! The processes of a run: each is this binary again, so that the CPU of each can be told apart.
+//!
+//! A role prints one line of JSON when it is ready, then answers each line of JSON on its standard input with one line,
+//! and ends when its input does: whoever started it may die in any way, and nothing is left behind.
+
+use crate::drive::{By, Load, Report, drive};
+use crate::{machine, ses, smtp};
+use gatepost::emulator::{AccountSettings, Emulator, EmulatorSettings, Retention};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+/// What a process is for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Role {
+    /// Sends loads: orders are [`Order`]s. The yardstick has as many threads as the relay has, one for each core; for a mail
+    /// client one is enough and costs least.
+    Client { threads: usize },
+    /// SES: orders are [`SesOrder`]s.
+    Emulator { recipients_per_second_max: Option<f64> },
+    /// An SMTP server that forgets: what the generator alone can do.
+    Sink,
+    /// Passes connections on to servers in turn, with a PROXY header of version 2 if they believe it.
+    Balancer { listen: SocketAddr, servers: Vec<SocketAddr>, proxy: bool },
+}
+
+/// What a client does next.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Order {
+    Load(Load),
+    /// Opens the connections of a load, sends nothing, and holds them.
+    Hold(Load),
+    Release,
+}
+
+/// What an emulator does next.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum SesOrder {
+    LatencyMilliseconds(u64),
+    Counts,
+}
+
+/// Takes a role until the input ends.
+pub(crate) fn take(role: &str) -> io::Result<()> {
+    machine::raise_file_descriptors();
+    let role = serde_json::from_str(role)?;
+    let mut runtime = match role {
+        Role::Sink | Role::Balancer { .. } | Role::Client { threads: 1 } => {
+            tokio::runtime::Builder::new_current_thread()
+        }
+        Role::Client { .. } | Role::Emulator { .. } => tokio::runtime::Builder::new_multi_thread(),
+    };
+    runtime.enable_all().build()?.block_on(async {
+        match role {
+            Role::Client { .. } => client().await,
+            Role::Emulator { recipients_per_second_max } => emulator(recipients_per_second_max).await,
+            Role::Sink => sink().await,
+            Role::Balancer { listen, servers, proxy } => balancer(listen, servers, proxy).await,
+        }
+    })
+}
+
+/// Answers lines until there are no more.
+struct Lines(mpsc::Receiver<io::Result<String>>);
+
+impl Lines {
+    /// Says that the role is ready. A thread reads, because nobody else can wait for a pipe and be idle meanwhile.
+    fn begin(ready: &Value) -> io::Result<Self> {
+        answer(ready)?;
+        let (lines, read) = mpsc::channel(1);
+        std::thread::spawn(move || {
+            for line in io::stdin().lines() {
+                if lines.blocking_send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self(read))
+    }
+
+    async fn next<T: for<'a> Deserialize<'a>>(&mut self) -> io::Result<Option<T>> {
+        let Some(line) = self.0.recv().await else { return Ok(None) };
+        Ok(Some(serde_json::from_str(&line?)?))
+    }
+}
+
+fn answer(value: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    let mut output = io::stdout().lock();
+    output.write_all(&line)?;
+    output.flush()
+}
+
+async fn client() -> io::Result<()> {
+    let mut lines = Lines::begin(&json!({}))?;
+    let (mut held, mut sdks) = (Vec::new(), ses::Clients::new());
+    while let Some(order) = lines.next().await? {
+        let report = match order {
+            Order::Load(load) => send(&load, &mut sdks).await?,
+            Order::Hold(load) => {
+                let mut report = Report::default();
+                if let By::Smtp(settings) = &load.by {
+                    for mut client in smtp::clients(&load, settings)? {
+                        match crate::drive::Sender::prepare(&mut client).await {
+                            Ok(()) => held.push(client),
+                            Err(error) => report.breaks(&error),
+                        }
+                    }
+                }
+                report.accepted = held.len() as u64;
+                report
+            }
+            Order::Release => {
+                held.clear();
+                Report::default()
+            }
+        };
+        answer(&report)?;
+    }
+    Ok(())
+}
+
+async fn send(load: &Load, sdks: &mut ses::Clients) -> io::Result<Report> {
+    Ok(match &load.by {
+        By::Smtp(settings) => drive(load, smtp::clients(load, settings)?).await,
+        By::Sdk { endpoint } => drive(load, ses::callers(load, endpoint, sdks)).await,
+        By::Replay { endpoint } => drive(load, ses::repeaters(load, endpoint).await?).await,
+    })
+}
+
+async fn emulator(recipients_per_second_max: Option<f64>) -> io::Result<()> {
+    let emulator = Emulator::start(EmulatorSettings {
+        account: AccountSettings { recipients_per_second_max, ..AccountSettings::default() },
+        retention: Retention::CountsOnly,
+        ..EmulatorSettings::default()
+    })
+    .await
+    .map_err(io::Error::other)?;
+    let mut lines = Lines::begin(&json!({"address": emulator.address()}))?;
+    while let Some(order) = lines.next().await? {
+        if let SesOrder::LatencyMilliseconds(milliseconds) = order {
+            emulator.set_latency(Duration::from_millis(milliseconds));
+        }
+        let counts = emulator.counts();
+        answer(&json!({
+            "requests": counts.send_email_requests,
+            "accepted": counts.messages_accepted,
+            "connections": counts.service_connections_opened,
+        }))?;
+    }
+    Ok(())
+}
+
+async fn sink() -> io::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let mut lines = Lines::begin(&json!({"address": listener.local_addr()?}))?;
+    let numbers = Arc::new(AtomicU64::new(0));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(swallow(stream, Arc::clone(&numbers)));
+        }
+    });
+    while let Some(order) = lines.next::<Value>().await? {
+        answer(&order)?;
+    }
+    Ok(())
+}
+
+async fn balancer(listen: SocketAddr, servers: Vec<SocketAddr>, proxy: bool) -> io::Result<()> {
+    let listener = TcpListener::bind(listen).await?;
+    let mut lines = Lines::begin(&json!({"address": listener.local_addr()?}))?;
+    tokio::spawn(async move {
+        let mut turns = servers.iter().copied().cycle();
+        while let (Ok((client, _)), Some(server)) = (listener.accept().await, turns.next()) {
+            tokio::spawn(pass_on(client, server, proxy));
+        }
+    });
+    while let Some(order) = lines.next::<Value>().await? {
+        answer(&order)?;
+    }
+    Ok(())
+}
+
+async fn pass_on(mut client: TcpStream, server: SocketAddr, proxy: bool) -> io::Result<()> {
+    let mut server = TcpStream::connect(server).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    if let (true, SocketAddr::V4(from), SocketAddr::V4(to)) = (proxy, client.peer_addr()?, client.local_addr()?) {
+        // proxy-protocol.txt, section 2.2: signature, version 2 and PROXY, TCP over IPv4, twelve octets of addresses.
+        let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c".to_vec();
+        header.extend_from_slice(&from.ip().octets());
+        header.extend_from_slice(&to.ip().octets());
+        header.extend_from_slice(&from.port().to_be_bytes());
+        header.extend_from_slice(&to.port().to_be_bytes());
+        server.write_all(&header).await?;
+    }
+    tokio::io::copy_bidirectional(&mut client, &mut server).await?;
+    Ok(())
+}
+
+/// Says yes to everything, and looks at no more than where a message ends.
+async fn swallow(mut stream: TcpStream, numbers: Arc<AtomicU64>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.write_all(b"220 sink\r\n").await?;
+    let mut buffer = Vec::with_capacity(64 * 1024);
+    let mut in_content = false;
+    loop {
+        if stream.read_buf(&mut buffer).await? == 0 {
+            return Ok(());
+        }
+        let mut replies = Vec::new();
+        loop {
+            if in_content {
+                // The content of this benchmark ends where its client stops to write.
+                if !buffer.ends_with(b"\r\n.\r\n") {
+                    let keep = buffer.len().saturating_sub(5);
+                    buffer.drain(..keep);
+                    break;
+                }
+                buffer.clear();
+                in_content = false;
+                let number = numbers.fetch_add(1, Ordering::Relaxed);
+                replies.extend_from_slice(format!("250 2.0.0 Ok {number}\r\n").as_bytes());
+            }
+            let Some(end) = buffer.iter().position(|octet| *octet == b'\n') else { break };
+            let line: Vec<u8> = buffer.drain(..=end).collect();
+            match line.first() {
+                Some(b'D') => {
+                    replies.extend_from_slice(b"354 go on\r\n");
+                    in_content = true;
+                }
+                Some(b'Q') => {
+                    replies.extend_from_slice(b"221 bye\r\n");
+                    stream.write_all(&replies).await?;
+                    return Ok(());
+                }
+                _ => replies.extend_from_slice(b"250 yes\r\n"),
+            }
+        }
+        stream.write_all(&replies).await?;
+    }
+}
