@@ -216,9 +216,10 @@ mod tests {
         let pipe = Pipe::default();
         let queue = Queue::start(pipe.clone(), LogFormat::Json);
         let standing = pipe.stop_reading();
-        let lines = QUEUED_LINES_MAX + 1_000;
+        // The writer holds some 300 of these while it waits, and the queue the rest that is kept.
+        let (lines, long) = (QUEUED_LINES_MAX + 2_000, "x".repeat(200));
         for number in 0..lines {
-            queue.push(format!("{{\"n\":{number}}}\n").as_bytes());
+            queue.push(format!("{{\"n\":{number},\"x\":\"{long}\"}}\n").as_bytes());
         }
         queue.flush(Duration::from_millis(40));
         drop(standing);
