@@ -244,8 +244,10 @@ impl Turns {
             let came = self.came.notified();
             let Head { app, recipients, guaranteed } = self.head()?;
             let Some(pace) = &self.pace else {
-                let waiter = self.pop(&app, guaranteed)?;
-                return Some((waiter, Ok(None)));
+                match self.pop(&app, guaranteed) {
+                    Some(waiter) => return Some((waiter, Ok(None))),
+                    None => continue,
+                }
             };
             match pace.take(recipients, guaranteed).await {
                 PaceDecision::Go(taken) => match self.pop(&app, guaranteed) {
