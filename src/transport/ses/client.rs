@@ -1,5 +1,6 @@
 //! The SDK client: region, credentials, endpoint, timeouts.
 
+use super::document::ContentLast;
 use crate::mail::parameters::RoleArn;
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
@@ -143,7 +144,7 @@ pub(super) async fn connect(settings: SesSettings) -> Result<Client, SesError> {
     if shared.region().is_none() {
         return Err(SesError::NoRegion);
     }
-    let mut config = aws_sdk_sesv2::config::Builder::from(&shared);
+    let mut config = aws_sdk_sesv2::config::Builder::from(&shared).interceptor(ContentLast);
     if let Some(role) = &settings.assume_role {
         let mut provider = AssumeRoleProvider::builder(role).session_name("gatepost").configure(&shared);
         if let Some(id) = &settings.external_id {
@@ -175,7 +176,8 @@ fn without_environment(settings: &SesSettings) -> Option<Client> {
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .region(Region::new(region.clone()))
         .endpoint_url(url)
-        .credentials_provider(credentials);
+        .credentials_provider(credentials)
+        .interceptor(ContentLast);
     Some(Client::from_conf(config.build()))
 }
 

@@ -7,6 +7,7 @@
 //! API reference, "SendEmail"; guide, "Sending raw email using the Amazon SES API v2".
 
 mod client;
+mod document;
 mod outcomes;
 
 pub use client::{RoleSettings, SesError, SesSettings, SesTimeouts, StaticCredentials};
