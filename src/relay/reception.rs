@@ -144,6 +144,7 @@ impl Reception {
         if self.file.is_none() {
             let total = (self.memory.len() + octets.len()) as u64;
             if total <= self.relay.budget.message_in_memory_octets_max && self.grow(total) {
+                self.make_room(octets.len());
                 self.memory.extend_from_slice(octets);
                 return Ok(());
             }
@@ -156,6 +157,18 @@ impl Reception {
             self.share_octets = 0;
         }
         Box::pin(self.spill(octets)).await
+    }
+
+    /// Where the buffer is full: a client that has sent a quarter of what it announced is believed, and the rest need not
+    /// be copied while it grows.
+    fn make_room(&mut self, more: usize) {
+        let (held, full) = (self.memory.len(), self.memory.len() + more > self.memory.capacity());
+        let declared = self.envelope.parameters().declared_octets.unwrap_or_default();
+        let total = declared.saturating_add((self.trace.len()) as u64);
+        let near = total <= 4 * held as u64 && total > (held + more) as u64;
+        if full && near && total <= self.relay.budget.message_in_memory_octets_max && self.grow(total) {
+            self.memory.reserve_exact(usize::try_from(total).unwrap_or(held) - held);
+        }
     }
 
     async fn spill(&mut self, octets: &[u8]) -> Result<(), Fault> {

@@ -158,6 +158,49 @@ proptest! {
         }
     }
 
+    /// The quick look at many lines says what the look at each octet says: single octets never get a quick one.
+    #[test]
+    fn many_lines_at_once_are_read_as_octet_by_octet(
+        wire in "([ab.]{0,4}(\r\n|\r\n|\r\n|\r\n|\r|\n|\x00|\r\n\\.|\r\n\\.\r\n)){0,12}",
+        line_octets_max in 2usize..6,
+        cut in 0usize..40,
+        (normalize, long, chunks) in (any::<bool>(), any::<bool>(), any::<bool>()),
+    ) {
+        let endings = if normalize { LineEndings::Normalize } else { LineEndings::Refuse };
+        let long = if long { LongLines::ReEncode } else { LongLines::Refuse };
+        let new = || match chunks {
+            true => Scanner::chunks(endings, long, line_octets_max),
+            false => Scanner::data(endings, long, line_octets_max),
+        };
+        let wire = wire.as_bytes();
+        let octets: Vec<&[u8]> = wire.chunks(1).collect();
+        // What came of it, content without an end included.
+        let read = |scanner: &mut Scanner, pieces: &[&[u8]]| {
+            let mut pieces = pieces.to_vec();
+            if !chunks { pieces.push(b"x\r\n.\r\n") };
+            let (mut content, mut fault) = (Vec::new(), None);
+            for piece in pieces {
+                let mut rest = piece;
+                while !rest.is_empty() && fault.is_none() {
+                    let consumed = match scanner.step(rest) {
+                        Step::Content(n) => { content.extend_from_slice(&rest[..n]); n }
+                        Step::Instead(n, octets) => { content.extend_from_slice(octets); n }
+                        Step::Dropped(n) => n,
+                        Step::End(_) => return (content, None, scanner.long),
+                        Step::Fault(n, what) => { fault = Some(what); n }
+                    };
+                    rest = &rest[consumed..];
+                }
+            }
+            if fault.is_some() { content.clear() };
+            (content, fault, scanner.long && fault.is_none())
+        };
+        let each = read(&mut new(), &octets);
+        prop_assert_eq!(&read(&mut new(), &[wire]), &each);
+        let cut = cut.min(wire.len());
+        prop_assert_eq!(&read(&mut new(), &[&wire[..cut], &wire[cut..]]), &each);
+    }
+
     #[test]
     fn smtp_proto_finds_the_same_end(wire in "a\r\n((\\.\\.[a.]{0,3}|a[a.]{0,3})?\r\n){0,8}\\.\r\n") {
         // The oracle minds no dot in the very first line, and keeps a dot that nobody stuffed.
