@@ -50,12 +50,15 @@ fn parts(text: &str, [a, b, c, d, e]: [usize; 5]) -> [&str; 6] {
     [&text[..a - 1], &text[a..b - 1], &text[b..c - 1], &text[c..d - 1], &text[d..e - 1], &text[e..]]
 }
 
+/// The six parts of an ARN, if it is one.
+pub(super) fn split(arn: &str) -> Option<[&str; 6]> {
+    starts(arn).map(|starts| parts(arn, starts))
+}
+
 /// Whether an ARN fits a pattern of six parts, each matched by itself: `*` in the region does not reach into the account.
 /// In the resource part `*` spans slashes and colons.
-pub(super) fn parts_match(patterns: &[Pattern; 6], arn: &str, context: &super::Context) -> bool {
-    starts(arn).is_some_and(|starts| {
-        patterns.iter().zip(parts(arn, starts)).all(|(pattern, part)| pattern.matches(part, context, false))
-    })
+pub(super) fn parts_match(patterns: &[Pattern; 6], arn: &[&str; 6], context: &super::Context) -> bool {
+    patterns.iter().zip(arn).all(|(pattern, part)| pattern.matches(part, context, false))
 }
 
 #[cfg(test)]

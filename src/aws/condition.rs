@@ -14,7 +14,7 @@
 //! "none" if negated; lint reports
 //! such a condition, because either reading surprises somebody.
 
-use super::arn::parts_match;
+use super::arn;
 use super::context::Context;
 use super::pattern::Pattern;
 use jiff::Timestamp;
@@ -253,7 +253,7 @@ impl Condition {
             }
             (_, Value::Bool(wanted)) => parse_bool(value) == Some(*wanted),
             (_, Value::Network(network)) => value.parse().is_ok_and(|address: IpAddr| network.contains(&address)),
-            (_, Value::Arn(parts)) => parts_match(parts, value, context),
+            (_, Value::Arn(parts)) => arn::split(value).is_some_and(|got| arn::parts_match(parts, &got, context)),
             _ => false,
         }
     }

@@ -147,6 +147,16 @@ impl Statement {
     pub fn place(&self) -> String {
         place(self.number, self.sid.as_deref())
     }
+
+    /// The condition keys that it speaks of, lower case: those of its conditions, and those of policy variables.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        let actions = self.actions.patterns.iter().map(|(_, pattern)| pattern);
+        let resources = self.resources.iter().flat_map(|resources| &resources.patterns).flat_map(|(_, parts)| &**parts);
+        let conditions = self.conditions.iter();
+        conditions
+            .flat_map(|condition| std::iter::once(condition.key_folded.as_str()).chain(condition.variables()))
+            .chain(actions.chain(resources).flat_map(Pattern::variables))
+    }
 }
 
 fn place(number: usize, sid: Option<&str>) -> String {

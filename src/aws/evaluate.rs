@@ -3,7 +3,7 @@
 //! [`evaluate`] looks at the documents of one policy type: an explicit deny wins, then an allow, then nothing was said,
 //! which is a deny too. Intersecting the types is the caller's: each must allow.
 
-use super::arn::parts_match;
+use super::arn;
 use super::condition::Condition;
 use super::context::Context;
 use super::document::{Document, Effect, Principals, Statement};
@@ -20,6 +20,40 @@ pub struct Request<'a> {
     pub principal: Option<&'a str>,
     /// The condition keys.
     pub context: &'a Context,
+}
+
+/// A request, with the parts of its resource found once for all statements.
+struct Asked<'a> {
+    request: &'a Request<'a>,
+    resource: Option<[&'a str; 6]>,
+}
+
+impl<'a> Asked<'a> {
+    fn of(request: &'a Request<'a>) -> Self {
+        Self { request, resource: arn::split(request.resource) }
+    }
+
+    fn names_principal(&self, statement: &Statement) -> bool {
+        statement.principal.as_ref().is_none_or(|principals| principal_fits(principals, self.request.principal))
+    }
+
+    fn names_action(&self, statement: &Statement) -> bool {
+        let Request { action, context, .. } = self.request;
+        let named = statement.actions.patterns.iter().any(|(_, pattern)| pattern.matches(action, context, true));
+        named != statement.actions.negated
+    }
+
+    fn names_resource(&self, statement: &Statement) -> bool {
+        let context = self.request.context;
+        let is = |parts| self.resource.as_ref().is_some_and(|resource| arn::parts_match(parts, resource, context));
+        statement.resources.as_ref().is_none_or(|resources| {
+            resources.patterns.iter().any(|(text, parts)| text == "*" || is(parts)) != resources.negated
+        })
+    }
+
+    fn unmet_condition<'b>(&self, statement: &'b Statement) -> Option<&'b Condition> {
+        statement.conditions.iter().find(|condition| !condition.holds(self.request.context))
+    }
 }
 
 /// What the documents of one type say.
@@ -61,12 +95,13 @@ impl Decision<'_> {
 
 /// Evaluates the documents of one policy type. Allocates nothing.
 pub fn evaluate<'a>(documents: impl IntoIterator<Item = &'a Document>, request: &Request<'_>) -> Decision<'a> {
+    let asked = Asked::of(request);
     let mut decision = Decision::ImplicitDeny;
     for document in documents {
         for statement in &document.statements {
             // Once allowed, only a deny changes anything.
             let matters = statement.effect == Effect::Deny || !decision.is_allow();
-            if !matters || mismatch(statement, request).is_some() {
+            if !matters || !speaks_of(statement, &asked) {
                 continue;
             }
             match statement.effect {
@@ -83,10 +118,11 @@ pub fn explicit_deny<'a>(
     documents: impl IntoIterator<Item = &'a Document>,
     request: &Request<'_>,
 ) -> Option<Decision<'a>> {
+    let asked = Asked::of(request);
     let mut all = documents
         .into_iter()
         .flat_map(|document| document.statements.iter().map(move |statement| (document, statement)));
-    all.find(|(_, statement)| statement.effect == Effect::Deny && mismatch(statement, request).is_none())
+    all.find(|(_, statement)| statement.effect == Effect::Deny && speaks_of(statement, &asked))
         .map(|(document, statement)| Decision::ExplicitDeny(document, statement))
 }
 
@@ -116,33 +152,36 @@ pub struct Trace<'a> {
 
 /// Every statement of the documents, as [`evaluate`] sees it.
 pub fn trace<'a>(documents: impl IntoIterator<Item = &'a Document>, request: &Request<'_>) -> Vec<Trace<'a>> {
+    let asked = Asked::of(request);
     let mut steps = Vec::new();
     for document in documents {
         for statement in &document.statements {
-            steps.push(Trace { document, statement, mismatch: mismatch(statement, request) });
+            steps.push(Trace { document, statement, mismatch: mismatch(statement, &asked) });
         }
     }
     steps
 }
 
+/// Whether a statement speaks of a request: as [`mismatch`], with the dearest question last.
+fn speaks_of(statement: &Statement, asked: &Asked<'_>) -> bool {
+    asked.names_action(statement)
+        && asked.unmet_condition(statement).is_none()
+        && asked.names_resource(statement)
+        && asked.names_principal(statement)
+}
+
 /// The first element of a statement that does not fit, in the order principal, action, resource, condition.
-fn mismatch<'a>(statement: &'a Statement, request: &Request<'_>) -> Option<Mismatch<'a>> {
-    let context = request.context;
-    if statement.principal.as_ref().is_some_and(|principals| !principal_fits(principals, request.principal)) {
+fn mismatch<'a>(statement: &'a Statement, asked: &Asked<'_>) -> Option<Mismatch<'a>> {
+    if !asked.names_principal(statement) {
         return Some(Mismatch::Principal);
     }
-    let action = statement.actions.patterns.iter().any(|(_, pattern)| pattern.matches(request.action, context, true));
-    if action == statement.actions.negated {
+    if !asked.names_action(statement) {
         return Some(Mismatch::Action);
     }
-    if let Some(resources) = &statement.resources {
-        let fits =
-            resources.patterns.iter().any(|(text, parts)| text == "*" || parts_match(parts, request.resource, context));
-        if fits == resources.negated {
-            return Some(Mismatch::Resource);
-        }
+    if !asked.names_resource(statement) {
+        return Some(Mismatch::Resource);
     }
-    statement.conditions.iter().find(|condition| !condition.holds(context)).map(Mismatch::Condition)
+    asked.unmet_condition(statement).map(Mismatch::Condition)
 }
 
 fn principal_fits(principals: &Principals, principal: Option<&str>) -> bool {

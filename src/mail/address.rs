@@ -93,7 +93,9 @@ impl Mailbox {
 impl fmt::Display for Mailbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if is_dot_string(&self.local_part) {
-            write!(f, "{}@{}", self.local_part, self.domain)
+            f.write_str(&self.local_part)?;
+            f.write_str("@")?;
+            self.domain.fmt(f)
         } else {
             f.write_str("\"")?;
             for c in self.local_part.chars() {

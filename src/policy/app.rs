@@ -10,7 +10,7 @@ use super::tags::TagTemplate;
 use crate::aws::Document;
 use crate::mail::parameters::{AppName, RequestedField};
 use crate::mail::{Author, Mailbox, Reply, ReversePath, RuleName, SendParameters, replies};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// One application.
 #[derive(Clone, Debug)]
@@ -124,6 +124,10 @@ pub const SES_REFUSED_EXTENSIONS: &[&str] = &[
     "vbe", "vbs", "vps", "vsmacros", "vss", "vst", "vsw", "vxd", "ws", "wsc", "wsf", "wsh", "xnk",
 ];
 
+/// [`SES_REFUSED_EXTENSIONS`], once for all applications that say nothing else.
+static DENIED_BY_DEFAULT: LazyLock<Arc<[String]>> =
+    LazyLock::new(|| SES_REFUSED_EXTENSIONS.iter().map(|extension| (*extension).to_owned()).collect());
+
 impl App {
     /// An application that may use these addresses; everything else has its safe default.
     pub fn new(name: AppName, recognition: Recognition, from: Vec<AddressPattern>) -> Self {
@@ -138,7 +142,7 @@ impl App {
             recipients_denied: Vec::new(),
             recipients_max: None,
             message_octets_max: None,
-            attachments_denied: SES_REFUSED_EXTENSIONS.iter().map(|extension| (*extension).to_owned()).collect(),
+            attachments_denied: Arc::clone(&DENIED_BY_DEFAULT),
             on_author: OnAuthor::default(),
             missing_from: Missing::default(),
             missing_date: Missing::default(),

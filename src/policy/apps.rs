@@ -16,6 +16,7 @@ use crate::mail::parameters::{AppName, Edits, ParameterError};
 use crate::mail::{Author, Client, ClientAddress, Clock, ForwardPath, Granted, SendParameters, SystemClock, replies};
 use async_trait::async_trait;
 use ipnet::IpNet;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub struct AppPolicy {
     /// Documents of the relay as a whole.
     documents: Vec<Arc<Document>>,
     account: Option<AccountSettings>,
+    /// The condition keys that any of the documents speaks of.
+    keys: BTreeSet<String>,
     clock: Arc<dyn Clock>,
     soft_fail: bool,
 }
@@ -140,21 +143,29 @@ impl AppPolicy {
             return Err(AppPolicyError::NoAccount);
         }
         let lists = apps.iter().chain(others.as_ref().map(|others| &others.app)).flat_map(|app| &app.documents);
-        for document in lists.chain(&documents) {
+        for document in lists.clone().chain(&documents) {
             documents::check(document)?;
         }
+        let keys = documents::keys(lists.chain(&documents));
         if let Some(app) = apps.iter().find(|app| app.recognition.is_empty()) {
             return Err(AppPolicyError::NotRecognised(app.name.clone()));
         }
         let recogniser = Recogniser::new(apps.iter().map(|app| app.recognition.clone()).collect());
-        Ok(Self { apps, recogniser, others, documents, account, clock, soft_fail: false })
+        Ok(Self { apps, recogniser, others, documents, account, keys, clock, soft_fail: false })
     }
 
     /// No named application; these for everybody who is admitted.
     pub fn others(others: Others) -> Self {
-        let (recogniser, clock) = (Recogniser::default(), Arc::new(SystemClock));
-        let others = Some(others);
-        Self { apps: Vec::new(), recogniser, others, documents: Vec::new(), account: None, clock, soft_fail: false }
+        Self {
+            apps: Vec::new(),
+            recogniser: Recogniser::default(),
+            others: Some(others),
+            documents: Vec::new(),
+            account: None,
+            keys: BTreeSet::new(),
+            clock: Arc::new(SystemClock),
+            soft_fail: false,
+        }
     }
 
     /// Every client on this machine, with addresses of these patterns.
@@ -224,7 +235,8 @@ impl AppPolicy {
             |error: ParameterError| refusal("requested_fields", replies::MALFORMED_HEADER, error.to_string());
         let send = tally.rule(requested.map_err(malformed))?.or(&gets(app, facts.client));
         if let Some(account) = &self.account {
-            let documents = Documents { account, relay: &self.documents, app, clock: &*self.clock };
+            let (relay, keys, clock) = (self.documents.as_slice(), &self.keys, &*self.clock);
+            let documents = Documents { account, relay, app, keys, clock };
             let authors: &[Author] = author.as_ref().map_or(facts.authors, std::slice::from_ref);
             if let Some(notes) = &mut tally.notes {
                 documents.trace(facts, authors, &send, notes);

@@ -24,6 +24,7 @@ use super::{MessageFacts, Note, Reason};
 use crate::aws::condition::Kind;
 use crate::aws::{Context, Decision, Document, Mismatch, Request, evaluate, explicit_deny, trace};
 use crate::mail::{Author, ClientAddress, Clock, Mailbox, SendParameters, replies};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Whose account it is: what ARNs are made of.
@@ -104,6 +105,8 @@ pub(super) struct Documents<'a> {
     pub(super) account: &'a AccountSettings,
     pub(super) relay: &'a [Arc<Document>],
     pub(super) app: &'a App,
+    /// As [`keys`] has them.
+    pub(super) keys: &'a BTreeSet<String>,
     pub(super) clock: &'a dyn Clock,
 }
 
@@ -201,59 +204,75 @@ impl Documents<'_> {
 
     /// The most specific identity that covers an address: itself, its domain, the nearest parent; else its domain.
     fn identity_of(&self, mailbox: &Mailbox) -> String {
-        let address = mailbox.to_string();
-        let domain = mailbox.domain().to_string();
-        let known = |name: &str| self.account.identities.iter().any(|identity| identity.eq_ignore_ascii_case(name));
-        if known(&address) {
-            return address;
-        }
-        let mut parent = Some(domain.as_str());
-        while let Some(name) = parent {
-            if known(name) {
-                return name.to_owned();
+        let identities = &self.account.identities;
+        if identities.iter().any(|identity| identity.contains('@')) {
+            let address = mailbox.to_string();
+            if identities.iter().any(|identity| identity.eq_ignore_ascii_case(&address)) {
+                return address;
             }
-            parent = name.split_once('.').map(|(_, rest)| rest);
         }
-        domain
+        let domain = mailbox.domain().to_string();
+        let parents = std::iter::successors(Some(domain.as_str()), |name| name.split_once('.').map(|(_, rest)| rest));
+        let known = |name: &&str| identities.iter().any(|identity| identity.eq_ignore_ascii_case(name));
+        parents.into_iter().find(known).map(str::to_owned).unwrap_or(domain)
     }
 
     fn arn(&self, kind: &str, name: &str) -> String {
         let AccountSettings { partition, region, account, .. } = self.account;
-        format!("arn:{partition}:ses:{region}:{account}:{kind}/{name}")
+        ["arn:", partition, ":ses:", region, ":", account, ":", kind, "/", name].concat()
     }
 
+    /// The condition keys that some document speaks of, and no others: most are never looked at, and each takes time.
     fn context(&self, facts: &MessageFacts<'_>, author: &Author, send: &SendParameters) -> Context {
-        let wall = jiff::Timestamp::try_from(self.clock.wall()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-        let mut context = Context::new()
-            .with("ses:FromAddress", author.mailbox.to_string())
-            .with("ses:ApiVersion", "2")
-            .with_list("ses:Recipients", facts.envelope.forward_paths().iter().map(ToString::to_string))
-            .with("aws:SecureTransport", facts.client.tls.is_some().to_string())
-            .with("aws:CurrentTime", wall.to_string())
-            .with("aws:EpochTime", wall.as_second().to_string())
-            .with("aws:UserAgent", concat!("gatepost/", env!("CARGO_PKG_VERSION")));
-        if let Some(mailbox) =
-            send.feedback_address(facts.envelope, self.app.permits_bounces_to(facts.envelope.reverse_path()))
-        {
-            context = context.with("ses:FeedbackAddress", mailbox.to_string());
-        }
-        if let Some(name) = &author.display_name {
-            context = context.with("ses:FromDisplayName", crate::mail::author::decode_phrase(name));
-        }
-        if let Some(tenant) = &send.tenant {
-            context = context.with("ses:TenantName", tenant.as_str());
-        }
-        if let ClientAddress::Ip(address) = facts.client.address {
-            context = context.with("aws:SourceIp", address.ip().to_string());
-        }
-        if let Some(identity) = &facts.client.identity {
-            context = context.with("aws:username", identity.name());
-        }
-        for (tag, value) in &self.app.principal_tags {
-            context = context.with(&format!("aws:PrincipalTag/{tag}"), value.clone());
-        }
-        context
+        self.keys.iter().fold(Context::new(), |context, key| match self.values(key, facts, author, send) {
+            Some(values) => context.with_list(key, values),
+            None => context,
+        })
     }
+
+    /// What a key, in lower case, has in this call; `None`: it is missing.
+    fn values(
+        &self,
+        key: &str,
+        facts: &MessageFacts<'_>,
+        author: &Author,
+        send: &SendParameters,
+    ) -> Option<Vec<String>> {
+        let now = || jiff::Timestamp::try_from(self.clock.wall()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        let (envelope, client) = (facts.envelope, facts.client);
+        let value = match key {
+            "ses:recipients" => return Some(envelope.forward_paths().iter().map(ToString::to_string).collect()),
+            "ses:fromaddress" => author.mailbox.to_string(),
+            "ses:fromdisplayname" => crate::mail::author::decode_phrase(author.display_name.as_ref()?),
+            "ses:feedbackaddress" => {
+                send.feedback_address(envelope, self.app.permits_bounces_to(envelope.reverse_path()))?.to_string()
+            }
+            "ses:apiversion" => "2".to_owned(),
+            "ses:tenantname" => send.tenant.as_ref()?.as_str().to_owned(),
+            "aws:sourceip" => match client.address {
+                ClientAddress::Ip(address) => address.ip().to_string(),
+                ClientAddress::Unix | ClientAddress::Unknown => return None,
+            },
+            "aws:securetransport" => client.tls.is_some().to_string(),
+            "aws:currenttime" => now().to_string(),
+            "aws:epochtime" => now().as_second().to_string(),
+            "aws:useragent" => concat!("gatepost/", env!("CARGO_PKG_VERSION")).to_owned(),
+            "aws:username" => client.identity.as_ref()?.name().to_owned(),
+            other => {
+                let wanted = other.strip_prefix("aws:principaltag/")?;
+                // As in a map that is filled in order: the last one counts.
+                let mut tags = self.app.principal_tags.iter().rev();
+                tags.find(|(tag, _)| tag.eq_ignore_ascii_case(wanted))?.1.clone()
+            }
+        };
+        Some(vec![value])
+    }
+}
+
+/// The condition keys that documents speak of, lower case.
+pub(super) fn keys<'a>(documents: impl Iterator<Item = &'a Arc<Document>>) -> BTreeSet<String> {
+    let statements = documents.flat_map(|document| &document.statements);
+    statements.flat_map(|statement| statement.keys()).map(str::to_owned).collect()
 }
 
 /// What SES authorises a call as, and what somebody who denies sending is likely to name.
