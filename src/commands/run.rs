@@ -21,7 +21,9 @@ pub(super) fn run(file: &ConfigFile) -> Result<Exit, Failure> {
     let purpose = Purpose::Start { sockets: &mut |name| sockets.take(name) };
     let plan = config.plan(&surroundings, purpose)?;
     let runtime = runtime()?;
-    let certificates = Certificates { config, surroundings };
+    // A thousand applications are not kept twice.
+    let certificates = Certificates { config: config.without_lists(), surroundings };
+    drop(config);
     let ended = runtime.block_on(relay(plan, &certificates));
     // A verification of a password may still be running; nobody waits for its answer.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -38,9 +40,9 @@ struct Certificates {
 impl Certificates {
     /// Gives every listener its certificate as it is now. Where one cannot be used, all stay as they are.
     fn reread(&self, running: &Running) {
-        match self.config.plan(&self.surroundings, Purpose::Check) {
-            Ok(plan) => {
-                let listeners = plan.listeners().filter_map(|listener| Some((&listener.name, listener.tls.as_ref()?)));
+        match self.config.listeners(&self.surroundings) {
+            Ok(listeners) => {
+                let listeners = listeners.iter().filter_map(|listener| Some((&listener.name, listener.tls.as_ref()?)));
                 for (name, tls) in listeners.filter(|(name, tls)| running.replace_certificate(name, tls)) {
                     let not_after = jiff::Timestamp::from_second(tls.not_after()).unwrap_or_default();
                     info!(target: "gatepost", listener = %name, %not_after, "certificate read again");

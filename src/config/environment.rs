@@ -13,16 +13,21 @@ use toml::{Table, Value};
 /// Variables of ours that are not overrides.
 const RESERVED: [&str; 2] = ["GATEPOST_CONFIG", "GATEPOST_LOG"];
 
-/// Lays the overrides over the file's table. Without any, `read` stays as it is.
+/// The variables that are overrides, in the order of their names, so that LISTENER__0 comes before LISTENER__1 and a result
+/// never depends on chance.
+pub(super) fn overrides(environment: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
+    let mut overrides: Vec<(String, String)> = environment.filter(|(name, _)| is_override(name)).collect();
+    overrides.sort();
+    overrides
+}
+
+/// Lays them over the file's table. Without any, `read` stays as it is.
 pub(super) fn apply(
     read: Config,
     table: Table,
     places: &mut Places,
-    environment: impl Iterator<Item = (String, String)>,
+    overrides: Vec<(String, String)>,
 ) -> Result<Config, ConfigError> {
-    // In the order of their names, so that LISTENER__0 comes before LISTENER__1 and a result never depends on chance.
-    let mut overrides: Vec<(String, String)> = environment.filter(|(name, _)| is_override(name)).collect();
-    overrides.sort();
     let (mut config, mut table) = (read, table);
     let mut problems = Vec::new();
     for (variable, text) in overrides {

@@ -204,9 +204,44 @@ impl Config {
             ConfigError::Wrong(vec![Problem { place, message: told.message, hint: told.hint }])
         };
         let read: Self = toml::from_str(text).map_err(|error| wrong(error, &places))?;
+        let overrides = environment::overrides(environment);
+        if overrides.is_empty() {
+            return Ok(Self { places, ..read });
+        }
         let table: toml::Table = toml::from_str(text).map_err(|error| wrong(error, &places))?;
-        let config = environment::apply(read, table, &mut places, environment)?;
+        let config = environment::apply(read, table, &mut places, overrides)?;
         Ok(Self { places, ..config })
+    }
+
+    /// The sections that a running relay still asks: all but the lists of applications and limits, of which policy and
+    /// limiter have their own by then. What stands where is kept of listeners and their certificates, which are read again.
+    #[must_use]
+    pub fn without_lists(&self) -> Self {
+        Self {
+            hostname: self.hostname.clone(),
+            trace: self.trace,
+            shutdown_grace_seconds: self.shutdown_grace_seconds,
+            log: self.log.clone(),
+            listener: self.listener.clone(),
+            tls: self.tls.clone(),
+            auth: self.auth.clone(),
+            policy: self.policy.clone(),
+            app: Vec::new(),
+            limit: Vec::new(),
+            redis: self.redis.clone(),
+            limits: self.limits.clone(),
+            pace: self.pace.clone(),
+            aws: self.aws.clone(),
+            ses: self.ses.clone(),
+            ses_emulator: self.ses_emulator.clone(),
+            smtp: self.smtp.clone(),
+            connections: self.connections.clone(),
+            admin: self.admin.clone(),
+            header: self.header.clone(),
+            memory: self.memory.clone(),
+            deadline: self.deadline.clone(),
+            places: self.places.only(&["listener", "tls"]),
+        }
     }
 
     /// The JSON schema, as `config/schema.json` has it.

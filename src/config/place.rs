@@ -155,6 +155,19 @@ impl Places {
         self.variables.insert(path.to_owned(), variable.to_owned());
     }
 
+    /// The places of those top-level keys; of anything else, the file is all that is known.
+    pub(super) fn only(&self, tops: &[&str]) -> Self {
+        let kept = |path: &str| tops.contains(&path.split('.').next().unwrap_or_default());
+        let stands = self.stands.iter().filter(|(path, _)| kept(path));
+        let variables = self.variables.iter().filter(|(path, _)| kept(path));
+        Self {
+            file: self.file.clone(),
+            text: self.text.clone(),
+            stands: stands.map(|(path, stand)| (path.clone(), stand.clone())).collect(),
+            variables: variables.map(|(path, name)| (path.clone(), name.clone())).collect(),
+        }
+    }
+
     /// The place of a path, or of the nearest thing around it that stands somewhere.
     pub fn of(&self, path: &str) -> Place {
         let mut path = path;

@@ -133,7 +133,7 @@ impl Config {
         warnings.sort_by_key(|problem| problem.place.line());
         match policy.filter(|_| errors.is_empty()) {
             Some(policy) => {
-                let config = self.clone();
+                let config = self.without_lists();
                 Ok(Plan {
                     hostname,
                     upstream,
@@ -154,6 +154,21 @@ impl Config {
             }
             None => Err(ConfigError::Wrong(errors)),
         }
+    }
+}
+
+impl Config {
+    /// The listeners alone, with their certificates as the files are now. For a relay that runs: [`Config::without_lists`]
+    /// is enough.
+    ///
+    /// # Errors
+    /// [`ConfigError::Wrong`] with everything that is wrong with them.
+    pub fn listeners(&self, surroundings: &Surroundings) -> Result<Vec<ListenerSettings>, ConfigError> {
+        let mut findings = Findings { config: self, surroundings, errors: Vec::new(), warnings: Vec::new() };
+        let hostname = hostname(&mut findings);
+        // Whether AUTH has users was settled when it started, and their passwords are not read again.
+        let listeners = super::listeners::plan(&mut findings, &hostname, true, &mut Purpose::Check);
+        if findings.errors.is_empty() { Ok(listeners) } else { Err(ConfigError::Wrong(findings.errors)) }
     }
 }
 
