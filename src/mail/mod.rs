@@ -36,3 +36,6 @@ pub use peer::{Client, ClientAddress, ClientCertificate, Identity, TlsInfo};
 pub use permitted::Permitted;
 pub use quota::{AccountQuota, QuotaError};
 pub use reply::{EnhancedStatus, Reply};
+
+/// Our name in calls to the provider: what IAM documents see as `aws:UserAgent`, at this door and at AWS's.
+pub const USER_AGENT: &str = concat!("gatepost/", env!("CARGO_PKG_VERSION"));

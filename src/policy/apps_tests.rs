@@ -357,3 +357,57 @@ fn a_document_that_cannot_be_decided_here_does_not_start() {
         assert!(got.unwrap_or_default().contains(want.unwrap_or_default()), "{name}");
     }
 }
+
+#[tokio::test]
+async fn every_condition_key_of_the_table_has_its_value() {
+    use crate::aws::DocumentKind;
+    use crate::mail::parameters::TenantName;
+    use std::time::{Duration, UNIX_EPOCH};
+    let account = AccountSettings {
+        partition: "aws".to_owned(),
+        region: "us-east-1".to_owned(),
+        account: "111122223333".to_owned(),
+        identities: Vec::new(),
+        default_configuration_sets: Vec::new(),
+        sandbox: false,
+    };
+    let mut known = client("192.0.2.7:1");
+    known.identity = Some(Identity::new("shop"));
+    let rows = [
+        ("ses:FromAddress", "StringEquals", "x@a.example", "y@a.example"),
+        ("ses:FromDisplayName", "StringEquals", "Ann", "Bob"),
+        ("ses:FeedbackAddress", "StringEquals", "ann@a.example", "x@a.example"),
+        ("ses:Recipients", "ForAllValues:StringEquals", "bob@b.example", "ann@a.example"),
+        ("ses:ApiVersion", "StringEquals", "2", "1"),
+        ("ses:TenantName", "StringEquals", "tenant", "other"),
+        ("aws:SourceIp", "IpAddress", "192.0.2.0/24", "10.0.0.0/8"),
+        ("aws:SecureTransport", "Bool", "false", "true"),
+        ("aws:CurrentTime", "DateEquals", "2026-11-27T00:00:00Z", "2026-11-28T00:00:00Z"),
+        ("aws:EpochTime", "NumericEquals", "1795737600", "1795737601"),
+        ("aws:UserAgent", "StringEquals", crate::mail::USER_AGENT, "curl"),
+        ("aws:username", "StringEquals", "shop", "other"),
+        ("aws:PrincipalTag/team", "StringEquals", "b", "a"),
+    ];
+    let keys: Vec<&str> = rows.iter().map(|(key, ..)| key.split_inclusive('/').next().unwrap()).collect();
+    assert_eq!(keys, documents::KEYS);
+    for (key, operator, right, wrong) in rows {
+        for (value, want) in [(right, "ok message"), (wrong, "550 iam_document")] {
+            let json = format!(
+                r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow","Action":"ses:SendRawEmail","Resource":"*",
+                    "Condition":{{"{operator}":{{"{key}":"{value}"}}}}}}}}"#
+            );
+            let document = Arc::new(Document::parse("role.json", &json, DocumentKind::Identity).unwrap());
+            let app = app(|app| {
+                app.principal_tags = vec![("Team".to_owned(), "a".to_owned()), ("team".to_owned(), "b".to_owned())];
+                app.send.tenant = Some(TenantName::parse("tenant").unwrap());
+            });
+            let others = Others { app, ..Others::local(Vec::new()) };
+            let clock = ManualClock::new();
+            clock.set_wall(UNIX_EPOCH + Duration::from_secs(1_795_737_600));
+            let policy =
+                AppPolicy::new(Vec::new(), Some(others), vec![document], Some(account.clone()), Arc::new(clock));
+            let told = told(message(&policy.unwrap(), &known, "From: Ann <x@a.example>\n\n").await);
+            assert_eq!(told, want, "{key} {value}");
+        }
+    }
+}

@@ -14,7 +14,7 @@
 //! | `aws:SourceIp` | the SMTP client's address, after the PROXY protocol |
 //! | `aws:SecureTransport` | whether the SMTP connection is encrypted |
 //! | `aws:CurrentTime`, `aws:EpochTime` | now |
-//! | `aws:UserAgent` | `gatepost/VERSION` |
+//! | `aws:UserAgent` | `gatepost/VERSION`, as in the calls to SES |
 //! | `aws:username` | the AUTH name |
 //! | `aws:PrincipalTag/…` | as the operator set for the application |
 
@@ -23,7 +23,7 @@ use super::apps::AppPolicyError;
 use super::{MessageFacts, Note, Reason};
 use crate::aws::condition::Kind;
 use crate::aws::{Context, Decision, Document, Mismatch, Request, evaluate, explicit_deny, trace};
-use crate::mail::{Author, ClientAddress, Clock, Mailbox, SendParameters, replies};
+use crate::mail::{Author, ClientAddress, Clock, Mailbox, SendParameters, USER_AGENT, replies};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -256,7 +256,7 @@ impl Documents<'_> {
             "aws:securetransport" => client.tls.is_some().to_string(),
             "aws:currenttime" => now().to_string(),
             "aws:epochtime" => now().as_second().to_string(),
-            "aws:useragent" => concat!("gatepost/", env!("CARGO_PKG_VERSION")).to_owned(),
+            "aws:useragent" => USER_AGENT.to_owned(),
             "aws:username" => client.identity.as_ref()?.name().to_owned(),
             other => {
                 let wanted = other.strip_prefix("aws:principaltag/")?;

@@ -1,5 +1,6 @@
 //! The SDK client: region, credentials, endpoint, timeouts.
 
+use super::agent::OwnUserAgent;
 use super::document::ContentLast;
 use crate::mail::parameters::RoleArn;
 use aws_config::retry::RetryConfig;
@@ -127,6 +128,7 @@ pub(super) async fn connect(settings: SesSettings) -> Result<Client, SesError> {
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .use_fips(settings.fips)
         .use_dual_stack(settings.dual_stack);
+    // For the calls that are not ours to send: STS, for roles.
     if let Ok(name) = AppName::new(concat!("gatepost-", env!("CARGO_PKG_VERSION"))) {
         loader = loader.app_name(name);
     }
@@ -144,7 +146,7 @@ pub(super) async fn connect(settings: SesSettings) -> Result<Client, SesError> {
     if shared.region().is_none() {
         return Err(SesError::NoRegion);
     }
-    let mut config = aws_sdk_sesv2::config::Builder::from(&shared).interceptor(ContentLast);
+    let mut config = aws_sdk_sesv2::config::Builder::from(&shared).interceptor(ContentLast).interceptor(OwnUserAgent);
     if let Some(role) = &settings.assume_role {
         let mut provider = AssumeRoleProvider::builder(role).session_name("gatepost").configure(&shared);
         if let Some(id) = &settings.external_id {
@@ -177,7 +179,8 @@ fn without_environment(settings: &SesSettings) -> Option<Client> {
         .region(Region::new(region.clone()))
         .endpoint_url(url)
         .credentials_provider(credentials)
-        .interceptor(ContentLast);
+        .interceptor(ContentLast)
+        .interceptor(OwnUserAgent);
     Some(Client::from_conf(config.build()))
 }
 

@@ -6,6 +6,7 @@
 //! timeouts are set: it would send twice by itself, and it would wait for ever.
 //! API reference, "SendEmail"; guide, "Sending raw email using the Amazon SES API v2".
 
+mod agent;
 mod client;
 mod document;
 mod outcomes;

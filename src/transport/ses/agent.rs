@@ -1,0 +1,45 @@
+//! Who calls, as CloudTrail and the condition key `aws:UserAgent` see it: one text, the one that IAM documents are asked
+//! with at our own door.
+//!
+//! The SDK makes a longer one (system, language, features in use) anew for each call, twice, and signs one of the two: a
+//! twentieth of the instructions of a call of 10 KB.
+
+use crate::mail::USER_AGENT;
+use aws_runtime::user_agent::UserAgentInterceptor;
+use aws_sdk_sesv2::config::interceptors::{
+    BeforeSerializationInterceptorContextMut, BeforeTransmitInterceptorContextMut,
+};
+use aws_sdk_sesv2::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_sesv2::error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::{disable_interceptor, dyn_dispatch_hint};
+
+/// Names us in every call.
+#[derive(Debug)]
+pub(super) struct OwnUserAgent;
+
+#[dyn_dispatch_hint]
+impl Intercept for OwnUserAgent {
+    fn name(&self) -> &'static str {
+        "OwnUserAgent"
+    }
+
+    fn modify_before_serialization(
+        &self,
+        _: &mut BeforeSerializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        bag: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        bag.interceptor_state().store_put(disable_interceptor::<UserAgentInterceptor>("the relay names itself"));
+        Ok(())
+    }
+
+    fn modify_before_signing(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        context.request_mut().headers_mut().insert("user-agent", USER_AGENT);
+        Ok(())
+    }
+}
