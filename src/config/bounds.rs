@@ -145,7 +145,7 @@ impl Header {
 #[serde(deny_unknown_fields, default)]
 pub struct Memory {
     /// Octets of memory for all messages and for password verification together. A quarter of it receives, the rest
-    /// sends; sending holds about four times a message.
+    /// sends; sending holds about three times a message.
     pub octets: Octets,
     /// Octets of disk for content that waits for its turn; at least smtp.message_octets_max.
     pub disk_octets: Octets,

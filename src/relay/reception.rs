@@ -89,15 +89,19 @@ impl Reception {
         if self.header.is_some() {
             return self.keep(octets).await;
         }
+        // Nearly always, the header section comes in one piece, and is looked at where it lies.
+        if self.memory.is_empty()
+            && let Some(end) = blank_line(octets, 0)
+        {
+            return self.take_header_and_keep(octets, end).await;
+        }
         let limits = &self.relay.settings.header;
         let before = self.memory.len();
         self.memory.extend_from_slice(octets);
         match blank_line(&self.memory, before) {
             Some(end) => {
                 let raw = std::mem::take(&mut self.memory);
-                self.take_header(&raw[..end])?;
-                self.memory.extend_from_slice(b"\r\n");
-                self.keep(&raw[end + 2..]).await
+                self.take_header_and_keep(&raw, end).await
             }
             None if self.memory.len() > limits.octets_max => Err(header_fault(HeaderError::TooLarge)),
             // A header section is wanted in one piece of memory. The first step of it is let in even where none is left:
@@ -105,6 +109,13 @@ impl Reception {
             None if self.memory.len() as u64 <= STEP_OCTETS || self.grow(self.memory.len() as u64) => Ok(()),
             None => Err(no_room()),
         }
+    }
+
+    /// The header section is complete, and ends there; what is behind it is body.
+    async fn take_header_and_keep(&mut self, raw: &[u8], end: usize) -> Result<(), Fault> {
+        self.take_header(&raw[..end])?;
+        self.memory.extend_from_slice(b"\r\n");
+        self.keep(&raw[end + 2..]).await
     }
 
     /// The header section is complete: trace field on top, what must not leave taken out.
@@ -133,7 +144,7 @@ impl Reception {
     /// Octets that the client said will come, if there is room for them: then the buffer need not grow. Of more than a few,
     /// a word is not enough to set them aside.
     fn announced(&mut self) -> usize {
-        let octets = self.envelope.parameters().declared_octets.unwrap_or_default();
+        let octets = self.declared();
         match octets <= ANNOUNCED_OCTETS_MAX && self.grow(octets) {
             true => usize::try_from(octets).unwrap_or_default(),
             false => 0,
@@ -142,8 +153,10 @@ impl Reception {
 
     async fn keep(&mut self, octets: &[u8]) -> Result<(), Fault> {
         if self.file.is_none() {
+            // What is announced as too large for memory need not be kept there first.
             let total = (self.memory.len() + octets.len()) as u64;
-            if total <= self.relay.budget.message_in_memory_octets_max && self.grow(total) {
+            let most = self.relay.budget.message_in_memory_octets_max;
+            if total.max(self.declared()) <= most && self.grow(total) {
                 self.make_room(octets.len());
                 self.memory.extend_from_slice(octets);
                 return Ok(());
@@ -162,13 +175,18 @@ impl Reception {
     /// Where the buffer is full: a client that has sent a quarter of what it announced is believed, and the rest need not
     /// be copied while it grows.
     fn make_room(&mut self, more: usize) {
-        let (held, full) = (self.memory.len(), self.memory.len() + more > self.memory.capacity());
-        let declared = self.envelope.parameters().declared_octets.unwrap_or_default();
-        let total = declared.saturating_add((self.trace.len()) as u64);
-        let near = total <= 4 * held as u64 && total > (held + more) as u64;
-        if full && near && total <= self.relay.budget.message_in_memory_octets_max && self.grow(total) {
-            self.memory.reserve_exact(usize::try_from(total).unwrap_or(held) - held);
+        let (held, declared) = (self.memory.len(), usize::try_from(self.declared()).unwrap_or(usize::MAX));
+        // With the trace field, which the client knows nothing of.
+        let total = declared.saturating_add(self.trace.len());
+        let full = held + more > self.memory.capacity();
+        if full && total > held + more && total / 4 <= held && self.grow(total as u64) {
+            self.memory.reserve_exact(total - held);
         }
+    }
+
+    /// What the client said will come; 0: it said nothing.
+    fn declared(&self) -> u64 {
+        self.envelope.parameters().declared_octets.unwrap_or_default()
     }
 
     async fn spill(&mut self, octets: &[u8]) -> Result<(), Fault> {

@@ -147,10 +147,10 @@ pub fn octets_held(message_octets: u64) -> u64 {
     message_octets.saturating_mul(OCTETS_HELD_PER_OCTET)
 }
 
-/// The message, its base64 text (4/3) in a JSON document that grew by doubling (up to 8/3), and what the kernel and the
-/// HTTP client buffer of it. Measured with 1, 10 and 29 MB messages as growth of peak resident memory over message size:
-/// 3.7 to 3.8 times (`src/manual/walk.md`).
-const OCTETS_HELD_PER_OCTET: u64 = 4;
+/// The message and its base64 text (4/3) beside it, until that is whole; and what the kernel and the HTTP client buffer of
+/// it. Measured with 10 and 28 MB messages as growth of peak resident memory over message size: 2.3 to 2.7 times
+/// (`src/manual/walk.md`).
+const OCTETS_HELD_PER_OCTET: u64 = 3;
 
 #[cfg(test)]
 mod tests {
