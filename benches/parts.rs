@@ -1,6 +1,7 @@
 //! What the parts cost: `cargo bench --no-default-features --bench parts`.
 //!
-//! One binary, quick to build without the AWS SDK. Quote ratios between rows of one run; absolute times are the machine's.
+//! One binary, quick to build without the AWS SDK; with it, `--features ses`, calls to SES are measured too. Quote ratios
+//! between rows of one run; absolute times are the machine's.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod cases;
@@ -222,5 +223,137 @@ fn redis(c: &mut Criterion, url: &str) {
     group.finish();
 }
 
-criterion_group!(parts, parsing, scanning, session, replying, deciding, limiting, sharing);
+/// A call to SES, from the permitted message to the outcome: `--features ses`. The other side is a socket that reads a
+/// request and answers at once, which the last row shows by itself.
+fn calling(c: &mut Criterion) {
+    #[cfg(feature = "ses")]
+    calls::all(c);
+    #[cfg(not(feature = "ses"))]
+    let _ = c;
+}
+
+#[cfg(feature = "ses")]
+mod calls {
+    use criterion::{BatchSize, Criterion, Throughput};
+    use gatepost::assemble::Builder;
+    use gatepost::mail::{Clock, MessageId, Outcome, Permitted, SystemClock};
+    use gatepost::policy::{AddressPattern, AppPolicy};
+    use gatepost::server::{Endpoint, ListenerAddress, ListenerSettings};
+    use gatepost::transport::Transport;
+    use gatepost::transport::ses::{SesSettings, SesTransport, StaticCredentials};
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::sync::{Arc, Mutex};
+    use std::time::{Duration, Instant};
+
+    pub(super) fn all(c: &mut Criterion) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let address = answerer();
+        let pair = StaticCredentials { access_key_id: "id".to_owned(), secret_access_key: "secret".to_owned() };
+        let settings = SesSettings {
+            region: Some("us-east-1".to_owned()),
+            endpoint_url: Some(format!("http://{address}")),
+            credentials: Some(pair),
+            ..SesSettings::default()
+        };
+        let ses = runtime.block_on(SesTransport::connect(settings)).unwrap();
+        let mut group = c.benchmark_group("SES call");
+        for (name, octets) in [("1 KB", 1_000), ("10 KB", 10_000), ("1 MB", 1_000_000)] {
+            let message = runtime.block_on(permitted(octets));
+            group.throughput(Throughput::Bytes(octets as u64));
+            group.bench_function(name, |b| {
+                b.iter_batched(
+                    || message.clone(),
+                    |message| {
+                        let deadline = SystemClock.now() + Duration::from_secs(10);
+                        let outcome = runtime.block_on(ses.send(message, deadline));
+                        assert!(outcome.reply.is_positive(), "{outcome:?}");
+                    },
+                    BatchSize::SmallInput,
+                );
+            });
+        }
+        let mut stream = TcpStream::connect(address).unwrap();
+        let mut answer = [0; ANSWER.len()];
+        group.throughput(Throughput::Elements(1));
+        group.bench_function("the socket alone", |b| {
+            b.iter(|| {
+                stream.write_all(b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n").unwrap();
+                stream.read_exact(&mut answer).unwrap();
+            });
+        });
+        group.finish();
+    }
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\n{\"MessageId\":\"1\"}";
+
+    /// Accepts everything, looking at nothing but the length of a request. Ends with the process.
+    fn answerer() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                std::thread::spawn(move || answer(stream));
+            }
+        });
+        address
+    }
+
+    fn answer(mut stream: TcpStream) {
+        let (mut request, mut piece) = (Vec::new(), vec![0; 256 * 1024]);
+        loop {
+            let Ok(octets @ 1..) = stream.read(&mut piece) else { return };
+            request.extend_from_slice(&piece[..octets]);
+            let Some(head) = memchr::memmem::find(&request, b"\r\n\r\n") else { continue };
+            let text = String::from_utf8_lossy(&request[..head]).to_lowercase();
+            let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+            if request.len() >= head + 4 + length.unwrap_or(0) {
+                request.clear();
+                if stream.write_all(ANSWER).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Only a relay can permit a message, so one does.
+    async fn permitted(octets: usize) -> Permitted {
+        let kept = Keeper::default();
+        let policy = AppPolicy::local(vec![AddressPattern::parse("*@a.example").unwrap()]);
+        let smtp = gatepost::smtp::Settings::new("relay.example");
+        let endpoint = Endpoint::Tcp("127.0.0.1:0".parse().unwrap());
+        let builder = Builder::new("relay.example", policy, kept.clone());
+        let relay = builder.listener(ListenerSettings::new("bench", endpoint, smtp)).start().unwrap();
+        let Some(ListenerAddress::Tcp(address)) = relay.address("bench").cloned() else { unreachable!() };
+        let body = String::from_utf8(super::cases::body(octets, false)).unwrap();
+        let dialogue = format!(
+            "EHLO a\r\nMAIL FROM:<ann@a.example>\r\nRCPT TO:<bob@b.example>\r\nDATA\r\n\
+             From: Ann <ann@a.example>\r\nSubject: x\r\n\r\n{body}QUIT\r\n"
+        );
+        let told = tokio::task::spawn_blocking(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(dialogue.as_bytes()).unwrap();
+            let mut told = String::new();
+            stream.read_to_string(&mut told).unwrap();
+            told
+        });
+        let told = told.await.unwrap();
+        relay.stop().await;
+        let message = kept.0.lock().unwrap().take();
+        message.ok_or(told).unwrap()
+    }
+
+    #[derive(Clone, Default)]
+    struct Keeper(Arc<Mutex<Option<Permitted>>>);
+
+    #[async_trait::async_trait]
+    impl Transport for Keeper {
+        async fn send(&self, message: Permitted, _: Instant) -> Outcome {
+            *self.0.lock().unwrap() = Some(message);
+            Outcome::sent(MessageId::new("kept").unwrap())
+        }
+    }
+}
+
+criterion_group!(parts, parsing, scanning, session, replying, deciding, limiting, sharing, calling);
 criterion_main!(parts);
