@@ -51,6 +51,8 @@ impl CpuTime {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
     pub(crate) resident: f64,
+    /// Of it, what is the process's own: the rest is mapped from files, and the system may drop it at any time.
+    pub(crate) anonymous: f64,
     /// The most that was resident since the start, or since [`forget_peak`].
     pub(crate) peak: f64,
 }
@@ -63,7 +65,7 @@ impl Memory {
             line.split_whitespace().next()?.parse::<f64>().ok()
         };
         let mebibytes = |name| field(name).map_or(f64::NAN, |kibibytes| kibibytes / 1024.0);
-        Ok(Self { resident: mebibytes("VmRSS:"), peak: mebibytes("VmHWM:") })
+        Ok(Self { resident: mebibytes("VmRSS:"), anonymous: mebibytes("RssAnon:"), peak: mebibytes("VmHWM:") })
     }
 }
 

@@ -264,9 +264,7 @@ impl Run {
         let full = self.workshop.start(&Settings::full(), &endpoint, &place)?;
         self.idle_memory(&full)?;
         let bare = self.workshop.start(&Settings::bare(), &endpoint, &place)?;
-        std::thread::sleep(Duration::from_secs(1));
-        let resident = Memory::of(bare.process.id())?.resident;
-        self.row("idle, no apps: resident memory", Target::AtMost(12.0), None, resident, "MiB");
+        self.idle("idle, no apps", &bare)?;
         let policy = Settings { document: true, log: false, metrics: false, ..Settings::full() };
         let policy = self.workshop.start(&policy, &endpoint, &place)?;
         self.near(&full, &bare)?;
@@ -405,12 +403,18 @@ impl Run {
         Ok(())
     }
 
+    fn idle(&mut self, name: &str, relay: &Relay) -> io::Result<f64> {
+        std::thread::sleep(Duration::from_secs(1));
+        let memory = Memory::of(relay.process.id())?;
+        self.row(&format!("{name}: resident memory"), Target::AtMost(12.0), None, memory.resident, "MiB");
+        self.row(&format!("{name}: of it not mapped from files"), Target::None, None, memory.anonymous, "MiB");
+        Ok(memory.resident)
+    }
+
     fn idle_memory(&mut self, relay: &Relay) -> io::Result<()> {
         println!("\nIdle");
         let id = relay.process.id();
-        std::thread::sleep(Duration::from_secs(1));
-        let alone = Memory::of(id)?.resident;
-        self.row("idle, 1,000 apps: resident memory", Target::AtMost(12.0), None, alone, "MiB");
+        let alone = self.idle("idle, 1,000 apps", relay)?;
         let count = self.scale.idle_connections;
         let held = self.stage.generator.ask(&Order::Hold(plain(relay, count, 1_000, 0.0)))?;
         if held["accepted"].as_u64() != Some(count as u64) {
