@@ -91,6 +91,17 @@ fn app(change: impl FnOnce(&mut App)) -> App {
     app
 }
 
+fn account(identities: &[&str]) -> AccountSettings {
+    AccountSettings {
+        partition: "aws".to_owned(),
+        region: "us-east-1".to_owned(),
+        account: "111122223333".to_owned(),
+        identities: identities.iter().map(|name| (*name).to_owned()).collect(),
+        default_configuration_sets: Vec::new(),
+        sandbox: false,
+    }
+}
+
 const NEAR: &str = "127.0.0.1:1";
 
 #[tokio::test]
@@ -226,7 +237,6 @@ async fn an_application_has_its_own_rights_and_gets_its_own_parameters() {
 #[tokio::test]
 async fn iam_documents_are_asked_and_a_refusal_names_the_statement() {
     use crate::aws::DocumentKind;
-    use crate::policy::AccountSettings;
     let document = |json: &str| Arc::new(Document::parse("role.json", json, DocumentKind::Identity).unwrap());
     let allow = document(
         r#"{"Version":"2012-10-17","Statement":[{"Sid":"Send","Effect":"Allow","Action":["ses:SendEmail","ses:SendRawEmail"],
@@ -237,14 +247,7 @@ async fn iam_documents_are_asked_and_a_refusal_names_the_statement() {
         r#"{"Version":"2012-10-17","Statement":[{"Sid":"Office","Effect":"Deny","Action":"ses:*","Resource":"*",
             "Condition":{"NotIpAddress":{"aws:SourceIp":"127.0.0.0/8"}}}]}"#,
     );
-    let account = AccountSettings {
-        partition: "aws".to_owned(),
-        region: "us-east-1".to_owned(),
-        account: "111122223333".to_owned(),
-        identities: vec!["a.example".to_owned()],
-        default_configuration_sets: Vec::new(),
-        sandbox: false,
-    };
+    let account = account(&["a.example"]);
     let policy = |documents: Vec<Arc<Document>>, set: Option<&str>| {
         let mut others = Others::local(patterns(&["*@*"]));
         others.clients = vec!["0.0.0.0/0".parse().unwrap()];
@@ -300,15 +303,7 @@ async fn iam_documents_are_asked_and_a_refusal_names_the_statement() {
 #[test]
 fn a_document_that_cannot_be_decided_here_does_not_start() {
     use crate::aws::DocumentKind;
-    use crate::policy::AccountSettings;
-    let account = AccountSettings {
-        partition: "aws".to_owned(),
-        region: "us-east-1".to_owned(),
-        account: "111122223333".to_owned(),
-        identities: Vec::new(),
-        default_configuration_sets: Vec::new(),
-        sandbox: false,
-    };
+    let account = account(&[]);
     let start = |elements: &str| {
         let json = format!(
             r#"{{"Version":"2012-10-17","Statement":[{{"Sid":"S","Effect":"Deny","Resource":"*",{elements}}}]}}"#
@@ -363,14 +358,7 @@ async fn every_condition_key_of_the_table_has_its_value() {
     use crate::aws::DocumentKind;
     use crate::mail::parameters::TenantName;
     use std::time::{Duration, UNIX_EPOCH};
-    let account = AccountSettings {
-        partition: "aws".to_owned(),
-        region: "us-east-1".to_owned(),
-        account: "111122223333".to_owned(),
-        identities: Vec::new(),
-        default_configuration_sets: Vec::new(),
-        sandbox: false,
-    };
+    let account = account(&[]);
     let mut known = client("192.0.2.7:1");
     known.identity = Some(Identity::new("shop"));
     let rows = [
