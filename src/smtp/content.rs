@@ -4,6 +4,9 @@
 //! else; never looks at meaning. Keeps no content: each [`Step`] speaks of the octets that the caller holds.
 //! RFC 5321 §4.5.2 (transparency), §2.3.8 (lines end in CR LF, nothing else), §4.5.3.1.6 (line length).
 
+use memchr::memmem::Finder;
+use std::sync::LazyLock;
+
 /// What to do with a lone CR or LF.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LineEndings {
@@ -152,13 +155,19 @@ impl Scanner {
 
     /// How many octets from the start are whole lines with nothing wrong and no dot in front, seen without going from line
     /// to line: a fifth of what [`Scanner::run`] takes, which has a closer look where this says 0.
+    ///
+    /// Never where line ends are repaired: after each of them the same rest would be looked at in vain, which is a way to
+    /// keep a processor busy. Elsewhere what is wrong is a fault, and nobody looks twice.
     fn clean_lines(&self, input: &[u8]) -> usize {
-        if self.discarding || input.len() < QUICK_OCTETS_MIN {
+        if self.discarding || self.line_endings == LineEndings::Normalize || input.len() < QUICK_OCTETS_MIN {
             return 0;
         }
-        let dot = if self.dots { memchr::memmem::find(input, b"\n.") } else { None };
+        let dot = if self.dots { DOT_IN_FRONT.find(input) } else { None };
         let Some(end) = dot.or_else(|| memchr::memrchr(b'\n', input)) else { return 0 };
         let lines = &input[..=end];
+        if lines.len() < QUICK_OCTETS_MIN {
+            return 0;
+        }
         let mut start = 0;
         let mut room = self.line_octets_max.saturating_sub(self.line_octets);
         while start < lines.len() {
@@ -261,6 +270,9 @@ impl Scanner {
         Step::Fault(consumed, fault)
     }
 }
+
+/// A line that begins with a dot.
+static DOT_IN_FRONT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n."));
 
 /// Fewer octets are not worth a quick look. In tests all are, so that their tables go through it.
 const QUICK_OCTETS_MIN: usize = if cfg!(test) { 1 } else { 128 };
