@@ -153,10 +153,11 @@ impl Reception {
 
     async fn keep(&mut self, octets: &[u8]) -> Result<(), Fault> {
         if self.file.is_none() {
-            // What is announced as too large for memory need not be kept there first.
+            // What is announced as too large for memory need not be kept there until it is. A word alone opens no file.
             let total = (self.memory.len() + octets.len()) as u64;
             let most = self.relay.budget.message_in_memory_octets_max;
-            if total.max(self.declared()) <= most && self.grow(total) {
+            let most = if self.declared() > most { most.min(ANNOUNCED_OCTETS_MAX) } else { most };
+            if total <= most && self.grow(total) {
                 self.make_room(octets.len());
                 self.memory.extend_from_slice(octets);
                 return Ok(());
@@ -175,12 +176,13 @@ impl Reception {
     /// Where the buffer is full: a client that has sent a quarter of what it announced is believed, and the rest need not
     /// be copied while it grows.
     fn make_room(&mut self, more: usize) {
-        let (held, declared) = (self.memory.len(), usize::try_from(self.declared()).unwrap_or(usize::MAX));
+        let held = self.memory.len();
         // With the trace field, which the client knows nothing of.
-        let total = declared.saturating_add(self.trace.len());
+        let total = self.declared().saturating_add(self.trace.len() as u64);
+        let total = total.min(self.relay.budget.message_in_memory_octets_max);
         let full = held + more > self.memory.capacity();
-        if full && total > held + more && total / 4 <= held && self.grow(total as u64) {
-            self.memory.reserve_exact(total - held);
+        if full && total > (held + more) as u64 && total / 4 <= held as u64 && self.grow(total) {
+            self.memory.reserve_exact(usize::try_from(total).unwrap_or(held) - held);
         }
     }
 

@@ -23,8 +23,8 @@ use std::fmt;
 #[derive(Debug)]
 pub(super) struct ContentLast;
 
-/// Content between the two.
-struct Aside(Vec<u8>);
+/// Content between the two; `None` once it is written: a second attempt of the same call would be an empty message.
+struct Aside(Option<Vec<u8>>);
 
 impl Storable for Aside {
     type Storer = StoreReplace<Self>;
@@ -32,7 +32,7 @@ impl Storable for Aside {
 
 impl fmt::Debug for Aside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} octets", self.0.len())
+        write!(f, "{:?} octets", self.0.as_ref().map(Vec::len))
     }
 }
 
@@ -52,7 +52,7 @@ impl Intercept for ContentLast {
         let raw = input.and_then(|input| input.content.as_mut()?.raw.as_mut());
         if let Some(raw) = raw {
             let content = std::mem::replace(&mut raw.data, Blob::new([]));
-            bag.interceptor_state().store_put(Aside(content.into_inner()));
+            bag.interceptor_state().store_put(Aside(Some(content.into_inner())));
         }
         Ok(())
     }
@@ -65,7 +65,7 @@ impl Intercept for ContentLast {
     ) -> Result<(), BoxError> {
         let Some(Aside(content)) = bag.get_mut_from_interceptor_state() else { return Ok(()) };
         // Let go as soon as it is written: a large message is not held twice while it is sent.
-        let content = std::mem::take(content);
+        let content = content.take().ok_or("a call is not made twice: its content is gone")?;
         let request = context.request_mut();
         let document = request.body().bytes().ok_or("the document is a stream")?;
         let document = with_content(document, &content).ok_or("the document has no place for content")?;
@@ -94,6 +94,7 @@ fn with_content(document: &[u8], content: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::transport::ses::agent::OwnUserAgent;
+    use aws_config::retry::RetryConfig;
     use aws_sdk_sesv2::config::http::HttpRequest;
     use aws_sdk_sesv2::config::{BehaviorVersion, Credentials, Region};
     use aws_sdk_sesv2::types::{Destination, EmailContent, MessageTag, RawMessage};
@@ -103,14 +104,15 @@ mod tests {
     };
     use aws_smithy_runtime_api::client::result::ConnectorError;
     use std::sync::{Arc, Mutex};
+    use std::time::Duration;
 
     /// Keeps what would have been sent.
     #[derive(Clone, Debug, Default)]
-    struct Catcher(Arc<Mutex<Option<HttpRequest>>>);
+    struct Catcher(Arc<Mutex<Vec<HttpRequest>>>);
 
     impl HttpConnector for Catcher {
         fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-            *self.0.lock().unwrap() = Some(request);
+            self.0.lock().unwrap().push(request);
             HttpConnectorFuture::ready(Err(ConnectorError::io("caught".into())))
         }
     }
@@ -123,10 +125,16 @@ mod tests {
 
     /// What the SDK sends, or what it sends with our two interceptors.
     async fn sent(content: &[u8], tag: &str, ours: bool) -> HttpRequest {
+        let mut all = attempts(content, tag, ours, RetryConfig::disabled()).await;
+        assert_eq!(all.len(), 1);
+        all.remove(0)
+    }
+
+    async fn attempts(content: &[u8], tag: &str, ours: bool, retries: RetryConfig) -> Vec<HttpRequest> {
         let catcher = Catcher::default();
         let config = Config::builder()
             .behavior_version(BehaviorVersion::latest())
-            .retry_config(aws_config::retry::RetryConfig::disabled())
+            .retry_config(retries)
             .region(Region::new("us-east-1"))
             .credentials_provider(Credentials::new("id", "secret", None, None, "test"))
             .http_client(catcher.clone());
@@ -141,7 +149,7 @@ mod tests {
             .email_tags(tag)
             .send()
             .await;
-        catcher.0.lock().unwrap().take().unwrap()
+        std::mem::take(&mut *catcher.0.lock().unwrap())
     }
 
     #[tokio::test]
@@ -155,6 +163,13 @@ mod tests {
                 assert_eq!(length(&ours), length(&theirs));
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_second_attempt_does_not_send_an_empty_message() {
+        let retries = RetryConfig::standard().with_max_attempts(3).with_initial_backoff(Duration::from_millis(1));
+        assert_eq!(attempts(b"a", "a", false, retries.clone()).await.len(), 3, "the SDK would try again");
+        assert_eq!(attempts(b"a", "a", true, retries).await.len(), 1);
     }
 
     #[tokio::test]
