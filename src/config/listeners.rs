@@ -202,7 +202,9 @@ impl Spot<'_> {
             (Listen::Tcp(address), _) => Some(Endpoint::Tcp(*address)),
             (Listen::Unix(path), _) => Some(Endpoint::Unix { path: path.clone(), mode: self.listener.socket_mode.0 }),
             // Never opened: a check has no sockets.
-            (Listen::Systemd(_), Purpose::Check) => Some(Endpoint::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))),
+            (Listen::Systemd(_), Purpose::Check | Purpose::Reread) => {
+                Some(Endpoint::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))))
+            }
             (Listen::Systemd(name), Purpose::Start { sockets }) => match sockets(name) {
                 Ok(endpoint) => Some(endpoint),
                 Err(error) => {
@@ -233,6 +235,11 @@ fn generated(findings: &mut Findings<'_>, hostname: &str, purpose: &Purpose<'_>)
     };
     match (certificate.exists(), key.exists()) {
         (true, true) => return None,
+        (false, false) if matches!(purpose, Purpose::Reread) => {
+            let message = format!("{} is gone: it was made at the start", certificate.display());
+            findings.error("tls.generate", message, "clients trust the one in use; the next start makes another");
+            return None;
+        }
         (false, false) => {}
         (there, _) => {
             let (one, other) = if there { (certificate, key) } else { (key, certificate) };

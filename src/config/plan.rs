@@ -30,6 +30,8 @@ use std::sync::Arc;
 pub enum Purpose<'a> {
     /// To look at: nothing is written, and sockets of systemd's are taken to be there.
     Check,
+    /// To read the certificates of a relay that runs again: nothing is made.
+    Reread,
     /// To start: missing development certificates are made, and `sockets` gives those of systemd's by name or number.
     Start {
         /// Gives away a socket, once.
@@ -39,7 +41,11 @@ pub enum Purpose<'a> {
 
 impl std::fmt::Debug for Purpose<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if matches!(self, Self::Check) { "Check" } else { "Start" })
+        f.write_str(match self {
+            Self::Check => "Check",
+            Self::Reread => "Reread",
+            Self::Start { .. } => "Start",
+        })
     }
 }
 
@@ -167,7 +173,7 @@ impl Config {
         let mut findings = Findings { config: self, surroundings, errors: Vec::new(), warnings: Vec::new() };
         let hostname = hostname(&mut findings);
         // Whether AUTH has users was settled when it started, and their passwords are not read again.
-        let listeners = super::listeners::plan(&mut findings, &hostname, true, &mut Purpose::Check);
+        let listeners = super::listeners::plan(&mut findings, &hostname, true, &mut Purpose::Reread);
         if findings.errors.is_empty() { Ok(listeners) } else { Err(ConfigError::Wrong(findings.errors)) }
     }
 }

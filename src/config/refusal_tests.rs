@@ -354,6 +354,13 @@ fn a_check_makes_no_certificate_and_half_a_pair_is_an_error() {
     ));
     assert_eq!(refusal(&text), "good");
     assert!(!paths.key.exists() && !paths.certificate.exists());
+    let config = Config::parse(Path::new("f.toml"), &text, std::iter::empty()).unwrap().without_lists();
+    let reread = || config.listeners(&Surroundings::default()).map(|listeners| listeners.len());
+    let told = reread().unwrap_err().to_string();
+    assert!(told.starts_with("f.toml:") && told.contains("is gone"), "a relay that runs makes none either: {told}");
+    Pair::make(&["a.example".to_owned()]).unwrap().write(&paths, false).unwrap();
+    assert_eq!(reread().unwrap(), 1);
+    std::fs::remove_file(&paths.certificate).unwrap();
     std::fs::write(&paths.key, "x").unwrap();
     assert!(refusal(&text).contains("nothing is overwritten"), "{}", refusal(&text));
 }
