@@ -58,24 +58,20 @@ impl LogObserver {
         macro_rules! line {
             ($level:ident, $LEVEL:ident, $text:literal) => {
                 if tracing::enabled!(target: "gatepost", tracing::Level::$LEVEL) {
-                    // Text in one piece each: what is printed piece by piece is escaped piece by piece, which took half of
-                    // the line's time.
                     let client = record.client;
-                    let (transaction, session) = (record.transaction.to_string(), client.session.to_string());
-                    let (address, reply) = (client.address.to_string(), record.reply.to_string());
-                    let (mail_from, from) = (self.reverse_path(record.reverse_path), self.authors(record));
-                    let detail = self.message_detail(record);
                     let outcome = record.outcome.map_or("refused", |outcome| outcome.kind.label());
                     let message_id = match record.outcome.map(|outcome| &outcome.certainty) {
                         Some(Certainty::Sent(id)) => id.as_str(),
                         _ => "",
                     };
                     $level!(
-                        target: "gatepost", transaction, session, client = address, listener = &*client.listener,
-                        identity = identity(client), tls = tls(client), mail_from, from, recipients = record.recipients,
-                        octets = record.octets, rule = record.rule.unwrap_or(""), app = record.app.unwrap_or(""),
+                        target: "gatepost", transaction = %record.transaction, session = %client.session,
+                        client = %client.address, listener = &*client.listener, identity = %identity(client),
+                        tls = tls(client), mail_from = %self.reverse_path(record.reverse_path),
+                        from = %self.authors(record), recipients = record.recipients, octets = record.octets,
+                        rule = record.rule.unwrap_or(""), app = record.app.unwrap_or(""),
                         configuration_set = record.configuration_set.unwrap_or(""), outcome, ambiguous,
-                        ses_message_id = message_id, detail, reply,
+                        ses_message_id = message_id, detail = %self.message_detail(record), reply = %record.reply,
                         latency_ms = u64::try_from(record.latency.as_millis()).unwrap_or(u64::MAX), $text
                     )
                 }
