@@ -4,7 +4,7 @@
 //! without a row is a failure, and so is a row without a difference.
 
 use super::condition::OPERATORS;
-use super::{Context, Document, DocumentKind, Request, evaluate};
+use super::{Context, Document, DocumentKind, Effect, Request, evaluate, trace};
 use iam_rs::{ContextValue, Decision as Theirs, IAMPolicy, IAMRequest, Principal, PrincipalId};
 use proptest::prelude::*;
 
@@ -28,7 +28,18 @@ fn ours(
         [value] => context.with(key, *value),
         list => context.with_list(key, list.iter().copied()),
     });
-    evaluate([&document], &Request { action, resource, principal: Some(principal), context: &context }).label()
+    let request = Request { action, resource, principal: Some(principal), context: &context };
+    let decided = evaluate([&document], &request).label();
+    // Who asks why is told by the same questions in another order.
+    let steps = trace([&document], &request);
+    let speaks = |effect| steps.iter().any(|step| step.mismatch.is_none() && step.statement.effect == effect);
+    let told = match (speaks(Effect::Deny), speaks(Effect::Allow)) {
+        (true, _) => "explicitDeny",
+        (false, true) => "allowed",
+        (false, false) => "implicitDeny",
+    };
+    assert_eq!(told, decided, "{policy}");
+    decided
 }
 
 fn theirs(policy: &str, principal: &str, action: &str, resource: &str, pairs: &Pairs) -> &'static str {

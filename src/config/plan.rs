@@ -161,9 +161,7 @@ impl Config {
             None => Err(ConfigError::Wrong(errors)),
         }
     }
-}
 
-impl Config {
     /// The listeners alone, with their certificates as the files are now. For a relay that runs: [`Config::without_lists`]
     /// is enough.
     ///

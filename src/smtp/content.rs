@@ -154,7 +154,7 @@ impl Scanner {
     }
 
     /// How many octets from the start are whole lines with nothing wrong and no dot in front, seen without going from line
-    /// to line: a fifth of what [`Scanner::run`] takes, which has a closer look where this says 0.
+    /// to line: a third of the instructions that [`Scanner::run`] takes, which has a closer look where this says 0.
     ///
     /// Never where line ends are repaired: after each of them the same rest would be looked at in vain, which is a way to
     /// keep a processor busy. Elsewhere what is wrong is a fault, and nobody looks twice.

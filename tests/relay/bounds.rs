@@ -80,6 +80,37 @@ async fn many_large_messages_at_once_wait_their_turn_and_all_arrive() {
 }
 
 #[tokio::test]
+async fn whatever_size_is_announced_the_message_arrives_whole() {
+    let house = House::start().await;
+    let content = |lines: usize| format!("{NOTE}{}", format!("{}\r\n", "x".repeat(900)).repeat(lines));
+    let (small, large, larger) = (content(1), content(1_500), content(5_500));
+    let exactly = |content: &str| content.len() as u64;
+    let mut client = house.client().await;
+    for (name, content, announced) in [
+        ("exactly", &large, exactly(&large)),
+        ("nothing", &large, 0),
+        ("too little", &large, 20),
+        ("four times as much", &large, 4 * exactly(&large)),
+        ("more than memory may hold, and it is", &larger, exactly(&larger)),
+        ("more than memory may hold, and it is not", &large, 20_000_000),
+        ("as much as memory may hold", &large, 4 * 1024 * 1024),
+        ("a large one for a small one", &small, 29_000_000),
+    ] {
+        client.say(&format!("MAIL FROM:<ann@example.com> SIZE={announced}")).await;
+        client.expect("250").await;
+        client.say("RCPT TO:<bob@elsewhere.example>").await;
+        client.expect("250").await;
+        client.say("DATA").await;
+        client.expect("354").await;
+        client.content(content).await;
+        client.expect("250 2.0.0 Ok ").await;
+        let message = house.emulator.messages().pop().unwrap();
+        assert!(message.raw.ends_with(content.as_bytes()), "{name}");
+        assert_eq!(house.relay.relay().budget().in_use(), (0, 0, 0), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn when_memory_and_disk_are_used_up_the_client_is_deferred_and_room_comes_back() {
     const KIB: u64 = 1024;
     let house = House::with(|plan: Plan| {

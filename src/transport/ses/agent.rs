@@ -2,7 +2,7 @@
 //! with at our own door.
 //!
 //! The SDK makes a longer one (system, language, features in use) anew for each call, twice, and signs one of the two: a
-//! twentieth of the instructions of a call of 10 KB.
+//! twelfth of the instructions of a call of 10 KB, SHA-256 aside.
 
 use crate::mail::USER_AGENT;
 use aws_runtime::user_agent::UserAgentInterceptor;
