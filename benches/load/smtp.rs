@@ -63,11 +63,14 @@ pub(crate) fn clients(load: &Load, settings: &Smtp) -> io::Result<Vec<Client>> {
             // Spread over all applications; 61 has no divisor in common with a thousand.
             let application = if settings.applications == 0 { 0 } else { number * 61 % settings.applications };
             let source = (settings.applications > 0).then(|| address(settings.network, application));
-            let mut commands = vec![format!("MAIL FROM:<billing@app{application}.example.com>\r\n")];
+            let message = message(application, load.octets);
+            // As smtplib and curl do, among others.
+            let size = message.len();
+            let mut commands = vec![format!("MAIL FROM:<billing@app{application}.example.com> SIZE={size}\r\n")];
             commands.extend(recipients(load.recipients).map(|name| format!("RCPT TO:<{name}>\r\n")));
             commands.push("DATA\r\n".to_owned());
             let commands = commands.into_iter().map(String::into_bytes).collect();
-            let content = stuffed(&message(application, load.octets));
+            let content = stuffed(&message);
             Client { common: Arc::clone(&common), source, commands, content, connection: None, sent: 0 }
         })
         .collect())
