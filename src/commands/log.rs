@@ -4,6 +4,7 @@
 //! pipe is full and the queue too, lines are dropped and counted, and the count is the first line after the reader came
 //! back. The end of the process waits a moment for what is queued.
 
+use super::json_line::JsonLine;
 use crate::config::{Log, LogFormat, LogLevel};
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -36,7 +37,7 @@ pub(super) fn start(settings: &Log, directives: Option<&str>) -> Result<LogHandl
     let built = tracing_subscriber::fmt().with_env_filter(filter).with_writer(queue.clone()).with_ansi(colours);
     let installed = match settings.format {
         LogFormat::Human => built.try_init(),
-        LogFormat::Json => built.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+        LogFormat::Json => built.event_format(JsonLine).try_init(),
     };
     installed.map_err(|error| error.to_string())?;
     Ok(LogHandle { queue })

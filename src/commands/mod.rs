@@ -9,6 +9,7 @@ mod exit;
 mod explain;
 mod gen_cert;
 mod hash_password;
+mod json_line;
 mod log;
 pub mod policy;
 mod printer;
