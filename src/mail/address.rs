@@ -76,7 +76,11 @@ impl Mailbox {
             return Err(AddressError::LocalPart);
         }
         let mailbox = Self { local_part, domain };
-        if mailbox.to_string().len() > 254 { Err(AddressError::TooLong) } else { Ok(mailbox) }
+        let (MailDomain::Name(domain) | MailDomain::Literal(domain)) = &mailbox.domain;
+        // With quotes, "@" and brackets, and each octet of the local part escaped: nearly all are shorter even so.
+        let octets_at_most = 2 * mailbox.local_part.len() + domain.len() + 5;
+        let too_long = octets_at_most > 254 && mailbox.to_string().len() > 254;
+        if too_long { Err(AddressError::TooLong) } else { Ok(mailbox) }
     }
 
     /// The local part without quotes.

@@ -3,6 +3,7 @@
 //! The rows that we can speak are in [`replies`](super::replies); this file is only their type. RFC 5321 §4.2, RFC 2034,
 //! RFC 3463. Text is for peers: bland, printable ASCII, no address and nothing of the inside but the reference id.
 
+use bytes::BufMut;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -12,7 +13,13 @@ pub struct EnhancedStatus(pub u8, pub u16, pub u16);
 
 impl fmt::Display for EnhancedStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+        let mut digits = itoa::Buffer::new();
+        f.write_str(digits.format(self.0))?;
+        for number in [self.1, self.2] {
+            f.write_str(".")?;
+            f.write_str(digits.format(number))?;
+        }
+        Ok(())
     }
 }
 
@@ -37,9 +44,12 @@ impl Reply {
     /// 400 octets, because part of it may come from a provider's error message.
     #[must_use]
     pub fn with_text(&self, text: &str) -> Self {
-        let clean: String =
-            text.chars().take(TEXT_OCTETS_MAX).map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
-        Self { code: self.code, status: self.status, text: Cow::Owned(clean) }
+        let text = if text.len() <= TEXT_OCTETS_MAX && text.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
+            text.to_owned()
+        } else {
+            text.chars().take(TEXT_OCTETS_MAX).map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect()
+        };
+        Self { code: self.code, status: self.status, text: Cow::Owned(text) }
     }
 
     /// The same reply with the id under which the log tells more.
@@ -94,9 +104,18 @@ impl Reply {
     }
 
     /// Appends the line with its CRLF.
-    pub fn write_line(&self, out: &mut impl Extend<u8>) {
-        out.extend(self.to_string().into_bytes());
-        out.extend(*b"\r\n");
+    pub fn write_line(&self, out: &mut impl BufMut) {
+        let mut digits = itoa::Buffer::new();
+        out.put_slice(digits.format(self.code).as_bytes());
+        if let Some(EnhancedStatus(class, subject, detail)) = self.status {
+            for (mark, number) in [(b' ', class.into()), (b'.', subject), (b'.', detail)] {
+                out.put_u8(mark);
+                out.put_slice(digits.format(number).as_bytes());
+            }
+        }
+        out.put_u8(b' ');
+        out.put_slice(self.text.as_bytes());
+        out.put_slice(b"\r\n");
     }
 }
 

@@ -37,7 +37,7 @@ impl LogObserver {
 
     fn mailbox(&self, mailbox: &Mailbox) -> String {
         match self.form {
-            AddressForm::Plain => escape(&mailbox.to_string()),
+            AddressForm::Plain => escape(mailbox.to_string()),
             AddressForm::Hashed => format!("~{:016x}@{}", self.key.hash_one(mailbox), mailbox.domain()),
             AddressForm::Omitted => "-".to_owned(),
         }
@@ -100,7 +100,7 @@ impl LogObserver {
             Some(outcome) if self.form != AddressForm::Plain => {
                 escape(outcome.detail.split(": ").next().unwrap_or_default())
             }
-            Some(outcome) => escape(&outcome.detail),
+            Some(outcome) => escape(outcome.detail.as_str()),
             None => self.detail(record.detail),
         }
     }
@@ -119,7 +119,7 @@ impl Observer for LogObserver {
         match event {
             Event::ConnectionRefused { address, listener, reply, reason } => {
                 let reply = reply.map(ToString::to_string).unwrap_or_default();
-                let reason = escape(reason);
+                let reason = escape(*reason);
                 warn!(target: "gatepost", client = %address, listener, reply, reason, "connection refused");
             }
             Event::Connected(_) | Event::Disconnected { .. } | Event::Encrypted(_) if !tracing::enabled!(target: "gatepost", tracing::Level::DEBUG) =>
@@ -143,7 +143,7 @@ impl Observer for LogObserver {
             }
             Event::AuthenticationFailed { client: who, name, reply, detail } => {
                 let Who { session, client, listener, tls, .. } = Who::of(who);
-                let (reply, name, detail) = (reply.to_string(), escape(name), escape(detail));
+                let (reply, name, detail) = (reply.to_string(), escape(*name), escape(*detail));
                 warn!(target: "gatepost", session, client, listener, tls, name, reply, detail, "authentication failed");
             }
             Event::CommandRefused { client: who, transaction, verb, reply, rule, address, detail } => {
@@ -176,13 +176,13 @@ impl Observer for LogObserver {
                 debug!(target: "gatepost", "SES account: {quota}");
             }
             Event::QuotaUnknown { error, detail } => {
-                warn!(target: "gatepost", error = escape(&error.to_string()), "the SES account's quota is not known: {detail}");
+                warn!(target: "gatepost", error = escape(error.to_string()), "the SES account's quota is not known: {detail}");
             }
             // The line of the refusal names it.
             Event::LimitHit { .. } => {}
             Event::JudgeFailed { client: who, detail } => {
                 let Who { session, client, listener, .. } = Who::of(who);
-                error!(target: "gatepost", session, client, listener, detail = escape(detail), "could not judge, deferred");
+                error!(target: "gatepost", session, client, listener, detail = escape(*detail), "could not judge, deferred");
             }
         }
     }
@@ -210,9 +210,10 @@ impl Who {
 }
 
 /// Control characters (a line end above all) and what a terminal would act on, as `\u{…}`. At most 500 characters.
-fn escape(text: &str) -> String {
+fn escape(text: impl Into<String>) -> String {
+    let text = text.into();
     if text.len() <= 500 && text.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
-        return text.to_owned();
+        return text;
     }
     text.chars()
         .take(500)
