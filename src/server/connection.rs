@@ -177,8 +177,11 @@ impl Connection {
     /// Sends what is ready.
     async fn transmit(&mut self) -> io::Result<()> {
         while let Some(octets) = self.session.poll_transmit() {
-            tokio::time::timeout(WRITE_WAIT_MAX, self.stream.write_all(&octets)).await??;
-            tokio::time::timeout(WRITE_WAIT_MAX, self.stream.flush()).await??;
+            let written = async {
+                self.stream.write_all(&octets).await?;
+                self.stream.flush().await
+            };
+            tokio::time::timeout(WRITE_WAIT_MAX, written).await??;
         }
         Ok(())
     }
