@@ -241,8 +241,13 @@ mod tests {
             assert_eq!(Mailbox::parse(text).map(|m| m.to_string()), want.map(str::to_owned), "{name}");
         }
         assert_eq!(Mailbox::parse(&format!("{}@a.example", "a".repeat(65))), Err(AddressError::LocalPart));
-        let long = format!("{}@{}.example", "a".repeat(64), ["b".repeat(60), "c".repeat(60), "d".repeat(60)].join("."));
-        assert_eq!(Mailbox::parse(&long), Err(AddressError::TooLong));
+        // As it is written: quotes count, and what is escaped counts twice.
+        for before in [format!("{}@", "a".repeat(64)), format!("\"{}\"@", "\\\"".repeat(31))] {
+            let rest = |octets: usize| "d".repeat(octets - before.len() - 3 * 60);
+            let domain = |octets| ["b".repeat(59), "c".repeat(59), "e".repeat(59), rest(octets)].join(".");
+            let length = |octets| Mailbox::parse(&format!("{before}{}", domain(octets))).map(|it| it.to_string().len());
+            assert_eq!((length(254), length(255)), (Ok(254), Err(AddressError::TooLong)), "{before}");
+        }
     }
 
     proptest! {
