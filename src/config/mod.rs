@@ -214,7 +214,7 @@ impl Config {
     }
 
     /// The sections that a running relay still asks: all but the lists of applications and limits, of which policy and
-    /// limiter have their own by then. What stands where is kept of listeners and their certificates, which are read again.
+    /// limiter have their own by then.
     #[must_use]
     pub fn without_lists(&self) -> Self {
         Self {
@@ -240,7 +240,7 @@ impl Config {
             header: self.header.clone(),
             memory: self.memory.clone(),
             deadline: self.deadline.clone(),
-            places: self.places.only(&["listener", "tls"]),
+            places: self.places.fresh(),
         }
     }
 

@@ -1,10 +1,11 @@
 //! Where something stands: line and column in the file, or the environment variable that said it; and errors that say so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use toml::de::{DeTable, DeValue};
 
 /// A place that a person can go to.
@@ -95,11 +96,16 @@ impl ConfigError {
 }
 
 /// Where every key and value stands. A path is written with dots, places in lists counted from 0: `listener.0.address`.
+///
+/// Of a thousand applications that is ten thousand paths, and nobody asks where they are unless something is wrong. So only
+/// the keys of sections are noted at first; the rest is looked up in the text when it is asked for.
 #[derive(Clone, Default)]
 pub struct Places {
     file: PathBuf,
-    text: String,
-    stands: BTreeMap<String, Stand>,
+    text: Arc<str>,
+    /// The top-level keys, and those right below them.
+    keys: BTreeSet<String>,
+    stands: OnceLock<BTreeMap<String, Stand>>,
     variables: BTreeMap<String, String>,
 }
 
@@ -121,33 +127,26 @@ struct Stand {
 impl Places {
     /// Of a file's text. One that is not TOML has no places.
     pub fn new(file: &Path, text: &str) -> Self {
-        let mut places =
-            Self { file: file.to_owned(), text: text.to_owned(), stands: BTreeMap::new(), variables: BTreeMap::new() };
+        let mut keys = BTreeSet::new();
         if let Ok(document) = DeTable::parse(text) {
-            places.enter_table("", document.get_ref());
-        }
-        places
-    }
-
-    fn enter_table(&mut self, path: &str, table: &DeTable<'_>) {
-        for (key, value) in table {
-            let path = join(path, key.get_ref());
-            self.enter(path, key.span(), value.span(), value.get_ref());
-        }
-    }
-
-    fn enter(&mut self, path: String, key: Range<usize>, span: Range<usize>, value: &DeValue<'_>) {
-        match value {
-            DeValue::Table(table) => self.enter_table(&path, table),
-            DeValue::Array(list) => {
-                for (place, item) in list.iter().enumerate() {
-                    self.enter(join(&path, &place.to_string()), item.span(), item.span(), item.get_ref());
+            for (top, value) in document.get_ref() {
+                keys.insert(top.get_ref().to_string());
+                if let DeValue::Table(section) = value.get_ref() {
+                    keys.extend(section.keys().map(|key| join(top.get_ref(), key.get_ref())));
                 }
             }
-            _ => {}
         }
-        let shown = if matches!(value, DeValue::Table(_) | DeValue::Array(_)) { key.start } else { span.start };
-        self.stands.insert(path, Stand { shown, key, value: span });
+        Self { file: file.to_owned(), text: text.into(), keys, ..Self::default() }
+    }
+
+    fn all(&self) -> &BTreeMap<String, Stand> {
+        self.stands.get_or_init(|| {
+            let mut stands = BTreeMap::new();
+            if let Ok(document) = DeTable::parse(&self.text) {
+                enter_table(&mut stands, "", document.get_ref());
+            }
+            stands
+        })
     }
 
     /// Notes that a variable said what stands at that path.
@@ -155,17 +154,9 @@ impl Places {
         self.variables.insert(path.to_owned(), variable.to_owned());
     }
 
-    /// The places of those top-level keys; of anything else, the file is all that is known.
-    pub(super) fn only(&self, tops: &[&str]) -> Self {
-        let kept = |path: &str| tops.contains(&path.split('.').next().unwrap_or_default());
-        let stands = self.stands.iter().filter(|(path, _)| kept(path));
-        let variables = self.variables.iter().filter(|(path, _)| kept(path));
-        Self {
-            file: self.file.clone(),
-            text: self.text.clone(),
-            stands: stands.map(|(path, stand)| (path.clone(), stand.clone())).collect(),
-            variables: variables.map(|(path, name)| (path.clone(), name.clone())).collect(),
-        }
+    /// The same, with nothing looked up yet.
+    pub(super) fn fresh(&self) -> Self {
+        Self { stands: OnceLock::new(), ..self.clone() }
     }
 
     /// The place of a path, or of the nearest thing around it that stands somewhere.
@@ -175,7 +166,7 @@ impl Places {
             if let Some(variable) = self.variables.get(path) {
                 return Place::Variable(variable.clone());
             }
-            if let Some(stand) = self.stands.get(path) {
+            if let Some(stand) = self.all().get(path) {
                 return self.at(stand.shown);
             }
             match path.rsplit_once('.') {
@@ -196,21 +187,21 @@ impl Places {
     /// The path of what stands at an octet: the innermost key or value around it.
     pub(super) fn path_at(&self, octet: usize) -> Option<&str> {
         let around = |stand: &Stand| stand.key.contains(&octet) || stand.value.contains(&octet);
-        let innermost = self.stands.iter().filter(|(_, stand)| around(stand)).max_by_key(|(path, _)| path.len());
+        let innermost = self.all().iter().filter(|(_, stand)| around(stand)).max_by_key(|(path, _)| path.len());
         innermost.map(|(path, _)| path.as_str())
     }
 
-    /// Whether anything stands at that path.
+    /// Whether anything stands at that path, of a section or of a key in one.
     pub(super) fn stands(&self, path: &str) -> bool {
         let below =
             |known: &String| known.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-        self.stands.keys().chain(self.variables.keys()).any(below)
+        self.keys.iter().chain(self.variables.keys()).any(below)
     }
 
-    /// The keys that stand right below a path.
+    /// The keys that stand in a section.
     pub(super) fn below(&self, path: &str) -> Vec<String> {
         let rest = |known: &String| Some(known.strip_prefix(path)?.strip_prefix('.')?.to_owned());
-        let keys: Vec<String> = self.stands.keys().chain(self.variables.keys()).filter_map(rest).collect();
+        let keys: Vec<String> = self.keys.iter().chain(self.variables.keys()).filter_map(rest).collect();
         let direct = keys.iter().filter_map(|key| key.split('.').next()).map(str::to_owned);
         direct.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
     }
@@ -219,6 +210,32 @@ impl Places {
     pub(super) fn file(&self) -> &Path {
         &self.file
     }
+}
+
+fn enter_table(stands: &mut BTreeMap<String, Stand>, path: &str, table: &DeTable<'_>) {
+    for (key, value) in table {
+        enter(stands, join(path, key.get_ref()), key.span(), value.span(), value.get_ref());
+    }
+}
+
+fn enter(
+    stands: &mut BTreeMap<String, Stand>,
+    path: String,
+    key: Range<usize>,
+    span: Range<usize>,
+    value: &DeValue<'_>,
+) {
+    match value {
+        DeValue::Table(table) => enter_table(stands, &path, table),
+        DeValue::Array(list) => {
+            for (place, item) in list.iter().enumerate() {
+                enter(stands, join(&path, &place.to_string()), item.span(), item.span(), item.get_ref());
+            }
+        }
+        _ => {}
+    }
+    let shown = if matches!(value, DeValue::Table(_) | DeValue::Array(_)) { key.start } else { span.start };
+    stands.insert(path, Stand { shown, key, value: span });
 }
 
 fn join(path: &str, key: &str) -> String {
