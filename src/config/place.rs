@@ -159,21 +159,19 @@ impl Places {
         Self { stands: OnceLock::new(), ..self.clone() }
     }
 
-    /// The place of a path, or of the nearest thing around it that stands somewhere.
+    /// The place of a path, or of the nearest thing around it that stands somewhere; of the empty path, the file.
     pub fn of(&self, path: &str) -> Place {
         let mut path = path;
-        loop {
+        while !path.is_empty() {
             if let Some(variable) = self.variables.get(path) {
                 return Place::Variable(variable.clone());
             }
             if let Some(stand) = self.all().get(path) {
                 return self.at(stand.shown);
             }
-            match path.rsplit_once('.') {
-                Some((around, _)) => path = around,
-                None => return Place::File(self.file.clone()),
-            }
+            path = path.rsplit_once('.').map_or("", |(around, _)| around);
         }
+        Place::File(self.file.clone())
     }
 
     /// The place of an octet of the file.
@@ -261,6 +259,7 @@ mod tests {
             ("listener.1.address", "f:6:1"),
             ("policy.clients", "environment variable GATEPOST_POLICY__CLIENTS"),
             ("nothing", "f"),
+            ("", "f"),
         ] {
             assert_eq!(places.of(path).to_string(), want, "{path}");
         }
