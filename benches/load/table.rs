@@ -203,7 +203,7 @@ impl Run {
         let entries = [Entry::relay("relay", &relay, load.clone()), Entry::sdk(&endpoint, &load)];
         let done = self.contest("As asked for", &entries)?;
         let rate = |round: &Round| round.report.rate();
-        self.row("CPU / bare SDK's", Target::None, None, done.ratio(RELAY, 1, |round| round.cpu), "×");
+        self.cpu_rows("CPU / bare SDK's", Target::None, None, &done);
         self.row("rate / bare SDK's", Target::None, None, done.ratio(RELAY, 1, rate), "×");
         let later = done.more(RELAY, 1, |round| round.report.p50_ms);
         self.row("added to the bare SDK's p50", Target::None, None, later, "ms");
@@ -287,6 +287,14 @@ impl Run {
         self.rows.push(row);
     }
 
+    /// The CPU of the first subject by that of the second, as it is, and with the speed of the machine divided out: the
+    /// emulator does the same for each message, so what it took says how fast the machine was in a round.
+    fn cpu_rows(&mut self, what: &str, target: Target, goal: Option<f64>, done: &Contest) {
+        self.row(what, target, goal, done.ratio(RELAY, 1, |round| round.cpu), "×");
+        let steady = done.ratio(RELAY, 1, |round| round.cpu / round.emulator_cpu);
+        self.row(&format!("{what}, steady"), Target::None, None, steady, "×");
+    }
+
     fn contest(&mut self, name: &str, entries: &[Entry<'_>]) -> io::Result<Contest> {
         println!("\n{name}");
         let done = contest(&mut self.stage, self.scale.rounds, entries)
@@ -322,10 +330,7 @@ impl Run {
         let entries = [Entry::relay("relay", full, load(full)), sdk, Entry::relay("relay, all off", bare, load(bare))];
         let done = self.contest("Hand-off, 10 KB, C=16", &entries)?;
         let (cpu, rate) = (|round: &Round| round.cpu, |round: &Round| round.report.rate());
-        self.row("10 KB, C=16: CPU / bare SDK's", Target::AtMost(1.5), Some(1.35), done.ratio(RELAY, 1, cpu), "×");
-        // The emulator does the same for each message, so what it takes says how fast the machine was in a round.
-        let steady = done.ratio(RELAY, 1, |round| round.cpu / round.emulator_cpu);
-        self.row("the same, each by the emulator's CPU in its round", Target::None, None, steady, "×");
+        self.cpu_rows("10 KB, C=16: CPU / bare SDK's", Target::AtMost(1.5), Some(1.35), &done);
         self.row("10 KB, C=16: rate / bare SDK's", Target::AtLeast(0.6), None, done.ratio(RELAY, 1, rate), "×");
         self.row("the same with apps, limits, log, metrics off: CPU", Target::None, None, done.ratio(2, 1, cpu), "×");
         self.row(
@@ -366,8 +371,7 @@ impl Run {
         let load = plain(full, 16, 1_000_000, self.scale.seconds);
         let entries = [Entry::relay("relay", full, load.clone()), Entry::sdk(&self.stage.ses.endpoint()?, &load)];
         let done = self.contest("Hand-off, 1 MB, C=16", &entries)?;
-        let cpu = done.ratio(RELAY, 1, |round| round.cpu);
-        self.row("1 MB, C=16: CPU / bare SDK's", Target::AtMost(1.3), None, cpu, "×");
+        self.cpu_rows("1 MB, C=16: CPU / bare SDK's", Target::AtMost(1.3), None, &done);
         Ok(())
     }
 
@@ -377,8 +381,7 @@ impl Run {
         let tls = load.with(|smtp| Smtp { server: full.starttls, authority, ..smtp });
         let entries = [Entry::relay("relay, STARTTLS", full, tls), Entry::relay("relay, plain", full, load)];
         let done = self.contest("STARTTLS, 10 KB, C=16, kept connections", &entries)?;
-        let cpu = done.ratio(RELAY, 1, |round| round.cpu);
-        self.row("10 KB, STARTTLS in: CPU / plain", Target::AtMost(1.25), None, cpu, "×");
+        self.cpu_rows("10 KB, STARTTLS in: CPU / plain", Target::AtMost(1.25), None, &done);
         Ok(())
     }
 
@@ -389,8 +392,7 @@ impl Run {
         let auth = load.with(|smtp| Smtp { server: full.auth, login, ..smtp });
         let entries = [Entry::relay("relay, AUTH", full, auth), Entry::relay("relay, without", full, load)];
         let done = self.contest("AUTH, 10 KB, C=16, one message a connection", &entries)?;
-        let cpu = done.ratio(RELAY, 1, |round| round.cpu);
-        self.row("10 KB, one a connection, AUTH: CPU / without", Target::AtMost(1.5), None, cpu, "×");
+        self.cpu_rows("10 KB, one a connection, AUTH: CPU / without", Target::AtMost(1.5), None, &done);
         let after = Memory::of(full.process.id())?.resident;
         self.row("resident memory after the scenarios up to here", Target::None, None, after, "MiB");
         Ok(())
@@ -401,8 +403,7 @@ impl Run {
         let entries =
             [Entry::relay("relay, policy", policy, load(policy)), Entry::relay("relay, one pattern", bare, load(bare))];
         let done = self.contest("Policy: 1,000 apps, 3 limits each, 20 IAM statements", &entries)?;
-        let cpu = done.ratio(RELAY, 1, |round| round.cpu);
-        self.row("1,000 apps, 3 limits, 20 statements: CPU / one pattern", Target::AtMost(1.05), None, cpu, "×");
+        self.cpu_rows("1,000 apps, 3 limits, 20 statements: CPU / one pattern", Target::AtMost(1.05), None, &done);
         Ok(())
     }
 
