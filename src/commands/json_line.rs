@@ -56,10 +56,9 @@ impl Fields<'_> {
         }
         self.done = self
             .output
-            .write_str(",\"")
-            // Names are written in source code, and none there has to be escaped.
-            .and_then(|()| self.output.write_str(field.name()))
-            .and_then(|()| self.output.write_str("\":"))
+            .write_char(',')
+            .and_then(|()| string(&mut self.output, field.name()))
+            .and_then(|()| self.output.write_char(':'))
             .and_then(|()| value(self));
     }
 
@@ -164,7 +163,7 @@ mod tests {
         tracing::error!(target: "gatepost", nothing, text, display = %text, debug = ?text, "message with \"{text}\"");
         tracing::warn!(least = i64::MIN, most = u64::MAX, yes = true, no = false, none = None::<u64>, "numbers");
         tracing::info!(target: "a::b", half = 0.5, whole = 2.0, large = 1e300, small = -1e-300, odd = f64::NAN, "floats");
-        tracing::info!(r#type = "x", dotted.name = 1, list = ?[1, 2], "names");
+        tracing::info!(r#type = "x", dotted.name = 1, "a \"name\"" = 2, list = ?[1, 2], "names");
         tracing::debug!("only a message");
     }
 
