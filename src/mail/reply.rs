@@ -140,6 +140,19 @@ mod tests {
     }
 
     #[test]
+    fn a_line_says_what_the_reply_says() {
+        for (reply, want) in [
+            (Reply::new(250, None, "Ok"), "250 Ok"),
+            (Reply::new(452, Some(EnhancedStatus(4, 5, 3)), "Too many"), "452 4.5.3 Too many"),
+            (Reply::new(550, Some(EnhancedStatus(5, 7, 509)), ""), "550 5.7.509 "),
+        ] {
+            let mut line = Vec::new();
+            reply.write_line(&mut line);
+            assert_eq!((reply.to_string().as_str(), line), (want, format!("{want}\r\n").into_bytes()));
+        }
+    }
+
+    #[test]
     fn softening_changes_the_class_and_keeps_the_detail() {
         let reply = Reply::new(550, Some(EnhancedStatus(5, 7, 1)), "no");
         assert_eq!(reply.softened().to_string(), "451 4.7.1 no");
