@@ -201,7 +201,7 @@ impl Places {
         let rest = |known: &String| Some(known.strip_prefix(path)?.strip_prefix('.')?.to_owned());
         let keys: Vec<String> = self.keys.iter().chain(self.variables.keys()).filter_map(rest).collect();
         let direct = keys.iter().filter_map(|key| key.split('.').next()).map(str::to_owned);
-        direct.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+        direct.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The file.
