@@ -153,12 +153,12 @@ fn all() -> Vec<Case> {
     }
     let id = MessageId::new("0100018f-0123456789abcdef-000000").unwrap();
     cases.push(plain("reply: sent, written", move || {
-        let mut line = Vec::new();
+        let mut line = String::new();
         Outcome::sent(black_box(id.clone())).reply.write_line(&mut line);
         line
     }));
     cases.push(plain("reply: a row with a reference, written", || {
-        let mut line = Vec::new();
+        let mut line = String::new();
         replies::LOCAL_ERROR.with_reference(black_box(&"0123456789abcdef")).write_line(&mut line);
         line
     }));

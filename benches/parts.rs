@@ -79,7 +79,7 @@ fn replying(c: &mut Criterion) {
     for (name, reply) in [("a row of the table", &replies::LOCAL_ERROR), ("250 with a message id", &sent.reply)] {
         group.bench_function(format!("{name}, written"), |b| {
             b.iter(|| {
-                let mut line = Vec::new();
+                let mut line = String::new();
                 black_box(reply).write_line(&mut line);
                 line
             });

@@ -161,6 +161,7 @@ mod tests {
     fn events() {
         let (nothing, text) = ("", "a\"b\\c\r\nd\u{1b}e\u{7f}é\u{2028}\u{1f600}");
         tracing::error!(target: "gatepost", nothing, text, display = %text, debug = ?text, "message with \"{text}\"");
+        tracing::error!(quote = "a\"", backslash = "a\\", line = "a\n", escape = "a\u{1b}", nul = "\0", "each alone");
         tracing::warn!(least = i64::MIN, most = u64::MAX, yes = true, no = false, none = None::<u64>, "numbers");
         tracing::info!(target: "a::b", half = 0.5, whole = 2.0, large = 1e300, small = -1e-300, odd = f64::NAN, "floats");
         tracing::info!(r#type = "x", dotted.name = 1, "a \"name\"" = 2, list = ?[1, 2], "names");
@@ -177,7 +178,7 @@ mod tests {
         let library = library.with_current_span(false).with_span_list(false).finish();
         tracing::subscriber::with_default(library, events);
         assert_eq!(ours.read(), theirs.read());
-        assert_eq!(ours.read().len(), 5);
+        assert_eq!(ours.read().len(), 6);
     }
 
     #[test]

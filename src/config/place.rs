@@ -259,10 +259,21 @@ mod tests {
             ("listener.1.address", "f:6:1"),
             ("policy.clients", "environment variable GATEPOST_POLICY__CLIENTS"),
             ("nothing", "f"),
-            ("", "f"),
         ] {
             assert_eq!(places.of(path).to_string(), want, "{path}");
         }
         assert_eq!(places.path_at(text.find("'d'").unwrap()), Some("policy.from.1"));
+    }
+
+    #[test]
+    fn what_a_good_start_asks_looks_nothing_up() {
+        let places = Places::new(Path::new("f"), "[policy]\nfrom = ['a@b.c']\n[[listener]]\nname = 'x'\n");
+        assert!(places.stands("policy") && places.stands("policy.from") && places.stands("listener"));
+        assert!(!places.stands("redis"));
+        assert_eq!(places.below("policy"), ["from"]);
+        assert_eq!(places.of("").to_string(), "f");
+        assert!(places.stands.get().is_none());
+        assert_eq!(places.of("policy.from.0").to_string(), "f:2:9");
+        assert!(places.stands.get().is_some() && places.fresh().stands.get().is_none());
     }
 }

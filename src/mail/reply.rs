@@ -3,7 +3,6 @@
 //! The rows that we can speak are in [`replies`](super::replies); this file is only their type. RFC 5321 §4.2, RFC 2034,
 //! RFC 3463. Text is for peers: bland, printable ASCII, no address and nothing of the inside but the reference id.
 
-use bytes::BufMut;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -104,27 +103,20 @@ impl Reply {
     }
 
     /// Appends the line with its CRLF.
-    pub fn write_line(&self, out: &mut impl BufMut) {
-        let mut digits = itoa::Buffer::new();
-        out.put_slice(digits.format(self.code).as_bytes());
-        if let Some(EnhancedStatus(class, subject, detail)) = self.status {
-            for (mark, number) in [(b' ', class.into()), (b'.', subject), (b'.', detail)] {
-                out.put_u8(mark);
-                out.put_slice(digits.format(number).as_bytes());
-            }
-        }
-        out.put_u8(b' ');
-        out.put_slice(self.text.as_bytes());
-        out.put_slice(b"\r\n");
+    pub fn write_line(&self, out: &mut impl fmt::Write) {
+        // A buffer that grows takes everything.
+        let _ = write!(out, "{self}\r\n");
     }
 }
 
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", self.code)?;
+        f.write_str(itoa::Buffer::new().format(self.code))?;
         if let Some(status) = self.status {
-            write!(f, "{status} ")?;
+            f.write_str(" ")?;
+            status.fmt(f)?;
         }
+        f.write_str(" ")?;
         f.write_str(&self.text)
     }
 }
@@ -137,6 +129,10 @@ mod tests {
     fn text_from_elsewhere_cannot_start_a_line_of_its_own() {
         let reply = Reply::new(554, Some(EnhancedStatus(5, 0, 0)), "").with_text("bad\r\n250 ok\u{7}é");
         assert_eq!(reply.to_string(), "554 5.0.0 bad??250 ok??");
+        for (sent, octets) in [(399, 399), (400, 400), (401, 400)] {
+            assert_eq!(reply.with_text(&"x".repeat(sent)).text().len(), octets);
+            assert_eq!(reply.with_text(&"\u{7}".repeat(sent)).text().len(), octets);
+        }
     }
 
     #[test]
@@ -146,9 +142,9 @@ mod tests {
             (Reply::new(452, Some(EnhancedStatus(4, 5, 3)), "Too many"), "452 4.5.3 Too many"),
             (Reply::new(550, Some(EnhancedStatus(5, 7, 509)), ""), "550 5.7.509 "),
         ] {
-            let mut line = Vec::new();
+            let mut line = String::new();
             reply.write_line(&mut line);
-            assert_eq!((reply.to_string().as_str(), line), (want, format!("{want}\r\n").into_bytes()));
+            assert_eq!((reply.to_string().as_str(), line), (want, format!("{want}\r\n")));
         }
     }
 
