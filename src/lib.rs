@@ -1,4 +1,5 @@
 //! gatepost: an embeddable SMTP relay with policy enforcement. SMTP in, policy, Amazon SES v2 API out.
+#![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "admin")]

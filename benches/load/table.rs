@@ -408,7 +408,7 @@ impl Run {
     }
 
     fn idle(&mut self, name: &str, relay: &Relay) -> io::Result<f64> {
-        std::thread::sleep(Duration::from_secs(1));
+        std::thread::sleep(UNTIL_IDLE);
         let memory = Memory::of(relay.process.id())?;
         self.row(&format!("{name}: resident memory"), Target::AtMost(12.0), None, memory.resident, "MiB");
         self.row(&format!("{name}: of it not mapped from files"), Target::None, None, memory.anonymous, "MiB");
@@ -424,7 +424,7 @@ impl Run {
         if held["accepted"].as_u64() != Some(count as u64) {
             return Err(io::Error::other(format!("idle connections: {held}")));
         }
-        std::thread::sleep(Duration::from_secs(1));
+        std::thread::sleep(UNTIL_IDLE);
         let each = (Memory::of(id)?.resident - alone) * 1024.0 / count as f64;
         self.row(&format!("{count} idle connections: memory of each"), Target::AtMost(8.0), None, each, "KiB");
         let (before, watch) = (CpuTime::of(id)?, Duration::from_secs(3));
@@ -483,6 +483,9 @@ impl Run {
         relay.process.stop()
     }
 }
+
+/// After five to ten seconds without work a relay gives its code back.
+const UNTIL_IDLE: Duration = Duration::from_secs(11);
 
 /// Recipients a second.
 const QUOTA: f64 = 200.0;

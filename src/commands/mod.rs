@@ -9,6 +9,7 @@ mod exit;
 mod explain;
 mod gen_cert;
 mod hash_password;
+mod idle;
 mod json_line;
 mod log;
 pub mod policy;
@@ -66,8 +67,9 @@ struct ConfigFile {
 }
 
 /// Runs a command line. To be called once, before any thread is started: sockets of systemd's are taken from the
-/// environment.
-pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// environment. A relay calls `give_back` when it has become idle: what the process can do without until it is needed
+/// again.
+pub fn main(arguments: impl IntoIterator<Item = OsString>, give_back: fn()) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -78,7 +80,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let printer = Printer;
     let ended = match cli.command {
-        Command::Run(file) => run::run(&file),
+        Command::Run(file) => run::run(&file, give_back),
         Command::Check(file) => check::run(&file, &printer),
         Command::Explain(arguments) => explain::run(&arguments, &printer),
         Command::SesEmulator(arguments) => ses_emulator::run(arguments, &printer),

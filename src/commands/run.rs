@@ -1,6 +1,7 @@
 //! `gatepost run`: the relay, from its configuration to the last message.
 
 use super::exit::{Exit, Failure};
+use super::idle;
 use super::log;
 use super::signals::{Asked, Signals};
 use super::sockets::Sockets;
@@ -13,7 +14,7 @@ use crate::transport::ses::SesTransport;
 use std::time::Duration;
 use tracing::{error, info, warn};
 
-pub(super) fn run(file: &ConfigFile) -> Result<Exit, Failure> {
+pub(super) fn run(file: &ConfigFile, give_back: fn()) -> Result<Exit, Failure> {
     let mut sockets = Sockets::from_environment();
     let (config, surroundings) = file.load()?;
     let directives = std::env::var("GATEPOST_LOG").ok().filter(|text| !text.is_empty());
@@ -24,6 +25,7 @@ pub(super) fn run(file: &ConfigFile) -> Result<Exit, Failure> {
     // A thousand applications are not kept twice.
     let certificates = Certificates { config: config.without_lists(), surroundings };
     drop(config);
+    runtime.spawn(idle::watch(give_back));
     let ended = runtime.block_on(relay(plan, &certificates));
     // A verification of a password may still be running; nobody waits for its answer.
     runtime.shutdown_timeout(Duration::from_secs(1));

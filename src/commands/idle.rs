@@ -1,0 +1,41 @@
+//! What a relay gives back when it has become idle.
+
+use std::time::Duration;
+
+/// How often is looked.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// CPU time in an interval that is no work: a thousandth.
+const CPU_OF_IDLE: Duration = Duration::from_millis(5);
+/// What of files is in memory and not worth a look: what is left after the last time, and a good deal more.
+const FILES_OF_IDLE_KIB: u64 = 3 * 1024;
+
+/// Calls that function after an interval without work, while there is something to give back.
+pub(super) async fn watch(give_back: fn()) {
+    loop {
+        let before = cpu_time();
+        tokio::time::sleep(INTERVAL).await;
+        let idle = cpu_time().saturating_sub(before) <= CPU_OF_IDLE;
+        if idle && files_kib().is_some_and(|kib| kib > FILES_OF_IDLE_KIB) {
+            give_back();
+        }
+    }
+}
+
+/// What all threads of the process have used.
+#[cfg(unix)]
+fn cpu_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or_default())
+}
+
+#[cfg(not(unix))]
+fn cpu_time() -> Duration {
+    Duration::ZERO
+}
+
+/// What is in memory of files that are mapped, the program's own above all. proc_pid_status(5); `None` elsewhere.
+fn files_kib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssFile:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
