@@ -1,7 +1,7 @@
 //! The binary: a command line in, an exit code out; and what a program may choose for its process and a library may not: the
 //! allocator, and to give its own code back.
 //!
-//! The only place with `unsafe`, which the library forbids. An idle relay would hold 10 MiB of code that its start or its
+//! The only place with `unsafe`, which the library forbids. An idle relay would hold 12 MiB of code that its start or its
 //! last messages needed, more than it holds of anything else, and no safe call lets a process give that back.
 
 /// glibc keeps what a burst of large mail, or of password verifications, once took; this one gives it back, and costs less
@@ -10,34 +10,44 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    gatepost::commands::main(std::env::args_os(), give_back)
+    let files = files_of_the_start();
+    gatepost::commands::main(std::env::args_os(), move || files.iter().for_each(give_back))
 }
 
-#[cfg(not(target_os = "linux"))]
-fn give_back() {}
-
-/// Unmaps the pages of files: the program's own, and its libraries'. What is used next is found again in the page cache, so
-/// the first message after this takes a few milliseconds more.
-#[cfg(target_os = "linux")]
-fn give_back() {
-    let Ok(smaps) = std::fs::read_to_string("/proc/self/smaps") else { return };
-    for Mapping { start, octets } in unchanged(&smaps) {
-        let start = std::ptr::with_exposed_provenance_mut(start);
-        // SAFETY: a private mapping of a file that nobody can write to and that holds no page of its own: what it shows is
-        // the file, before and after. The dynamic loader is who writes to such mappings, before it hands them out, and
-        // what it wrote is a page of its own. madvise(2), MADV_DONTNEED.
-        #[expect(unsafe_code, reason = "there is no safe call for it")]
-        let advised = unsafe { rustix::mm::madvise(start, octets, rustix::mm::Advice::LinuxDontNeed) };
-        // What a kernel will not give back stays.
-        let _ = advised;
-    }
-}
-
-#[cfg(target_os = "linux")]
+/// A mapping of a file that stays as it is for as long as the process lives.
 struct Mapping {
     start: usize,
     octets: usize,
 }
+
+/// The program's file and its libraries', as far as nothing writes to them. To be called before any thread is started: what
+/// is mapped later may be unmapped again, and something else be there.
+#[cfg(target_os = "linux")]
+fn files_of_the_start() -> Vec<Mapping> {
+    std::fs::read_to_string("/proc/self/smaps").map(|smaps| unchanged(&smaps)).unwrap_or_default()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn files_of_the_start() -> Vec<Mapping> {
+    Vec::new()
+}
+
+/// Unmaps its pages. What is used next is found again in the page cache, so the first message after this takes a few
+/// milliseconds more.
+#[cfg(target_os = "linux")]
+fn give_back(&Mapping { start, octets }: &Mapping) {
+    let start = std::ptr::with_exposed_provenance_mut(start);
+    // SAFETY: the loader mapped this before `main`, and what it mapped then is never unmapped. The mapping is private, nobody
+    // can write to it, and it holds no page of its own: what it shows is the file, before and after. madvise(2),
+    // MADV_DONTNEED.
+    #[expect(unsafe_code, reason = "there is no safe call for it")]
+    let advised = unsafe { rustix::mm::madvise(start, octets, rustix::mm::Advice::LinuxDontNeed) };
+    // What a kernel will not give back stays.
+    let _ = advised;
+}
+
+#[cfg(not(target_os = "linux"))]
+fn give_back(_: &Mapping) {}
 
 /// The private mappings of files that cannot be written to and have no page that differs from the file. proc_pid_smaps(5).
 #[cfg(target_os = "linux")]

@@ -10,7 +10,7 @@ const CPU_OF_IDLE: Duration = Duration::from_millis(5);
 const FILES_OF_IDLE_KIB: u64 = 3 * 1024;
 
 /// Calls that function after an interval without work, while there is something to give back.
-pub(super) async fn watch(give_back: fn()) {
+pub(super) async fn watch(give_back: impl Fn()) {
     loop {
         let before = cpu_time();
         tokio::time::sleep(INTERVAL).await;

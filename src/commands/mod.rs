@@ -69,7 +69,7 @@ struct ConfigFile {
 /// Runs a command line. To be called once, before any thread is started: sockets of systemd's are taken from the
 /// environment. A relay calls `give_back` when it has become idle: what the process can do without until it is needed
 /// again.
-pub fn main(arguments: impl IntoIterator<Item = OsString>, give_back: fn()) -> ExitCode {
+pub fn main(arguments: impl IntoIterator<Item = OsString>, give_back: impl Fn() + Send + 'static) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {

@@ -14,7 +14,7 @@ use crate::transport::ses::SesTransport;
 use std::time::Duration;
 use tracing::{error, info, warn};
 
-pub(super) fn run(file: &ConfigFile, give_back: fn()) -> Result<Exit, Failure> {
+pub(super) fn run(file: &ConfigFile, give_back: impl Fn() + Send + 'static) -> Result<Exit, Failure> {
     let mut sockets = Sockets::from_environment();
     let (config, surroundings) = file.load()?;
     let directives = std::env::var("GATEPOST_LOG").ok().filter(|text| !text.is_empty());
