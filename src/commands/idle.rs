@@ -14,11 +14,14 @@ pub(super) async fn watch(give_back: impl Fn()) {
     loop {
         let before = cpu_time();
         tokio::time::sleep(INTERVAL).await;
-        let idle = cpu_time().saturating_sub(before) <= CPU_OF_IDLE;
-        if idle && files_kib().is_some_and(|kib| kib > FILES_OF_IDLE_KIB) {
+        if is_worth_it(cpu_time().saturating_sub(before), files_kib()) {
             give_back();
         }
     }
+}
+
+fn is_worth_it(cpu: Duration, files_kib: Option<u64>) -> bool {
+    cpu <= CPU_OF_IDLE && files_kib.is_some_and(|kib| kib > FILES_OF_IDLE_KIB)
 }
 
 /// What all threads of the process have used.
@@ -38,4 +41,25 @@ fn files_kib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssFile:"))?;
     line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_given_back_while_there_is_work_or_when_it_is_gone_already() {
+        let cpu = |milliseconds| Duration::from_millis(milliseconds);
+        assert!(is_worth_it(cpu(5), Some(14_000)));
+        assert!(!is_worth_it(cpu(6), Some(14_000)));
+        assert!(!is_worth_it(cpu(0), Some(2_100)));
+        assert!(!is_worth_it(cpu(0), None));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_process_has_used_cpu_and_has_files_in_memory() {
+        assert!(cpu_time() > Duration::ZERO);
+        assert!(files_kib() > Some(100));
+    }
 }
