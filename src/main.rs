@@ -10,88 +10,89 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    let files = files_of_the_start();
-    gatepost::commands::main(std::env::args_os(), move || files.iter().for_each(give_back))
-}
-
-/// A mapping of a file that stays as it is for as long as the process lives.
-struct Mapping {
-    start: usize,
-    octets: usize,
-}
-
-/// The program's file and its libraries', as far as nothing writes to them. To be called before any thread is started: what
-/// is mapped later may be unmapped again, and something else be there.
-#[cfg(target_os = "linux")]
-fn files_of_the_start() -> Vec<Mapping> {
-    std::fs::read_to_string("/proc/self/smaps").map(|smaps| unchanged(&smaps)).unwrap_or_default()
+    gatepost::commands::main(std::env::args_os(), give_back())
 }
 
 #[cfg(not(target_os = "linux"))]
-fn files_of_the_start() -> Vec<Mapping> {
-    Vec::new()
+fn give_back() -> impl Fn() + Send {
+    || {}
 }
 
-/// Unmaps its pages. What is used next is found again in the page cache, so the first message after this takes a few
-/// milliseconds more.
+/// Gives back what is mapped of the program's file and its libraries'. To be made before any thread is started: what is
+/// mapped later may be unmapped again, and something else be there.
 #[cfg(target_os = "linux")]
-fn give_back(&Mapping { start, octets }: &Mapping) {
-    let start = std::ptr::with_exposed_provenance_mut(start);
-    // SAFETY: the loader mapped this before `main`, and what it mapped then is never unmapped. The mapping is private, nobody
-    // can write to it, and it holds no page of its own: what it shows is the file, before and after. madvise(2),
-    // MADV_DONTNEED.
-    #[expect(unsafe_code, reason = "there is no safe call for it")]
-    let advised = unsafe { rustix::mm::madvise(start, octets, rustix::mm::Advice::LinuxDontNeed) };
-    // What a kernel will not give back stays.
-    let _ = advised;
+fn give_back() -> impl Fn() + Send {
+    let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+    let mappings = mappings::unchanged(&smaps);
+    move || mappings.iter().for_each(mappings::give_back)
 }
 
-#[cfg(not(target_os = "linux"))]
-fn give_back(_: &Mapping) {}
-
-/// The private mappings of files that cannot be written to and have no page that differs from the file. proc_pid_smaps(5).
 #[cfg(target_os = "linux")]
-fn unchanged(smaps: &str) -> Vec<Mapping> {
-    let mut found = Vec::new();
-    let mut of_file = None;
-    for line in smaps.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words[..] {
-            ["Anonymous:", "0", "kB"] => found.extend(of_file.take()),
-            [range, "r--p" | "r-xp", _, _, _, path, ..] if path.starts_with('/') => of_file = mapping(range),
-            // The heading of any other mapping; what is said of a mapping begins with a name and a colon.
-            [range, ..] if !range.ends_with(':') => of_file = None,
-            _ => {}
-        }
+mod mappings {
+    use rustix::mm::{Advice, madvise};
+
+    /// A mapping of a file that stays as it is for as long as the process lives.
+    pub(super) struct Mapping {
+        start: usize,
+        octets: usize,
     }
-    found
-}
 
-#[cfg(target_os = "linux")]
-fn mapping(range: &str) -> Option<Mapping> {
-    let (start, end) = range.split_once('-')?;
-    let [start, end] = [start, end].map(|address| usize::from_str_radix(address, 16));
-    let start = start.ok()?;
-    Some(Mapping { start, octets: end.ok()?.checked_sub(start)? })
-}
+    /// Unmaps its pages. What is used next is found again in the page cache, so the first message after this takes a few
+    /// milliseconds more.
+    pub(super) fn give_back(&Mapping { start, octets }: &Mapping) {
+        let start = std::ptr::with_exposed_provenance_mut(start);
+        // SAFETY: the loader mapped this before `main`, and what it mapped then is never unmapped. The mapping is private,
+        // nobody can write to it, and it holds no page of its own: what it shows is the file, before and after.
+        // madvise(2), MADV_DONTNEED.
+        #[expect(unsafe_code, reason = "there is no safe call for it")]
+        let advised = unsafe { madvise(start, octets, Advice::LinuxDontNeed) };
+        // What a kernel will not give back stays.
+        let _ = advised;
+    }
 
-#[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use super::*;
+    /// The private mappings of files that cannot be written to and have no page that differs from the file, in the text of
+    /// proc_pid_smaps(5).
+    pub(super) fn unchanged(smaps: &str) -> Vec<Mapping> {
+        let mut found = Vec::new();
+        let mut of_file = None;
+        for line in smaps.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words[..] {
+                ["Anonymous:", "0", "kB"] => found.extend(of_file.take()),
+                [range, "r--p" | "r-xp", _, _, _, path, ..] if path.starts_with('/') => of_file = mapping(range),
+                // The heading of any other mapping; what is said of a mapping begins with a name and a colon.
+                [range, ..] if !range.ends_with(':') => of_file = None,
+                _ => {}
+            }
+        }
+        found
+    }
 
-    #[test]
-    fn only_what_shows_its_file_unchanged_is_given_back() {
-        let smaps = "\
-            5500-5600 r--p 00000000 fe:01 7 /usr/bin/gatepost\nRss: 64 kB\nAnonymous: 0 kB\nVmFlags: rd mr\n\
-            5600-5a00 r-xp 00100000 fe:01 7 /usr/bin/gatepost\nRss: 64 kB\nAnonymous: 0 kB\n\
-            5a00-5b00 r--p 00500000 fe:01 7 /usr/bin/gatepost\nRss: 64 kB\nAnonymous: 60 kB\n\
-            5b00-5c00 rw-p 00600000 fe:01 7 /usr/bin/gatepost\nRss: 64 kB\nAnonymous: 0 kB\n\
-            5c00-5d00 rw-p 00000000 00:00 0 [heap]\nRss: 64 kB\nAnonymous: 0 kB\n\
-            6000-6100 r--s 00000000 fe:01 9 /var/lib/shared\nRss: 64 kB\nAnonymous: 0 kB\n\
-            7000-7100 r-xp 00000000 fe:01 8 /usr/lib/libc.so.6 (deleted)\nRss: 64 kB\nAnonymous: 0 kB\n\
-            7100-7200 ---p 00000000 00:00 0 \nRss: 0 kB\nAnonymous: 0 kB\n\
-            7ff0-7ff1 r-xp 00000000 00:00 0 [vdso]\nRss: 64 kB\nAnonymous: 0 kB\n";
-        let found: Vec<_> = unchanged(smaps).iter().map(|mapping| (mapping.start, mapping.octets)).collect();
-        assert_eq!(found, [(0x5500, 0x100), (0x5600, 0x400), (0x7000, 0x100)]);
+    fn mapping(range: &str) -> Option<Mapping> {
+        let (start, end) = range.split_once('-')?;
+        let [start, end] = [start, end].map(|address| usize::from_str_radix(address, 16));
+        let start = start.ok()?;
+        Some(Mapping { start, octets: end.ok()?.checked_sub(start)? })
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn only_what_shows_its_file_unchanged_is_given_back() {
+            let smaps = "\
+                5500-5600 r--p 00000000 fe:01 7 /usr/bin/gatepost\nRss: 64 kB\nAnonymous: 0 kB\nVmFlags: rd mr\n\
+                5600-5a00 r-xp 00100000 fe:01 7 /usr/bin/gatepost\nRss: 64 kB\nAnonymous: 0 kB\n\
+                5a00-5b00 r--p 00500000 fe:01 7 /usr/bin/gatepost\nRss: 64 kB\nAnonymous: 60 kB\n\
+                5b00-5c00 rw-p 00600000 fe:01 7 /usr/bin/gatepost\nRss: 64 kB\nAnonymous: 0 kB\n\
+                5c00-5d00 rw-p 00000000 00:00 0 [heap]\nRss: 64 kB\nAnonymous: 0 kB\n\
+                6000-6100 r--s 00000000 fe:01 9 /var/lib/shared\nRss: 64 kB\nAnonymous: 0 kB\n\
+                7000-7100 r-xp 00000000 fe:01 8 /usr/lib/libc.so.6 (deleted)\nRss: 64 kB\nAnonymous: 0 kB\n\
+                7100-7200 ---p 00000000 00:00 0 \nRss: 0 kB\nAnonymous: 0 kB\n\
+                7ff0-7ff1 r-xp 00000000 00:00 0 [vdso]\nRss: 64 kB\nAnonymous: 0 kB\n";
+            let found: Vec<_> = unchanged(smaps).iter().map(|mapping| (mapping.start, mapping.octets)).collect();
+            assert_eq!(found, [(0x5500, 0x100), (0x5600, 0x400), (0x7000, 0x100)]);
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 const INTERVAL: Duration = Duration::from_secs(5);
 /// CPU time in an interval that is no work: a thousandth.
 const CPU_OF_IDLE: Duration = Duration::from_millis(5);
-/// What of files is in memory and not worth a look: what is left after the last time, and a good deal more.
+/// What of files may stay in memory: twice what is left right after the last time.
 const FILES_OF_IDLE_KIB: u64 = 3 * 1024;
 
 /// Calls that function after an interval without work, while there is something to give back.
