@@ -468,6 +468,12 @@ fn exit_codes_say_what_went_wrong() {
         assert_eq!(got, code, "{arguments:?}: {stdout}{stderr}");
         assert!(format!("{stdout}{stderr}").contains(text), "{arguments:?}: {stdout}{stderr}");
     }
+    let real = good.replace("emulator = true", "region = 'us-east-1'");
+    fs::write(here.join("real.toml"), format!("{real}address = '127.0.0.1:0'\n")).unwrap();
+    let mut command = gatepost(here, &["run", "--config", "real.toml"]);
+    command.env("SSL_CERT_FILE", "/dev/null");
+    let (code, _, error) = output(command, b"");
+    assert!(code == 78 && error.contains("no root certificates: install ca-certificates"), "{code} {error}");
     let mut command = gatepost(here, &["check", "--config", "taken.toml"]);
     command.env("GATEPOST_SES__REGOIN", "x");
     let (code, _, error) = output(command, b"");
@@ -503,6 +509,37 @@ fn the_schema_is_json_and_a_reader_may_go_away() {
     let script = "\"$0\" schema | true; \"$0\" schema | head -c 1";
     let output = Command::new("sh").args(["-c", script, GATEPOST]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+/// `gatepost ses-emulator` by itself, and where it is.
+fn emulator(directory: &Path) -> (Running, String) {
+    let command = gatepost(directory, &["ses-emulator", "--listen", "127.0.0.1:0", "--directory", "kept"]);
+    let mut emulator = Running::start(command);
+    let mut told = BufReader::new(emulator.child.stdout.take().unwrap()).lines();
+    let endpoint = told.next().unwrap().unwrap();
+    (emulator, endpoint.strip_prefix("AWS_ENDPOINT_URL_SESV2=http://").unwrap().to_owned())
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_asked_for_ses() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let (_emulator, proxy) = emulator(here);
+    fs::write(
+        here.join("relay.toml"),
+        "hostname = 'localhost'\n[policy]\nfrom = ['*@example.com']\n\
+         [ses]\nregion = 'us-east-1'\nendpoint_url = 'http://ses.example'\n[[listener]]\naddress = '127.0.0.1:0'\n",
+    )
+    .unwrap();
+    let mut command = gatepost(here, &["run", "--config", "relay.toml"]);
+    command.env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE").env("http_proxy", format!("http://{proxy}"));
+    command.env("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY");
+    let mut relay = Running::start(command);
+    let line = relay.line_with("listening on ");
+    let address = line.split("listening on ").nth(1).unwrap().split(' ').next().unwrap();
+    let (code, reply, error) = send(here, address, &[]);
+    assert_eq!(code, 0, "{reply}{error}\n{}", relay.seen);
+    assert_eq!(fs::read_dir(here.join("kept")).unwrap().count(), 2, "the message and its envelope");
 }
 
 #[test]

@@ -2,13 +2,14 @@
 
 use super::agent::OwnUserAgent;
 use super::document::ContentLast;
+use super::http::KeptConnections;
 use crate::mail::parameters::RoleArn;
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region};
 use aws_sdk_sesv2::Client;
-use aws_sdk_sesv2::config::{Credentials, SharedCredentialsProvider, StalledStreamProtectionConfig};
+use aws_sdk_sesv2::config::{Credentials, SharedCredentialsProvider, SharedHttpClient, StalledStreamProtectionConfig};
 use std::fmt;
 use std::time::Duration;
 
@@ -108,16 +109,35 @@ pub enum SesError {
     /// Not an `http://` or `https://` URL.
     #[error("endpoint URL {0:?} must begin with https:// (or http:// for an emulator)")]
     EndpointUrl(String),
+    /// Nothing to check the certificate of SES with.
+    #[error("no root certificates: install ca-certificates, or name a file of them in SSL_CERT_FILE")]
+    NoRoots(#[source] std::io::Error),
 }
 
-pub(super) async fn connect(settings: SesSettings) -> Result<Client, SesError> {
+/// What names a proxy, in capitals or not.
+const PROXY_VARIABLES: [&str; 3] = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"];
+
+/// The HTTP client for the calls to SES; none, which is the SDK's own, where the environment names a proxy: that one knows
+/// how to speak to it.
+pub(super) fn http(settings: &SesSettings) -> Result<Option<SharedHttpClient>, SesError> {
+    let set = |name: String| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let named = |name: &&str| set(name.to_string()) || set(name.to_lowercase());
+    if PROXY_VARIABLES.iter().any(named) {
+        return Ok(None);
+    }
+    let tls = settings.endpoint_url.as_ref().is_none_or(|url| !url.starts_with("http:"));
+    let client = KeptConnections::new(settings.timeouts, tls).map_err(SesError::NoRoots)?;
+    Ok(Some(SharedHttpClient::new(client)))
+}
+
+pub(super) async fn connect(settings: SesSettings, http: Option<SharedHttpClient>) -> Result<Client, SesError> {
     if settings.endpoint_url.is_some() && (settings.fips || settings.dual_stack) {
         return Err(SesError::EndpointWithVariant);
     }
     if let Some(url) = settings.endpoint_url.as_ref().filter(|url| !is_http_url(url)) {
         return Err(SesError::EndpointUrl(url.clone()));
     }
-    if let Some(client) = without_environment(&settings) {
+    if let Some(client) = without_environment(&settings, http.clone()) {
         return Ok(client);
     }
     let timeouts = timeouts(settings.timeouts);
@@ -147,6 +167,7 @@ pub(super) async fn connect(settings: SesSettings) -> Result<Client, SesError> {
         return Err(SesError::NoRegion);
     }
     let mut config = aws_sdk_sesv2::config::Builder::from(&shared).interceptor(ContentLast).interceptor(OwnUserAgent);
+    config.set_http_client(http);
     if let Some(role) = &settings.assume_role {
         let mut provider = AssumeRoleProvider::builder(role).session_name("gatepost").configure(&shared);
         if let Some(id) = &settings.external_id {
@@ -162,7 +183,7 @@ pub(super) async fn connect(settings: SesSettings) -> Result<Client, SesError> {
 
 /// Where region, endpoint and credentials are all given, as for an emulator, nothing is left to ask: environment and
 /// profile could only bring in an account that was not meant.
-fn without_environment(settings: &SesSettings) -> Option<Client> {
+fn without_environment(settings: &SesSettings, http: Option<SharedHttpClient>) -> Option<Client> {
     let (Some(region), Some(url), Some(pair)) = (&settings.region, &settings.endpoint_url, &settings.credentials)
     else {
         return None;
@@ -171,7 +192,7 @@ fn without_environment(settings: &SesSettings) -> Option<Client> {
         return None;
     }
     let credentials = Credentials::new(&pair.access_key_id, &pair.secret_access_key, None, None, "gatepost settings");
-    let config = aws_sdk_sesv2::Config::builder()
+    let mut config = aws_sdk_sesv2::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts(settings.timeouts))
@@ -181,6 +202,7 @@ fn without_environment(settings: &SesSettings) -> Option<Client> {
         .credentials_provider(credentials)
         .interceptor(ContentLast)
         .interceptor(OwnUserAgent);
+    config.set_http_client(http);
     Some(Client::from_conf(config.build()))
 }
 

@@ -9,6 +9,7 @@
 mod agent;
 mod client;
 mod document;
+mod http;
 mod outcomes;
 
 pub use client::{RoleSettings, SesError, SesSettings, SesTimeouts, StaticCredentials};
@@ -39,11 +40,12 @@ impl SesTransport {
     /// # Errors
     /// [`SesError`] if the settings contradict each other or name no region.
     pub async fn connect(settings: SesSettings) -> Result<Self, SesError> {
+        let http = client::http(&settings)?;
         let mut roles = HashMap::new();
         for role in &settings.roles {
-            roles.insert(role.arn.clone(), client::connect(settings.as_role(role)).await?);
+            roles.insert(role.arn.clone(), client::connect(settings.as_role(role), http.clone()).await?);
         }
-        Ok(Self { client: client::connect(settings).await?, roles })
+        Ok(Self { client: client::connect(settings, http).await?, roles })
     }
 
     /// The region that messages are sent to, wherever it was named.

@@ -3,11 +3,14 @@
 //! Codes and texts: botocore's model of `sesv2`, the guide's pages on SMTP response codes and on sending quota errors,
 //! the SDK's own classification. What is not in the table defers: unknown is never a rejection.
 
+use super::http::HttpError;
 use crate::mail::{Kind, Outcome, QuotaError, Reply, replies};
 use aws_sdk_sesv2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sesv2::operation::get_account::GetAccountError;
 use aws_sdk_sesv2::operation::send_email::SendEmailError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+// Of the SDK's own client, which speaks to proxies.
+use hyper_util::client::legacy::Error as SdkHttpError;
 use std::error::Error;
 use std::time::Duration;
 
@@ -130,13 +133,14 @@ fn our_configuration(detail: String) -> Outcome {
 /// Whether no connection was made (name, refused, connect timeout, TLS): then nothing of the request was written.
 fn never_connected(error: &(dyn Error + 'static)) -> bool {
     sources(error).any(|source| {
-        source.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|hyper| hyper.is_connect())
+        source.downcast_ref().is_some_and(HttpError::is_unsent)
+            || source.downcast_ref::<SdkHttpError>().is_some_and(|error| error.is_connect())
     })
 }
 
 /// Whether the HTTP client is anywhere in the chain.
 fn is_http(error: &(dyn Error + 'static)) -> bool {
-    sources(error).any(|source| source.is::<hyper_util::client::legacy::Error>())
+    sources(error).any(|source| source.is::<HttpError>() || source.is::<SdkHttpError>())
 }
 
 fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
