@@ -115,8 +115,8 @@ impl ConfigFile {
     }
 }
 
-/// A runtime for a command that needs one.
+/// A runtime for a command that needs one, on the thread that asks. A relay serves its connections on more.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    let built = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("gatepost").build();
-    built.map_err(|error| Failure::new(Exit::OsError, format!("cannot start threads: {error}")))
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.map_err(|error| Failure::new(Exit::OsError, format!("cannot wait for input: {error}")))
 }

@@ -72,7 +72,7 @@ async fn relay(mut plan: Plan, certificates: &Certificates) -> Result<Exit, Fail
     if let Some(limits) = limits {
         builder = builder.limiter(limits);
     }
-    let running = builder.start()?;
+    let running = builder.threads(std::thread::available_parallelism().map_or(1, usize::from)).start()?;
     for ((name, address), (tls, auth)) in running.addresses().iter().zip(offers) {
         let (tls, auth) = (lower(tls), lower(auth));
         info!(target: "gatepost", listener = %name, tls, auth, "listening on {address}");
@@ -155,5 +155,6 @@ async fn until_signal(running: Running, signals: &mut Signals, certificates: &Ce
     };
     // Nobody was told 250 for what is cut now: those clients still own their messages.
     warn!(target: "gatepost", why, connections = running.connections(), "stopped: connections were cut");
+    running.cut().await;
     Exit::TryAgain
 }

@@ -1,8 +1,8 @@
 //! Listening sockets: TCP, Unix, or inherited from systemd.
 
-use super::caps::Over;
+use super::caps::{Over, Place};
 use super::connection;
-use super::stream::Plain;
+use super::stream::{Moving, Plain};
 use super::{ListenerSettings, Shared, TlsSettings};
 use crate::mail::{ClientAddress, Reply, replies};
 use crate::observe::Event;
@@ -239,15 +239,38 @@ fn accept(door: &Arc<connection::Door>, mut stream: Plain, address: ClientAddres
             return;
         }
     };
-    // Boxed, or the task would hold its frame twice: once to bring it, once to run it.
-    let task = Box::pin(connection::serve(Arc::clone(door), stream, address, place));
+    let (door, tasks) = (Arc::clone(door), door.shared.tasks.clone());
+    let Some(thread) = door.shared.threads.enter() else {
+        tasks.spawn(serve(door, stream, address, place));
+        return;
+    };
+    let (moving, runtime) = (stream.leave(), thread.runtime());
+    let arrives = async move {
+        match moving.and_then(Moving::arrive) {
+            Ok(stream) => serve(door, stream, address, place).await,
+            Err(error) => refused(&door, address, None, &format!("cannot serve the connection: {error}")),
+        }
+        drop(thread);
+    };
+    tasks.spawn_on(arrives, &runtime);
+}
+
+/// Serves a connection to its end, or until everything is cut.
+fn serve(
+    door: Arc<connection::Door>,
+    stream: Plain,
+    address: ClientAddress,
+    place: Place,
+) -> impl Future<Output = ()> + Send {
     let cut = door.shared.cut.clone();
-    door.shared.tasks.spawn(async move {
+    // Boxed, or the task would hold its frame twice: once to bring it, once to run it.
+    let served = Box::pin(connection::serve(door, stream, address, place));
+    async move {
         tokio::select! {
             () = cut.cancelled() => {}
-            () = task => {}
+            () = served => {}
         }
-    });
+    }
 }
 
 /// What too many connections are told, and why; the limit is counted.

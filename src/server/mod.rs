@@ -1,18 +1,21 @@
 //! The SMTP door: sockets, TLS, timers. Holds no SMTP knowledge.
 //!
 //! A listener accepts, asks the connection caps, reads the PROXY header where a trusted proxy speaks, and gives each
-//! connection to one task that carries octets between the socket and its [`Session`](crate::smtp::Session), and questions
-//! between the session and its [`Visit`](crate::relay::Visit).
+//! connection to one task (on the thread with the fewest, where the relay has threads of its own) that carries octets between
+//! the socket and its [`Session`](crate::smtp::Session), and questions between the session and its
+//! [`Visit`](crate::relay::Visit).
 
 mod caps;
 mod connection;
 mod listener;
 mod proxy;
 mod stream;
+mod threads;
 mod tls;
 
 pub use caps::Caps;
 pub use listener::{BindError, Bound, Endpoint, ListenerAddress};
+pub(crate) use threads::Threads;
 pub use tls::{ClientCertificates, TlsError, TlsSettings};
 
 use crate::relay::Relay;
@@ -64,6 +67,7 @@ pub struct Shared {
     /// Cancelled: drop everything.
     pub(crate) cut: CancellationToken,
     pub(crate) tasks: TaskTracker,
+    pub(crate) threads: Threads,
 }
 
 impl Shared {
@@ -75,6 +79,7 @@ impl Shared {
             draining: CancellationToken::new(),
             cut: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            threads: Threads::default(),
         }
     }
 }

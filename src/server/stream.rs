@@ -18,6 +18,36 @@ pub(super) enum Plain {
     Unix(UnixStream),
 }
 
+/// A connection on its way from one runtime to another.
+#[derive(Debug)]
+pub(super) enum Moving {
+    Tcp(std::net::TcpStream),
+    #[cfg(unix)]
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Plain {
+    /// Takes it out of the runtime that it is in.
+    pub(super) fn leave(self) -> io::Result<Moving> {
+        match self {
+            Self::Tcp(stream) => stream.into_std().map(Moving::Tcp),
+            #[cfg(unix)]
+            Self::Unix(stream) => stream.into_std().map(Moving::Unix),
+        }
+    }
+}
+
+impl Moving {
+    /// Puts it into the runtime that this is called in.
+    pub(super) fn arrive(self) -> io::Result<Plain> {
+        match self {
+            Self::Tcp(stream) => TcpStream::from_std(stream).map(Plain::Tcp),
+            #[cfg(unix)]
+            Self::Unix(stream) => UnixStream::from_std(stream).map(Plain::Unix),
+        }
+    }
+}
+
 /// A connection.
 #[derive(Debug)]
 pub(super) enum Stream {

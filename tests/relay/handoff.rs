@@ -1,11 +1,12 @@
 //! A message's way from SMTP to SES: what arrives is what was sent, to whom it was sent, with what was set.
 
-use crate::support::{House, NOTE, Plan};
+use crate::support::{House, NOTE, Plan, until};
 use gatepost::mail::parameters::{
     ConfigurationSetName, Feedback, IdentityArn, ListManagement, ListName, RequestedField, Tag, TagText, TenantName,
 };
 use gatepost::mail::trace::TraceDetail;
 use gatepost::mail::{Mailbox, SendParameters};
+use std::time::Duration;
 
 #[tokio::test]
 async fn a_message_goes_through_and_the_reply_quotes_the_message_id() {
@@ -38,6 +39,43 @@ async fn several_messages_on_one_connection_are_several_calls_on_one_connection(
     }
     assert_eq!(house.counts(), (5, 5));
     assert_eq!(house.emulator.counts().service_connections_opened, 1);
+}
+
+/// Clients on two threads: no connection to SES is opened for a message that finds one unused, on whichever of them.
+#[tokio::test]
+async fn threads_share_their_connections_to_ses() {
+    let house = House::with(|mut plan: Plan| {
+        plan.emulator.latency = Duration::from_millis(100);
+        plan
+    })
+    .await;
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        clients.push(house.client().await);
+    }
+    for _ in 0..3 {
+        for client in &mut clients {
+            client.say("MAIL FROM:<ann@example.com>\r\nRCPT TO:<bob@elsewhere.example>\r\nDATA").await;
+            client.expect("250").await;
+            client.expect("250").await;
+            client.expect("354").await;
+        }
+        for client in &mut clients {
+            client.content(NOTE).await;
+        }
+        for client in &mut clients {
+            client.expect("250 2.0.0 Ok ").await;
+        }
+    }
+    assert_eq!(house.counts(), (12, 12));
+    assert_eq!(house.emulator.counts().service_connections_opened, 4, "as many as calls in flight");
+    drop(clients);
+    for _ in 0..3 {
+        until("all have gone", || house.relay.connections() == 0).await;
+        let reply = house.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
+        assert!(reply.starts_with("250 2.0.0 Ok "), "{reply}");
+    }
+    assert_eq!(house.emulator.counts().service_connections_opened, 4);
 }
 
 #[tokio::test]

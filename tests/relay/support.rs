@@ -41,7 +41,7 @@ impl House {
         let log = Log::default();
         let others = Some(Others { app: plan.app, clients: plan.clients });
         let policy = AppPolicy::new(plan.apps, others, Vec::new(), None, Arc::new(SystemClock)).unwrap();
-        let mut builder = Builder::new("relay.example", policy, transport).observer(log.clone());
+        let mut builder = Builder::new("relay.example", policy, transport).observer(log.clone()).threads(2);
         for listener in plan.listeners {
             builder = builder.listener(listener);
         }

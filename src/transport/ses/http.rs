@@ -29,6 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::runtime::{self, Handle};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::rustls;
 use tower_service::Service;
@@ -174,7 +175,14 @@ impl Connector {
         let connect = async {
             let stream = self.dialer.clone().call(origin.clone()).await?;
             let (sender, work) = http1::handshake(stream).await?;
-            Ok(KeptConnection { origin: origin.clone(), sender, work, ended: false, idle_since: Instant::now() })
+            Ok(KeptConnection {
+                origin: origin.clone(),
+                sender,
+                work,
+                ended: false,
+                idle_since: Instant::now(),
+                runtime: Handle::current().id(),
+            })
         };
         match timeout(self.timeouts.connect, connect).await {
             Ok(connected) => connected.map_err(failed),
@@ -192,6 +200,8 @@ struct KeptConnection {
     work: Connection<MaybeHttpsStream<TokioIo<TcpStream>>, SdkBody>,
     ended: bool,
     idle_since: Instant,
+    /// Wakes whoever waits for it; another runtime's task, by way of another thread.
+    runtime: runtime::Id,
 }
 
 /// Why a connection has no answer.
@@ -263,12 +273,18 @@ impl Pool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The one that was used last, since that is the likeliest to be open still.
+    /// The one that was used last, since that is the likeliest to be open still; if there is a choice, one of this runtime.
     fn take(&self, origin: &Uri, cx: &mut Context<'_>) -> Option<KeptConnection> {
+        let here = Handle::current().id();
         loop {
             let mut connection = {
                 let connections = &mut self.idle().connections;
-                let place = connections.iter().rposition(|connection| connection.origin == *origin)?;
+                let last = |runtime: Option<runtime::Id>| {
+                    let fits =
+                        |kept: &KeptConnection| runtime.is_none_or(|id| id == kept.runtime) && kept.origin == *origin;
+                    connections.iter().rposition(fits)
+                };
+                let place = last(Some(here)).or_else(|| last(None))?;
                 connections.remove(place)
             };
             if connection.idle_since.elapsed() < IDLE_MAX && connection.is_free(cx) {
