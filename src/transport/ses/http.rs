@@ -30,6 +30,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::runtime::{self, Handle};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::rustls;
 use tower_service::Service;
@@ -264,8 +265,8 @@ struct Pool(Mutex<Idle>);
 #[derive(Debug, Default)]
 struct Idle {
     connections: Vec<KeptConnection>,
-    /// Whether a task is about that closes the old ones.
-    swept: bool,
+    /// The task that closes the old ones, while there are any. It ends with the runtime that it was started in, too.
+    sweeper: Option<JoinHandle<()>>,
 }
 
 impl Pool {
@@ -301,8 +302,8 @@ impl Pool {
         connection.idle_since = Instant::now();
         let mut idle = self.idle();
         idle.connections.push(connection);
-        if !std::mem::replace(&mut idle.swept, true) {
-            tokio::spawn(sweep(Arc::downgrade(self)));
+        if idle.sweeper.as_ref().is_none_or(JoinHandle::is_finished) {
+            idle.sweeper = Some(tokio::spawn(sweep(Arc::downgrade(self))));
         }
     }
 
@@ -313,7 +314,9 @@ impl Pool {
         let old = idle.connections.partition_point(|connection| connection.idle_since + IDLE_MAX <= now);
         idle.connections.drain(..old);
         let next = idle.connections.first().map(|connection| connection.idle_since + IDLE_MAX);
-        idle.swept = next.is_some();
+        if next.is_none() {
+            idle.sweeper = None;
+        }
         next
     }
 }

@@ -148,6 +148,29 @@ async fn no_more_connections_than_calls_at_a_time() {
     assert_eq!(server.opened(), 2);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn one_of_another_runtime_is_used_while_that_lives() {
+    let server = Server::start(|_, _| Turn::Write(FINE)).await;
+    let (connector, url) = (connector(SesTimeouts::default()), server.url("http"));
+    let other = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let there = || {
+        other.spawn({
+            let (connector, url) = (connector.clone(), url.clone());
+            async move { call(&connector, &url).await }
+        })
+    };
+    let (one, two) = tokio::join!(there(), there());
+    one.unwrap().and(two.unwrap()).unwrap();
+    call(&connector, &url).await.unwrap();
+    assert_eq!(server.opened(), 2);
+    // Waits for its threads, which may not be done where others are waited for.
+    tokio::task::spawn_blocking(|| drop(other)).await.unwrap();
+    let (one, two) = tokio::join!(call(&connector, &url), call(&connector, &url));
+    one.and(two).unwrap();
+    server.until_open(2).await;
+    assert_eq!(server.opened(), 4, "both were of the runtime that is gone");
+}
+
 #[tokio::test]
 async fn one_that_the_other_side_closed_is_not() {
     let server = Server::start(|connection, _| match connection {
