@@ -148,7 +148,7 @@ async fn no_more_connections_than_calls_at_a_time() {
     assert_eq!(server.opened(), 2);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+#[tokio::test]
 async fn one_of_another_runtime_is_used_while_that_lives() {
     let server = Server::start(|_, _| Turn::Write(FINE)).await;
     let (connector, url) = (connector(SesTimeouts::default()), server.url("http"));
@@ -169,6 +169,8 @@ async fn one_of_another_runtime_is_used_while_that_lives() {
     one.and(two).unwrap();
     server.until_open(2).await;
     assert_eq!(server.opened(), 4, "both were of the runtime that is gone");
+    later(IDLE_MAX).await;
+    server.until_open(0).await;
 }
 
 #[tokio::test]
