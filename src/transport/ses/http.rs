@@ -179,7 +179,7 @@ impl Connector {
             Ok(KeptConnection {
                 origin: origin.clone(),
                 sender,
-                work,
+                work: Box::new(work),
                 ended: false,
                 idle_since: Instant::now(),
                 runtime: Handle::current().id(),
@@ -197,8 +197,8 @@ impl Connector {
 struct KeptConnection {
     origin: Uri,
     sender: SendRequest<SdkBody>,
-    /// Reads and writes when polled. No task of its own does.
-    work: Connection<MaybeHttpsStream<TokioIo<TcpStream>>, SdkBody>,
+    /// Reads and writes when polled. No task of its own does. Boxed, since it is large and goes from hand to hand.
+    work: Box<Connection<MaybeHttpsStream<TokioIo<TcpStream>>, SdkBody>>,
     ended: bool,
     idle_since: Instant,
     /// Wakes whoever waits for it; another runtime's task, by way of another thread.

@@ -19,7 +19,8 @@ use crate::mail::parameters::{RoleArn, Tag};
 use crate::mail::{AccountQuota, Envelope, Granted, Kind, MessageId, Outcome, Permitted, QuotaError, replies};
 use async_trait::async_trait;
 use aws_sdk_sesv2::Client;
-use aws_sdk_sesv2::operation::send_email::builders::SendEmailFluentBuilder;
+use aws_sdk_sesv2::operation::send_email::SendEmailInput;
+use aws_sdk_sesv2::operation::send_email::builders::SendEmailInputBuilder;
 use aws_sdk_sesv2::primitives::Blob;
 use aws_sdk_sesv2::types::{Destination, EmailContent, ListManagementOptions, MessageTag, RawMessage};
 use std::collections::HashMap;
@@ -53,8 +54,8 @@ impl SesTransport {
         self.client.config().region().map_or("", AsRef::as_ref)
     }
 
-    /// The call for a message, ready to send.
-    fn request(&self, message: Permitted) -> Result<SendEmailFluentBuilder, Box<Outcome>> {
+    /// The call for a message, and whom to send it with.
+    fn request(&self, message: Permitted) -> Result<(SendEmailInputBuilder, &Client), Box<Outcome>> {
         let malformed = |detail: String| Box::new(Outcome::not_sent(Kind::Refused, replies::BAD_REQUEST, detail));
         let (envelope, content, granted) = message.into_parts();
         let (feedback, feedback_arn) = feedback(&envelope, &granted);
@@ -73,8 +74,7 @@ impl SesTransport {
         // All as blind recipients: which of them stand in To or Cc is the message's own business, and SES does not change
         // header fields by it.
         let recipients = envelope.forward_paths().iter().map(ToString::to_string).collect();
-        let mut call = client
-            .send_email()
+        let mut call = SendEmailInput::builder()
             .content(EmailContent::builder().raw(raw).build())
             .destination(Destination::builder().set_bcc_addresses(Some(recipients)).build())
             .set_configuration_set_name(send.configuration_set.map(|name| name.to_string()))
@@ -94,7 +94,7 @@ impl SesTransport {
                 .build();
             call = call.list_management_options(options.map_err(|error| malformed(error.to_string()))?);
         }
-        Ok(call)
+        Ok((call, client))
     }
 }
 
@@ -108,11 +108,11 @@ fn feedback(envelope: &Envelope, granted: &Granted) -> (Option<String>, Option<S
 #[async_trait]
 impl Transport for SesTransport {
     async fn send(&self, message: Permitted, deadline: Instant) -> Outcome {
-        let call = match self.request(message) {
+        let (call, client) = match self.request(message) {
             Ok(call) => call,
             Err(outcome) => return *outcome,
         };
-        match tokio::time::timeout_at(deadline.into(), call.send()).await {
+        match tokio::time::timeout_at(deadline.into(), call.send_with(client)).await {
             Ok(Ok(output)) => match output.message_id().and_then(MessageId::new) {
                 Some(id) => Outcome::sent(id),
                 None => outcomes::silent("SES answered 200 without a message id"),
