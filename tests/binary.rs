@@ -6,13 +6,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -511,33 +511,32 @@ fn the_schema_is_json_and_a_reader_may_go_away() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
-/// `gatepost ses-emulator` by itself, and where it is.
-fn emulator(directory: &Path) -> (Running, String) {
+/// `gatepost ses-emulator` by itself, where it is, and what else it tells.
+fn emulator(directory: &Path) -> (Running, String, Lines<BufReader<ChildStdout>>) {
     let command = gatepost(directory, &["ses-emulator", "--listen", "127.0.0.1:0", "--directory", "kept"]);
     let mut emulator = Running::start(command);
     let mut told = BufReader::new(emulator.child.stdout.take().unwrap()).lines();
     let endpoint = told.next().unwrap().unwrap();
-    (emulator, endpoint.strip_prefix("AWS_ENDPOINT_URL_SESV2=http://").unwrap().to_owned())
+    (emulator, endpoint.strip_prefix("AWS_ENDPOINT_URL_SESV2=http://").unwrap().to_owned(), told)
 }
 
 #[test]
 fn a_proxy_of_the_environment_is_asked_for_ses() {
     let directory = tempfile::tempdir().unwrap();
     let here = directory.path();
-    let (_emulator, proxy) = emulator(here);
+    let (_emulator, proxy, _told) = emulator(here);
     fs::write(
         here.join("relay.toml"),
         "hostname = 'localhost'\n[policy]\nfrom = ['*@example.com']\n\
-         [ses]\nregion = 'us-east-1'\nendpoint_url = 'http://ses.example'\n[[listener]]\naddress = '127.0.0.1:0'\n",
+         [ses]\nregion = 'us-east-1'\nendpoint_url = 'http://ses.example'\n[[listener]]\nname = 'plain'\naddress = '127.0.0.1:0'\n",
     )
     .unwrap();
     let mut command = gatepost(here, &["run", "--config", "relay.toml"]);
     command.env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE").env("http_proxy", format!("http://{proxy}"));
     command.env("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY");
     let mut relay = Running::start(command);
-    let line = relay.line_with("listening on ");
-    let address = line.split("listening on ").nth(1).unwrap().split(' ').next().unwrap();
-    let (code, reply, error) = send(here, address, &[]);
+    let address = relay.address("plain");
+    let (code, reply, error) = send(here, &address, &[]);
     assert_eq!(code, 0, "{reply}{error}\n{}", relay.seen);
     assert_eq!(fs::read_dir(here.join("kept")).unwrap().count(), 2, "the message and its envelope");
 }
@@ -545,11 +544,7 @@ fn a_proxy_of_the_environment_is_asked_for_ses() {
 #[test]
 fn the_emulator_alone_says_how_to_reach_it_and_stops_at_a_signal() {
     let directory = tempfile::tempdir().unwrap();
-    let command = gatepost(directory.path(), &["ses-emulator", "--listen", "127.0.0.1:0", "--directory", "kept"]);
-    let mut emulator = Running::start(command);
-    let mut told = BufReader::new(emulator.child.stdout.take().unwrap()).lines();
-    let endpoint = told.next().unwrap().unwrap();
-    let address = endpoint.strip_prefix("AWS_ENDPOINT_URL_SESV2=http://").unwrap();
+    let (mut emulator, address, mut told) = emulator(directory.path());
     TcpStream::connect(address).unwrap();
     let names: Vec<String> =
         told.by_ref().take(3).map(|line| line.unwrap().split('=').next().unwrap().to_owned()).collect();

@@ -78,9 +78,9 @@ impl fmt::Debug for StaticCredentials {
 /// All four of the SDK's timeouts. It sets only the first by itself.
 #[derive(Clone, Copy, Debug)]
 pub struct SesTimeouts {
-    /// TCP and TLS.
+    /// Name, TCP and TLS.
     pub connect: Duration,
-    /// From the request to the first octet of the answer. Large messages take long to upload: the relay's deadline is
+    /// From the request to the end of the answer (its first octet, by way of a proxy). Large messages take long to upload: the relay's deadline is
     /// what ends an attempt, so this is generous.
     pub read: Duration,
     /// One attempt, credentials and signing included.

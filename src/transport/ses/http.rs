@@ -192,7 +192,7 @@ impl Connector {
     }
 }
 
-/// A connection to SES, with whatever has been read ahead and not yet written.
+/// A connection to SES. Dropped, it is closed, whatever was under way.
 #[derive(Debug)]
 struct KeptConnection {
     origin: Uri,
@@ -295,7 +295,7 @@ impl Pool {
     }
 
     fn put(self: &Arc<Self>, mut connection: KeptConnection) {
-        // Nobody waits for it any more.
+        // Nobody waits for it any more, and the task that did need not be kept for it.
         if !connection.is_free(&mut Context::from_waker(Waker::noop())) {
             return;
         }
