@@ -6,6 +6,7 @@
 
 use super::{Event, MessageRecord, Observer};
 use crate::mail::{Certainty, Client, Kind, Mailbox, ReversePath};
+use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 use tracing::{debug, error, info, warn};
 
@@ -37,7 +38,7 @@ impl LogObserver {
 
     fn mailbox(&self, mailbox: &Mailbox) -> String {
         match self.form {
-            AddressForm::Plain => escape(mailbox.to_string()),
+            AddressForm::Plain => escaped(mailbox.to_string()),
             AddressForm::Hashed => format!("~{:016x}@{}", self.key.hash_one(mailbox), mailbox.domain()),
             AddressForm::Omitted => "-".to_owned(),
         }
@@ -48,8 +49,8 @@ impl LogObserver {
     }
 
     /// Details name addresses too, so they are written only where addresses are.
-    fn detail(&self, detail: &str) -> String {
-        if self.form == AddressForm::Plain { escape(detail) } else { String::new() }
+    fn detail<'a>(&self, detail: &'a str) -> Cow<'a, str> {
+        if self.form == AddressForm::Plain { escape(detail) } else { Cow::Borrowed("") }
     }
 
     fn message(&self, record: &MessageRecord<'_>) {
@@ -66,12 +67,12 @@ impl LogObserver {
                     };
                     $level!(
                         target: "gatepost", transaction = %record.transaction, session = %client.session,
-                        client = %client.address, listener = &*client.listener, identity = %identity(client),
-                        tls = tls(client), mail_from = %self.reverse_path(record.reverse_path),
-                        from = %self.authors(record), recipients = record.recipients, octets = record.octets,
+                        client = %client.address, listener = &*client.listener, identity = &*identity(client),
+                        tls = tls(client), mail_from = &*self.reverse_path(record.reverse_path),
+                        from = &*self.authors(record), recipients = record.recipients, octets = record.octets,
                         rule = record.rule.unwrap_or(""), app = record.app.unwrap_or(""),
                         configuration_set = record.configuration_set.unwrap_or(""), outcome, ambiguous,
-                        ses_message_id = message_id, detail = %self.message_detail(record), reply = %record.reply,
+                        ses_message_id = message_id, detail = &*self.message_detail(record), reply = %record.reply,
                         latency_ms = u64::try_from(record.latency.as_millis()).unwrap_or(u64::MAX), $text
                     )
                 }
@@ -89,24 +90,26 @@ impl LogObserver {
     }
 
     fn authors(&self, record: &MessageRecord<'_>) -> String {
-        let authors: Vec<String> = record.authors.iter().map(|author| self.mailbox(&author.mailbox)).collect();
-        authors.join(",")
+        match record.authors {
+            [author] => self.mailbox(&author.mailbox),
+            authors => authors.iter().map(|author| self.mailbox(&author.mailbox)).collect::<Vec<_>>().join(","),
+        }
     }
 
     /// What a provider says names addresses and ARNs; it stands beside what we say.
-    fn message_detail(&self, record: &MessageRecord<'_>) -> String {
+    fn message_detail<'a>(&self, record: &MessageRecord<'a>) -> Cow<'a, str> {
         match record.outcome {
             // Status and code of a provider's answer name nobody; what follows may.
             Some(outcome) if self.form != AddressForm::Plain => {
                 escape(outcome.detail.split(": ").next().unwrap_or_default())
             }
-            Some(outcome) => escape(outcome.detail.as_str()),
+            Some(outcome) => escape(&outcome.detail),
             None => self.detail(record.detail),
         }
     }
 }
 
-fn identity(client: &Client) -> String {
+fn identity(client: &Client) -> Cow<'_, str> {
     client.identity.as_ref().map(|identity| escape(identity.name())).unwrap_or_default()
 }
 
@@ -119,7 +122,7 @@ impl Observer for LogObserver {
         match event {
             Event::ConnectionRefused { address, listener, reply, reason } => {
                 let reply = reply.map(ToString::to_string).unwrap_or_default();
-                let reason = escape(*reason);
+                let reason = &*escape(reason);
                 warn!(target: "gatepost", client = %address, listener, reply, reason, "connection refused");
             }
             Event::Connected(_) | Event::Disconnected { .. } | Event::Encrypted(_) if !tracing::enabled!(target: "gatepost", tracing::Level::DEBUG) =>
@@ -139,17 +142,17 @@ impl Observer for LogObserver {
             }
             Event::Authenticated { client: who, identity } => {
                 let Who { session, client, listener, tls, .. } = Who::of(who);
-                info!(target: "gatepost", session, client, listener, tls, identity = escape(identity.name()), "authenticated");
+                info!(target: "gatepost", session, client, listener, tls, identity = &*escape(identity.name()), "authenticated");
             }
             Event::AuthenticationFailed { client: who, name, reply, detail } => {
                 let Who { session, client, listener, tls, .. } = Who::of(who);
-                let (reply, name, detail) = (reply.to_string(), escape(*name), escape(*detail));
+                let (reply, name, detail) = (reply.to_string(), &*escape(name), &*escape(detail));
                 warn!(target: "gatepost", session, client, listener, tls, name, reply, detail, "authentication failed");
             }
             Event::CommandRefused { client: who, transaction, verb, reply, rule, address, detail } => {
                 let Who { session, client, listener, identity, tls } = Who::of(who);
                 let transaction = transaction.map(|id| id.to_string()).unwrap_or_default();
-                let (reply, detail) = (reply.to_string(), self.detail(detail));
+                let (reply, detail) = (reply.to_string(), &*self.detail(detail));
                 let address = address.map(|mailbox| self.mailbox(mailbox)).unwrap_or_default();
                 let rule = rule.unwrap_or("");
                 warn!(
@@ -159,7 +162,7 @@ impl Observer for LogObserver {
             }
             Event::WouldRefuse { client: who, transaction, verb, app, detail } => {
                 let Who { session, client, listener, identity, tls } = Who::of(who);
-                let (transaction, detail) = (transaction.to_string(), self.detail(detail));
+                let (transaction, detail) = (transaction.to_string(), &*self.detail(detail));
                 let app = app.unwrap_or("");
                 warn!(
                     target: "gatepost", transaction, session, client, listener, identity, tls, verb, app, detail,
@@ -176,13 +179,13 @@ impl Observer for LogObserver {
                 debug!(target: "gatepost", "SES account: {quota}");
             }
             Event::QuotaUnknown { error, detail } => {
-                warn!(target: "gatepost", error = escape(error.to_string()), "the SES account's quota is not known: {detail}");
+                warn!(target: "gatepost", error = escaped(error.to_string()), "the SES account's quota is not known: {detail}");
             }
             // The line of the refusal names it.
             Event::LimitHit { .. } => {}
             Event::JudgeFailed { client: who, detail } => {
                 let Who { session, client, listener, .. } = Who::of(who);
-                error!(target: "gatepost", session, client, listener, detail = escape(*detail), "could not judge, deferred");
+                error!(target: "gatepost", session, client, listener, detail = &*escape(detail), "could not judge, deferred");
             }
         }
     }
@@ -203,17 +206,23 @@ impl Who {
             session: client.session.to_string(),
             client: client.address.to_string(),
             listener: client.listener.to_string(),
-            identity: identity(client),
+            identity: identity(client).into_owned(),
             tls: tls(client).to_owned(),
         }
     }
 }
 
+fn escaped(text: String) -> String {
+    match escape(&text) {
+        Cow::Owned(escaped) => escaped,
+        Cow::Borrowed(_) => text,
+    }
+}
+
 /// Control characters (a line end above all) and what a terminal would act on, as `\u{…}`. At most 500 characters.
-fn escape(text: impl Into<String>) -> String {
-    let text = text.into();
+fn escape(text: &str) -> Cow<'_, str> {
     if text.len() <= 500 && text.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
-        return text;
+        return Cow::Borrowed(text);
     }
     text.chars()
         .take(500)
