@@ -13,10 +13,13 @@ use crate::relay::Visit;
 use crate::smtp::{Action, AuthMode, Question, Session, TlsMode};
 use bytes::BytesMut;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{self, Sleep, sleep_until};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 /// A listener, as its connections see it.
 #[derive(Debug)]
@@ -77,11 +80,13 @@ pub(super) async fn serve(door: Arc<Door>, stream: Plain, address: ClientAddress
     };
     let visit = door.shared.relay.visit(client, door.smtp.auth != AuthMode::Off);
     let session = Session::new(Arc::clone(&door.smtp), door.now());
-    let mut connection = Connection { door, stream, session, visit };
+    let drain = Box::pin(door.shared.draining.clone().cancelled_owned());
+    let mut connection = Connection { door, stream, session, visit, drain, timer: Timer::default() };
     connection.session.handle_octets(&early, connection.door.now());
     // Whatever went wrong with the socket, the peer is gone; what it had not been told 250 for is still its own.
     let _ = connection.run().await;
-    connection.visit.end().await;
+    // Boxed: a connection should not carry the frame of its end from the beginning.
+    Box::pin(connection.visit.end()).await;
     drop(place);
 }
 
@@ -142,6 +147,28 @@ struct Connection {
     stream: Stream,
     session: Session,
     visit: Visit,
+    /// Waited for as long as the connection is, since to begin waiting takes a lock that all connections share.
+    drain: Pin<Box<WaitForCancellationFutureOwned>>,
+    timer: Timer,
+}
+
+/// Ends waits. Nearly every wait ends by itself, and the next one would end later; so the timer is left as it is set, until
+/// it ends or something is to end before it. To set one takes a lock and may be a system call.
+#[derive(Default)]
+struct Timer(Option<Pin<Box<Sleep>>>);
+
+impl Timer {
+    async fn until(&mut self, deadline: time::Instant) {
+        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if sleep.deadline() > deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        sleep.as_mut().await;
+        if sleep.deadline() < deadline {
+            sleep.as_mut().reset(deadline);
+            sleep.as_mut().await;
+        }
+    }
 }
 
 impl Connection {
@@ -158,9 +185,10 @@ impl Connection {
                     return tokio::time::timeout(WRITE_WAIT_MAX, self.stream.shutdown()).await?;
                 }
                 Some(action) => {
-                    // What takes long must not hold back replies that are ready.
+                    // What takes long must not hold back replies that are ready, nor memory that nobody needs meanwhile.
                     if matches!(action, Action::Ask(Question::Commit { .. } | Question::Authenticate(_))) {
                         self.transmit().await?;
+                        self.release_buffer();
                     }
                     self.visit.perform(action, &mut self.session).await;
                 }
@@ -181,29 +209,40 @@ impl Connection {
                 self.stream.write_all(&octets).await?;
                 self.stream.flush().await
             };
-            tokio::time::timeout(WRITE_WAIT_MAX, written).await??;
+            tokio::select! {
+                biased;
+                written = written => written?,
+                () = async { self.timer.until(time::Instant::now() + WRITE_WAIT_MAX).await } => {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+            }
         }
         Ok(())
     }
 
+    fn release_buffer(&mut self) {
+        let buffer = self.session.input_buffer();
+        if buffer.is_empty() {
+            *buffer = BytesMut::new();
+        }
+    }
+
     /// Waits for octets, for the session's deadline, or for the drain. False: the peer has closed.
     async fn wait(&mut self) -> io::Result<bool> {
-        let draining = self.door.shared.draining.clone();
+        let content = self.session.receives_content();
+        if !content {
+            self.release_buffer();
+        }
+        let size = if content { READ_CONTENT_OCTETS } else { READ_OCTETS };
         let deadline = self.session.poll_timeout();
         let timeout = async {
             match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                Some(deadline) => self.timer.until(deadline.into()).await,
                 None => std::future::pending().await,
             }
         };
         let already = self.session.is_draining();
-        let content = self.session.receives_content();
-        let size = if content { READ_CONTENT_OCTETS } else { READ_OCTETS };
-        let buffer = self.session.input_buffer();
-        if buffer.is_empty() && !content {
-            *buffer = BytesMut::new();
-        }
-        let stream = &mut self.stream;
+        let (buffer, stream) = (self.session.input_buffer(), &mut self.stream);
         let read = async {
             // Who waits for a command holds no buffer for it.
             stream.readable().await?;
@@ -220,7 +259,7 @@ impl Connection {
                 self.session.handle_timeout(self.door.now());
                 Ok(true)
             }
-            () = draining.cancelled(), if !already => {
+            () = &mut self.drain, if !already => {
                 self.session.handle_drain(self.door.now());
                 Ok(true)
             }
@@ -239,5 +278,28 @@ impl Connection {
         self.visit.encrypted(info).await;
         self.session.handle_tls_established(self.door.now());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_ends_in_time_and_is_set_only_where_it_must_be() {
+        let (mut timer, begun) = (Timer::default(), time::Instant::now());
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        for later in 0..3 {
+            let cut = time::timeout(Duration::from_secs(1), timer.until(at(10 + later))).await;
+            assert!(cut.is_err(), "a wait that ends by itself");
+        }
+        assert_eq!(timer.0.as_ref().map(|sleep| sleep.deadline()), Some(at(10)), "left as it was set first");
+        timer.until(at(20)).await;
+        assert_eq!(time::Instant::now(), at(20), "ended early, and was set again");
+        assert!(time::timeout(Duration::from_secs(1), timer.until(at(60))).await.is_err());
+        timer.until(at(30)).await;
+        assert_eq!(time::Instant::now(), at(30), "set to end before what it was set to");
+        timer.until(at(1)).await;
+        assert_eq!(time::Instant::now(), at(30), "what is past does not wait");
     }
 }
