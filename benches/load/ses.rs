@@ -1,6 +1,6 @@
 //! Sending without SMTP: the yardstick, and what the emulator alone can take.
 //!
-//! The yardstick is the bare `aws-sdk-sesv2`, set up as the relay sets it up (no retries, all timeouts, the same HTTP
+//! The yardstick is the bare `aws-sdk-sesv2` as a careful program has it (no retries, all timeouts, the SDK's own HTTP
 //! client), with as many callers as the relay has connections. It is what an application would pay that called SES itself.
 
 use crate::drive::{Answer, Load, Sender, hash, message, recipients};

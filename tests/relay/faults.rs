@@ -3,6 +3,7 @@
 use crate::support::{House, NOTE, Plan, short_deadline};
 use gatepost::emulator::{Denial, ErrorName, Fault};
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 struct Row {
     fault: Fault,
@@ -75,6 +76,22 @@ async fn every_fault_is_one_request_and_one_clear_reply() {
 }
 
 const DAILY_QUOTA: &str = "454 4.7.0 Throttling failure: daily message quota exceeded";
+
+#[tokio::test]
+async fn a_call_ends_before_the_deadline_where_its_own_bound_is_nearer() {
+    let house = House::with(|mut plan: Plan| {
+        plan.ses.timeouts.operation = Duration::from_millis(200);
+        plan
+    })
+    .await;
+    assert!(house.emulator.script([Fault::Hang]));
+    let mut client = house.client().await;
+    let reply = client.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
+    assert!(reply.starts_with("451 4.4.2"), "{reply}");
+    house.log.expect("no answer within 200ms");
+    let reply = client.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
+    assert!(reply.starts_with("250"), "{reply}");
+}
 
 #[tokio::test]
 async fn an_endpoint_that_cannot_be_reached_is_definitely_not_sent() {

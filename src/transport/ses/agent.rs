@@ -2,9 +2,12 @@
 //! with at our own door.
 //!
 //! The SDK makes a longer one (system, language, features in use) anew for each call, twice, and signs one of the two: a
-//! twelfth of the instructions of a call of 10 KB, SHA-256 aside.
+//! twelfth of the instructions of a call of 10 KB, SHA-256 aside. It also numbers the attempts of a call, under a random
+//! name; each of ours is made once, and SES names it by itself.
 
 use crate::mail::USER_AGENT;
+use aws_runtime::invocation_id::InvocationIdInterceptor;
+use aws_runtime::request_info::RequestInfoInterceptor;
 use aws_runtime::user_agent::UserAgentInterceptor;
 use aws_sdk_sesv2::config::interceptors::{
     BeforeSerializationInterceptorContextMut, BeforeTransmitInterceptorContextMut,
@@ -29,7 +32,10 @@ impl Intercept for OwnUserAgent {
         _: &RuntimeComponents,
         bag: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        bag.interceptor_state().store_put(disable_interceptor::<UserAgentInterceptor>("the relay names itself"));
+        let state = bag.interceptor_state();
+        state.store_put(disable_interceptor::<UserAgentInterceptor>("the relay names itself"));
+        state.store_put(disable_interceptor::<InvocationIdInterceptor>("there is one attempt"));
+        state.store_put(disable_interceptor::<RequestInfoInterceptor>("there is one attempt"));
         Ok(())
     }
 

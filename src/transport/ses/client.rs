@@ -6,10 +6,12 @@ use super::http::KeptConnections;
 use crate::mail::parameters::RoleArn;
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
-use aws_config::timeout::TimeoutConfig;
+use aws_config::timeout::{TimeoutConfig, TimeoutConfigBuilder};
 use aws_config::{AppName, BehaviorVersion, Region};
 use aws_sdk_sesv2::Client;
-use aws_sdk_sesv2::config::{Credentials, SharedCredentialsProvider, SharedHttpClient, StalledStreamProtectionConfig};
+use aws_sdk_sesv2::config::{
+    Builder, Credentials, SharedCredentialsProvider, SharedHttpClient, StalledStreamProtectionConfig,
+};
 use std::fmt;
 use std::time::Duration;
 
@@ -75,7 +77,7 @@ impl fmt::Debug for StaticCredentials {
     }
 }
 
-/// All four of the SDK's timeouts. It sets only the first by itself.
+/// What bounds a call. The SDK bounds only the first by itself.
 #[derive(Clone, Copy, Debug)]
 pub struct SesTimeouts {
     /// Name, TCP and TLS.
@@ -85,8 +87,14 @@ pub struct SesTimeouts {
     pub read: Duration,
     /// One attempt, credentials and signing included.
     pub attempt: Duration,
-    /// The call as a whole. With retries off, little more than an attempt.
+    /// The call as a whole. There is one attempt a call, so the shorter of the two bounds it.
     pub operation: Duration,
+}
+
+impl SesTimeouts {
+    pub(super) fn call(&self) -> Duration {
+        self.attempt.min(self.operation)
+    }
 }
 
 impl Default for SesTimeouts {
@@ -140,10 +148,11 @@ pub(super) async fn connect(settings: SesSettings, http: Option<SharedHttpClient
     if let Some(client) = without_environment(&settings, http.clone()) {
         return Ok(client);
     }
-    let timeouts = timeouts(settings.timeouts);
+    let SesTimeouts { attempt, operation, .. } = settings.timeouts;
+    let timeouts = waits(settings.timeouts).operation_attempt_timeout(attempt).operation_timeout(operation);
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .retry_config(RetryConfig::disabled())
-        .timeout_config(timeouts)
+        .timeout_config(timeouts.build())
         // The relay's deadline says the same with one number; this one would end a slow upload that still moves.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .use_fips(settings.fips)
@@ -166,8 +175,7 @@ pub(super) async fn connect(settings: SesSettings, http: Option<SharedHttpClient
     if shared.region().is_none() {
         return Err(SesError::NoRegion);
     }
-    let mut config = aws_sdk_sesv2::config::Builder::from(&shared).interceptor(ContentLast).interceptor(OwnUserAgent);
-    config.set_http_client(http);
+    let mut config = ours(Builder::from(&shared), settings.timeouts, http);
     if let Some(role) = &settings.assume_role {
         let mut provider = AssumeRoleProvider::builder(role).session_name("gatepost").configure(&shared);
         if let Some(id) = &settings.external_id {
@@ -192,27 +200,27 @@ fn without_environment(settings: &SesSettings, http: Option<SharedHttpClient>) -
         return None;
     }
     let credentials = Credentials::new(&pair.access_key_id, &pair.secret_access_key, None, None, "gatepost settings");
-    let mut config = aws_sdk_sesv2::Config::builder()
+    let config = aws_sdk_sesv2::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .retry_config(RetryConfig::disabled())
-        .timeout_config(timeouts(settings.timeouts))
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .region(Region::new(region.clone()))
         .endpoint_url(url)
-        .credentials_provider(credentials)
-        .interceptor(ContentLast)
-        .interceptor(OwnUserAgent);
-    config.set_http_client(http);
-    Some(Client::from_conf(config.build()))
+        .credentials_provider(credentials);
+    Some(Client::from_conf(ours(config, settings.timeouts, http).build()))
 }
 
-fn timeouts(timeouts: SesTimeouts) -> TimeoutConfig {
-    TimeoutConfig::builder()
-        .connect_timeout(timeouts.connect)
-        .read_timeout(timeouts.read)
-        .operation_attempt_timeout(timeouts.attempt)
-        .operation_timeout(timeouts.operation)
-        .build()
+/// What is ours in a client for SES. Its calls are bounded by whoever makes them, who has a deadline to keep in any case:
+/// the SDK would set two timers more.
+fn ours(mut config: Builder, timeouts: SesTimeouts, http: Option<SharedHttpClient>) -> Builder {
+    let timeouts = waits(timeouts).disable_operation_attempt_timeout().disable_operation_timeout();
+    config.set_http_client(http);
+    config.timeout_config(timeouts.build()).interceptor(ContentLast).interceptor(OwnUserAgent)
+}
+
+/// What an HTTP client waits for.
+fn waits(timeouts: SesTimeouts) -> TimeoutConfigBuilder {
+    TimeoutConfig::builder().connect_timeout(timeouts.connect).read_timeout(timeouts.read)
 }
 
 fn is_http_url(url: &str) -> bool {

@@ -17,14 +17,17 @@ use aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use base64_simd::STANDARD;
+use bytes::Bytes;
+use memchr::memmem::Finder;
 use std::fmt;
+use std::sync::LazyLock;
 
 /// Takes raw content out of a call before the SDK writes its document, and writes it in afterwards.
 #[derive(Debug)]
 pub(super) struct ContentLast;
 
 /// Content between the two; `None` once it is written: a second attempt of the same call would be an empty message.
-struct Aside(Option<Vec<u8>>);
+struct Aside(Option<Bytes>);
 
 impl Storable for Aside {
     type Storer = StoreReplace<Self>;
@@ -32,7 +35,7 @@ impl Storable for Aside {
 
 impl fmt::Debug for Aside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} octets", self.0.as_ref().map(Vec::len))
+        write!(f, "{:?} octets", self.0.as_ref().map(Bytes::len))
     }
 }
 
@@ -52,7 +55,7 @@ impl Intercept for ContentLast {
         let raw = input.and_then(|input| input.content.as_mut()?.raw.as_mut());
         if let Some(raw) = raw {
             let content = std::mem::replace(&mut raw.data, Blob::new([]));
-            bag.interceptor_state().store_put(Aside(Some(content.into_inner())));
+            bag.interceptor_state().store_put(Aside(Some(content.into_bytes())));
         }
         Ok(())
     }
@@ -77,11 +80,12 @@ impl Intercept for ContentLast {
 
 /// Empty content, as it is written. Inside a JSON string its quotes would have backslashes, so it stands nowhere else.
 const EMPTY: &[u8] = br#""Raw":{"Data":""}"#;
+static FIND_EMPTY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(EMPTY));
 /// Where the text goes in: before the last two of those octets.
 const BEHIND: usize = 2;
 
 fn with_content(document: &[u8], content: &[u8]) -> Option<Vec<u8>> {
-    let place = memchr::memmem::find(document, EMPTY)? + EMPTY.len() - BEHIND;
+    let place = FIND_EMPTY.find(document)? + EMPTY.len() - BEHIND;
     let (before, behind) = document.split_at(place);
     let mut whole = Vec::with_capacity(document.len() + STANDARD.encoded_length(content.len()));
     whole.extend_from_slice(before);
@@ -173,10 +177,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_names_the_relay_once() {
-        let request = sent(b"a", "a", true).await;
-        assert_eq!(request.headers().get_all("user-agent").collect::<Vec<_>>(), [crate::mail::USER_AGENT]);
-        assert_eq!(request.headers().get("x-amz-user-agent"), None);
+    async fn a_call_names_the_relay_once_and_no_attempts() {
+        let (ours, theirs) = (sent(b"a", "a", true).await, sent(b"a", "a", false).await);
+        assert_eq!(ours.headers().get_all("user-agent").collect::<Vec<_>>(), [crate::mail::USER_AGENT]);
+        for name in ["x-amz-user-agent", "amz-sdk-invocation-id", "amz-sdk-request"] {
+            assert_eq!((ours.headers().get(name), theirs.headers().contains_key(name)), (None, true), "{name}");
+        }
     }
 
     #[test]

@@ -155,7 +155,8 @@ impl Connector {
             let is_new = kept.is_none();
             let mut connection = match kept {
                 Some(connection) => connection,
-                None => self.connect(&origin).await?,
+                // Boxed: few calls need the frame, and each would carry it.
+                None => Box::pin(self.connect(&origin)).await?,
             };
             let exchange = timeout(self.timeouts.read, connection.exchange(request)).await;
             match exchange.map_err(|_| HttpError::AnswerTimeout(self.timeouts.read))? {

@@ -2,8 +2,8 @@
 //!
 //! Every recipient of the envelope stands in `Destination`, so nobody is read out of header fields. `FromEmailAddress`
 //! and `ReplyToAddresses` stay unset: they would replace header fields of the message. Where bounces go is
-//! `FeedbackForwardingEmailAddress`, as SES's own SMTP endpoint does with MAIL FROM. The SDK's retries are off and all its
-//! timeouts are set: it would send twice by itself, and it would wait for ever.
+//! `FeedbackForwardingEmailAddress`, as SES's own SMTP endpoint does with MAIL FROM. The SDK's retries are off and each
+//! call has an end: it would send twice by itself, and it would wait for ever.
 //! API reference, "SendEmail"; guide, "Sending raw email using the Amazon SES API v2".
 
 mod agent;
@@ -24,7 +24,8 @@ use aws_sdk_sesv2::operation::send_email::builders::SendEmailInputBuilder;
 use aws_sdk_sesv2::primitives::Blob;
 use aws_sdk_sesv2::types::{Destination, EmailContent, ListManagementOptions, MessageTag, RawMessage};
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Hands messages to SES.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub struct SesTransport {
     client: Client,
     /// One client a role that a message may be sent as; each keeps temporary credentials of its own.
     roles: HashMap<RoleArn, Client>,
+    /// The longest that a call may take, whatever deadline it is given.
+    call_max: Duration,
 }
 
 impl SesTransport {
@@ -46,7 +49,8 @@ impl SesTransport {
         for role in &settings.roles {
             roles.insert(role.arn.clone(), client::connect(settings.as_role(role), http.clone()).await?);
         }
-        Ok(Self { client: client::connect(settings, http).await?, roles })
+        let call_max = settings.timeouts.call();
+        Ok(Self { client: client::connect(settings, http).await?, roles, call_max })
     }
 
     /// The region that messages are sent to, wherever it was named.
@@ -59,7 +63,7 @@ impl SesTransport {
         let malformed = |detail: String| Box::new(Outcome::not_sent(Kind::Refused, replies::BAD_REQUEST, detail));
         let (envelope, content, granted) = message.into_parts();
         let (feedback, feedback_arn) = feedback(&envelope, &granted);
-        let send = granted.send;
+        let send = &granted.send;
         let client = match &send.role {
             None => &self.client,
             Some(role) => self.roles.get(role).ok_or_else(|| {
@@ -68,7 +72,7 @@ impl SesTransport {
             })?,
         };
         let raw = RawMessage::builder()
-            .data(Blob::new(Vec::from(content.into_octets())))
+            .data(Blob::from_maybe_shared(content.into_octets()))
             .build()
             .map_err(|error| malformed(error.to_string()))?;
         // All as blind recipients: which of them stand in To or Cc is the message's own business, and SES does not change
@@ -77,20 +81,29 @@ impl SesTransport {
         let mut call = SendEmailInput::builder()
             .content(EmailContent::builder().raw(raw).build())
             .destination(Destination::builder().set_bcc_addresses(Some(recipients)).build())
-            .set_configuration_set_name(send.configuration_set.map(|name| name.to_string()))
-            .set_from_email_address_identity_arn(send.identity_arn.map(|arn| arn.to_string()))
-            .set_feedback_forwarding_email_address(feedback)
-            .set_feedback_forwarding_email_address_identity_arn(feedback_arn)
-            .set_tenant_name(send.tenant.map(|name| name.to_string()))
-            .set_endpoint_id(send.endpoint_id.map(|id| id.to_string()));
-        for Tag { name, value } in send.tags.unwrap_or_default() {
+            .set_configuration_set_name(send.configuration_set.as_ref().map(ToString::to_string))
+            .set_feedback_forwarding_email_address(feedback);
+        // What few messages have: each of these moves all that is there already.
+        if let Some(arn) = &send.identity_arn {
+            call = call.from_email_address_identity_arn(arn.to_string());
+        }
+        if let Some(arn) = feedback_arn {
+            call = call.feedback_forwarding_email_address_identity_arn(arn);
+        }
+        if let Some(name) = &send.tenant {
+            call = call.tenant_name(name.to_string());
+        }
+        if let Some(id) = &send.endpoint_id {
+            call = call.endpoint_id(id.to_string());
+        }
+        for Tag { name, value } in send.tags.iter().flatten() {
             let tag = MessageTag::builder().name(name.as_str()).value(value.as_str()).build();
             call = call.email_tags(tag.map_err(|error| malformed(error.to_string()))?);
         }
-        if let Some(list) = send.list_management {
+        if let Some(list) = &send.list_management {
             let options = ListManagementOptions::builder()
                 .contact_list_name(list.contact_list.as_str())
-                .set_topic_name(list.topic.map(|name| name.to_string()))
+                .set_topic_name(list.topic.as_ref().map(|name| name.to_string()))
                 .build();
             call = call.list_management_options(options.map_err(|error| malformed(error.to_string()))?);
         }
@@ -107,23 +120,27 @@ fn feedback(envelope: &Envelope, granted: &Granted) -> (Option<String>, Option<S
 
 #[async_trait]
 impl Transport for SesTransport {
-    async fn send(&self, message: Permitted, deadline: Instant) -> Outcome {
+    async fn send(&self, message: Permitted, deadline: std::time::Instant) -> Outcome {
         let (call, client) = match self.request(message) {
             Ok(call) => call,
             Err(outcome) => return *outcome,
         };
-        match tokio::time::timeout_at(deadline.into(), call.send_with(client)).await {
+        let (deadline, longest) = (deadline.into(), Instant::now() + self.call_max);
+        match timeout_at(longest.min(deadline), call.send_with(client)).await {
             Ok(Ok(output)) => match output.message_id().and_then(MessageId::new) {
                 Some(id) => Outcome::sent(id),
                 None => outcomes::silent("SES answered 200 without a message id"),
             },
             Ok(Err(error)) => outcomes::of_error(&error),
+            Err(_) if longest < deadline => outcomes::silent(format!("no answer within {:?}", self.call_max)),
             Err(_) => outcomes::silent("no answer before the deadline"),
         }
     }
 
     async fn quota(&self) -> Result<AccountQuota, QuotaError> {
-        let account = self.client.get_account().send().await.map_err(|error| outcomes::quota_error(&error))?;
+        let late = |_| QuotaError::Unavailable(format!("no answer within {:?}", self.call_max));
+        let answer = timeout(self.call_max, self.client.get_account().send()).await.map_err(late)?;
+        let account = answer.map_err(|error| outcomes::quota_error(&error))?;
         let unknown = || QuotaError::Unavailable("SES answered GetAccount without a send quota".to_owned());
         let quota = account.send_quota().ok_or_else(unknown)?;
         let (rate, most) = (quota.max_send_rate(), quota.max24_hour_send());
@@ -194,5 +211,20 @@ mod tests {
             let got = feedback(&envelope(path), &Granted { send, ..granted(permitted) });
             assert_eq!(got, (want.map(str::to_owned), want_arn.then(|| arn.to_owned())), "{name}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_question_about_the_quota_has_an_end() {
+        let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let pair = StaticCredentials { access_key_id: "id".to_owned(), secret_access_key: "secret".to_owned() };
+        let transport = SesTransport::connect(SesSettings {
+            region: Some("us-east-1".to_owned()),
+            endpoint_url: Some(format!("http://{}", mute.local_addr().unwrap())),
+            credentials: Some(pair),
+            timeouts: SesTimeouts { attempt: Duration::from_millis(100), ..SesTimeouts::default() },
+            ..SesSettings::default()
+        });
+        let error = transport.await.unwrap().quota().await.unwrap_err();
+        assert_eq!(error.to_string(), QuotaError::Unavailable("no answer within 100ms".to_owned()).to_string());
     }
 }
