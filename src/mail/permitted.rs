@@ -4,6 +4,7 @@ use super::content::Content;
 use super::envelope::Envelope;
 use super::id::TransactionId;
 use super::parameters::Granted;
+use std::sync::Arc;
 
 /// A message that admission accepted, with what it was granted. Fields are private and only `relay/admission.rs` makes
 /// one (`tests/house.rs` looks), so what policy judged and what leaves the house are the same octets. A transport takes
@@ -11,13 +12,18 @@ use super::parameters::Granted;
 #[derive(Clone, Debug)]
 pub struct Permitted {
     transaction: TransactionId,
-    envelope: Envelope,
+    envelope: Arc<Envelope>,
     content: Content,
-    granted: Granted,
+    granted: Arc<Granted>,
 }
 
 impl Permitted {
-    pub(crate) fn permit(transaction: TransactionId, envelope: Envelope, content: Content, granted: Granted) -> Self {
+    pub(crate) fn permit(
+        transaction: TransactionId,
+        envelope: Arc<Envelope>,
+        content: Content,
+        granted: Arc<Granted>,
+    ) -> Self {
         Self { transaction, envelope, content, granted }
     }
 
@@ -41,8 +47,9 @@ impl Permitted {
         &self.granted
     }
 
-    /// Takes it apart, so that the content can be handed on without a copy.
-    pub fn into_parts(self) -> (Envelope, Content, Granted) {
+    /// Takes it apart, so that the content can be handed on without a copy. Whoever tells of the message afterwards has the
+    /// other two as well.
+    pub fn into_parts(self) -> (Arc<Envelope>, Content, Arc<Granted>) {
         (self.envelope, self.content, self.granted)
     }
 }

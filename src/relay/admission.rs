@@ -12,11 +12,12 @@ use crate::mail::{
 };
 use crate::observe::Event;
 use crate::policy::{MailFacts, MessageFacts, PolicyDecision, PolicyError, RcptFacts, Reason};
+use std::sync::Arc;
 
 /// A yes: what policy granted, and what the limiter took for it.
 #[derive(Debug)]
 pub(super) struct Admitted {
-    pub(super) granted: Granted,
+    pub(super) granted: Arc<Granted>,
     pub(super) ticket: Ticket,
 }
 
@@ -28,20 +29,13 @@ pub(super) struct Refusal {
     pub(super) detail: String,
 }
 
-/// A message that was judged.
+/// A message that may be sent, and what the limiter took for it.
 #[derive(Debug)]
 pub(super) struct Judged {
     pub(super) permitted: Permitted,
-    pub(super) authors: Vec<Author>,
+    pub(super) envelope: Arc<Envelope>,
+    pub(super) granted: Arc<Granted>,
     pub(super) ticket: Ticket,
-}
-
-/// A message that was refused.
-#[derive(Debug)]
-pub(super) struct Refused {
-    pub(super) refusal: Refusal,
-    pub(super) authors: Vec<Author>,
-    pub(super) envelope: Envelope,
 }
 
 impl Relay {
@@ -74,44 +68,25 @@ impl Relay {
         self.limited(facts.client, granted, facts.reverse_path, LimitStage::Rcpt(facts.forward_path)).await
     }
 
-    /// Judges a whole message. On a refusal, what is known of it comes along for the log.
+    /// Judges a whole message. Its authors are told on a refusal too, as far as they are known. Where policy wants the
+    /// message changed first, it is changed, and the result is judged: what was judged last is what leaves.
     pub(super) async fn judge_message(
         &self,
         client: &Client,
         transaction: TransactionId,
         mut message: Loaded,
-    ) -> Result<Judged, Box<Refused>> {
-        let mut authors = Vec::new();
-        match self.judge_loaded(client, transaction, &mut message, &mut authors).await {
-            Ok(Admitted { granted, ticket }) => {
-                let Loaded { envelope, content, .. } = message;
-                let permitted = Permitted::permit(transaction, envelope, content, granted);
-                Ok(Judged { permitted, authors, ticket })
-            }
-            Err(refusal) => Err(Box::new(Refused { refusal, authors, envelope: message.envelope })),
-        }
-    }
-
-    /// Judges, and where policy wants the message changed first, changes it and judges the result: what was judged last
-    /// is what leaves.
-    async fn judge_loaded(
-        &self,
-        client: &Client,
-        transaction: TransactionId,
-        message: &mut Loaded,
         authors: &mut Vec<Author>,
-    ) -> Result<Admitted, Refusal> {
-        let first = self.judge_once(client, message, authors).await?;
-        let granted = if first.edits.is_empty() {
-            first
-        } else {
-            edit::apply(&first.edits, authors, message, transaction, self)?;
-            let second = self.judge_once(client, message, authors).await?;
+    ) -> Result<Judged, Refusal> {
+        let mut granted = self.judge_once(client, &message, authors).await?;
+        if !granted.edits.is_empty() {
+            edit::apply(&granted.edits, authors, &mut message, transaction, self)?;
+            let second = self.judge_once(client, &message, authors).await?;
             if !second.edits.is_empty() {
                 return Err(self.could_not_judge(client, "policy wants to change the message again"));
             }
-            Granted { reported: first.reported.or(second.reported), ..second }
-        };
+            let reported = granted.reported.clone().or_else(|| second.reported.clone());
+            granted = Arc::new(Granted { reported, ..Arc::unwrap_or_clone(second) });
+        }
         let Some(author) = authors.first() else {
             return Err(Refusal { reply: replies::AUTHOR_MISSING, rule: None, detail: String::new() });
         };
@@ -120,7 +95,11 @@ impl Relay {
             octets: message.content.octets().len() as u64,
             recipients: message.envelope.forward_paths().len(),
         };
-        self.limited(client, granted, message.envelope.reverse_path(), stage).await
+        let Admitted { granted, ticket } =
+            self.limited(client, granted, message.envelope.reverse_path(), stage).await?;
+        let Loaded { envelope, content, .. } = message;
+        let permitted = Permitted::permit(transaction, Arc::clone(&envelope), content, Arc::clone(&granted));
+        Ok(Judged { permitted, envelope, granted, ticket })
     }
 
     async fn judge_once(
@@ -128,7 +107,7 @@ impl Relay {
         client: &Client,
         message: &Loaded,
         authors: &mut Vec<Author>,
-    ) -> Result<Granted, Refusal> {
+    ) -> Result<Arc<Granted>, Refusal> {
         *authors = read_authors(&message.content)?;
         let sender = read_sender(&message.content)?;
         let resent = read_resent(&message.content)?;
@@ -149,9 +128,9 @@ impl Relay {
         &self,
         client: &Client,
         decision: Result<PolicyDecision, PolicyError>,
-    ) -> Result<Granted, Refusal> {
+    ) -> Result<Arc<Granted>, Refusal> {
         match decision {
-            Ok(PolicyDecision::Accept(granted)) => Ok(granted),
+            Ok(PolicyDecision::Accept(granted)) => Ok(Arc::new(granted)),
             Ok(PolicyDecision::Reject(Reason { rule, reply, detail })) => {
                 let reply = if self.settings.soft_fail { reply.softened() } else { reply };
                 Err(Refusal { reply, rule: Some(rule), detail })
@@ -168,7 +147,7 @@ impl Relay {
     async fn limited(
         &self,
         client: &Client,
-        granted: Granted,
+        granted: Arc<Granted>,
         reverse_path: &ReversePath,
         stage: LimitStage<'_>,
     ) -> Result<Admitted, Refusal> {
@@ -181,7 +160,7 @@ impl Relay {
     pub(super) fn taken(
         &self,
         client: &Client,
-        granted: Granted,
+        granted: Arc<Granted>,
         decision: Result<LimitDecision, LimitError>,
     ) -> Result<Admitted, Refusal> {
         match decision {

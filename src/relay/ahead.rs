@@ -8,6 +8,7 @@ use super::admission::{Admitted, Refusal};
 use crate::limit::{LimitStage, LimitStep};
 use crate::mail::{ForwardPath, Granted};
 use crate::policy::RcptFacts;
+use std::sync::Arc;
 
 /// A recipient that was judged before its command was reached.
 #[derive(Debug)]
@@ -35,9 +36,9 @@ impl Visit {
 
     /// Fetches the answers for a recipient and for those that follow it on the wire.
     pub(super) async fn fetch(&mut self, paths: Vec<ForwardPath>) {
-        self.give_back_ahead().await;
+        self.forget_ahead().await;
         let Some(transaction) = &mut self.transaction else { return };
-        let mut granted: Vec<(ForwardPath, usize, Granted)> = Vec::with_capacity(paths.len());
+        let mut granted: Vec<(ForwardPath, usize, Arc<Granted>)> = Vec::with_capacity(paths.len());
         for forward_path in paths {
             // One that stands twice is not asked about twice.
             if granted.iter().any(|(path, ..)| *path == forward_path) {
@@ -68,10 +69,17 @@ impl Visit {
         }
     }
 
-    /// Gives back what was fetched and never asked for.
-    pub(super) async fn give_back_ahead(&mut self) {
+    /// No more of them will be asked for.
+    pub(super) async fn forget_ahead(&mut self) {
         let ahead = self.transaction.as_mut().map(|transaction| std::mem::take(&mut transaction.ahead));
-        for Ahead { judged, .. } in ahead.unwrap_or_default() {
+        if let Some(ahead) = ahead.filter(|ahead| !ahead.is_empty()) {
+            Box::pin(self.give_back_ahead(ahead)).await;
+        }
+    }
+
+    /// Gives back what was fetched and never asked for.
+    pub(super) async fn give_back_ahead(&self, ahead: Vec<Ahead>) {
+        for Ahead { judged, .. } in ahead {
             if let Ok(Admitted { ticket, .. }) = judged {
                 self.relay.limiter.give_back(ticket).await;
             }

@@ -10,6 +10,7 @@ use crate::mail::parameters::Edits;
 use crate::mail::trace::rfc5322_date;
 use crate::mail::{Author, Content, Envelope, HeaderSection, TransactionId, replies};
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// Makes the edits. `authors` are those of the message as it came.
 pub(super) fn apply(
@@ -46,7 +47,8 @@ pub(super) fn apply(
         let list: Vec<String> = message.envelope.forward_paths().iter().map(ToString::to_string).collect();
         add("X-Original-Recipients", &list.join(",\r\n\t"));
         let envelope = &message.envelope;
-        message.envelope = Envelope::new(envelope.reverse_path().clone(), envelope.parameters(), path.clone());
+        let redirected = Envelope::new(envelope.reverse_path().clone(), envelope.parameters(), path.clone());
+        message.envelope = Arc::new(redirected);
     }
     let section = HeaderSection::parse(&header, &HeaderLimits { octets_max: usize::MAX, ..relay.settings.header });
     let section = section.map_err(|error| Refusal {

@@ -20,7 +20,7 @@ const STEP_OCTETS: u64 = 16 * 1024;
 
 pub(super) struct Reception {
     relay: Arc<Relay>,
-    pub(super) envelope: Envelope,
+    pub(super) envelope: Arc<Envelope>,
     trace: String,
     /// In front of the blank line: the header section as it comes. Behind it: the message as it will leave.
     memory: Vec<u8>,
@@ -42,7 +42,7 @@ pub(super) struct Fault {
 
 /// What came.
 pub(super) struct Received {
-    pub(super) envelope: Envelope,
+    pub(super) envelope: Arc<Envelope>,
     pub(super) content: Whole,
     pub(super) requested: Requested,
     pub(super) octets: u64,
@@ -61,7 +61,7 @@ impl Reception {
     pub(super) async fn begin(relay: &Arc<Relay>, envelope: Envelope, trace: String) -> Option<Self> {
         let mut reception = Self {
             relay: Arc::clone(relay),
-            envelope,
+            envelope: Arc::new(envelope),
             trace,
             memory: Vec::new(),
             shares: Vec::new(),
@@ -225,13 +225,13 @@ impl Reception {
     }
 
     /// The end of data.
-    pub(super) async fn end(mut self) -> Result<Received, (Envelope, Fault)> {
+    pub(super) async fn end(mut self) -> Result<Received, Fault> {
         if self.fault.is_none() && self.header.is_none() {
             // No blank line: a message of header fields only. SES wants the line, and RFC 5322 §2.1 allows it.
             self.write(&Bytes::from_static(b"\r\n")).await;
         }
         if let Some(fault) = self.fault {
-            return Err((self.envelope, fault));
+            return Err(fault);
         }
         let header = self.header.unwrap_or_default();
         let (content, octets) = match self.file {
@@ -251,7 +251,7 @@ impl Reception {
 
 /// A message whose octets are all in memory.
 pub(super) struct Loaded {
-    pub(super) envelope: Envelope,
+    pub(super) envelope: Arc<Envelope>,
     pub(super) content: Content,
     pub(super) requested: Requested,
 }
@@ -259,13 +259,10 @@ pub(super) struct Loaded {
 impl Received {
     /// Brings content that waited on disk back into memory; the caller holds a share for sending. The shares that come
     /// back are those of the received octets, to be kept as long as these.
-    pub(super) async fn load(self) -> Result<(Loaded, Vec<Share>), (Envelope, Fault)> {
+    pub(super) async fn load(self) -> Result<(Loaded, Vec<Share>), Fault> {
         let octets = match self.content {
             Whole::Memory(octets) => octets,
-            Whole::File(file, _shares) => match file.into_octets().await {
-                Ok(octets) => octets,
-                Err(error) => return Err((self.envelope, disk_fault(error))),
-            },
+            Whole::File(file, _shares) => file.into_octets().await.map_err(disk_fault)?,
         };
         let content = Content::new(octets, self.header);
         Ok((Loaded { envelope: self.envelope, content, requested: self.requested }, self.shares))

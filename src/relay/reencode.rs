@@ -9,7 +9,7 @@ use super::Relay;
 use super::admission::Refusal;
 use super::reception::Loaded;
 use crate::mail::headers::{HeaderLimits, blank_line};
-use crate::mail::{Content, Envelope, HeaderSection, replies};
+use crate::mail::{Content, HeaderSection, replies};
 use crate::smtp::MESSAGE_OCTETS_MAX;
 use bytes::Bytes;
 use mail_parser::{Encoding, Message, MessageParser, MimeHeaders, PartType};
@@ -20,12 +20,9 @@ const LINE_OCTETS_MAX: usize = 998;
 
 impl Relay {
     /// The message with shorter lines.
-    pub(super) fn shorten(&self, message: Loaded) -> Result<Loaded, Box<(Envelope, Refusal)>> {
+    pub(super) fn shorten(&self, message: Loaded) -> Result<Loaded, Refusal> {
         let limits = HeaderLimits { octets_max: usize::MAX, ..self.settings.header };
-        match shorten(&message.content, &limits) {
-            Ok(content) => Ok(Loaded { content, ..message }),
-            Err(refusal) => Err(Box::new((message.envelope, refusal))),
-        }
+        Ok(Loaded { content: shorten(&message.content, &limits)?, ..message })
     }
 }
 

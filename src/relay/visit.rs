@@ -31,9 +31,9 @@ pub struct Visit {
     started: Instant,
     transactions: u32,
     pub(super) messages: u32,
-    pub(super) transaction: Option<Transaction>,
+    pub(super) transaction: Option<Box<Transaction>>,
     /// A transaction whose content turned out to be no message.
-    spoiled: Option<(End, Envelope)>,
+    spoiled: Option<End>,
     pub(super) last_failure: LastFailure,
     /// One of its application's connections, from the first MAIL.
     place: Option<Place>,
@@ -93,9 +93,7 @@ impl Visit {
         // Content that was given up by RSET is nobody's refusal: what is out of order later is another thing.
         let of_content = matches!(verb, "DATA" | "BDAT") && reply.code() != replies::BAD_SEQUENCE.code();
         match self.spoiled.take().filter(|_| of_content) {
-            Some((end, envelope)) => {
-                self.record(&end, &envelope, None, reply, None, (None, None), "content is no message")
-            }
+            Some(end) => self.record(&end, None, reply, None, (None, None), "content is no message"),
             None => self.refused(verb, reply, None, None, ""),
         }
     }
@@ -112,25 +110,22 @@ impl Visit {
 
     /// The transaction ended without a message.
     pub async fn abandon(&mut self) {
-        self.give_back_ahead().await;
         if let Some(transaction) = self.transaction.take() {
-            // The session may still have to say why its content was no message.
-            let (id, ended) = (transaction.id, self.relay.clock.now());
-            self.spoiled = transaction.reception.map(|reception| {
-                let octets = reception.octets();
-                let end = End {
-                    id,
-                    began: None,
-                    app: transaction.app,
-                    ended,
-                    tickets: Vec::new(),
-                    authors: Vec::new(),
-                    octets,
-                };
-                (end, reception.envelope)
-            });
-            self.give_back(transaction.tickets).await;
+            Box::pin(self.give_up(*transaction)).await;
         }
+    }
+
+    async fn give_up(&mut self, transaction: Transaction) {
+        let Transaction { id, app, ahead, tickets, reception, .. } = transaction;
+        // The session may still have to say why its content was no message.
+        let ended = self.relay.clock.now();
+        self.spoiled = reception.map(|reception| {
+            let octets = reception.octets();
+            let envelope = reception.envelope;
+            End { id, began: None, app, ended, envelope, tickets: Vec::new(), authors: Vec::new(), octets }
+        });
+        self.give_back_ahead(ahead).await;
+        self.give_back(tickets).await;
     }
 
     /// The next octets of the message.
@@ -153,7 +148,6 @@ impl Visit {
     pub async fn perform(&mut self, action: Action, session: &mut Session) -> Option<Action> {
         match action {
             Action::Ask(question) => {
-                // Boxed: a connection that waits for a command should not carry the frame of all that may follow.
                 if let (Question::ForwardPath(path), true) = (&question, self.relay.limiter.is_distant()) {
                     let mut paths = vec![path.clone()];
                     paths.extend(session.forward_paths_ahead());
@@ -161,7 +155,7 @@ impl Visit {
                         Box::pin(self.fetch(paths)).await;
                     }
                 }
-                let answer = Box::pin(self.answer(question)).await;
+                let answer = self.answer(question).await;
                 session.handle_answer(answer, self.relay.clock.now());
             }
             Action::Content(octets) => self.content(&octets).await,
@@ -175,12 +169,13 @@ impl Visit {
 
     /// Answers the session's question.
     pub async fn answer(&mut self, question: Question) -> Answer {
+        // Each boxed: a connection that waits for a command should not carry the frames of all that may follow, nor one
+        // answer the frames of the others.
         match question {
-            Question::Authenticate(credentials) => self.authenticate(&credentials).await,
-            Question::ReversePath(path, parameters) => self.mail(path, parameters).await,
-            Question::ForwardPath(path) => self.rcpt(&path).await,
-            Question::Data(envelope) => self.data(envelope).await,
-            // Boxed: the frame of the hand-on is several times what the other answers need, and each of them would carry it.
+            Question::Authenticate(credentials) => Box::pin(self.authenticate(&credentials)).await,
+            Question::ReversePath(path, parameters) => Box::pin(self.mail(path, parameters)).await,
+            Question::ForwardPath(path) => Box::pin(self.rcpt(&path)).await,
+            Question::Data(envelope) => Box::pin(self.data(envelope)).await,
             Question::Commit { long_lines } => Box::pin(self.commit(long_lines)).await,
         }
     }
@@ -197,7 +192,7 @@ impl Visit {
             parameters,
         };
         let judged = self.relay.judge_reverse_path(&facts).await;
-        let mut transaction = Transaction {
+        let mut transaction = Box::new(Transaction {
             id,
             app: None,
             reverse_path,
@@ -205,7 +200,7 @@ impl Visit {
             ahead: Vec::new(),
             tickets: Vec::new(),
             reception: None,
-        };
+        });
         match judged {
             Ok(Admitted { granted, ticket }) => {
                 transaction.tickets.push(ticket);
@@ -275,7 +270,7 @@ impl Visit {
 
     /// Before 354: is there room?
     async fn data(&mut self, envelope: Envelope) -> Answer {
-        self.give_back_ahead().await;
+        self.forget_ahead().await;
         let Some(transaction) = &mut self.transaction else { return Answer::Refuse(replies::BAD_SEQUENCE) };
         let (settings, wall) = (&self.relay.settings, self.relay.clock.wall());
         let trace = received(&settings.hostname, settings.trace, &self.client, self.esmtp, transaction.id, wall);
