@@ -274,6 +274,10 @@ fn a_hashed_password_lets_its_user_in_and_nobody_else() {
     let tls = ["--tls", "starttls", "--ca", "var/certs/ca.pem"];
     let with = |more: &[&str]| send(here, &server, &[&tls[..], more].concat());
     assert_eq!(with(&["--user", "ann", "--password-file", "right"]).0, 0, "{}", relay.seen);
+    let line = relay.line_with("message accepted");
+    for field in [" identity=ann tls=\"TLSv1_3\" mail_from=", "@example.com from=", " detail= reply=250 2.0.0 Ok"] {
+        assert!(line.contains(field), "{field} in {line}");
+    }
     for more in
         [&["--user", "ann", "--password-file", "wrong"][..], &["--user", "bob", "--password-file", "right"], &[]]
     {

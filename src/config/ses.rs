@@ -35,7 +35,8 @@ section! {
         /// Seconds from the request to the first octet of the answer. `[deadline]` ends an attempt earlier; this is for
         /// when it is raised.
         read_seconds_max: Seconds = Number::seconds(SesTimeouts::default().read),
-        /// Seconds for one attempt, credentials and signing included.
+        /// Seconds for one attempt, credentials and signing included. The smaller of this and operation_seconds_max bounds a
+        /// call to SES.
         attempt_seconds_max: Seconds = Number::seconds(SesTimeouts::default().attempt),
         /// Seconds for the call as a whole. There is one attempt a call.
         operation_seconds_max: Seconds = Number::seconds(SesTimeouts::default().operation),

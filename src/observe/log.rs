@@ -67,12 +67,12 @@ impl LogObserver {
                     };
                     $level!(
                         target: "gatepost", transaction = %record.transaction, session = %client.session,
-                        client = %client.address, listener = &*client.listener, identity = &*identity(client),
-                        tls = tls(client), mail_from = &*self.reverse_path(record.reverse_path),
-                        from = &*self.authors(record), recipients = record.recipients, octets = record.octets,
+                        client = %client.address, listener = &*client.listener, identity = %identity(client),
+                        tls = tls(client), mail_from = %self.reverse_path(record.reverse_path),
+                        from = %self.authors(record), recipients = record.recipients, octets = record.octets,
                         rule = record.rule.unwrap_or(""), app = record.app.unwrap_or(""),
                         configuration_set = record.configuration_set.unwrap_or(""), outcome, ambiguous,
-                        ses_message_id = message_id, detail = &*self.message_detail(record), reply = %record.reply,
+                        ses_message_id = message_id, detail = %self.message_detail(record), reply = %record.reply,
                         latency_ms = u64::try_from(record.latency.as_millis()).unwrap_or(u64::MAX), $text
                     )
                 }

@@ -33,7 +33,6 @@ pub(super) struct Refusal {
 #[derive(Debug)]
 pub(super) struct Judged {
     pub(super) permitted: Permitted,
-    pub(super) envelope: Arc<Envelope>,
     pub(super) granted: Arc<Granted>,
     pub(super) ticket: Ticket,
 }
@@ -68,18 +67,20 @@ impl Relay {
         self.limited(facts.client, granted, facts.reverse_path, LimitStage::Rcpt(facts.forward_path)).await
     }
 
-    /// Judges a whole message. Its authors are told on a refusal too, as far as they are known. Where policy wants the
-    /// message changed first, it is changed, and the result is judged: what was judged last is what leaves.
+    /// Judges a whole message. Where policy wants it changed first, it is changed, and the result is judged: what was judged
+    /// last is what leaves. `authors` and `envelope` become those of what is judged, for the log line of a refusal too.
     pub(super) async fn judge_message(
         &self,
         client: &Client,
         transaction: TransactionId,
         mut message: Loaded,
         authors: &mut Vec<Author>,
+        envelope: &mut Arc<Envelope>,
     ) -> Result<Judged, Refusal> {
         let mut granted = self.judge_once(client, &message, authors).await?;
         if !granted.edits.is_empty() {
             edit::apply(&granted.edits, authors, &mut message, transaction, self)?;
+            *envelope = Arc::clone(&message.envelope);
             let second = self.judge_once(client, &message, authors).await?;
             if !second.edits.is_empty() {
                 return Err(self.could_not_judge(client, "policy wants to change the message again"));
@@ -98,8 +99,8 @@ impl Relay {
         let Admitted { granted, ticket } =
             self.limited(client, granted, message.envelope.reverse_path(), stage).await?;
         let Loaded { envelope, content, .. } = message;
-        let permitted = Permitted::permit(transaction, Arc::clone(&envelope), content, Arc::clone(&granted));
-        Ok(Judged { permitted, envelope, granted, ticket })
+        let permitted = Permitted::permit(transaction, envelope, content, Arc::clone(&granted));
+        Ok(Judged { permitted, granted, ticket })
     }
 
     async fn judge_once(

@@ -82,7 +82,8 @@ impl Visit {
         }
         end.octets = message.content.octets().len() as u64;
         // A judge of an embedding program may hang; the deadline is for that too.
-        let judged = self.relay.judge_message(&self.client, end.id, message, &mut end.authors);
+        let End { id, authors, envelope, .. } = end;
+        let judged = self.relay.judge_message(&self.client, *id, message, authors, envelope);
         let judged = timeout_at(deadline.into(), judged).await.map_err(|_| Refusal {
             reply: replies::DEADLINE,
             rule: None,
@@ -92,8 +93,7 @@ impl Visit {
     }
 
     async fn send(&mut self, mut end: End, ready: Ready) -> Answer {
-        let Ready { judged: Judged { permitted, envelope, granted, ticket }, deadline, turn, _shares } = ready;
-        end.envelope = envelope;
+        let Ready { judged: Judged { permitted, granted, ticket }, deadline, turn, _shares } = ready;
         end.tickets.push(ticket);
         self.would_refuse(end.id, "DATA", &granted);
         end.began = Some(self.relay.clock.now());

@@ -147,7 +147,8 @@ struct Connection {
     stream: Stream,
     session: Session,
     visit: Visit,
-    /// Waited for as long as the connection is, since to begin waiting takes a lock that all connections share.
+    /// One for all waits of the connection: to enter the list of those that wait for it, and to leave it, costs more than
+    /// to look again.
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
     timer: Timer,
 }
@@ -212,6 +213,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 written = written => written?,
+                // The clock is read only where the peer does not take it at once.
                 () = async { self.timer.until(time::Instant::now() + WRITE_WAIT_MAX).await } => {
                     return Err(io::ErrorKind::TimedOut.into());
                 }

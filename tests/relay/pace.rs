@@ -2,10 +2,10 @@
 
 use crate::site::{Note, Site};
 use crate::support::{House, NOTE, Plan, short_deadline, until};
-use gatepost::emulator::{Denial, Fault, SeenRequest};
+use gatepost::emulator::{Denial, ErrorName, Fault, SeenRequest};
 use gatepost::limit::{By, LimitDecision, LimitError, LimitRule, LimitStage, LimitStep, LimitView, Limiter};
 use gatepost::limit::{LocalLimiter, Measure, OverLimit, PaceSettings, Ticket};
-use gatepost::mail::{RuleName, SystemClock};
+use gatepost::mail::{Mailbox, RuleName, SystemClock};
 use gatepost::relay::TurnSettings;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -115,6 +115,49 @@ async fn who_would_wait_past_the_deadline_is_deferred_and_told_the_limit() {
     let (requests, accepted) = house.counts();
     assert_eq!((requests, accepted as usize), (accepted, 24 - late.len()), "what was deferred was never sent");
     house.log.expect("rule: Some(\"pace\")");
+}
+
+#[tokio::test]
+async fn what_policy_refuses_takes_no_part_of_the_rate() {
+    let house = House::with(|plan: Plan| {
+        let pace = PaceSettings { recipients_per_second_max: Some(0.1), percent: 100, ..PaceSettings::default() };
+        plan.build(move |builder| builder.pace(pace).account_interval(None).deadline(short_deadline(1_500)))
+    })
+    .await;
+    let mut client = house.client().await;
+    let forged = NOTE.replace("ann@example.com", "ann@forged.example");
+    for _ in 0..3 {
+        let reply = client.send("ann@example.com", TO, &forged).await;
+        assert!(reply.starts_with("550 5.7.1"), "{reply}");
+    }
+    let reply = client.send("ann@example.com", TO, NOTE).await;
+    assert!(reply.starts_with("250"), "{reply}");
+}
+
+#[tokio::test]
+async fn what_ses_refuses_is_not_counted() {
+    let rule = LimitRule {
+        name: RuleName::parse("authors").unwrap(),
+        by: By::Author,
+        measure: Measure::Messages,
+        windows: vec!["1/h".parse().unwrap()],
+        over: OverLimit::Defer,
+        apps: Vec::new(),
+    };
+    let house = House::with(|mut plan: Plan| {
+        plan.app.redirect_to = Some(Mailbox::parse("stage@example.com").unwrap());
+        plan.build(|builder| builder.limiter(LocalLimiter::new(vec![rule], Arc::new(SystemClock))))
+    })
+    .await;
+    let mut client = house.client().await;
+    house.emulator.script([Fault::refuse(ErrorName::MessageRejected)]);
+    for want in ["554 5.7.1", "250", "451 4.7.1"] {
+        let reply = client.send("ann@example.com", &["bob@elsewhere.example", "eve@elsewhere.example"], NOTE).await;
+        assert!(reply.starts_with(want), "{want}: {reply}");
+    }
+    let lines = house.log.lines();
+    let ended: Vec<&String> = lines.iter().filter(|line| line.starts_with("MessageEnded")).collect();
+    assert!(ended.len() == 3 && ended.iter().all(|line| line.contains("recipients: 1,")), "as redirected: {ended:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -125,7 +125,8 @@ impl Transport for SesTransport {
             Ok(call) => call,
             Err(outcome) => return *outcome,
         };
-        let (deadline, longest) = (deadline.into(), Instant::now() + self.call_max);
+        let deadline = deadline.into();
+        let longest = Instant::now().checked_add(self.call_max).unwrap_or(deadline);
         match timeout_at(longest.min(deadline), call.send_with(client)).await {
             Ok(Ok(output)) => match output.message_id().and_then(MessageId::new) {
                 Some(id) => Outcome::sent(id),
