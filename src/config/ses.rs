@@ -32,8 +32,8 @@ section! {
         dual_stack: bool = false,
         /// Seconds for TCP and TLS.
         connect_seconds_max: Seconds = Number::seconds(SesTimeouts::default().connect),
-        /// Seconds from the request to the first octet of the answer. `[deadline]` ends an attempt earlier; this is for
-        /// when it is raised.
+        /// Seconds from the request to the end of the answer (its first octet, by way of a proxy). `[deadline]` ends an
+        /// attempt earlier; this is for when it is raised.
         read_seconds_max: Seconds = Number::seconds(SesTimeouts::default().read),
         /// Seconds for one attempt, credentials and signing included. The smaller of this and operation_seconds_max bounds a
         /// call to SES.

@@ -135,7 +135,7 @@ async fn what_policy_refuses_takes_no_part_of_the_rate() {
 }
 
 #[tokio::test]
-async fn what_ses_refuses_is_not_counted() {
+async fn what_ses_refuses_is_not_counted_and_a_redirect_is_logged_as_one() {
     let rule = LimitRule {
         name: RuleName::parse("authors").unwrap(),
         by: By::Author,

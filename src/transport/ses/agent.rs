@@ -16,7 +16,7 @@ use aws_sdk_sesv2::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_sesv2::error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::{disable_interceptor, dyn_dispatch_hint};
 
-/// Names us in every call.
+/// Names us in every call, and keeps the SDK from saying more of itself.
 #[derive(Debug)]
 pub(super) struct OwnUserAgent;
 

@@ -82,8 +82,8 @@ impl fmt::Debug for StaticCredentials {
 pub struct SesTimeouts {
     /// Name, TCP and TLS.
     pub connect: Duration,
-    /// From the request to the end of the answer (its first octet, by way of a proxy). Large messages take long to upload: the relay's deadline is
-    /// what ends an attempt, so this is generous.
+    /// From the request to the end of the answer (its first octet, by way of a proxy). Large messages take long to upload:
+    /// the relay's deadline is what ends an attempt, so this is generous.
     pub read: Duration,
     /// One attempt, credentials and signing included.
     pub attempt: Duration,
