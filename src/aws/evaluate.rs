@@ -162,10 +162,11 @@ pub fn trace<'a>(documents: impl IntoIterator<Item = &'a Document>, request: &Re
     steps
 }
 
-/// Whether a statement speaks of a request: as [`mismatch`], with the dearest question last.
+/// Whether a statement speaks of a request: as [`mismatch`], with conditions first, since they are what most statements
+/// of one document differ by, and with the dearest question last.
 fn speaks_of(statement: &Statement, asked: &Asked<'_>) -> bool {
-    asked.names_action(statement)
-        && asked.unmet_condition(statement).is_none()
+    asked.unmet_condition(statement).is_none()
+        && asked.names_action(statement)
         && asked.names_resource(statement)
         && asked.names_principal(statement)
 }

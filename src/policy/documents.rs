@@ -183,14 +183,11 @@ impl Documents<'_> {
 
     /// Everything that the call touches.
     fn resources(&self, author: &Mailbox, facts: &MessageFacts<'_>, send: &SendParameters) -> Vec<String> {
-        let identity = match &send.identity_arn {
-            Some(arn) => arn.to_string(),
-            None => self.arn("identity", &self.identity_of(author)),
-        };
+        let own = self.identity_of(author);
+        let identity = send.identity_arn.as_ref().map_or_else(|| self.arn("identity", &own), ToString::to_string);
         let own_default = || {
-            let name = self.identity_of(author);
             let defaults = &self.account.default_configuration_sets;
-            defaults.iter().find(|(identity, _)| *identity == name).map(|(_, set)| set.clone())
+            defaults.iter().find(|(identity, _)| *identity == own).map(|(_, set)| set.clone())
         };
         let set = send.configuration_set.as_ref().map(ToString::to_string).or_else(own_default);
         let mut resources = vec![identity];
