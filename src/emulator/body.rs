@@ -22,7 +22,8 @@ pub(super) struct BodyBudget {
 /// A body and the share of the budget that it holds.
 pub(super) struct ReadBody<'a> {
     pub(super) octets: Bytes,
-    _share: SemaphorePermit<'a>,
+    /// To be kept for as long as anything of the body is.
+    pub(super) share: SemaphorePermit<'a>,
 }
 
 impl BodyBudget {
@@ -47,7 +48,7 @@ impl BodyBudget {
             return Err(ErrorName::ServiceUnavailable.into());
         };
         match tokio::time::timeout(time_max, collect(body, announced, octets_max)).await {
-            Ok(read) => Ok(ReadBody { octets: read?, _share: share }),
+            Ok(read) => Ok(ReadBody { octets: read?, share }),
             Err(_) => Err(ErrorName::RequestTimeout.into()),
         }
     }

@@ -1,8 +1,8 @@
 //! `POST /v2/email/outbound-emails`: SendEmail, and what a script makes of it.
 //!
-//! One request: entered in the ledger and given its fault → body read → signature verified → latency → the faults that
-//! refuse → judged and kept → the faults that spoil the answer. A fault is used up by a request even if its signature
-//! turns out to be wrong; the wrong signature is then what is answered.
+//! One request: entered in the ledger and given its fault → body read → signature verified → judged, or refused by its
+//! fault → latency → charged to the quota and kept → the faults that spoil the answer. A fault is used up by a request
+//! even if its signature turns out to be wrong; the wrong signature is then what is answered.
 //!
 //! Whatever happens after a message was kept, it stays kept: that is what an ambiguous failure is.
 
@@ -15,14 +15,16 @@ use hyper::http::request::Parts;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::body::ReadBody;
 use super::capture::CapturedMessage;
 use super::fault::Fault;
 use super::ledger::{RequestOutcome, Ticket};
+use super::quota::Cost;
 use super::refusal::{ErrorName, Refusal};
 use super::reply::{self, Reply};
 use super::request::SendRequest;
 use super::server::Door;
-use super::settings::Credential;
+use super::settings::{Credential, EmulatorSettings};
 use super::submission::{self, Submission};
 use super::{Shared, lock, signature, simulator, storage};
 
@@ -83,42 +85,73 @@ async fn judge(
     body: Incoming,
     fault: &Fault,
 ) -> Result<String, Refusal> {
-    let body = shared.read_body(body, shared.body_octets_max).await?;
+    let ReadBody { octets, share: _share } = shared.read_body(body, shared.body_octets_max).await?;
     let settings = &shared.settings;
-    let credential =
-        signature::verify(head, &body.octets, &settings.credentials, &settings.region, shared.clock.now())?;
+    let credential = signature::verify(head, &octets, &settings.credentials, &settings.region, shared.clock.now())?;
+    // Before the latency: after it, a large body has left the processor's cache, and this would take longer.
+    let verdict = submission(&octets, settings, fault).map(|submission| submission.map(|it| Judged::of(it, shared)));
+    drop(octets);
     let latency = shared.latency();
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }
+    match verdict? {
+        Some(judged) => accept(shared, ticket, judged, credential).await,
+        None => Ok(String::new()),
+    }
+}
+
+/// A message that SES would take.
+struct Judged {
+    cost: Cost,
+    /// `None` where nobody will look at it.
+    kept: Option<Submission>,
+}
+
+impl Judged {
+    fn of(submission: Submission, shared: &Shared) -> Self {
+        let keeps = shared.store.keeps_messages() || shared.settings.directory.is_some();
+        Self { cost: submission.cost(), kept: keeps.then_some(submission) }
+    }
+}
+
+/// The message, if it is one that SES would take; `None` where the fault means that nobody looks.
+fn submission(body: &[u8], settings: &EmulatorSettings, fault: &Fault) -> Result<Option<Submission>, Refusal> {
+    let read = || SendRequest::read(body).and_then(|request| Submission::read(request, settings));
     match fault {
-        Fault::Hang | Fault::Status { .. } => Ok(String::new()),
+        Fault::Hang | Fault::Status { .. } => Ok(None),
         Fault::Refuse { error, message, retry_after } => {
             let text = message.clone().unwrap_or_else(|| error.default_text().to_owned());
             Err(Refusal { retry_after: *retry_after, ..Refusal::new(*error, text) })
         }
         Fault::AccessDenied(denial) => {
-            let submission = SendRequest::read(&body.octets).and_then(|request| Submission::read(request, settings));
-            let resource = submission.map_or_else(
+            let resource = read().map_or_else(
                 |_| submission::arn(settings, "identity", "*"),
                 |submission| submission.identity_arn(settings),
             );
             let text = denial.text(&submission::principal(settings), "ses:SendRawEmail", &resource);
             Err(Refusal::new(ErrorName::AccessDeniedException, text))
         }
-        _ => accept(shared, ticket, &body.octets, credential).await,
+        _ => {
+            let submission = read()?;
+            submission.check(settings)?;
+            Ok(Some(submission))
+        }
     }
 }
 
-/// Judges the message and keeps it.
-async fn accept(shared: &Shared, ticket: &Ticket, body: &[u8], credential: &Credential) -> Result<String, Refusal> {
+/// Charges the message to the quota and keeps it.
+async fn accept(
+    shared: &Shared,
+    ticket: &Ticket,
+    Judged { cost, kept }: Judged,
+    credential: &Credential,
+) -> Result<String, Refusal> {
     let settings = &shared.settings;
-    let submission = Submission::read(SendRequest::read(body)?, settings)?;
-    submission.check(settings)?;
-    lock(&shared.quota).take(submission.cost(), Instant::now())?;
+    lock(&shared.quota).take(cost, Instant::now())?;
 
     let message_id = shared.ids.message_id(shared.clock.now());
-    if shared.store.keeps_messages() || settings.directory.is_some() {
+    if let Some(submission) = kept {
         let outcomes = submission.recipients.iter().map(|mailbox| simulator::outcome_for(mailbox, settings)).collect();
         let now = shared.clock.now();
         let message = CapturedMessage::new(message_id.clone(), now, submission, outcomes, &credential.access_key_id);

@@ -46,12 +46,21 @@ impl Header {
     }
 
     pub(super) fn check_duplicates(&self) -> Result<(), Refusal> {
-        let duplicate = SINGLE.iter().find(|name| self.values(name).nth(1).is_some());
-        match duplicate {
-            Some(name) => Err(Refusal::bad_request(format!("Duplicate header '{name}'."))),
-            None => Ok(()),
+        // One bit a name.
+        let mut seen = 0_u64;
+        for field in &self.0 {
+            let Ok(place) = SINGLE.binary_search_by(|known| fold(known).cmp(fold(&field.name))) else { continue };
+            if seen & 1 << place != 0 {
+                return Err(Refusal::bad_request(format!("Duplicate header '{}'.", SINGLE[place])));
+            }
+            seen |= 1 << place;
         }
+        Ok(())
     }
+}
+
+fn fold(name: &str) -> impl Iterator<Item = u8> + '_ {
+    name.bytes().map(|octet| octet.to_ascii_lowercase())
 }
 
 fn read_field(line: &[u8]) -> Result<Field, Refusal> {
@@ -88,7 +97,7 @@ pub(super) fn check_line_lengths(raw: &[u8]) -> Result<(), Refusal> {
 /// RFC 5322 §2.1.1, without CRLF.
 const LINE_OCTETS_MAX: usize = 998;
 
-/// SES Developer Guide, "Email header fields": those that must not appear twice.
+/// SES Developer Guide, "Email header fields": those that must not appear twice. In order, without regard to case.
 const SINGLE: &[&str] = &[
     "Accept-Language",
     "Archived-At",
@@ -142,8 +151,8 @@ const SINGLE: &[&str] = &[
     "Return-Path",
     "Return-Receipt-To",
     "Sender",
-    "Solicitation",
     "Sensitivity",
+    "Solicitation",
     "Subject",
     "Thread-Index",
     "Thread-Topic",

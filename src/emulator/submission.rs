@@ -7,6 +7,7 @@
 //! then the account, then what the message names.
 
 use mail_parser::MessageParser;
+use std::sync::LazyLock;
 
 use super::address::Mailbox;
 use super::identities;
@@ -259,12 +260,15 @@ fn arn_covers(arn_given: &str, mailbox: &Mailbox, settings: &EmulatorSettings) -
         && identities::covers(name, mailbox)
 }
 
+static ADDRESSES: LazyLock<MessageParser> =
+    LazyLock::new(|| MessageParser::new().with_address_headers().default_header_ignore());
+
 /// `FromEmailAddress` replaces the From field, so the field does not count where it is given.
 fn authors_of(request: &SendRequest) -> Result<Vec<Mailbox>, Refusal> {
     if let Some(address) = &request.parameters.from_email_address {
         return Ok(vec![Mailbox::parse(address)?]);
     }
-    let parsed = MessageParser::new().with_address_headers().default_header_ignore().parse_headers(&request.raw[..]);
+    let parsed = ADDRESSES.parse_headers(&request.raw[..]);
     let addresses = parsed.as_ref().and_then(|message| message.from()).into_iter().flat_map(|from| from.iter());
     addresses.filter_map(|each| each.address()).map(Mailbox::parse).collect()
 }
@@ -274,7 +278,7 @@ fn destination_of(request: &SendRequest) -> Result<Destination, Refusal> {
     if let Some(destination) = &request.parameters.destination {
         return Ok(destination.clone());
     }
-    let parsed = MessageParser::new().with_address_headers().default_header_ignore().parse_headers(&request.raw[..]);
+    let parsed = ADDRESSES.parse_headers(&request.raw[..]);
     let Some(message) = parsed else { return Ok(Destination::default()) };
     let list = |address: Option<&mail_parser::Address<'_>>| {
         let each = address.into_iter().flat_map(|list| list.iter());
