@@ -1,7 +1,8 @@
 //! Sending at a measured pace: the closed loop and the open loop, for every kind of sender.
 //!
 //! *Closed*: each connection sends its next message when the last is answered. Shows what CPU a message costs and what
-//! rate is the most. *Open*: messages become due at a rate, answered or not, as at the door of a real service; latency
+//! rate is the most. Where SES takes its time, connections begin at random moments of that time, because programs that know
+//! nothing of each other do not begin in one instant, and a closed loop would keep them together. *Open*: messages become due at a rate, answered or not, as at the door of a real service; latency
 //! counts from when a message was **due**, so a stall is seen by every message that it delayed (no coordinated omission).
 
 use serde::{Deserialize, Serialize};
@@ -28,11 +29,13 @@ pub(crate) struct Load {
     pub(crate) messages_max: Option<u64>,
     /// Messages a second, all connections together: an open loop.
     pub(crate) rate: Option<f64>,
+    /// Closed loop: within how many milliseconds the connections begin.
+    pub(crate) spread_ms: u64,
 }
 
 impl Load {
     pub(crate) fn closed(by: By, connections: usize, octets: usize, seconds: f64) -> Self {
-        Self { by, connections, octets, recipients: 1, seconds, messages_max: None, rate: None }
+        Self { by, connections, octets, recipients: 1, seconds, messages_max: None, rate: None, spread_ms: 0 }
     }
 
     /// The same load from mail clients that behave otherwise.
@@ -176,8 +179,10 @@ pub(crate) async fn drive<S: Sender>(load: &Load, senders: Vec<S>) -> Report {
         });
     }
     let mut workers = JoinSet::new();
+    let mut random = Random::default();
     for sender in ready {
-        workers.spawn(work(sender, Arc::clone(&schedule)));
+        let begins = Duration::from_millis(load.spread_ms).mul_f64(random.fraction());
+        workers.spawn(work(sender, Arc::clone(&schedule), begins));
     }
     let mut took = Vec::new();
     let mut ids = HashSet::new();
@@ -266,19 +271,33 @@ impl Schedule {
 
 /// Independent arrivals (a Poisson process), the same ones in every run: evenly spaced ones flatter a queue.
 fn arrivals(rate: f64, length: Duration) -> Vec<Duration> {
-    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = Random::default();
     let (mut at, mut dues) = (0.0, Vec::new());
     loop {
-        // xorshift64*; the upper 53 bits make a number in (0, 1].
-        random ^= random >> 12;
-        random ^= random << 25;
-        random ^= random >> 27;
-        let uniform = ((random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) + 1) as f64 / (1_u64 << 53) as f64;
-        at += -uniform.ln() / rate;
+        at += -random.fraction().ln() / rate;
         if at >= length.as_secs_f64() {
             return dues;
         }
         dues.push(Duration::from_secs_f64(at));
+    }
+}
+
+/// xorshift64*: the same numbers in every run.
+struct Random(u64);
+
+impl Default for Random {
+    fn default() -> Self {
+        Self(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+impl Random {
+    /// In (0, 1].
+    fn fraction(&mut self) -> f64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        ((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) + 1) as f64 / (1_u64 << 53) as f64
     }
 }
 
@@ -293,8 +312,11 @@ struct Part {
     last: Option<Instant>,
 }
 
-async fn work<S: Sender>(mut sender: S, schedule: Arc<Schedule>) -> Part {
+async fn work<S: Sender>(mut sender: S, schedule: Arc<Schedule>, begins: Duration) -> Part {
     let mut part = Part::default();
+    if schedule.dues.is_none() && !begins.is_zero() {
+        tokio::time::sleep(begins).await;
+    }
     while let Some(due) = schedule.next().await {
         let answer = sender.send().await;
         let now = Instant::now();

@@ -189,6 +189,7 @@ impl Run {
         let load = Load {
             rate: own.rate,
             recipients: own.recipients,
+            spread_ms: own.latency_ms,
             ..plain(&relay, own.connections, own.octets, self.scale.seconds)
         };
         let authority = own.starttls.then(|| self.workshop.authority());
@@ -207,6 +208,8 @@ impl Run {
         self.row("rate / bare SDK's", Target::None, None, done.ratio(RELAY, 1, rate), "×");
         let later = done.more(RELAY, 1, |round| round.report.p50_ms);
         self.row("added to the bare SDK's p50", Target::None, None, later, "ms");
+        let later = done.more(RELAY, 1, |round| round.report.p99_ms);
+        self.row("added to the bare SDK's p99", Target::None, None, later, "ms");
         relay.process.stop()
     }
 
@@ -354,7 +357,7 @@ impl Run {
 
     fn far(&mut self, full: &Relay) -> io::Result<()> {
         self.stage.ses.latency(50)?;
-        let load = plain(full, 128, 10_000, self.scale.seconds);
+        let load = Load { spread_ms: 50, ..plain(full, 128, 10_000, self.scale.seconds) };
         let entries = [Entry::relay("relay", full, load.clone()), Entry::sdk(&self.stage.ses.endpoint()?, &load)];
         let done = self.contest("SES 50 ms away, 10 KB, C=128", &entries)?;
         let rate = done.ratio(RELAY, 1, |round| round.report.rate());

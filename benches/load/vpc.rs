@@ -59,7 +59,8 @@ pub(crate) fn run(workshop: &mut Workshop, seconds: f64, rounds: usize) -> io::R
     ] {
         println!("\n{name}");
         fleet.stage.ses.latency(milliseconds)?;
-        let done = fleet.contest(connections, rate, seconds, rounds)?;
+        let load = Load { spread_ms: milliseconds, ..fleet.load(connections, rate, seconds) };
+        let done = fleet.contest(load, rounds)?;
         print!("{done}");
         let mails = done.median(0, |round| round.report.rate());
         rows.push(Row::shown(&format!("{name}: mails/s"), mails, "/s"));
@@ -146,8 +147,7 @@ impl Fleet {
         Load { rate, ..Load::closed(By::Smtp(smtp), connections, 10_000, seconds) }
     }
 
-    fn contest(&mut self, connections: usize, rate: Option<f64>, seconds: f64, rounds: usize) -> io::Result<Contest> {
-        let load = self.load(connections, rate, seconds);
+    fn contest(&mut self, load: Load, rounds: usize) -> io::Result<Contest> {
         let sdk = Entry::sdk(&self.endpoint, &load);
         contest(
             &mut self.stage,
