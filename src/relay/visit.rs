@@ -12,7 +12,7 @@ use crate::mail::parameters::AppName;
 use crate::mail::trace::received;
 use crate::mail::{
     Client, Envelope, ForwardPath, Granted, MailParameters, Mailbox, Reply, ReversePath, RuleName, TlsInfo,
-    TransactionId, replies,
+    TransactionId, boxed, replies,
 };
 use crate::observe::Event;
 use crate::policy::{MailFacts, RcptFacts};
@@ -172,11 +172,11 @@ impl Visit {
         // Each boxed: a connection that waits for a command should not carry the frames of all that may follow, nor one
         // answer the frames of the others.
         match question {
-            Question::Authenticate(credentials) => Box::pin(self.authenticate(&credentials)).await,
-            Question::ReversePath(path, parameters) => Box::pin(self.mail(path, parameters)).await,
-            Question::ForwardPath(path) => Box::pin(self.rcpt(&path)).await,
-            Question::Data(envelope) => Box::pin(self.data(envelope)).await,
-            Question::Commit { long_lines } => Box::pin(self.commit(long_lines)).await,
+            Question::Authenticate(credentials) => boxed(|| self.authenticate(&credentials)).await,
+            Question::ReversePath(path, parameters) => boxed(|| self.mail(path, parameters)).await,
+            Question::ForwardPath(path) => boxed(|| self.rcpt(&path)).await,
+            Question::Data(envelope) => boxed(|| self.data(envelope)).await,
+            Question::Commit { long_lines } => boxed(|| self.commit(long_lines)).await,
         }
     }
 

@@ -232,10 +232,11 @@ impl Connection {
     /// Waits for octets, for the session's deadline, or for the drain. False: the peer has closed.
     async fn wait(&mut self) -> io::Result<bool> {
         let content = self.session.receives_content();
-        if !content {
+        let size = if content { READ_CONTENT_OCTETS } else { READ_OCTETS };
+        // A small one, made large, would be copied, however little there is in it.
+        if !content || self.session.input_buffer().capacity() < size {
             self.release_buffer();
         }
-        let size = if content { READ_CONTENT_OCTETS } else { READ_OCTETS };
         let deadline = self.session.poll_timeout();
         let timeout = async {
             match deadline {

@@ -5,6 +5,7 @@
 //! anything was written when a call fails.
 
 use super::client::SesTimeouts;
+use crate::mail::boxed;
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::http as smithy;
 use aws_smithy_runtime_api::client::http::{
@@ -125,11 +126,11 @@ struct Connector {
 impl smithy::HttpConnector for Shared {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let connector = Arc::clone(&self.0);
-        HttpConnectorFuture::new(async move {
+        HttpConnectorFuture::new_boxed(boxed(|| async move {
             let (origin, request) = addressed(request).map_err(ConnectorError::user)?;
             let response = connector.call(origin, request).await?;
             HttpResponse::try_from(response).map_err(|error| ConnectorError::other(error.into(), None))
-        })
+        }))
     }
 }
 

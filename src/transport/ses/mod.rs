@@ -16,7 +16,7 @@ pub use client::{RoleSettings, SesError, SesSettings, SesTimeouts, StaticCredent
 
 use super::Transport;
 use crate::mail::parameters::{RoleArn, Tag};
-use crate::mail::{AccountQuota, Envelope, Granted, Kind, MessageId, Outcome, Permitted, QuotaError, replies};
+use crate::mail::{AccountQuota, Envelope, Granted, Kind, MessageId, Outcome, Permitted, QuotaError, boxed, replies};
 use async_trait::async_trait;
 use aws_sdk_sesv2::Client;
 use aws_sdk_sesv2::operation::send_email::SendEmailInput;
@@ -127,7 +127,7 @@ impl Transport for SesTransport {
         };
         let deadline = deadline.into();
         let longest = Instant::now().checked_add(self.call_max).unwrap_or(deadline);
-        match timeout_at(longest.min(deadline), call.send_with(client)).await {
+        match timeout_at(longest.min(deadline), boxed(|| call.send_with(client))).await {
             Ok(Ok(output)) => match output.message_id().and_then(MessageId::new) {
                 Some(id) => Outcome::sent(id),
                 None => outcomes::silent("SES answered 200 without a message id"),
