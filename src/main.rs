@@ -4,8 +4,13 @@
 //! The only place with `unsafe`, which the library forbids. An idle relay would hold 12 MiB of code that its start or its
 //! last messages needed, more than it holds of anything else, and no safe call lets a process give that back.
 
-/// glibc keeps what a burst of large mail, or of password verifications, once took; this one gives it back, and costs less
-/// CPU a message. The library leaves the choice to whoever embeds it.
+// glibc keeps what a burst of large mail, or of password verifications, once took; this one gives it back, and costs less
+// CPU a message. With glibc it takes the place of `malloc` by being linked, for Rust and C alike. The library leaves the
+// choice to whoever embeds it.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use mimalloc as _;
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

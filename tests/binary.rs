@@ -191,6 +191,17 @@ fn mail_goes_through_every_listener_of_the_development_sample_and_is_kept() {
     assert_eq!(again.exit_code(), Some(0));
 }
 
+/// It is linked in malloc's place, and nothing in the code calls it: were it left out, nobody would notice.
+#[test]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn memory_comes_from_the_allocator_that_was_chosen() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = gatepost(directory.path(), &["--version"]);
+    command.env("MIMALLOC_VERBOSE", "1");
+    let (code, _, told) = output(command, b"");
+    assert!(code == 0 && told.contains("mimalloc: process init"), "{code} {told}");
+}
+
 /// What is in memory of the files that a process has mapped.
 #[cfg(target_os = "linux")]
 fn files_kib(process: u32) -> u64 {
