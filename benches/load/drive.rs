@@ -1,9 +1,10 @@
 //! Sending at a measured pace: the closed loop and the open loop, for every kind of sender.
 //!
 //! *Closed*: each connection sends its next message when the last is answered. Shows what CPU a message costs and what
-//! rate is the most. Where SES takes its time, connections begin at random moments of that time, because programs that know
-//! nothing of each other do not begin in one instant, and a closed loop would keep them together. *Open*: messages become due at a rate, answered or not, as at the door of a real service; latency
-//! counts from when a message was **due**, so a stall is seen by every message that it delayed (no coordinated omission).
+//! rate is the most. Where SES takes its time, connections begin at random moments of that time: programs that know nothing
+//! of each other do not begin in one instant, and a closed loop would keep them together. *Open*: messages become due at a
+//! rate, answered or not, as at the door of a real service; latency counts from when a message was **due**, so a stall is
+//! seen by every message that it delayed (no coordinated omission).
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};

@@ -233,8 +233,8 @@ impl Connection {
     async fn wait(&mut self) -> io::Result<bool> {
         let content = self.session.receives_content();
         let size = if content { READ_CONTENT_OCTETS } else { READ_OCTETS };
-        // A small one, made large, would be copied, however little there is in it.
-        if !content || self.session.input_buffer().capacity() < size {
+        // One for commands, made larger, would be copied, however little there is in it.
+        if !content || self.session.input_buffer().capacity() <= READ_OCTETS {
             self.release_buffer();
         }
         let deadline = self.session.poll_timeout();
