@@ -4,6 +4,7 @@
 //! relay's instructions for it: each value goes through two adapters and serde_json's serializer, piece by piece. Here a
 //! value is formatted where it belongs and left there if nothing in it has to be escaped, as nearly nothing has.
 
+use crate::mail::{Clock, SystemClock};
 use jiff::Timestamp;
 use std::fmt::{self, Debug, Write};
 use tracing::field::{Field, Visit};
@@ -25,7 +26,8 @@ where
         let metadata = event.metadata();
         let mut line = Line { text: String::with_capacity(LINE_OCTETS), target: None, done: Ok(()) };
         line.text.push_str("{\"timestamp\":\"");
-        write!(line.text, "{:.6}", Timestamp::now())?;
+        let now = Timestamp::try_from(SystemClock.wall()).unwrap_or(Timestamp::UNIX_EPOCH);
+        write!(line.text, "{now:.6}")?;
         for text in ["\",\"level\":\"", metadata.level().as_str(), "\""] {
             line.text.push_str(text);
         }
