@@ -34,6 +34,7 @@
 //! for tests in other languages: its module head lists the requests.
 
 mod address;
+mod asymmetric;
 mod body;
 mod capture;
 mod clock;

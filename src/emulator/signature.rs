@@ -1,10 +1,10 @@
-//! Signature Version 4, recomputed from the request.
+//! Signature Version 4 and 4A, recomputed from the request.
 //!
 //! Promise: a request passes only if whoever signed it knew the secret, for this region, for this service, within five
 //! minutes of our clock, over this method, path, query, these fields and this body. Nothing is shared with a client's
 //! signer: written from the specification, checked against botocore and the Rust SDK.
 //!
-//! Limits: signatures in the `Authorization` field only, not in the query; one chunk, not streamed; SigV4, not SigV4A.
+//! Limits: signatures in the `Authorization` field only, not in the query; one chunk, not streamed.
 //! Which error name goes with which mistake differs between AWS services, and no SES v2 capture of each was found: a
 //! wrong signature is `SignatureDoesNotMatch`, a wrong scope or date `InvalidSignatureException`.
 //!
@@ -17,6 +17,7 @@ use hyper::http::request::Parts;
 use jiff::{SignedDuration, Timestamp};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
+use super::asymmetric;
 use super::clock;
 use super::refusal::{ErrorName, Refusal};
 use super::settings::Credential;
@@ -45,23 +46,48 @@ pub(super) fn verify<'a>(
     let payload = payload_hash(head, body)?;
     let canonical = canonical_request(head, &claim.signed_fields, &payload);
     let to_sign = format!(
-        "{ALGORITHM}\n{}\n{}/{region}/{SERVICE}/{TERMINATOR}\n{}",
+        "{}\n{}\n{}\n{}",
+        claim.algorithm.name(),
         claim.time_text,
-        claim.date,
+        claim.scope,
         hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref())
     );
-    let key = signing_key(&credential.secret_access_key, claim.date, region);
-    // Compares in constant time.
-    hmac::verify(&key, to_sign.as_bytes(), &claim.signature)
-        .map_err(|_| Refusal::from(ErrorName::SignatureDoesNotMatch))?;
-    Ok(credential)
+    let secret = &credential.secret_access_key;
+    let is_signed = match claim.algorithm {
+        // Compares in constant time.
+        Algorithm::V4 => {
+            hmac::verify(&signing_key(secret, claim.date, region), to_sign.as_bytes(), &claim.signature).is_ok()
+        }
+        Algorithm::V4A => asymmetric::is_signed(claim.access_key_id, secret, to_sign.as_bytes(), &claim.signature),
+    };
+    if is_signed { Ok(credential) } else { Err(ErrorName::SignatureDoesNotMatch.into()) }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Algorithm {
+    V4,
+    /// For a set of regions, which is a field of its own and not in the scope.
+    V4A,
+}
+
+impl Algorithm {
+    fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "AWS4-HMAC-SHA256",
+            Self::V4A => asymmetric::ALGORITHM,
+        }
+    }
 }
 
 /// What the `Authorization` and `x-amz-date` fields say.
 struct Claim<'a> {
+    algorithm: Algorithm,
     access_key_id: &'a str,
+    /// Without the access key.
+    scope: &'a str,
     date: &'a str,
-    region: &'a str,
+    /// One; for SigV4A a list with commas, of which `*` is any.
+    regions: &'a str,
     service: &'a str,
     terminator: &'a str,
     signed_fields: Vec<&'a str>,
@@ -72,33 +98,63 @@ struct Claim<'a> {
 
 impl<'a> Claim<'a> {
     fn read(head: &'a Parts) -> Result<Self, Refusal> {
-        let rest = field(head, "authorization")
-            .and_then(|text| text.strip_prefix(ALGORITHM))
-            .and_then(|text| text.strip_prefix(' '))
+        let (algorithm, rest) = field(head, "authorization")
+            .and_then(|text| text.split_once(' '))
+            .and_then(|(name, rest)| {
+                let algorithm =
+                    [Algorithm::V4, Algorithm::V4A].into_iter().find(|algorithm| algorithm.name() == name)?;
+                Some((algorithm, rest))
+            })
             .ok_or(ErrorName::MissingAuthenticationTokenException)?;
         let part = |name: &str| {
             rest.split(',')
                 .find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='))
                 .ok_or_else(|| incomplete(format!("Authorization header requires '{name}' parameter.")))
         };
-        let scope = part("Credential")?;
-        // An access key has no slash, so the scope is the last four parts.
-        let mut words = scope.rsplitn(5, '/');
+        let text = part("Credential")?;
+        // An access key has no slash, so the scope is the last parts.
+        let scope_parts = if algorithm == Algorithm::V4 { 4 } else { 3 };
+        let mut words = text.rsplitn(scope_parts + 1, '/');
         let mut word = || words.next().ok_or_else(|| incomplete("Credential must have five slash-separated parts."));
-        let (terminator, service, region, date, access_key_id) = (word()?, word()?, word()?, word()?, word()?);
+        let (terminator, service) = (word()?, word()?);
+        let regions = match algorithm {
+            Algorithm::V4 => word()?,
+            Algorithm::V4A => field(head, REGION_SET).ok_or_else(|| {
+                incomplete("Authorization header requires existence of an 'X-Amz-Region-Set' header.")
+            })?,
+        };
+        let (date, access_key_id) = (word()?, word()?);
+        let scope = &text[access_key_id.len() + 1..];
         let time_text = field(head, "x-amz-date")
             .ok_or_else(|| incomplete("Authorization header requires existence of an 'X-Amz-Date' header."))?;
         let time = clock::parse_basic(time_text)
             .ok_or_else(|| incomplete("Date must be in ISO-8601 'basic format', as in 20150830T123600Z."))?;
-        let signature =
-            unhex(part("Signature")?).ok_or_else(|| incomplete("Signature must be 64 hexadecimal digits."))?;
+        let signature = unhex(part("Signature")?)
+            .filter(|octets| algorithm == Algorithm::V4A || octets.len() == 32)
+            .ok_or_else(|| incomplete("Signature must be 64 hexadecimal digits."))?;
         let signed_fields = part("SignedHeaders")?.split(';').collect();
-        Ok(Self { access_key_id, date, region, service, terminator, signed_fields, signature, time_text, time })
+        Ok(Self {
+            algorithm,
+            access_key_id,
+            scope,
+            date,
+            regions,
+            service,
+            terminator,
+            signed_fields,
+            signature,
+            time_text,
+            time,
+        })
     }
 
     fn check_scope(&self, region: &str) -> Result<(), Refusal> {
-        let problem = if self.region != region {
-            format!("Credential should be scoped to a valid region, not '{}'. ", self.region)
+        let is_for_region = match self.algorithm {
+            Algorithm::V4 => self.regions == region,
+            Algorithm::V4A => self.regions.split(',').any(|one| one == region || one == "*"),
+        };
+        let problem = if !is_for_region {
+            format!("Credential should be scoped to a valid region, not '{}'. ", self.regions)
         } else if self.service != SERVICE {
             format!("Credential should be scoped to correct service: '{SERVICE}'. ")
         } else if self.terminator != TERMINATOR {
@@ -235,13 +291,15 @@ fn hex(octets: &[u8]) -> String {
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    if text.len() != 64 || !text.is_ascii() {
+    if text.len() > SIGNATURE_DIGITS_MAX || !text.len().is_multiple_of(2) || !text.is_ascii() {
         return None;
     }
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
 }
 
-const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+const REGION_SET: &str = "x-amz-region-set";
+/// Two integers of 33 octets in ASN.1.
+const SIGNATURE_DIGITS_MAX: usize = 2 * 72;
 /// The signing name of SES v2 in the service model.
 const SERVICE: &str = "ses";
 const TERMINATOR: &str = "aws4_request";

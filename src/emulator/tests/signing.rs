@@ -99,7 +99,12 @@ async fn a_request_without_a_signature_is_told_so() {
     for (field, want) in [
         ("", "MissingAuthenticationTokenException"),
         ("Authorization: Bearer x\r\n", "MissingAuthenticationTokenException"),
-        ("Authorization: AWS4-ECDSA-P256-SHA256 Credential=x\r\n", "MissingAuthenticationTokenException"),
+        ("Authorization: AWS3-HMAC-SHA256 Credential=x\r\n", "MissingAuthenticationTokenException"),
+        ("Authorization: AWS4-ECDSA-P256-SHA256 Credential=x\r\n", "IncompleteSignatureException"),
+        (
+            "Authorization: AWS4-ECDSA-P256-SHA256 Credential=a/b/c/d, SignedHeaders=host, Signature=ff\r\n",
+            "IncompleteSignatureException",
+        ),
         ("Authorization: AWS4-HMAC-SHA256 Credential=x\r\n", "IncompleteSignatureException"),
         (
             "Authorization: AWS4-HMAC-SHA256 Credential=a/b/c/d/e, SignedHeaders=host, Signature=ff\r\n",
