@@ -2,7 +2,8 @@
 
 use crate::support::{House, NOTE, Plan, until};
 use gatepost::mail::parameters::{
-    ConfigurationSetName, Feedback, IdentityArn, ListManagement, ListName, RequestedField, Tag, TagText, TenantName,
+    ConfigurationSetName, EndpointId, Feedback, IdentityArn, ListManagement, ListName, RequestedField, Tag, TagText,
+    TenantName,
 };
 use gatepost::mail::trace::TraceDetail;
 use gatepost::mail::{Mailbox, SendParameters};
@@ -169,6 +170,28 @@ async fn what_the_operator_set_goes_along_with_every_message() {
     let parameters = message.parameters;
     assert_eq!(parameters.feedback_forwarding_email_address.as_deref(), Some("bounce@example.com"));
     assert_eq!(parameters.feedback_forwarding_email_address_identity_arn.as_deref(), Some(arn));
+}
+
+/// Another kind of signature than every other call has; the emulator checks it too.
+#[tokio::test]
+async fn a_message_with_a_multi_region_endpoint_is_signed_for_every_region() {
+    let with_endpoint = |mut plan: Plan| {
+        plan.app.send.endpoint_id = Some(EndpointId::parse("abc123.def456").unwrap());
+        plan
+    };
+    let house = House::with(with_endpoint).await;
+    let reply = house.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
+    assert!(reply.starts_with("250"), "{reply} {:?}", house.log.lines());
+    assert_eq!(house.only_message().parameters.endpoint_id.as_deref(), Some("abc123.def456"));
+    let stranger = House::with(|plan: Plan| {
+        let mut plan = with_endpoint(plan);
+        plan.ses.credentials.as_mut().unwrap().secret_access_key = "wrong".to_owned();
+        plan
+    });
+    let house = stranger.await;
+    let reply = house.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
+    assert!(reply.starts_with("451 4.3.5"), "{reply}");
+    house.log.expect("SignatureDoesNotMatch");
 }
 
 #[tokio::test]

@@ -1,17 +1,15 @@
-//! The SDK client: region, credentials, endpoint, timeouts.
+//! How SES is reached: region, credentials, endpoint, timeouts.
 
-use super::agent::OwnUserAgent;
-use super::document::ContentLast;
+use super::calls::Calls;
 use super::http::KeptConnections;
 use crate::mail::parameters::RoleArn;
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::{TimeoutConfig, TimeoutConfigBuilder};
-use aws_config::{AppName, BehaviorVersion, Region};
-use aws_sdk_sesv2::Client;
-use aws_sdk_sesv2::config::{
-    Builder, Credentials, SharedCredentialsProvider, SharedHttpClient, StalledStreamProtectionConfig,
-};
+use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_sdk_sesv2::config::{Credentials, SharedCredentialsProvider, SharedHttpClient};
+use aws_sdk_sesv2::error::BoxError;
+use aws_types::service_config::ServiceConfigKey;
 use std::fmt;
 use std::time::Duration;
 
@@ -71,6 +69,12 @@ pub struct StaticCredentials {
     pub secret_access_key: String,
 }
 
+impl StaticCredentials {
+    fn provider(&self) -> Credentials {
+        Credentials::new(&self.access_key_id, &self.secret_access_key, None, None, "gatepost settings")
+    }
+}
+
 impl fmt::Debug for StaticCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} [redacted]", self.access_key_id)
@@ -117,6 +121,12 @@ pub enum SesError {
     /// Not an `http://` or `https://` URL.
     #[error("endpoint URL {0:?} must begin with https:// (or http:// for an emulator)")]
     EndpointUrl(String),
+    /// Nothing in the chain can bring any.
+    #[error("no source of AWS credentials: name a profile, or run where a role is given")]
+    NoCredentials,
+    /// The SDK's rules refuse region, endpoint URL, FIPS and dual stack together.
+    #[error("no endpoint of SES is like that: {0}")]
+    NoEndpoint(BoxError),
     /// Nothing to check the certificate of SES with.
     #[error("no root certificates: install ca-certificates, or name a file of them in SSL_CERT_FILE")]
     NoRoots(#[source] std::io::Error),
@@ -138,23 +148,40 @@ pub(super) fn http(settings: &SesSettings) -> Result<Option<SharedHttpClient>, S
     Ok(Some(SharedHttpClient::new(client)))
 }
 
-pub(super) async fn connect(settings: SesSettings, http: Option<SharedHttpClient>) -> Result<Client, SesError> {
+/// The calls to SES for those settings.
+pub(super) async fn connect(settings: SesSettings, http: Option<SharedHttpClient>) -> Result<Calls, SesError> {
     if settings.endpoint_url.is_some() && (settings.fips || settings.dual_stack) {
         return Err(SesError::EndpointWithVariant);
     }
     if let Some(url) = settings.endpoint_url.as_ref().filter(|url| !is_http_url(url)) {
         return Err(SesError::EndpointUrl(url.clone()));
     }
-    if let Some(client) = without_environment(&settings, http.clone()) {
-        return Ok(client);
-    }
+    // They are bounded by whoever makes them, who has a deadline to keep in any case: the SDK would set two timers more.
+    let timeouts = waits(settings.timeouts).disable_operation_attempt_timeout().disable_operation_timeout();
+    let account = match without_environment(&settings) {
+        Some(account) => account,
+        None => with_environment(&settings).await?,
+    };
+    Calls::new(account, http, timeouts.build()).await
+}
+
+/// Who calls, and where.
+pub(super) struct Account {
+    pub region: Region,
+    pub credentials: SharedCredentialsProvider,
+    /// Instead of the region's.
+    pub endpoint_url: Option<String>,
+    pub fips: bool,
+    pub dual_stack: bool,
+}
+
+/// What settings leave open is looked for where every AWS program does: environment, profile, container, instance.
+async fn with_environment(settings: &SesSettings) -> Result<Account, SesError> {
     let SesTimeouts { attempt, operation, .. } = settings.timeouts;
     let timeouts = waits(settings.timeouts).operation_attempt_timeout(attempt).operation_timeout(operation);
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts.build())
-        // The relay's deadline says the same with one number; this one would end a slow upload that still moves.
-        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .use_fips(settings.fips)
         .use_dual_stack(settings.dual_stack);
     // For the calls that are not ours to send: STS, for roles.
@@ -167,31 +194,36 @@ pub(super) async fn connect(settings: SesSettings, http: Option<SharedHttpClient
     if let Some(profile) = &settings.profile {
         loader = loader.profile_name(profile);
     }
-    if let Some(StaticCredentials { access_key_id, secret_access_key }) = &settings.credentials {
-        let pair = Credentials::new(access_key_id, secret_access_key, None, None, "gatepost settings");
-        loader = loader.credentials_provider(pair);
+    if let Some(pair) = &settings.credentials {
+        loader = loader.credentials_provider(pair.provider());
     }
     let shared = loader.load().await;
-    if shared.region().is_none() {
-        return Err(SesError::NoRegion);
-    }
-    let mut config = ours(Builder::from(&shared), settings.timeouts, http);
-    if let Some(role) = &settings.assume_role {
-        let mut provider = AssumeRoleProvider::builder(role).session_name("gatepost").configure(&shared);
-        if let Some(id) = &settings.external_id {
-            provider = provider.external_id(id);
+    let region = shared.region().ok_or(SesError::NoRegion)?.clone();
+    let credentials = match &settings.assume_role {
+        None => shared.credentials_provider().ok_or(SesError::NoCredentials)?,
+        Some(role) => {
+            let mut provider = AssumeRoleProvider::builder(role).session_name("gatepost").configure(&shared);
+            if let Some(id) = &settings.external_id {
+                provider = provider.external_id(id);
+            }
+            SharedCredentialsProvider::new(provider.build().await)
         }
-        config = config.credentials_provider(SharedCredentialsProvider::new(provider.build().await));
-    }
-    if let Some(url) = &settings.endpoint_url {
-        config = config.endpoint_url(url);
-    }
-    Ok(Client::from_conf(config.build()))
+    };
+    let endpoint_url = settings.endpoint_url.clone().or_else(|| endpoint_of_environment(&shared));
+    Ok(Account { region, credentials, endpoint_url, fips: settings.fips, dual_stack: settings.dual_stack })
+}
+
+/// `AWS_ENDPOINT_URL_SESV2`, `endpoint_url` of the service in the profile, or the same for all services.
+/// SDKs and Tools Reference Guide, "Service-specific endpoints".
+fn endpoint_of_environment(shared: &SdkConfig) -> Option<String> {
+    let key = ServiceConfigKey::builder().service_id("SESv2").env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
+    let of_service = key.ok().and_then(|key| shared.service_config()?.load_config(key));
+    of_service.or_else(|| shared.endpoint_url().map(str::to_owned))
 }
 
 /// Where region, endpoint and credentials are all given, as for an emulator, nothing is left to ask: environment and
 /// profile could only bring in an account that was not meant.
-fn without_environment(settings: &SesSettings, http: Option<SharedHttpClient>) -> Option<Client> {
+fn without_environment(settings: &SesSettings) -> Option<Account> {
     let (Some(region), Some(url), Some(pair)) = (&settings.region, &settings.endpoint_url, &settings.credentials)
     else {
         return None;
@@ -199,23 +231,13 @@ fn without_environment(settings: &SesSettings, http: Option<SharedHttpClient>) -
     if settings.assume_role.is_some() || settings.profile.is_some() {
         return None;
     }
-    let credentials = Credentials::new(&pair.access_key_id, &pair.secret_access_key, None, None, "gatepost settings");
-    let config = aws_sdk_sesv2::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .retry_config(RetryConfig::disabled())
-        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-        .region(Region::new(region.clone()))
-        .endpoint_url(url)
-        .credentials_provider(credentials);
-    Some(Client::from_conf(ours(config, settings.timeouts, http).build()))
-}
-
-/// What is ours in a client for SES. Its calls are bounded by whoever makes them, who has a deadline to keep in any case:
-/// the SDK would set two timers more.
-fn ours(mut config: Builder, timeouts: SesTimeouts, http: Option<SharedHttpClient>) -> Builder {
-    let timeouts = waits(timeouts).disable_operation_attempt_timeout().disable_operation_timeout();
-    config.set_http_client(http);
-    config.timeout_config(timeouts.build()).interceptor(ContentLast).interceptor(OwnUserAgent)
+    Some(Account {
+        region: Region::new(region.clone()),
+        credentials: SharedCredentialsProvider::new(pair.provider()),
+        endpoint_url: Some(url.clone()),
+        fips: false,
+        dual_stack: false,
+    })
 }
 
 /// What an HTTP client waits for.

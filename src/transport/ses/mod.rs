@@ -6,7 +6,7 @@
 //! call has an end: it would send twice by itself, and it would wait for ever.
 //! API reference, "SendEmail"; guide, "Sending raw email using the Amazon SES API v2".
 
-mod agent;
+mod calls;
 mod client;
 mod document;
 mod http;
@@ -18,11 +18,10 @@ use super::Transport;
 use crate::mail::parameters::{RoleArn, Tag};
 use crate::mail::{AccountQuota, Envelope, Granted, Kind, MessageId, Outcome, Permitted, QuotaError, boxed, replies};
 use async_trait::async_trait;
-use aws_sdk_sesv2::Client;
 use aws_sdk_sesv2::operation::send_email::SendEmailInput;
-use aws_sdk_sesv2::operation::send_email::builders::SendEmailInputBuilder;
 use aws_sdk_sesv2::primitives::Blob;
 use aws_sdk_sesv2::types::{Destination, EmailContent, ListManagementOptions, MessageTag, RawMessage};
+use calls::Calls;
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -30,9 +29,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 /// Hands messages to SES.
 #[derive(Clone, Debug)]
 pub struct SesTransport {
-    client: Client,
+    client: Calls,
     /// One client a role that a message may be sent as; each keeps temporary credentials of its own.
-    roles: HashMap<RoleArn, Client>,
+    roles: HashMap<RoleArn, Calls>,
     /// The longest that a call may take, whatever deadline it is given.
     call_max: Duration,
 }
@@ -55,11 +54,11 @@ impl SesTransport {
 
     /// The region that messages are sent to, wherever it was named.
     pub fn region(&self) -> &str {
-        self.client.config().region().map_or("", AsRef::as_ref)
+        self.client.region()
     }
 
     /// The call for a message, and whom to send it with.
-    fn request(&self, message: Permitted) -> Result<(SendEmailInputBuilder, &Client), Box<Outcome>> {
+    fn request(&self, message: Permitted) -> Result<(SendEmailInput, &Calls), Box<Outcome>> {
         let malformed = |detail: String| Box::new(Outcome::not_sent(Kind::Refused, replies::BAD_REQUEST, detail));
         let (envelope, content, granted) = message.into_parts();
         let (feedback, feedback_arn) = feedback(&envelope, &granted);
@@ -107,7 +106,7 @@ impl SesTransport {
                 .build();
             call = call.list_management_options(options.map_err(|error| malformed(error.to_string()))?);
         }
-        Ok((call, client))
+        Ok((call.build().map_err(|error| malformed(error.to_string()))?, client))
     }
 }
 
@@ -127,7 +126,7 @@ impl Transport for SesTransport {
         };
         let deadline = deadline.into();
         let longest = Instant::now().checked_add(self.call_max).unwrap_or(deadline);
-        match timeout_at(longest.min(deadline), boxed(|| call.send_with(client))).await {
+        match timeout_at(longest.min(deadline), boxed(|| client.send_email(call))).await {
             Ok(Ok(output)) => match output.message_id().and_then(MessageId::new) {
                 Some(id) => Outcome::sent(id),
                 None => outcomes::silent("SES answered 200 without a message id"),
@@ -140,7 +139,7 @@ impl Transport for SesTransport {
 
     async fn quota(&self) -> Result<AccountQuota, QuotaError> {
         let late = |_| QuotaError::Unavailable(format!("no answer within {:?}", self.call_max));
-        let answer = timeout(self.call_max, self.client.get_account().send()).await.map_err(late)?;
+        let answer = timeout(self.call_max, self.client.get_account()).await.map_err(late)?;
         let account = answer.map_err(|error| outcomes::quota_error(&error))?;
         let unknown = || QuotaError::Unavailable("SES answered GetAccount without a send quota".to_owned());
         let quota = account.send_quota().ok_or_else(unknown)?;
