@@ -4,6 +4,7 @@
 use super::condition::{Condition, ConditionError, compile_resource};
 use super::json::Json;
 use super::pattern::Pattern;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What a document is attached to: which elements it must and may have follow from that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,17 @@ pub struct Document {
     pub variables: bool,
     /// Its statements, in order.
     pub statements: Vec<Statement>,
+    allowed_last: LastTime,
+}
+
+/// The place of a statement among others: only where to look first, so that no order among threads matters.
+#[derive(Debug, Default)]
+struct LastTime(AtomicUsize);
+
+impl Clone for LastTime {
+    fn clone(&self) -> Self {
+        Self(self.0.load(Ordering::Relaxed).into())
+    }
 }
 
 /// Allow or Deny.
@@ -127,8 +139,26 @@ impl Document {
             .into_iter()
             .enumerate()
             .map(|(before, value)| read_statement(before + 1, value, variables, kind).map_err(|wrong| wrong.of(name)))
-            .collect::<Result<_, _>>()?;
-        Ok(Self { name: name.to_owned(), variables, statements })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { name: name.to_owned(), variables, statements, allowed_last: LastTime::default() })
+    }
+
+    /// The statements that deny.
+    pub(super) fn denials(&self) -> impl Iterator<Item = &Statement> {
+        self.statements.iter().filter(|statement| statement.effect == Effect::Deny)
+    }
+
+    /// Whether a statement that allows fits. The one that fitted last time is asked first: most messages of an application
+    /// are allowed by the same one.
+    pub(super) fn allows(&self, fits: impl Fn(&Statement) -> bool) -> bool {
+        let LastTime(last) = &self.allowed_last;
+        let allows = |statement: &Statement| statement.effect == Effect::Allow && fits(statement);
+        if self.statements.get(last.load(Ordering::Relaxed)).is_some_and(allows) {
+            return true;
+        }
+        let place = self.statements.iter().position(allows);
+        // Written only where it changes: other threads read it all the time.
+        place.inspect(|place| last.store(*place, Ordering::Relaxed)).is_some()
     }
 }
 

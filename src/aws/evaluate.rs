@@ -7,6 +7,7 @@ use super::arn;
 use super::condition::Condition;
 use super::context::Context;
 use super::document::{Document, Effect, Principals, Statement};
+use std::cell::OnceCell;
 
 /// What somebody wants to do.
 #[derive(Clone, Copy, Debug)]
@@ -22,15 +23,15 @@ pub struct Request<'a> {
     pub context: &'a Context,
 }
 
-/// A request, with the parts of its resource found once for all statements.
+/// A request, with the parts of its resource found once for all statements, if one asks for them.
 struct Asked<'a> {
     request: &'a Request<'a>,
-    resource: Option<[&'a str; 6]>,
+    resource: OnceCell<Option<[&'a str; 6]>>,
 }
 
 impl<'a> Asked<'a> {
     fn of(request: &'a Request<'a>) -> Self {
-        Self { request, resource: arn::split(request.resource) }
+        Self { request, resource: OnceCell::new() }
     }
 
     fn names_principal(&self, statement: &Statement) -> bool {
@@ -44,8 +45,9 @@ impl<'a> Asked<'a> {
     }
 
     fn names_resource(&self, statement: &Statement) -> bool {
-        let context = self.request.context;
-        let is = |parts| self.resource.as_ref().is_some_and(|resource| arn::parts_match(parts, resource, context));
+        let Request { resource, context, .. } = self.request;
+        let parts_of_it = || self.resource.get_or_init(|| arn::split(resource)).as_ref();
+        let is = |parts| parts_of_it().is_some_and(|resource| arn::parts_match(parts, resource, context));
         statement.resources.as_ref().is_none_or(|resources| {
             resources.patterns.iter().any(|(text, parts)| text == "*" || is(parts)) != resources.negated
         })
@@ -113,16 +115,23 @@ pub fn evaluate<'a>(documents: impl IntoIterator<Item = &'a Document>, request: 
     decision
 }
 
+/// Whether [`evaluate`] would say `Allow`, without saying by which statement: most requests need one statement for that.
+pub fn allows<'a>(documents: impl IntoIterator<Item = &'a Document, IntoIter: Clone>, request: &Request<'_>) -> bool {
+    let asked = Asked::of(request);
+    let mut documents = documents.into_iter();
+    !documents.clone().any(|document| document.denials().any(|statement| speaks_of(statement, &asked)))
+        && documents.any(|document| document.allows(|statement| speaks_of(statement, &asked)))
+}
+
 /// The first statement that denies a request, whatever allows it.
 pub fn explicit_deny<'a>(
     documents: impl IntoIterator<Item = &'a Document>,
     request: &Request<'_>,
 ) -> Option<Decision<'a>> {
     let asked = Asked::of(request);
-    let mut all = documents
-        .into_iter()
-        .flat_map(|document| document.statements.iter().map(move |statement| (document, statement)));
-    all.find(|(_, statement)| statement.effect == Effect::Deny && speaks_of(statement, &asked))
+    let mut all =
+        documents.into_iter().flat_map(|document| document.denials().map(move |statement| (document, statement)));
+    all.find(|(_, statement)| speaks_of(statement, &asked))
         .map(|(document, statement)| Decision::ExplicitDeny(document, statement))
 }
 

@@ -153,6 +153,13 @@ fn deny_wins_then_allow_then_nothing() {
     let decide = |documents: &[&Document], action: &str, context: &Context| {
         evaluate(documents.iter().copied(), &Request { action, resource: IDENTITY, principal: None, context }).label()
     };
+    let decide = |documents: &[&Document], action: &str, context: &Context| {
+        let decided = decide(documents, action, context);
+        // Whatever statement allowed what was asked before.
+        let request = Request { action, resource: IDENTITY, principal: None, context };
+        assert_eq!(allows(documents.iter().copied(), &request), decided == "allowed");
+        decided
+    };
     let ann = Context::new().with("ses:FromAddress", "ann@example.com");
     let bob = Context::new().with("ses:FromAddress", "bob@example.com");
     assert_eq!(decide(&[&allow], "ses:SendRawEmail", &bob), "allowed");
@@ -162,6 +169,24 @@ fn deny_wins_then_allow_then_nothing() {
     assert_eq!(decide(&[&deny, &allow], "ses:SendRawEmail", &bob), "explicitDeny", "in any order");
     assert_eq!(decide(&[&allow, &deny], "ses:SendRawEmail", &Context::new()), "explicitDeny", "Deny with IfExists");
     assert_eq!(decide(&[], "ses:SendRawEmail", &ann), "implicitDeny");
+    let each = document(
+        r#"{"Version":"2012-10-17","Statement":[
+            {"Effect":"Deny","Action":"*","Resource":"*","Condition":{"StringEquals":{"ses:FromAddress":"eve@example.com"}}},
+            {"Effect":"Allow","Action":"*","Resource":"*","Condition":{"StringEquals":{"ses:FromAddress":"ann@example.com"}}},
+            {"Effect":"Allow","Action":"*","Resource":"*","Condition":{"StringLike":{"ses:FromAddress":"*@example.com"}}}]}"#,
+    );
+    let eve = Context::new().with("ses:FromAddress", "eve@example.com");
+    let dan = Context::new().with("ses:FromAddress", "dan@example.org");
+    for (who, want) in [
+        (&ann, "allowed"),
+        (&eve, "explicitDeny"),
+        (&bob, "allowed"),
+        (&eve, "explicitDeny"),
+        (&dan, "implicitDeny"),
+        (&ann, "allowed"),
+    ] {
+        assert_eq!(decide(&[&each], "ses:SendRawEmail", who), want, "{who:?}");
+    }
 }
 
 #[test]

@@ -207,7 +207,7 @@ impl Rules {
 
 fn rate_limited(wait: Option<Duration>) -> Reply {
     match wait {
-        None => replies::RATE_LIMITED,
+        None | Some(Duration::ZERO) => replies::RATE_LIMITED,
         Some(wait) => {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             replies::RATE_LIMITED.with_text(&format!("Rate limit reached, try again in {seconds} s"))

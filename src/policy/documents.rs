@@ -22,7 +22,7 @@ use super::app::{App, refusal};
 use super::apps::AppPolicyError;
 use super::{MessageFacts, Note, Reason};
 use crate::aws::condition::Kind;
-use crate::aws::{Context, Decision, Document, Mismatch, Request, evaluate, explicit_deny, trace};
+use crate::aws::{Context, Decision, Document, Mismatch, Request, allows, evaluate, explicit_deny, trace};
 use crate::mail::{Author, ClientAddress, Clock, Mailbox, SendParameters, USER_AGENT, replies};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -209,6 +209,9 @@ impl Documents<'_> {
             }
         }
         let domain = mailbox.domain().to_string();
+        if identities.is_empty() {
+            return domain;
+        }
         let parents = std::iter::successors(Some(domain.as_str()), |name| name.split_once('.').map(|(_, rest)| rest));
         let known = |name: &&str| identities.iter().any(|identity| identity.eq_ignore_ascii_case(name));
         parents.into_iter().find(known).map(str::to_owned).unwrap_or(domain)
@@ -284,9 +287,8 @@ fn judge_one(list: &[Arc<Document>], resource: &str, context: &Context) -> Resul
         Err(refusal("iam_document", replies::NOT_ALLOWED_BY_DOCUMENT, detail))
     };
     let [raw, plain] = ACTIONS;
-    let decision = evaluate(documents(), &request(raw));
-    if !decision.is_allow() {
-        return refuse(raw, &decision);
+    if !allows(documents(), &request(raw)) {
+        return refuse(raw, &evaluate(documents(), &request(raw)));
     }
     // Only an explicit deny matters here.
     match explicit_deny(documents(), &request(plain)) {
