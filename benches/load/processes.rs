@@ -94,7 +94,17 @@ pub(crate) struct Helper {
 
 impl Helper {
     pub(crate) fn start(role: &Role, place: &Place) -> io::Result<Self> {
-        let mut command = place.command(std::env::current_exe()?.as_os_str())?;
+        let this = std::env::current_exe()?;
+        let mut command = match role.is_measured() {
+            true => place.command(this.as_os_str())?,
+            // Here it runs on the processors of what is measured, and is woken by each of its packets: it must not cut it
+            // short for that, as no other machine would.
+            false => {
+                let mut command = place.command(OsStr::new("chrt"))?;
+                command.args(["-b", "0"]).arg(&this);
+                command
+            }
+        };
         command.arg("role").arg(serde_json::to_string(role)?);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (input, output) = (child.stdin.take(), child.stdout.take());

@@ -31,6 +31,13 @@ pub(crate) enum Role {
     Balancer { listen: SocketAddr, servers: Vec<SocketAddr>, proxy: bool },
 }
 
+impl Role {
+    /// Whether it is what is measured, and not something on another machine.
+    pub(crate) fn is_measured(&self) -> bool {
+        matches!(self, Self::Client { threads: 0 })
+    }
+}
+
 /// What a client does next.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
