@@ -59,14 +59,18 @@ mod mappings {
     /// proc_pid_smaps(5).
     pub(super) fn unchanged(smaps: &str) -> Vec<Mapping> {
         let mut found = Vec::new();
-        let mut of_file = None;
+        let (mut of_file, mut not_in_memory) = (None, None);
         for line in smaps.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
             match words[..] {
-                ["Anonymous:", "0", "kB"] => found.extend(of_file.take()),
-                [range, "r--p" | "r-xp", _, _, _, path, ..] if path.starts_with('/') => of_file = mapping(range),
+                // Nothing of its own in memory, and nothing that was swapped out: said in this order.
+                ["Anonymous:", "0", "kB"] => not_in_memory = of_file.take(),
+                ["Swap:", "0", "kB"] => found.extend(not_in_memory.take()),
+                [range, "r--p" | "r-xp", _, _, _, path, ..] if path.starts_with('/') => {
+                    (of_file, not_in_memory) = (mapping(range), None);
+                }
                 // The heading of any other mapping; what is said of a mapping begins with a name and a colon.
-                [range, ..] if !range.ends_with(':') => of_file = None,
+                [range, ..] if !range.ends_with(':') => (of_file, not_in_memory) = (None, None),
                 _ => {}
             }
         }
@@ -87,15 +91,16 @@ mod mappings {
         #[test]
         fn only_what_shows_its_file_unchanged_is_given_back() {
             let smaps = "\
-                5500-5600 r--p 00000000 fe:01 7 /usr/bin/gatepost\nRss: 64 kB\nAnonymous: 0 kB\nVmFlags: rd mr\n\
-                5600-5a00 r-xp 00100000 fe:01 7 /usr/bin/gatepost\nRss: 64 kB\nAnonymous: 0 kB\n\
-                5a00-5b00 r--p 00500000 fe:01 7 /usr/bin/gatepost\nRss: 64 kB\nAnonymous: 60 kB\n\
-                5b00-5c00 rw-p 00600000 fe:01 7 /usr/bin/gatepost\nRss: 64 kB\nAnonymous: 0 kB\n\
-                5c00-5d00 rw-p 00000000 00:00 0 [heap]\nRss: 64 kB\nAnonymous: 0 kB\n\
-                6000-6100 r--s 00000000 fe:01 9 /var/lib/shared\nRss: 64 kB\nAnonymous: 0 kB\n\
-                7000-7100 r-xp 00000000 fe:01 8 /usr/lib/libc.so.6 (deleted)\nRss: 64 kB\nAnonymous: 0 kB\n\
-                7100-7200 ---p 00000000 00:00 0 \nRss: 0 kB\nAnonymous: 0 kB\n\
-                7ff0-7ff1 r-xp 00000000 00:00 0 [vdso]\nRss: 64 kB\nAnonymous: 0 kB\n";
+                5500-5600 r--p 00000000 fe:01 7 /usr/bin/gatepost\nAnonymous: 0 kB\nSwap: 0 kB\nVmFlags: rd mr\n\
+                5600-5a00 r-xp 00100000 fe:01 7 /usr/bin/gatepost\nRss: 64 kB\nAnonymous: 0 kB\nSwap: 0 kB\n\
+                5a00-5b00 r--p 00500000 fe:01 7 /usr/bin/gatepost\nRss: 64 kB\nAnonymous: 60 kB\nSwap: 0 kB\n\
+                5b00-5c00 rw-p 00600000 fe:01 7 /usr/bin/gatepost\nRss: 64 kB\nAnonymous: 0 kB\nSwap: 0 kB\n\
+                5c00-5d00 rw-p 00000000 00:00 0 [heap]\nRss: 64 kB\nAnonymous: 0 kB\nSwap: 0 kB\n\
+                5d00-5e00 r--p 00700000 fe:01 7 /usr/bin/gatepost\nRss: 0 kB\nAnonymous: 0 kB\nSwap: 60 kB\n\
+                6000-6100 r--s 00000000 fe:01 9 /var/lib/shared\nRss: 64 kB\nAnonymous: 0 kB\nSwap: 0 kB\n\
+                7000-7100 r-xp 00000000 fe:01 8 /usr/lib/libc.so.6 (deleted)\nAnonymous: 0 kB\nSwap: 0 kB\n\
+                7100-7200 ---p 00000000 00:00 0 \nRss: 0 kB\nAnonymous: 0 kB\nSwap: 0 kB\n\
+                7ff0-7ff1 r-xp 00000000 00:00 0 [vdso]\nRss: 64 kB\nAnonymous: 0 kB\nSwap: 0 kB\n";
             let found: Vec<_> = unchanged(smaps).iter().map(|mapping| (mapping.start, mapping.octets)).collect();
             assert_eq!(found, [(0x5500, 0x100), (0x5600, 0x400), (0x7000, 0x100)]);
         }
