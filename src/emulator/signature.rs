@@ -22,14 +22,14 @@ use super::clock;
 use super::refusal::{ErrorName, Refusal};
 use super::settings::Credential;
 
-/// Verifies the signature and returns the credential that made it.
+/// Verifies the signature and returns the credential that made it, and how.
 pub(super) fn verify<'a>(
     head: &Parts,
     body: &[u8],
     credentials: &'a [Credential],
     region: &str,
     now: Timestamp,
-) -> Result<&'a Credential, Refusal> {
+) -> Result<(&'a Credential, Algorithm), Refusal> {
     let claim = Claim::read(head)?;
     let credential = credentials
         .iter()
@@ -60,11 +60,11 @@ pub(super) fn verify<'a>(
         }
         Algorithm::V4A => asymmetric::is_signed(claim.access_key_id, secret, to_sign.as_bytes(), &claim.signature),
     };
-    if is_signed { Ok(credential) } else { Err(ErrorName::SignatureDoesNotMatch.into()) }
+    if is_signed { Ok((credential, claim.algorithm)) } else { Err(ErrorName::SignatureDoesNotMatch.into()) }
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Algorithm {
+pub(super) enum Algorithm {
     V4,
     /// For a set of regions, which is a field of its own and not in the scope.
     V4A,
@@ -115,7 +115,11 @@ impl<'a> Claim<'a> {
         // An access key has no slash, so the scope is the last parts.
         let scope_parts = if algorithm == Algorithm::V4 { 4 } else { 3 };
         let mut words = text.rsplitn(scope_parts + 1, '/');
-        let mut word = || words.next().ok_or_else(|| incomplete("Credential must have five slash-separated parts."));
+        let mut word = || {
+            words
+                .next()
+                .ok_or_else(|| incomplete(format!("Credential must have {} slash-separated parts.", scope_parts + 1)))
+        };
         let (terminator, service) = (word()?, word()?);
         let regions = match algorithm {
             Algorithm::V4 => word()?,
@@ -131,7 +135,7 @@ impl<'a> Claim<'a> {
             .ok_or_else(|| incomplete("Date must be in ISO-8601 'basic format', as in 20150830T123600Z."))?;
         let signature = unhex(part("Signature")?)
             .filter(|octets| algorithm == Algorithm::V4A || octets.len() == 32)
-            .ok_or_else(|| incomplete("Signature must be 64 hexadecimal digits."))?;
+            .ok_or_else(|| incomplete("Signature must be hexadecimal digits, 64 of them if it is no SigV4A."))?;
         let signed_fields = part("SignedHeaders")?.split(';').collect();
         Ok(Self {
             algorithm,
@@ -151,7 +155,7 @@ impl<'a> Claim<'a> {
     fn check_scope(&self, region: &str) -> Result<(), Refusal> {
         let is_for_region = match self.algorithm {
             Algorithm::V4 => self.regions == region,
-            Algorithm::V4A => self.regions.split(',').any(|one| one == region || one == "*"),
+            Algorithm::V4A => self.regions.split(',').map(str::trim).any(|one| one == region || one == "*"),
         };
         let problem = if !is_for_region {
             format!("Credential should be scoped to a valid region, not '{}'. ", self.regions)
@@ -291,7 +295,8 @@ fn hex(octets: &[u8]) -> String {
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    if text.len() > SIGNATURE_DIGITS_MAX || !text.len().is_multiple_of(2) || !text.is_ascii() {
+    let is_hex = text.bytes().all(|octet| matches!(octet, b'0'..=b'9' | b'a'..=b'f'));
+    if text.len() > SIGNATURE_DIGITS_MAX || !text.len().is_multiple_of(2) || !is_hex {
         return None;
     }
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()

@@ -73,6 +73,17 @@ async fn what_is_signed_rightly_passes_in_every_form() {
 }
 
 #[tokio::test]
+async fn a_multi_region_endpoint_takes_no_sigv4() {
+    let (emulator, client) = start(EmulatorSettings::default()).await;
+    let mut request = client::small_request("ann@example.com", "bob@example.net");
+    request["EndpointId"] = "abc123.def456".into();
+    let answer = client.send_json(&request).await.expect("an answer");
+    assert_eq!(answer.error(), (403, "InvalidSignatureException"), "{answer:?}");
+    assert!(emulator.messages().is_empty());
+    emulator.stop().await;
+}
+
+#[tokio::test]
 async fn a_changed_request_does_not_pass() {
     let (emulator, client) = start(EmulatorSettings::default()).await;
     let body = client::small_request("ann@example.com", "bob@example.net").to_string();
