@@ -80,7 +80,8 @@ pub(crate) fn exec(arguments: &[std::ffi::OsString]) -> io::Result<()> {
     use std::os::unix::process::CommandExt;
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let (program, arguments) = arguments.split_first().ok_or_else(|| io::Error::other("exec what?"))?;
-    Err(Command::new(program).args(arguments).exec())
+    let error = Command::new(program).args(arguments).exec();
+    Err(io::Error::new(error.kind(), format!("{}: {error}", program.display())))
 }
 
 /// A process in a role.

@@ -115,7 +115,8 @@ pub fn evaluate<'a>(documents: impl IntoIterator<Item = &'a Document>, request: 
     decision
 }
 
-/// Whether [`evaluate`] would say `Allow`, without saying by which statement: most requests need one statement for that.
+/// Whether [`evaluate`] would say `Allow`, without saying by which statement. Beside all that deny, most requests need one
+/// statement for that.
 pub fn allows<'a>(documents: impl IntoIterator<Item = &'a Document, IntoIter: Clone>, request: &Request<'_>) -> bool {
     let asked = Asked::of(request);
     let mut documents = documents.into_iter();

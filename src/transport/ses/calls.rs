@@ -11,7 +11,7 @@ use aws_config::Region;
 use aws_config::identity::IdentityCache;
 use aws_config::timeout::TimeoutConfig;
 use aws_runtime::auth::{SigV4OperationSigningConfig, sigv4, sigv4a};
-use aws_runtime::service_clock_skew::ServiceClockSkewInterceptor;
+use aws_runtime::service_clock_skew::{DisableClockSkewCorrection, ServiceClockSkewInterceptor};
 use aws_sdk_sesv2::config::endpoint::ResolveEndpoint as _;
 use aws_sdk_sesv2::config::endpoint::{DefaultResolver, Endpoint, EndpointFuture, Params, ParamsBuilder};
 use aws_sdk_sesv2::config::http::{HttpRequest, HttpResponse};
@@ -23,12 +23,13 @@ use aws_sdk_sesv2::error::{BoxError, SdkError};
 use aws_sdk_sesv2::operation::get_account::{GetAccount, GetAccountError, GetAccountInput, GetAccountOutput};
 use aws_sdk_sesv2::operation::send_email::{SendEmail, SendEmailError, SendEmailInput, SendEmailOutput};
 use aws_smithy_runtime::client::orchestrator::operation::Operation;
+use aws_smithy_runtime::client::retries::classifiers::HttpStatusCodeClassifier;
 use aws_smithy_runtime_api::client::auth::static_resolver::StaticAuthSchemeOptionResolver;
 use aws_smithy_runtime_api::client::auth::{AuthSchemeOptionResolverParams, SharedAuthScheme};
 use aws_smithy_runtime_api::client::endpoint::{EndpointResolverParams, ResolveEndpoint};
 use aws_smithy_runtime_api::client::interceptors::context::{Error as AnyError, Input, Output};
 use aws_smithy_runtime_api::client::interceptors::{SharedInterceptor, dyn_dispatch_hint};
-use aws_smithy_runtime_api::client::orchestrator::OrchestratorError;
+use aws_smithy_runtime_api::client::orchestrator::{OrchestratorError, SensitiveOutput};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponentsBuilder;
 use aws_smithy_runtime_api::client::runtime_plugin::{RuntimePlugin, StaticRuntimePlugin};
 use aws_smithy_runtime_api::client::ser_de::{
@@ -58,13 +59,11 @@ impl Calls {
         http: Option<SharedHttpClient>,
         timeouts: TimeoutConfig,
     ) -> Result<Self, SesError> {
-        let region = account.region.clone();
-        let mut components = components(account).await?;
-        components.set_http_client(http);
+        let parts = Parts { components: components(&account).await?, account, http, timeouts };
         Ok(Self {
-            send_email: operation("SendEmail", &SendEmail::new(), &region, &components, &timeouts),
-            get_account: operation("GetAccount", &GetAccount::new(), &region, &components, &timeouts),
-            region,
+            send_email: parts.operation("SendEmail", &SendEmail::new()),
+            get_account: parts.operation("GetAccount", &GetAccount::new()),
+            region: parts.account.region,
         })
     }
 
@@ -87,9 +86,28 @@ impl Calls {
     }
 }
 
-/// What the operations have in common: where to, as whom, signed how.
-async fn components(account: Account) -> Result<RuntimeComponentsBuilder, SesError> {
-    let endpoints = Endpoints::of(&account).await.map_err(SesError::NoEndpoint)?;
+/// What the operations have in common.
+struct Parts {
+    account: Account,
+    components: RuntimeComponentsBuilder,
+    http: Option<SharedHttpClient>,
+    timeouts: TimeoutConfig,
+}
+
+fn config(account: &Account) -> Layer {
+    let mut config = Layer::new("gatepost");
+    config.store_put(SigningName::from_static("ses"));
+    config.store_put(SigningRegion::from(account.region.clone()));
+    config.store_or_unset(account.region_set.clone());
+    config.store_put(DisableClockSkewCorrection::from(account.trusts_clock));
+    config.store_put(AuthSchemeOptionResolverParams::new(()));
+    config.store_put(EndpointResolverParams::new(()));
+    config
+}
+
+/// Where to, as whom, signed how.
+async fn components(account: &Account) -> Result<RuntimeComponentsBuilder, SesError> {
+    let endpoints = Endpoints::of(account).await.map_err(SesError::NoEndpoint)?;
     // The second is for endpoints that ask for it: a multi-region endpoint takes no other.
     let schemes = StaticAuthSchemeOptionResolver::new(vec![sigv4::SCHEME_ID, sigv4a::SCHEME_ID]);
     Ok(RuntimeComponentsBuilder::new("gatepost")
@@ -98,44 +116,42 @@ async fn components(account: Account) -> Result<RuntimeComponentsBuilder, SesErr
         .with_auth_scheme(SharedAuthScheme::new(sigv4::SigV4AuthScheme::new()))
         .with_auth_scheme(SharedAuthScheme::new(sigv4a::SigV4aAuthScheme::new()))
         .with_identity_resolver(sigv4::SCHEME_ID, account.credentials.clone())
-        .with_identity_resolver(sigv4a::SCHEME_ID, account.credentials)
+        .with_identity_resolver(sigv4a::SCHEME_ID, account.credentials.clone())
         .with_identity_cache(Some(IdentityCache::lazy().build()))
         .with_interceptor(SharedInterceptor::new(ServiceClockSkewInterceptor::new()))
         .with_interceptor(SharedInterceptor::new(Own)))
 }
 
-fn operation<I, O, E>(
-    name: &'static str,
-    sdk: &dyn RuntimePlugin,
-    region: &Region,
-    components: &RuntimeComponentsBuilder,
-    timeouts: &TimeoutConfig,
-) -> Operation<I, O, E>
-where
-    I: Debug + Send + Sync + 'static,
-    O: Debug + Send + Sync + 'static,
-    E: Error + Send + Sync + 'static,
-{
-    let generated = Generated(sdk.config().unwrap_or_else(|| Layer::new(name).freeze()));
-    let mut config = Layer::new("gatepost");
-    config.store_put(SigningName::from_static("ses"));
-    config.store_put(SigningRegion::from(region.clone()));
-    config.store_put(generated.0.load::<SigV4OperationSigningConfig>().cloned().unwrap_or_default());
-    config.store_put(AuthSchemeOptionResolverParams::new(()));
-    config.store_put(EndpointResolverParams::new(()));
-    let ours = StaticRuntimePlugin::new().with_config(config.freeze()).with_runtime_components(components.clone());
-    Operation::builder()
-        .service_name("SESv2")
-        .operation_name(name)
-        // It would send twice by itself.
-        .no_retry()
-        .timeout_config(timeouts.clone())
-        // The relay's deadline says the same with one number; this one would end a slow upload that still moves.
-        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-        .runtime_plugin(ours)
-        .serializer(generated.clone().serializer())
-        .deserializer_impl(generated)
-        .build()
+impl Parts {
+    fn operation<I, O, E>(&self, name: &'static str, sdk: &dyn RuntimePlugin) -> Operation<I, O, E>
+    where
+        I: Debug + Send + Sync + 'static,
+        O: Debug + Send + Sync + 'static,
+        E: Error + Send + Sync + 'static,
+    {
+        let generated = Generated(sdk.config().unwrap_or_else(|| Layer::new(name).freeze()));
+        let mut config = config(&self.account);
+        config.store_put(generated.0.load::<SigV4OperationSigningConfig>().cloned().unwrap_or_default());
+        config.store_or_unset(generated.0.load::<SensitiveOutput>().map(|_| SensitiveOutput));
+        let components = self.components.clone();
+        let ours = StaticRuntimePlugin::new().with_config(config.freeze()).with_runtime_components(components);
+        let operation = Operation::builder().service_name("SESv2").operation_name(name);
+        let operation = match &self.http {
+            Some(http) => operation.http_client(http.clone()),
+            // The SDK's own closes a connection that led to an error only if it is told to.
+            None => operation.with_connection_poisoning().retry_classifier(HttpStatusCodeClassifier::default()),
+        };
+        operation
+            // It would send twice by itself.
+            .no_retry()
+            .timeout_config(self.timeouts.clone())
+            // The relay's deadline says the same with one number; this one would end a slow upload that still moves.
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .runtime_plugin(ours)
+            .serializer(generated.clone().serializer())
+            .deserializer_impl(generated)
+            .build()
+    }
 }
 
 /// How the SDK writes an operation, and reads its answer.
@@ -164,7 +180,7 @@ impl DeserializeResponse for Generated {
     }
 }
 
-/// Where calls go: asked of the SDK's rules once, and again only for a message that has an endpoint of its own.
+/// Where calls go: asked of the SDK's rules at the start, and then only for messages that have an endpoint of their own.
 #[derive(Clone, Debug)]
 struct Endpoints {
     params: ParamsBuilder,

@@ -59,6 +59,8 @@ fn account() -> Account {
         endpoint_url: None,
         fips: false,
         dual_stack: false,
+        trusts_clock: false,
+        region_set: None,
     }
 }
 
@@ -195,6 +197,9 @@ async fn a_message_with_a_multi_region_endpoint_goes_there_under_its_own_signatu
         assert!(signed.contains("x-amz-region-set"), "{signed:?}");
         assert_eq!(request.headers().get("x-amz-region-set"), Some("*"));
     }
+    let two = Account { region_set: Some("us-east-1,us-west-2".into()), ..account() };
+    let request = ours(two, of("abc123.456def")).await;
+    assert_eq!(request.headers().get("x-amz-region-set"), Some("us-east-1,us-west-2"));
     let catcher = Catcher::default();
     let with_fips = calls(Account { fips: true, ..account() }, &catcher).await;
     assert!(with_fips.send_email(of("abc123.456def")).await.is_err());
@@ -214,33 +219,25 @@ async fn a_call_is_made_once() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_wrong_is_known_after_the_first_answer() {
+async fn a_clock_that_is_wrong_is_known_after_the_first_answer_unless_it_is_to_be_trusted() {
     let hour = Duration::from_secs(3600);
     let now = SystemClock.wall();
-    let catcher = Catcher { date: Some(DateTime::from(now + hour)), ..Catcher::default() };
-    let calls = calls(account(), &catcher).await;
     let signed_at = |request: HttpRequest| {
         let text = request.headers().get("x-amz-date").unwrap().to_owned();
-        DateTime::from_str(
-            &format!(
-                "{}-{}-{}T{}:{}:{}Z",
-                &text[..4],
-                &text[4..6],
-                &text[6..8],
-                &text[9..11],
-                &text[11..13],
-                &text[13..15]
-            ),
-            Format::DateTime,
-        )
-        .unwrap()
-        .secs()
+        let [date, time] = [&text[..8], &text[9..15]];
+        let text =
+            format!("{}-{}-{}T{}:{}:{}Z", &date[..4], &date[4..6], &date[6..], &time[..2], &time[2..4], &time[4..]);
+        DateTime::from_str(&text, Format::DateTime).unwrap().secs()
     };
-    assert!(calls.get_account().await.is_err());
-    let first = signed_at(catcher.only());
-    assert!(calls.send_email(message(b"a", "a")).await.is_err());
-    let ahead = signed_at(catcher.only()) - first;
-    assert!((3590..3700).contains(&ahead), "{ahead} s");
+    for (trusts_clock, want) in [(false, 3590..3700), (true, 0..100)] {
+        let catcher = Catcher { date: Some(DateTime::from(now + hour)), ..Catcher::default() };
+        let calls = calls(Account { trusts_clock, ..account() }, &catcher).await;
+        assert!(calls.get_account().await.is_err());
+        let first = signed_at(catcher.only());
+        assert!(calls.send_email(message(b"a", "a")).await.is_err());
+        let ahead = signed_at(catcher.only()) - first;
+        assert!(want.contains(&ahead), "{ahead} s");
+    }
 }
 
 #[tokio::test]

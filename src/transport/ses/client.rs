@@ -9,6 +9,7 @@ use aws_config::timeout::{TimeoutConfig, TimeoutConfigBuilder};
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sesv2::config::{Credentials, SharedCredentialsProvider, SharedHttpClient};
 use aws_sdk_sesv2::error::BoxError;
+use aws_types::region::SigningRegionSet;
 use aws_types::service_config::ServiceConfigKey;
 use std::fmt;
 use std::time::Duration;
@@ -136,7 +137,7 @@ pub enum SesError {
 const PROXY_VARIABLES: [&str; 3] = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"];
 
 /// The HTTP client for the calls to SES; none, which is the SDK's own, where the environment names a proxy: that one knows
-/// how to speak to it.
+/// how to speak to it. Each operation then has connections of its own, and reads the root certificates when it is first used.
 pub(super) fn http(settings: &SesSettings) -> Result<Option<SharedHttpClient>, SesError> {
     let set = |name: String| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let named = |name: &&str| set(name.to_string()) || set(name.to_lowercase());
@@ -173,6 +174,10 @@ pub(super) struct Account {
     pub endpoint_url: Option<String>,
     pub fips: bool,
     pub dual_stack: bool,
+    /// Signatures trust this machine's clock, whatever SES says that it is.
+    pub trusts_clock: bool,
+    /// The regions that a multi-region endpoint's signatures are for, instead of those that it asks for.
+    pub region_set: Option<SigningRegionSet>,
 }
 
 /// What settings leave open is looked for where every AWS program does: environment, profile, container, instance.
@@ -209,8 +214,15 @@ async fn with_environment(settings: &SesSettings) -> Result<Account, SesError> {
             SharedCredentialsProvider::new(provider.build().await)
         }
     };
-    let endpoint_url = settings.endpoint_url.clone().or_else(|| endpoint_of_environment(&shared));
-    Ok(Account { region, credentials, endpoint_url, fips: settings.fips, dual_stack: settings.dual_stack })
+    Ok(Account {
+        region,
+        credentials,
+        endpoint_url: settings.endpoint_url.clone().or_else(|| endpoint_of_environment(&shared)),
+        fips: settings.fips,
+        dual_stack: settings.dual_stack,
+        trusts_clock: shared.disable_clock_skew_correction().unwrap_or_default(),
+        region_set: shared.sigv4a_signing_region_set().cloned(),
+    })
 }
 
 /// `AWS_ENDPOINT_URL_SESV2`, `endpoint_url` of the service in the profile, or the same for all services.
@@ -237,6 +249,8 @@ fn without_environment(settings: &SesSettings) -> Option<Account> {
         endpoint_url: Some(url.clone()),
         fips: false,
         dual_stack: false,
+        trusts_clock: false,
+        region_set: None,
     })
 }
 
