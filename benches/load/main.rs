@@ -97,7 +97,7 @@ struct Arguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Profile {
-    /// Every scenario that has a target: about four minutes
+    /// Every scenario that has a target: about five minutes
     Standard,
     /// Every scenario as short as can be: does it work?
     Smoke,
