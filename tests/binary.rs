@@ -535,25 +535,65 @@ fn emulator(directory: &Path) -> (Running, String, Lines<BufReader<ChildStdout>>
     (emulator, endpoint.strip_prefix("AWS_ENDPOINT_URL_SESV2=http://").unwrap().to_owned(), told)
 }
 
+/// A relay to SES, with these lines more under `[ses]` and this environment beside credentials.
+fn relay_to_ses(directory: &Path, ses: &str, environment: &[(&str, &str)]) -> Running {
+    fs::write(
+        directory.join("relay.toml"),
+        format!(
+            "hostname = 'localhost'\n[policy]\nfrom = ['*@example.com']\n\
+             [ses]\nregion = 'us-east-1'\n{ses}\n[[listener]]\nname = 'plain'\naddress = '127.0.0.1:0'\n"
+        ),
+    )
+    .unwrap();
+    let mut command = gatepost(directory, &["run", "--config", "relay.toml"]);
+    command.env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE");
+    command.env("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY");
+    command.envs(environment.iter().copied());
+    Running::start(command)
+}
+
 #[test]
 fn a_proxy_of_the_environment_is_asked_for_ses() {
     let directory = tempfile::tempdir().unwrap();
     let here = directory.path();
     let (_emulator, proxy, _told) = emulator(here);
-    fs::write(
-        here.join("relay.toml"),
-        "hostname = 'localhost'\n[policy]\nfrom = ['*@example.com']\n\
-         [ses]\nregion = 'us-east-1'\nendpoint_url = 'http://ses.example'\n[[listener]]\nname = 'plain'\naddress = '127.0.0.1:0'\n",
-    )
-    .unwrap();
-    let mut command = gatepost(here, &["run", "--config", "relay.toml"]);
-    command.env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE").env("http_proxy", format!("http://{proxy}"));
-    command.env("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY");
-    let mut relay = Running::start(command);
+    let proxy = format!("http://{proxy}");
+    let mut relay = relay_to_ses(here, "endpoint_url = 'http://ses.example'", &[("http_proxy", &proxy)]);
     let address = relay.address("plain");
     let (code, reply, error) = send(here, &address, &[]);
     assert_eq!(code, 0, "{reply}{error}\n{}", relay.seen);
     assert_eq!(fs::read_dir(here.join("kept")).unwrap().count(), 2, "the message and its envelope");
+}
+
+#[test]
+fn the_endpoint_may_stand_in_environment_or_profile_and_is_looked_at_before_anything_is_sent() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let (_emulator, endpoint, _told) = emulator(here);
+    let endpoint = format!("http://{endpoint}");
+    let profile = here.join("aws-config");
+    fs::write(&profile, format!("[default]\nservices = ours\n[services ours]\nsesv2 =\n  endpoint_url = {endpoint}\n"))
+        .unwrap();
+    let nowhere = "http://127.0.0.1:9";
+    for (sent, environment) in [
+        // Of the service before that of all.
+        (1, &[("AWS_ENDPOINT_URL_SESV2", &*endpoint), ("AWS_ENDPOINT_URL", nowhere)][..]),
+        (2, &[("AWS_ENDPOINT_URL", &*endpoint)]),
+        (3, &[("AWS_CONFIG_FILE", profile.to_str().unwrap())]),
+    ] {
+        let mut relay = relay_to_ses(here, "", environment);
+        let address = relay.address("plain");
+        let (code, reply, error) = send(here, &address, &[]);
+        assert_eq!(code, 0, "{environment:?}: {reply}{error}\n{}", relay.seen);
+        assert_eq!(fs::read_dir(here.join("kept")).unwrap().count(), 2 * sent, "{environment:?}");
+    }
+    for (ses, url, told) in [
+        ("", "ftp://ses.example", "must begin with https://"),
+        ("fips = true", nowhere, "cannot be combined with FIPS or dual stack"),
+    ] {
+        let mut relay = relay_to_ses(here, ses, &[("AWS_ENDPOINT_URL_SESV2", url)]);
+        relay.line_with(told);
+    }
 }
 
 #[test]

@@ -139,7 +139,7 @@ impl Document {
             .into_iter()
             .enumerate()
             .map(|(before, value)| read_statement(before + 1, value, variables, kind).map_err(|wrong| wrong.of(name)))
-            .collect::<Result<Vec<_>, _>>()?;
+            .collect::<Result<_, _>>()?;
         Ok(Self { name: name.to_owned(), variables, statements, allowed_last: LastTime::default() })
     }
 

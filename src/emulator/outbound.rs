@@ -90,15 +90,9 @@ async fn judge(
     let (credential, algorithm) =
         signature::verify(head, &octets, &settings.credentials, &settings.region, shared.clock.now())?;
     // Before the latency: after it, a large body has left the processor's cache, and this would take longer.
-    let verdict = submission(&octets, settings, fault).map(|submission| submission.map(|it| Judged::of(it, shared)));
+    let verdict = submission(&octets, settings, fault).and_then(|it| signed_as_it_must_be(it, algorithm));
+    let verdict = verdict.map(|submission| submission.map(|it| Judged::of(it, shared)));
     drop(octets);
-    let verdict = match verdict {
-        Ok(Some(judged)) if judged.of_more_regions && algorithm == signature::Algorithm::V4 => Err(Refusal::new(
-            ErrorName::InvalidSignatureException,
-            "A request to a multi-region endpoint must be signed with SigV4A.",
-        )),
-        verdict => verdict,
-    };
     let latency = shared.latency();
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
@@ -112,8 +106,6 @@ async fn judge(
 /// A message that SES would take.
 struct Judged {
     cost: Cost,
-    /// It names a multi-region endpoint.
-    of_more_regions: bool,
     /// `None` where nobody will look at it.
     kept: Option<Submission>,
 }
@@ -121,8 +113,7 @@ struct Judged {
 impl Judged {
     fn of(submission: Submission, shared: &Shared) -> Self {
         let keeps = shared.store.keeps_messages() || shared.settings.directory.is_some();
-        let of_more_regions = submission.request.parameters.endpoint_id.is_some();
-        Self { cost: submission.cost(), of_more_regions, kept: keeps.then_some(submission) }
+        Self { cost: submission.cost(), kept: keeps.then_some(submission) }
     }
 }
 
@@ -152,10 +143,23 @@ fn submission(body: &[u8], settings: &EmulatorSettings, fault: &Fault) -> Result
 }
 
 /// Charges the message to the quota and keeps it.
+fn signed_as_it_must_be(
+    submission: Option<Submission>,
+    by: signature::Algorithm,
+) -> Result<Option<Submission>, Refusal> {
+    match submission {
+        Some(it) if it.request.parameters.endpoint_id.is_some() && by == signature::Algorithm::V4 => Err(Refusal::new(
+            ErrorName::InvalidSignatureException,
+            "A request to a multi-region endpoint must be signed with SigV4A.",
+        )),
+        other => Ok(other),
+    }
+}
+
 async fn accept(
     shared: &Shared,
     ticket: &Ticket,
-    Judged { cost, kept, .. }: Judged,
+    Judged { cost, kept }: Judged,
     credential: &Credential,
 ) -> Result<String, Refusal> {
     let settings = &shared.settings;

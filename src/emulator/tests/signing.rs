@@ -83,6 +83,33 @@ async fn a_multi_region_endpoint_takes_no_sigv4() {
     emulator.stop().await;
 }
 
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string()
+}
+
+#[tokio::test]
+async fn sigv4a_is_for_the_regions_that_it_names_and_signs() {
+    let (emulator, client) = start(EmulatorSettings::default()).await;
+    let time = now();
+    let scope = format!("{}/{}/ses/aws4_request", client.credential.access_key_id, &time[..8]);
+    for (regions, signed, want) in [
+        ("X-Amz-Region-Set: eu-west-1,eu-west-2\r\n", ";x-amz-region-set", "InvalidSignatureException"),
+        ("X-Amz-Region-Set: eu-west-1, us-east-1\r\n", "", "InvalidSignatureException"),
+        ("", "", "IncompleteSignatureException"),
+        // As far as the signature, which is none.
+        ("X-Amz-Region-Set: eu-west-1, us-east-1\r\n", ";x-amz-region-set", "SignatureDoesNotMatch"),
+        ("X-Amz-Region-Set: *\r\n", ";x-amz-region-set", "SignatureDoesNotMatch"),
+    ] {
+        let request = format!(
+            "GET {ACCOUNT} HTTP/1.1\r\nHost: x\r\nX-Amz-Date: {time}\r\n{regions}Authorization: AWS4-ECDSA-P256-SHA256 \
+             Credential={scope}, SignedHeaders=host;x-amz-date{signed}, Signature=3006020101020101\r\n\r\n"
+        );
+        let answer = client.connect().await.exchange(request.as_bytes()).await.expect("an answer");
+        assert_eq!(answer.error(), (403, want), "{regions}{signed}: {answer:?}");
+    }
+    emulator.stop().await;
+}
+
 #[tokio::test]
 async fn a_changed_request_does_not_pass() {
     let (emulator, client) = start(EmulatorSettings::default()).await;
@@ -107,6 +134,14 @@ async fn a_changed_request_does_not_pass() {
 #[tokio::test]
 async fn a_request_without_a_signature_is_told_so() {
     let (emulator, client) = start(EmulatorSettings::default()).await;
+    let digits = |octet: &str| {
+        let (time, digits) = (now(), octet.repeat(32));
+        let scope = "a/20260101/us-east-1/ses/aws4_request";
+        format!(
+            "X-Amz-Date: {time}\r\nAuthorization: AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, \
+             Signature={digits}\r\n"
+        )
+    };
     for (field, want) in [
         ("", "MissingAuthenticationTokenException"),
         ("Authorization: Bearer x\r\n", "MissingAuthenticationTokenException"),
@@ -117,6 +152,9 @@ async fn a_request_without_a_signature_is_told_so() {
             "IncompleteSignatureException",
         ),
         ("Authorization: AWS4-HMAC-SHA256 Credential=x\r\n", "IncompleteSignatureException"),
+        (&digits("+f"), "IncompleteSignatureException"),
+        (&digits("FF"), "IncompleteSignatureException"),
+        (&digits("ff"), "UnrecognizedClientException"),
         (
             "Authorization: AWS4-HMAC-SHA256 Credential=a/b/c/d/e, SignedHeaders=host, Signature=ff\r\n",
             "IncompleteSignatureException",

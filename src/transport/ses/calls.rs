@@ -94,17 +94,6 @@ struct Parts {
     timeouts: TimeoutConfig,
 }
 
-fn config(account: &Account) -> Layer {
-    let mut config = Layer::new("gatepost");
-    config.store_put(SigningName::from_static("ses"));
-    config.store_put(SigningRegion::from(account.region.clone()));
-    config.store_or_unset(account.region_set.clone());
-    config.store_put(DisableClockSkewCorrection::from(account.trusts_clock));
-    config.store_put(AuthSchemeOptionResolverParams::new(()));
-    config.store_put(EndpointResolverParams::new(()));
-    config
-}
-
 /// Where to, as whom, signed how.
 async fn components(account: &Account) -> Result<RuntimeComponentsBuilder, SesError> {
     let endpoints = Endpoints::of(account).await.map_err(SesError::NoEndpoint)?;
@@ -123,6 +112,20 @@ async fn components(account: &Account) -> Result<RuntimeComponentsBuilder, SesEr
 }
 
 impl Parts {
+    /// The configuration of an operation; `sdk`: what the SDK has for it.
+    fn config(&self, sdk: &FrozenLayer) -> FrozenLayer {
+        let mut config = Layer::new("gatepost");
+        config.store_put(SigningName::from_static("ses"));
+        config.store_put(SigningRegion::from(self.account.region.clone()));
+        config.store_or_unset(self.account.region_set.clone());
+        config.store_put(DisableClockSkewCorrection::from(self.account.trusts_clock));
+        config.store_put(AuthSchemeOptionResolverParams::new(()));
+        config.store_put(EndpointResolverParams::new(()));
+        config.store_or_unset(sdk.load::<SigV4OperationSigningConfig>().cloned());
+        config.store_or_unset(sdk.load::<SensitiveOutput>().map(|_| SensitiveOutput));
+        config.freeze()
+    }
+
     fn operation<I, O, E>(&self, name: &'static str, sdk: &dyn RuntimePlugin) -> Operation<I, O, E>
     where
         I: Debug + Send + Sync + 'static,
@@ -130,11 +133,9 @@ impl Parts {
         E: Error + Send + Sync + 'static,
     {
         let generated = Generated(sdk.config().unwrap_or_else(|| Layer::new(name).freeze()));
-        let mut config = config(&self.account);
-        config.store_put(generated.0.load::<SigV4OperationSigningConfig>().cloned().unwrap_or_default());
-        config.store_or_unset(generated.0.load::<SensitiveOutput>().map(|_| SensitiveOutput));
-        let components = self.components.clone();
-        let ours = StaticRuntimePlugin::new().with_config(config.freeze()).with_runtime_components(components);
+        let ours = StaticRuntimePlugin::new()
+            .with_config(self.config(&generated.0))
+            .with_runtime_components(self.components.clone());
         let operation = Operation::builder().service_name("SESv2").operation_name(name);
         let operation = match &self.http {
             Some(http) => operation.http_client(http.clone()),

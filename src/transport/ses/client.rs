@@ -151,18 +151,20 @@ pub(super) fn http(settings: &SesSettings) -> Result<Option<SharedHttpClient>, S
 
 /// The calls to SES for those settings.
 pub(super) async fn connect(settings: SesSettings, http: Option<SharedHttpClient>) -> Result<Calls, SesError> {
-    if settings.endpoint_url.is_some() && (settings.fips || settings.dual_stack) {
-        return Err(SesError::EndpointWithVariant);
-    }
-    if let Some(url) = settings.endpoint_url.as_ref().filter(|url| !is_http_url(url)) {
-        return Err(SesError::EndpointUrl(url.clone()));
-    }
     // They are bounded by whoever makes them, who has a deadline to keep in any case: the SDK would set two timers more.
     let timeouts = waits(settings.timeouts).disable_operation_attempt_timeout().disable_operation_timeout();
     let account = match without_environment(&settings) {
         Some(account) => account,
         None => with_environment(&settings).await?,
     };
+    if let Some(url) = &account.endpoint_url {
+        if account.fips || account.dual_stack {
+            return Err(SesError::EndpointWithVariant);
+        }
+        if !is_http_url(url) {
+            return Err(SesError::EndpointUrl(url.clone()));
+        }
+    }
     Calls::new(account, http, timeouts.build()).await
 }
 
