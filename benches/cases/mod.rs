@@ -5,7 +5,8 @@
 use bytes::Bytes;
 use gatepost::aws::{Document, DocumentKind};
 use gatepost::limit::{By, LimitRule, LocalLimiter, Measure, OverLimit};
-use gatepost::mail::headers::{HeaderLimits, HeaderSection, blank_line};
+use gatepost::mail::headers::HeaderLimits;
+use gatepost::mail::mime::MimeLimits;
 use gatepost::mail::parameters::AppName;
 use gatepost::mail::{
     Author, Client, ClientAddress, Content, Envelope, ForwardPath, MailParameters, Mailbox, Requested, ReversePath,
@@ -50,9 +51,7 @@ impl Message {
     pub(crate) fn of_app(number: usize) -> Self {
         let text = HEADER.replace("app7", &format!("app{number}"));
         let octets = [text.as_bytes(), b"\r\n", &vec![b'x'; 9_000]].concat();
-        let end = blank_line(&octets, 0).unwrap();
-        let header = HeaderSection::parse(&octets[..end], &HeaderLimits::default()).unwrap();
-        let content = Content::new(Bytes::from(octets), header);
+        let content = Content::parse(Bytes::from(octets), &HeaderLimits::default(), MimeLimits::default()).unwrap();
         let authors = author::parse(content.fields_named("From").next().unwrap().value).unwrap();
         let mailbox = |text: &str| Mailbox::parse(text).unwrap();
         Self {
@@ -162,8 +161,8 @@ pub(crate) fn from_fields() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         // What has no field that can be read has no value to parse either.
         headers
             .filter_map(|header| {
-                let section = HeaderSection::parse(&header, &HeaderLimits::default()).ok()?;
-                let content = Content::new(Bytes::from([&header[..], b"\r\n"].concat()), section);
+                let octets = Bytes::from([&header[..], b"\r\n"].concat());
+                let content = Content::parse(octets, &HeaderLimits::default(), MimeLimits::default()).ok()?;
                 Some(content.fields_named("From").next()?.value.to_vec())
             })
             .collect()

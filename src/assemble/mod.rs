@@ -25,6 +25,7 @@ use crate::admin::{AdminDoor, AdminEndpoint, AdminError, AdminSettings, Subject}
 use crate::auth::Authenticator;
 use crate::limit::{Limiter, LocalTokens, Lockout, LockoutSettings, Pace, PaceSettings, Tokens, Unlimited};
 use crate::mail::headers::HeaderLimits;
+use crate::mail::mime::MimeLimits;
 use crate::mail::trace::TraceDetail;
 use crate::mail::{Clock, SystemClock};
 #[cfg(feature = "admin")]
@@ -110,6 +111,7 @@ impl Builder {
                 hostname: hostname.to_owned(),
                 trace: TraceDetail::default(),
                 header: HeaderLimits::default(),
+                mime: MimeLimits::default(),
                 deadline: DeadlineSettings::default(),
                 soft_fail: false,
                 turns: TurnSettings::default(),
@@ -232,6 +234,13 @@ impl Builder {
     #[must_use]
     pub fn header_limits(mut self, limits: HeaderLimits) -> Self {
         self.settings.header = limits;
+        self
+    }
+
+    /// Bounds on the MIME parts of messages.
+    #[must_use]
+    pub fn mime_limits(mut self, limits: MimeLimits) -> Self {
+        self.settings.mime = limits;
         self
     }
 

@@ -2,6 +2,7 @@
 
 use super::number::{Count, Number, Octets, Seconds, SecondsOrZero};
 use crate::mail::headers::HeaderLimits;
+use crate::mail::mime::MimeLimits;
 use crate::relay::{BudgetSettings, DeadlineSettings};
 use crate::smtp::Limits;
 use schemars::JsonSchema;
@@ -84,6 +85,52 @@ impl Smtp {
             content_rate_grace: self.content_rate_grace_seconds.wait(),
             content_rate_min: self.content_rate_min.small(),
             session_max: self.session_seconds_max.wait(),
+        }
+    }
+}
+
+/// Bounds of the MIME parts of a message.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mime {
+    /// Multiparts and attached messages inside each other.
+    pub depth_max: Number<1, 100>,
+    /// Parts of a message; SES takes 500.
+    pub parts_max: Number<1, 10_000>,
+    /// Octets of the header section of one part.
+    pub header_octets_max: Number<1_024, 10_000_000>,
+    /// Fields of the header section of one part.
+    pub header_fields_max: Number<10, 100_000>,
+    /// Parameters of Content-Type and Content-Disposition of one part, the pieces of RFC 2231 counted one by one.
+    pub parameters_max: Number<10, 1_000>,
+    /// Octets of Content-Type and Content-Disposition of all parts together.
+    pub parameter_octets_max: Number<1_024, 10_000_000>,
+}
+
+impl Default for Mime {
+    fn default() -> Self {
+        let limits = MimeLimits::default();
+        Self {
+            depth_max: Number::of(limits.depth_max as u64),
+            parts_max: Number::of(limits.parts_max as u64),
+            header_octets_max: Number::of(limits.header_octets_max as u64),
+            header_fields_max: Number::of(limits.header_fields_max as u64),
+            parameters_max: Number::of(limits.parameters_max as u64),
+            parameter_octets_max: Number::of(limits.parameter_octets_max as u64),
+        }
+    }
+}
+
+impl Mime {
+    /// As the relay takes them.
+    pub fn limits(&self) -> MimeLimits {
+        MimeLimits {
+            depth_max: self.depth_max.size(),
+            parts_max: self.parts_max.size(),
+            header_octets_max: self.header_octets_max.size(),
+            header_fields_max: self.header_fields_max.size(),
+            parameters_max: self.parameters_max.size(),
+            parameter_octets_max: self.parameter_octets_max.size(),
         }
     }
 }

@@ -41,7 +41,7 @@ mod refusal_tests;
 mod sample_tests;
 
 pub use admin::AdminSection;
-pub use bounds::{Connections, Deadline, Header, Memory, Smtp};
+pub use bounds::{Connections, Deadline, Header, Memory, Mime, Smtp};
 pub use limits::{Limit, LimitBy, LimitOf, LimitOver, Limits};
 pub use needs::AwsFacts;
 pub use pace::PaceSection;
@@ -111,6 +111,8 @@ pub struct Config {
     pub admin: AdminSection,
     /// Bounds of a message's header section.
     pub header: Header,
+    /// Bounds of the MIME parts of a message.
+    pub mime: Mime,
     /// How much all messages together may hold.
     pub memory: Memory,
     /// How long a client waits at most for the reply to its message.
@@ -166,6 +168,7 @@ impl Default for Config {
             connections: Connections::default(),
             admin: AdminSection::default(),
             header: Header::default(),
+            mime: Mime::default(),
             memory: Memory::default(),
             deadline: Deadline::default(),
             places: Places::default(),
@@ -238,6 +241,7 @@ impl Config {
             connections: self.connections.clone(),
             admin: self.admin.clone(),
             header: self.header.clone(),
+            mime: self.mime.clone(),
             memory: self.memory.clone(),
             deadline: self.deadline.clone(),
             places: self.places.fresh(),

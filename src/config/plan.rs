@@ -227,6 +227,7 @@ impl Plan {
             .observer(LogObserver::new(config.log.addresses.into()))
             .trace(config.trace.into())
             .header_limits(config.header.limits())
+            .mime_limits(config.mime.limits())
             .budget(config.memory.budget())
             .connections(config.connections.total_max.size(), config.connections.per_client_max.size())
             .deadline(config.deadline.settings())

@@ -139,6 +139,8 @@ table! {
     MALFORMED_HEADER = 554 (5, 6, 0) "Malformed message header";
     /// A field that may stand once stands twice: the provider refuses such a message.
     DUPLICATE_FIELD = 554 (5, 6, 0) "Duplicate header field";
+    /// The MIME parts of the message are over a limit (`[mime]`); the text says which.
+    MIME_OVER_LIMIT = 554 (5, 6, 0) "MIME structure is over a limit";
     /// NUL in content.
     NUL_IN_CONTENT = 554 (5, 6, 0) "Message contains NUL";
 

@@ -220,7 +220,7 @@ impl AppPolicy {
         // A Sender that does not fit goes with the From that it spoke for.
         let sender = facts.sender.filter(|_| author.is_none());
         tally.rule(app.judge_other_fields(sender, facts.resent))?;
-        tally.rule(attachments::judge(facts.content, &app.attachments_denied))?;
+        tally.rule(attachments::judge(facts.content.structure(), &app.attachments_denied))?;
         let has = |name| facts.content.fields_named(name).next().is_some();
         let missing = |rule: &Missing<()>, name: &'static str| match rule {
             Missing::Refuse if !has(name) => {

@@ -1,5 +1,6 @@
 use super::*;
-use crate::mail::headers::{HeaderLimits, HeaderSection, blank_line};
+use crate::mail::headers::HeaderLimits;
+use crate::mail::mime::MimeLimits;
 use crate::mail::parameters::{ConfigurationSetName, RequestedField};
 use crate::mail::{
     Content, Envelope, Identity, MailParameters, Mailbox, ManualClock, Requested, ReversePath, SessionId, author,
@@ -56,9 +57,7 @@ async fn rcpt(policy: &AppPolicy, client: &Client, path: &str, accepted_before: 
 /// A message by its text, from `ann@a.example` to `bob@b.example`.
 async fn message(policy: &AppPolicy, client: &Client, text: &str) -> PolicyDecision {
     let octets = text.replace('\n', "\r\n");
-    let end = blank_line(octets.as_bytes(), 0).unwrap();
-    let header = HeaderSection::parse(&octets.as_bytes()[..end], &HeaderLimits::default()).unwrap();
-    let content = Content::new(Bytes::from(octets), header);
+    let content = Content::parse(Bytes::from(octets), &HeaderLimits::default(), MimeLimits::default()).unwrap();
     let read = |name: &str| -> Vec<Author> {
         content.fields_named(name).flat_map(|field| author::parse(field.value).unwrap()).collect()
     };

@@ -8,7 +8,7 @@ use super::reception::Loaded;
 use crate::mail::headers::{HeaderLimits, blank_line};
 use crate::mail::parameters::Edits;
 use crate::mail::trace::rfc5322_date;
-use crate::mail::{Author, Content, Envelope, HeaderSection, TransactionId, replies};
+use crate::mail::{Author, Envelope, HeaderSection, TransactionId, replies};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -57,6 +57,6 @@ pub(super) fn apply(
         detail: format!("after policy's edits: {error}"),
     })?;
     header.extend_from_slice(&octets[end..]);
-    message.content = Content::new(Bytes::from(header), section);
+    message.content = message.content.with_header(Bytes::from(header), section);
     Ok(())
 }

@@ -78,7 +78,7 @@ impl Visit {
     ) -> Result<(Judged, Vec<Share>), Refusal> {
         let (mut message, shares) = message.load().await?;
         if long_lines {
-            message = self.relay.shorten(message)?;
+            message = self.relay.shorten(message, deadline).await?;
         }
         end.octets = message.content.octets().len() as u64;
         // A judge of an embedding program may hang; the deadline is for that too.

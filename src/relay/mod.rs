@@ -28,6 +28,7 @@ pub use visit::Visit;
 use crate::auth::Authenticator;
 use crate::limit::{Limiter, Lockout, Pace};
 use crate::mail::headers::HeaderLimits;
+use crate::mail::mime::MimeLimits;
 use crate::mail::trace::TraceDetail;
 use crate::mail::{Client, Clock};
 use crate::observe::Observer;
@@ -37,6 +38,7 @@ use places::Places;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use turns::Turns;
 
 /// What the relay does with a message, beside what its seams decide.
@@ -48,6 +50,8 @@ pub struct RelaySettings {
     pub trace: TraceDetail,
     /// Bounds on the header section.
     pub header: HeaderLimits,
+    /// Bounds on the parts of the body.
+    pub mime: MimeLimits,
     /// The deadline of a hand-off.
     pub deadline: DeadlineSettings,
     /// 5yz of policy spoken as 4yz, for a first roll-out.
@@ -98,6 +102,8 @@ pub struct Relay {
     turns: Arc<Turns>,
     places: Arc<Places>,
     ambiguous: AtomicU64,
+    /// Messages that may be re-encoded at a time on the blocking pool.
+    reencoders: Arc<Semaphore>,
 }
 
 /// The seams of a relay.
@@ -148,6 +154,7 @@ impl Relay {
             clock: seams.clock,
             budget,
             ambiguous: AtomicU64::new(0),
+            reencoders: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
         }
     }
 

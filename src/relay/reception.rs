@@ -9,6 +9,7 @@ use super::Relay;
 use super::budget::Share;
 use super::storage::SpillFile;
 use crate::mail::headers::{HeaderError, HeaderLimits, SINGLETON_FIELDS, blank_line};
+use crate::mail::mime::{MimeError, Scanner, Structure};
 use crate::mail::{Content, Envelope, Field, HeaderSection, Reply, Requested, replies};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -17,6 +18,9 @@ const ANNOUNCED_OCTETS_MAX: u64 = 256 * 1024;
 
 /// What is taken from the budget at a time.
 const STEP_OCTETS: u64 = 16 * 1024;
+
+/// What the scanner of the parts may hold without a share: most messages have few parts.
+const SCANNER_OCTETS_FREE: u64 = 4 * 1024;
 
 pub(super) struct Reception {
     relay: Arc<Relay>,
@@ -28,9 +32,19 @@ pub(super) struct Reception {
     share_octets: u64,
     file: Option<(SpillFile, Vec<Share>, u64)>,
     /// `None` until the blank line has come.
-    header: Option<HeaderSection>,
+    header: Option<Header>,
     requested: Requested,
     fault: Option<Fault>,
+}
+
+/// What is known once the header section has come.
+struct Header {
+    section: HeaderSection,
+    /// Reads the parts of the body while it comes.
+    parts: Scanner,
+    /// Of the memory that `parts` holds.
+    shares: Vec<Share>,
+    share_octets: u64,
 }
 
 /// Why content is refused, in two voices.
@@ -47,6 +61,7 @@ pub(super) struct Received {
     pub(super) requested: Requested,
     pub(super) octets: u64,
     header: HeaderSection,
+    structure: Arc<Structure>,
     /// Of the received content; given back with it.
     shares: Vec<Share>,
 }
@@ -129,15 +144,17 @@ impl Reception {
         kept.extend_from_slice(self.trace.as_bytes());
         let trace = HeaderSection::parse(&kept, &HeaderLimits::default()).map_err(header_fault)?;
         let requested = &mut self.requested;
-        let header = section.copy_kept(raw, &trace, &mut kept, |field| {
+        let section = section.copy_kept(raw, &trace, &mut kept, |field| {
             let request = Requested::is_request(field.name);
             if request {
                 requested.push(field.name, field.value);
             }
             !request && !must_not_leave(field)
         });
+        let fields = section.fields(&kept).map(|field| (field.name, field.value));
+        let parts = Scanner::new(self.relay.settings.mime, fields).map_err(mime_fault)?;
         self.memory = kept;
-        self.header = Some(header);
+        self.header = Some(Header { section, parts, shares: Vec::new(), share_octets: SCANNER_OCTETS_FREE });
         Ok(())
     }
 
@@ -151,7 +168,19 @@ impl Reception {
         }
     }
 
+    /// Reads the parts in the next octets of the body.
+    fn scan(&mut self, octets: &[u8]) -> Result<(), Fault> {
+        let Some(header) = &mut self.header else { return Ok(()) };
+        header.parts.feed(octets).map_err(mime_fault)?;
+        while header.share_octets < header.parts.octets_held() {
+            header.shares.push(self.relay.budget.receive(STEP_OCTETS).ok_or_else(no_room)?);
+            header.share_octets += STEP_OCTETS;
+        }
+        Ok(())
+    }
+
     async fn keep(&mut self, octets: &[u8]) -> Result<(), Fault> {
+        self.scan(octets)?;
         if self.file.is_none() {
             // What is announced as too large for memory need not be kept there until it is. A word alone opens no file.
             let total = (self.memory.len() + octets.len()) as u64;
@@ -222,6 +251,7 @@ impl Reception {
         self.memory = Vec::new();
         self.shares.clear();
         self.file = None;
+        self.header = None;
     }
 
     /// The end of data.
@@ -233,7 +263,11 @@ impl Reception {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
-        let header = self.header.unwrap_or_default();
+        let Some(Header { section: header, parts, shares: scanner_shares, .. }) = self.header else {
+            return Err(header_fault(HeaderError::Malformed { line: 1 }));
+        };
+        let structure = Arc::new(parts.end().map_err(mime_fault)?);
+        self.shares.extend(scanner_shares);
         let (content, octets) = match self.file {
             Some((file, shares, _)) => {
                 let octets = file.octets();
@@ -245,7 +279,7 @@ impl Reception {
             }
         };
         let (envelope, requested, shares) = (self.envelope, self.requested, self.shares);
-        Ok(Received { envelope, content, requested, octets, header, shares })
+        Ok(Received { envelope, content, requested, octets, header, structure, shares })
     }
 }
 
@@ -264,7 +298,7 @@ impl Received {
             Whole::Memory(octets) => octets,
             Whole::File(file, _shares) => file.into_octets().await.map_err(disk_fault)?,
         };
-        let content = Content::new(octets, self.header);
+        let content = Content::new(octets, self.header, self.structure);
         Ok((Loaded { envelope: self.envelope, content, requested: self.requested }, self.shares))
     }
 }
@@ -293,6 +327,11 @@ fn header_fault(error: HeaderError) -> Fault {
         HeaderError::Malformed { .. } => replies::MALFORMED_HEADER,
     };
     Fault { reply, detail: error.to_string() }
+}
+
+fn mime_fault(error: MimeError) -> Fault {
+    let detail = error.to_string();
+    Fault { reply: replies::MIME_OVER_LIMIT.with_text(&detail), detail }
 }
 
 fn no_room() -> Fault {

@@ -1,59 +1,80 @@
-//! Lines over 998 octets: text bodies that have them become quoted-printable, before policy judges.
+//! Lines over 998 octets: they are made shorter before policy judges, where that changes nothing for any reader.
 //!
-//! SES refuses such lines, and web applications make them (an HTML mail in one line). Only bodies of text parts are
-//! touched, and the Content-Transfer-Encoding of their own part. A header line is never broken: at 998 it could become a
-//! From field. What is signed is left alone, and so is what is no text: a message with a long line there is refused.
-//! RFC 5321 §4.5.3.1.6, RFC 2045 §6.7, RFC 1847 §2.1.
+//! SES refuses such lines. Web applications make them (an HTML mail in one line), and so do programs that write base64 or
+//! a To field in one line. A text body becomes quoted-printable, base64 is wrapped, and a header field is folded where it
+//! has a blank; a field without one is never broken, because at 998 it could become a From field. What is signed, what is
+//! in a message inside the message, and every other body are left alone: a message with a long line there is refused, and
+//! so is one whose parts do not lie at the same place for all readers.
+//! RFC 5321 §4.5.3.1.6, RFC 2045 §6.7 and §6.8, RFC 5322 §2.2.3, RFC 1847 §2.1.
 
 use super::Relay;
 use super::admission::Refusal;
 use super::reception::Loaded;
 use crate::mail::headers::{HeaderLimits, blank_line};
+use crate::mail::mime::{MimeLimits, Part, Structure, TransferEncoding};
 use crate::mail::{Content, HeaderSection, replies};
 use crate::smtp::MESSAGE_OCTETS_MAX;
 use bytes::Bytes;
-use mail_parser::{Encoding, Message, MessageParser, MimeHeaders, PartType};
 use quoted_printable::{InputMode, Options};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::time::timeout_at;
 
 /// RFC 5321 §4.5.3.1.6, without CR LF.
 const LINE_OCTETS_MAX: usize = 998;
+/// RFC 2045 §6.8.
+const BASE64_LINE_OCTETS: usize = 76;
+/// RFC 5322 §2.1.1: where a header line should end.
+const HEADER_LINE_OCTETS: usize = 78;
+/// A smaller message takes less time than handing it to another thread.
+const HERE_OCTETS_MAX: usize = 64 * 1024;
 
 impl Relay {
-    /// The message with shorter lines.
-    pub(super) fn shorten(&self, message: Loaded) -> Result<Loaded, Refusal> {
+    /// The message with shorter lines. Work on more than a few octets runs on the blocking pool, on as many threads as
+    /// there are processors; the wait for one of them ends at `deadline`.
+    pub(super) async fn shorten(&self, message: Loaded, deadline: Instant) -> Result<Loaded, Refusal> {
         let limits = HeaderLimits { octets_max: usize::MAX, ..self.settings.header };
-        Ok(Loaded { content: shorten(&message.content, &limits)?, ..message })
+        let (content, mime) = (message.content.clone(), self.settings.mime);
+        if content.octets().len() <= HERE_OCTETS_MAX {
+            return Ok(Loaded { content: shorten(&content, &limits, mime)?, ..message });
+        }
+        let deferred = |detail: &str| Refusal { reply: replies::DEADLINE, rule: None, detail: detail.to_owned() };
+        let permit = timeout_at(deadline.into(), Arc::clone(&self.reencoders).acquire_owned()).await;
+        let Ok(Ok(permit)) = permit else {
+            return Err(deferred("other messages were re-encoded until the deadline"));
+        };
+        let work = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            shorten(&content, &limits, mime)
+        });
+        let content = work.await.map_err(|error| deferred(&format!("re-encoding: {error}")))??;
+        Ok(Loaded { content, ..message })
     }
 }
 
+fn refuse(place: &str) -> Refusal {
+    let detail = format!("a line over {LINE_OCTETS_MAX} octets {place}");
+    let told = format!("Message line is longer than {LINE_OCTETS_MAX} octets: {place}");
+    Refusal { reply: replies::CONTENT_LINE_TOO_LONG.with_text(&told), rule: None, detail }
+}
+
 /// The same message with shorter lines.
-fn shorten(content: &Content, limits: &HeaderLimits) -> Result<Content, Refusal> {
+fn shorten(content: &Content, limits: &HeaderLimits, mime: MimeLimits) -> Result<Content, Refusal> {
     let octets = content.octets();
-    let refuse = |detail: &str| Refusal {
-        reply: replies::CONTENT_LINE_TOO_LONG,
-        rule: None,
-        detail: format!("a line over {LINE_OCTETS_MAX} octets {detail}"),
-    };
-    let message = MessageParser::new().parse(&octets[..]).ok_or_else(|| refuse("in a message that cannot be read"))?;
+    let changes = changes(octets, content.structure())?;
     let mut shortened: Vec<u8> = Vec::with_capacity(octets.len() + octets.len() / 4);
     let mut copied = 0;
-    for line in long_lines(octets) {
-        if line < copied {
-            continue;
+    for Change { header, body, recode } in changes {
+        shortened.extend_from_slice(&octets[copied..header.start]);
+        write_header(&mut shortened, &octets[header.clone()], recode, header.start == 0)?;
+        let blank = &octets[header.end..body.start];
+        shortened.extend_from_slice(blank);
+        copied = body.start;
+        if let Some(recode) = recode {
+            write_body(&mut shortened, &octets[body.clone()], recode)?;
+            copied = body.end;
         }
-        let Some(part) = text_part_at(&message, line) else {
-            return Err(refuse("outside the text of a text part"));
-        };
-        let part = &message.parts[part];
-        let (header, body, end) = bounds(part, octets.len());
-        if header < copied {
-            return Err(refuse("in parts that overlap"));
-        }
-        shortened.extend_from_slice(&octets[copied..header]);
-        let top = header == 0;
-        write_header(&mut shortened, &octets[header..body], top).map_err(refuse)?;
-        write_body(&mut shortened, &octets[body..end], part.encoding).map_err(refuse)?;
-        copied = end;
     }
     shortened.extend_from_slice(&octets[copied..]);
     if shortened.len() as u64 > MESSAGE_OCTETS_MAX {
@@ -63,10 +84,73 @@ fn shorten(content: &Content, limits: &HeaderLimits) -> Result<Content, Refusal>
     if long_lines(&shortened).next().is_some() {
         return Err(refuse("is still there after re-encoding"));
     }
-    let end = blank_line(&shortened, 0).unwrap_or(shortened.len());
-    let section = HeaderSection::parse(&shortened[..end], limits)
+    let again = Content::parse(Bytes::from(shortened), limits, mime)
         .map_err(|error| refuse(&format!("re-encoded, but then: {error}")))?;
-    Ok(Content::new(Bytes::from(shortened), section))
+    // A line that was broken may begin like a delimiter now.
+    match again.structure().parts().len() == content.structure().parts().len() {
+        true => Ok(again),
+        false => Err(refuse("makes another part when it is re-encoded")),
+    }
+}
+
+/// One part whose header or body changes. Offsets are of the message.
+struct Change {
+    header: Range<usize>,
+    body: Range<usize>,
+    recode: Option<Recode>,
+}
+
+/// What becomes of a body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Recode {
+    /// It becomes quoted-printable.
+    Plain,
+    /// It is quoted-printable, badly, and becomes it well.
+    QuotedPrintable,
+    /// Its lines are wrapped.
+    Base64,
+}
+
+/// What must change, in the order of the message.
+fn changes(octets: &[u8], structure: &Structure) -> Result<Vec<Change>, Refusal> {
+    let end = blank_line(octets, 0).unwrap_or(octets.len());
+    let start = (end + 2).min(octets.len());
+    let parts = structure.parts();
+    let place = |offset: u64| start + usize::try_from(offset).unwrap_or(usize::MAX).min(octets.len() - start);
+    let header = |number: usize| match number {
+        0 => 0..end,
+        _ => place(parts[number].header.start)..place(parts[number].header.end),
+    };
+    let mut changes: Vec<Change> = Vec::new();
+    let mut last = None;
+    for line in long_lines(octets) {
+        // The last part that begins before it.
+        let number = match line < start {
+            true => 0,
+            false => parts.partition_point(|part| place(part.header.start) <= line).saturating_sub(1),
+        };
+        let part = parts.get(number).ok_or_else(|| refuse("in a message that cannot be read"))?;
+        let (header, body) = (header(number), place(part.body.start)..place(part.body.end));
+        let in_header = header.contains(&line);
+        if line >= start && !structure.is_certain() {
+            return Err(refuse("in a message whose parts can be read in several ways"));
+        }
+        if !in_header && !body.contains(&line) {
+            return Err(refuse("outside the text of a text part"));
+        }
+        if number > 0 && is_sealed(parts, part) {
+            return Err(refuse("in a part that is signed, encrypted or of a message inside the message"));
+        }
+        let recode = if in_header { None } else { Some(recode(part)?) };
+        if last == Some(number) {
+            let change = changes.last_mut();
+            change.into_iter().for_each(|change| change.recode = change.recode.or(recode));
+        } else {
+            changes.push(Change { header, body, recode });
+        }
+        last = Some(number);
+    }
+    Ok(changes)
 }
 
 /// Where the lines begin that are too long.
@@ -80,70 +164,121 @@ fn long_lines(octets: &[u8]) -> impl Iterator<Item = usize> + '_ {
     })
 }
 
-/// The text part in whose body a line begins; `None`: it is somebody else's.
-fn text_part_at(message: &Message<'_>, line: usize) -> Option<usize> {
-    let found = message.parts.iter().position(|part| {
-        let inside = (part.raw_body_offset() as usize..part.raw_end_offset() as usize).contains(&line);
-        inside && matches!(part.body, PartType::Text(_) | PartType::Html(_))
-    })?;
-    // Who is inside of what: signed parts, and parts of a message inside the message.
-    let encloses = |outer: &mail_parser::MessagePart<'_>| {
-        let range = outer.raw_header_offset() as usize..outer.raw_end_offset() as usize;
-        range.contains(&line)
-    };
-    let untouchable = message.parts.iter().enumerate().any(|(place, part)| {
-        let sealed = part.content_type().is_some_and(|kind| {
-            kind.ctype().eq_ignore_ascii_case("multipart")
-                && kind.subtype().is_some_and(|subtype| {
-                    ["signed", "encrypted"].iter().any(|sealed| subtype.eq_ignore_ascii_case(sealed))
-                })
-        });
-        place != found && encloses(part) && (sealed || matches!(part.body, PartType::Message(_)))
-    });
-    let text = message.parts[found].content_type().is_none_or(|kind| kind.ctype().eq_ignore_ascii_case("text"));
-    (text && !untouchable).then_some(found)
-}
-
-fn bounds(part: &mail_parser::MessagePart<'_>, most: usize) -> (usize, usize, usize) {
-    let [header, body, end] = [part.raw_header_offset(), part.raw_body_offset(), part.raw_end_offset()];
-    let end = (end as usize).min(most);
-    ((header as usize).min(end), (body as usize).min(end), end)
-}
-
-/// The part's header section with the new encoding in the place of the old one.
-fn write_header(out: &mut Vec<u8>, header: &[u8], top: bool) -> Result<(), &'static str> {
-    if long_lines(header).next().is_some() {
-        return Err("in a header section");
+/// Whether a part is inside of something whose octets must stay.
+fn is_sealed(parts: &[Part], part: &Part) -> bool {
+    let mut parent = part.parent.and_then(|number| parts.get(number));
+    while let Some(outer) = parent {
+        if outer.is_type("message") || matches!(&*outer.media_type, "multipart/signed" | "multipart/encrypted") {
+            return true;
+        }
+        parent = outer.parent.and_then(|number| parts.get(number));
     }
-    let fields = header.strip_suffix(b"\r\n").unwrap_or(header);
-    let section =
-        HeaderSection::parse(fields, &HeaderLimits::default()).map_err(|_| "below a header that cannot be read")?;
+    false
+}
+
+fn recode(part: &Part) -> Result<Recode, Refusal> {
+    match (part.encoding, part.is_type("text")) {
+        (TransferEncoding::Base64, _) if !part.is_type("message") && !part.is_type("multipart") => Ok(Recode::Base64),
+        (TransferEncoding::Identity, true) => Ok(Recode::Plain),
+        (TransferEncoding::QuotedPrintable, true) => Ok(Recode::QuotedPrintable),
+        _ => Err(refuse("outside the text of a text part")),
+    }
+}
+
+/// A header section with long fields folded and, where the body becomes quoted-printable, with that encoding in the place
+/// of the old one.
+fn write_header(out: &mut Vec<u8>, header: &[u8], recode: Option<Recode>, top: bool) -> Result<(), Refusal> {
+    let section = HeaderSection::parse(header, &HeaderLimits { octets_max: usize::MAX, ..HeaderLimits::default() })
+        .map_err(|_| refuse("below a header that cannot be read"))?;
+    let quoted = matches!(recode, Some(Recode::Plain | Recode::QuotedPrintable));
     let mut mime_version = false;
-    for field in section.fields(fields) {
+    for field in section.fields(header) {
         mime_version |= field.is("MIME-Version");
-        if !field.is("Content-Transfer-Encoding") {
-            out.extend_from_slice(field.octets);
+        if quoted && field.is("Content-Transfer-Encoding") {
+            continue;
+        }
+        for line in field.octets.split_inclusive(|octet| *octet == b'\n') {
+            fold(out, line)?;
         }
     }
-    if top && !mime_version {
-        out.extend_from_slice(b"MIME-Version: 1.0\r\n");
+    if quoted {
+        if top && !mime_version {
+            out.extend_from_slice(b"MIME-Version: 1.0\r\n");
+        }
+        out.extend_from_slice(b"Content-Transfer-Encoding: quoted-printable\r\n");
     }
-    out.extend_from_slice(b"Content-Transfer-Encoding: quoted-printable\r\n\r\n");
     Ok(())
 }
 
-fn write_body(out: &mut Vec<u8>, body: &[u8], encoding: Encoding) -> Result<(), &'static str> {
+/// Folds a header line over the limit where it has blanks. No line of the result is blank.
+fn fold(out: &mut Vec<u8>, line: &[u8]) -> Result<(), Refusal> {
+    let mut rest = line;
+    while line.len() > LINE_OCTETS_MAX + 2 && rest.len() > HEADER_LINE_OCTETS + 2 {
+        match fold_at(rest) {
+            Some(at) => {
+                out.extend_from_slice(&rest[..at]);
+                out.extend_from_slice(b"\r\n");
+                rest = &rest[at..];
+            }
+            None if rest.len() > LINE_OCTETS_MAX + 2 => {
+                return Err(refuse("in a header field without a blank to fold it at"));
+            }
+            None => break,
+        }
+    }
+    out.extend_from_slice(rest);
+    Ok(())
+}
+
+/// The last place in front of a blank that ends the line in time, or the first one behind that. In front and behind it,
+/// there is text: a field's name and colon do not stand alone on a line, nor do blanks.
+fn fold_at(line: &[u8]) -> Option<usize> {
+    let blank = |octet: u8| matches!(octet, b' ' | b'\t');
+    let named = if blank(line[0]) { 0 } else { memchr::memchr(b':', line).map_or(0, |at| at + 1) };
+    let text = named + line[named..].iter().position(|octet| !blank(*octet))?;
+    let end = line.iter().rposition(|octet| !octet.is_ascii_whitespace())?;
+    let starts = |at: &usize| blank(line[*at]) && !blank(line[at - 1]);
+    let near = (text + 1..=HEADER_LINE_OCTETS.min(end)).rev().find(starts);
+    near.or_else(|| (HEADER_LINE_OCTETS.max(text) + 1..LINE_OCTETS_MAX.min(end)).find(starts))
+}
+
+fn write_body(out: &mut Vec<u8>, body: &[u8], recode: Recode) -> Result<(), Refusal> {
     // Every line of text gets its line end; octets of a decoded text that are no line end are encoded.
     let options = Options::default().input_mode(InputMode::Text);
-    match encoding {
-        Encoding::None => out.extend(quoted_printable::encode_with_options(body, options).into_bytes()),
-        Encoding::QuotedPrintable => {
+    match recode {
+        Recode::Plain => out.extend(quoted_printable::encode_with_options(body, options).into_bytes()),
+        Recode::QuotedPrintable => {
             let text = quoted_printable::decode(body, quoted_printable::ParseMode::Robust);
-            let text = text.map_err(|_| "in quoted-printable that cannot be read")?;
+            let text = text.map_err(|_| refuse("in quoted-printable that cannot be read"))?;
             out.extend(quoted_printable::encode_with_options(text, options).into_bytes());
         }
-        Encoding::Base64 => return Err("in base64"),
+        Recode::Base64 => {
+            for line in body.split_inclusive(|octet| *octet == b'\n') {
+                wrap(out, line)?;
+            }
+        }
     }
+    Ok(())
+}
+
+/// Breaks a line of base64 that is too long. Line ends mean nothing there (RFC 2045 §6.8).
+fn wrap(out: &mut Vec<u8>, line: &[u8]) -> Result<(), Refusal> {
+    let text = line.strip_suffix(b"\r\n").unwrap_or(line);
+    if text.len() <= LINE_OCTETS_MAX {
+        out.extend_from_slice(line);
+        return Ok(());
+    }
+    let known = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'+' | b'/' | b'=' | b' ' | b'\t');
+    if !text.iter().all(known) {
+        return Err(refuse("in base64 with other characters in it"));
+    }
+    for (number, piece) in text.chunks(BASE64_LINE_OCTETS).enumerate() {
+        if number > 0 {
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(piece);
+    }
+    out.extend_from_slice(&line[text.len()..]);
     Ok(())
 }
 

@@ -1,13 +1,13 @@
 use super::*;
+use mail_parser::{MessageParser, PartType};
 use proptest::prelude::*;
 
 fn content(text: &[u8]) -> Content {
-    let end = blank_line(text, 0).unwrap_or(text.len());
-    Content::new(Bytes::copy_from_slice(text), HeaderSection::parse(&text[..end], &HeaderLimits::default()).unwrap())
+    Content::parse(Bytes::copy_from_slice(text), &HeaderLimits::default(), MimeLimits::default()).unwrap()
 }
 
 fn shortened(text: &[u8]) -> Result<Vec<u8>, String> {
-    let shortened = shorten(&content(text), &HeaderLimits::default());
+    let shortened = shorten(&content(text), &HeaderLimits::default(), MimeLimits::default());
     shortened.map(|content| content.into_octets().to_vec()).map_err(|refusal| refusal.detail)
 }
 
@@ -70,27 +70,80 @@ fn a_long_line_anywhere_else_is_refused() {
         "From: a@a.example\r\nMIME-Version: 1.0\r\nContent-Type: message/rfc822\r\n\r\nFrom: b@b.example\r\n\r\n{line}\r\n"
     );
     for (name, text) in [
-        ("in the header section", format!("From: a@a.example\r\nSubject: {line}\r\n\r\nx\r\n")),
-        ("in the header section, and in the body", format!("From: a@a.example\r\nX: {line}\r\n\r\n{line}\r\n")),
+        ("in a header field without blanks", format!("From: a@a.example\r\nX: {}\r\n\r\nx\r\n", long("x"))),
+        ("in a header field of blanks", format!("From: a@a.example\r\nX: y{}\r\n\r\nx\r\n", long(" "))),
+        ("in a field name", format!("From: a@a.example\r\n{}: x\r\n\r\nx\r\n", long("x"))),
         (
             "in a part's header section",
-            PARTS.replace("X-Kept: yes", &format!("X-Kept: {line}")).replace("PLAIN", &line),
+            PARTS.replace("X-Kept: yes", &format!("X-Kept: {}", long("x"))).replace("PLAIN", &line),
         ),
+        (
+            "in parts that lie where only some readers see them",
+            PARTS.replace("--b\r\nContent-Type: text/html", "--b x\r\nContent-Type: text/html").replace("HTML", &line),
+        ),
+        ("in base64 of a signed part", signed.replace("8bit", "base64")),
         ("in the preamble", PARTS.replace("preamble", &line)),
         ("in the epilogue", PARTS.replace("epilogue", &line)),
         ("in an attachment", PARTS.replace("BINARY", &line)),
         ("in what is signed", signed),
         ("in a message inside the message", inside),
         (
-            "in base64",
+            "in base64 that is none",
             format!(
                 "From: a@a.example\r\nMIME-Version: 1.0\r\nContent-Transfer-Encoding: base64\r\n\r\n{}\r\n",
-                long("QUJD")
+                long("QUJ--b")
             ),
         ),
     ] {
         let error = shortened(text.as_bytes()).expect_err(name);
         assert!(error.contains("a line over 998 octets"), "{name}: {error}");
+    }
+}
+
+/// What programs write that build MIME by hand: nullmailer's To field, an attachment in one line.
+#[test]
+fn base64_is_wrapped_and_fields_are_folded() {
+    let to = (0..40).map(|n| format!("Recipient number {n} <recipient-{n}@b.example>")).collect::<Vec<_>>().join(", ");
+    let line = long("QUJDRA");
+    let text = PARTS
+        .replace("Subject: x", &format!("To: {to}\r\nSubject: x"))
+        .replace("8bit\r\n\r\nBINARY", &format!("base64\r\n\r\nQUJD\r\n{line}\r\nQUJD"));
+    let short = shortened(text.as_bytes()).unwrap();
+    assert!(long_lines(&short).next().is_none());
+    assert_eq!(texts(&short), texts(text.as_bytes()));
+    let shown = String::from_utf8(short).unwrap();
+    assert!(shown.lines().all(|line| line.len() <= HEADER_LINE_OCTETS));
+    let content = content(shown.as_bytes());
+    let field = content.fields_named("To").next().unwrap();
+    assert_eq!(String::from_utf8_lossy(field.value).replace("\r\n", "").trim(), to, "nothing but folds is new");
+    assert!(!shown.contains("quoted-printable"), "no other body changes");
+}
+
+#[test]
+fn a_field_is_folded_where_it_has_blanks_and_says_the_same() {
+    let far = "x".repeat(500);
+    for value in
+        [long("x "), format!("{far} {far} {far}"), format!("  {}", long("x\t y")), format!("{far}   {far} {far}")]
+    {
+        let text = format!("From: a@a.example\r\nX:{value}\r\n\r\nx\r\n");
+        let short = shortened(text.as_bytes()).unwrap_or_else(|error| panic!("{value}: {error}"));
+        let shown = String::from_utf8(short).unwrap();
+        assert!(shown.lines().all(|line| line.is_empty() || !line.trim().is_empty()), "no line is blank: {shown}");
+        assert!(shown.lines().all(|line| line != "X:"), "{shown}");
+        assert_eq!(shown.replace("\r\n\t", "\t").replace("\r\n ", " "), text);
+    }
+}
+
+/// A soft line break could begin a line that reads as a delimiter: then there would be a part that was not there.
+#[test]
+fn a_broken_line_does_not_become_a_delimiter() {
+    for column in 60..90 {
+        let line = format!("{}--b{}", "x".repeat(column), "y".repeat(1_000));
+        let text = PARTS.replace("PLAIN", &line);
+        if let Ok(short) = shortened(text.as_bytes()) {
+            let parts = content(&short).structure().parts().len();
+            assert_eq!(parts, content(text.as_bytes()).structure().parts().len(), "{column}");
+        }
     }
 }
 

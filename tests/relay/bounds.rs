@@ -21,6 +21,49 @@ async fn headers_are_bounded_in_octets_fields_and_hops() {
     }
 }
 
+/// Once, mail-parser read the whole message: a deep one ended the process, a wide one took minutes on the thread that
+/// served other connections.
+#[tokio::test]
+async fn the_parts_of_a_message_are_bounded_and_the_reply_names_the_bound() {
+    use gatepost::smtp::{LongLines, Settings};
+    let long = "x ".repeat(600);
+    let mixed = "Content-Type: multipart/mixed; boundary=b\r\n\r\n";
+    let (head, _) = NOTE.split_once("\r\n\r\n").unwrap();
+    let deep = |times: usize| format!("{head}\r\n{}{long}\r\n", "Content-Type: message/rfc822\r\n\r\n".repeat(times));
+    let pieces: String = (0..2_000).map(|n| format!(";\r\n name*{n}=a")).collect();
+    let house = House::with(|plan| plan.smtp(|smtp| Settings { long_lines: LongLines::ReEncode, ..smtp })).await;
+    for (name, content, want) in [
+        ("deep", deep(25_000), "554 5.6.0 MIME parts are nested deeper than 20"),
+        (
+            "wide",
+            format!("{head}\r\n{mixed}{}{long}\r\n", "--b\r\n\r\n".repeat(100_000)),
+            "554 5.6.0 Message has more than 500 MIME parts",
+        ),
+        (
+            "pieces",
+            format!("{head}\r\n{mixed}--b\r\nContent-Type: a/b{pieces}\r\n\r\nx\r\n--b--\r\n"),
+            "554 5.6.0 Content-Type",
+        ),
+        (
+            "fields",
+            format!("{head}\r\n{mixed}--b\r\n{}\r\nx\r\n", "a: b\r\n".repeat(100_000)),
+            "554 5.6.0 Header of a MIME part has more than 1000",
+        ),
+        (
+            "a long field",
+            format!("{head}\r\n{mixed}--b\r\na: {}\r\n\r\nx\r\n", "b".repeat(200_000)),
+            "554 5.6.0 Header of a MIME part is longer",
+        ),
+        ("within", format!("{head}\r\n{mixed}{}--b--\r\n", "--b\r\n\r\nx\r\n".repeat(400)), "250"),
+    ] {
+        let reply = house.send("ann@example.com", TO, &content).await;
+        assert!(reply.starts_with(want), "{name}: {reply}");
+        assert!(reply.contains("(ref ") || want == "250", "{name}: {reply}");
+    }
+    let (memory, sending, disk) = house.relay.relay().budget().in_use();
+    assert_eq!((memory, sending, disk), (0, 0, 0), "everything is given back");
+}
+
 #[tokio::test]
 async fn a_size_that_cannot_fit_is_refused_before_the_content_comes() {
     let house = House::start().await;

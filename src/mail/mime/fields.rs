@@ -1,0 +1,347 @@
+//! What the Content fields of one part say.
+//!
+//! Mail programs read parameters in different ways: with regard to quotes or without, RFC 2231 pieces by number or as they
+//! stand, folds with or without their blanks. Each reading may give another file name; all of them are kept.
+
+use super::{BOUNDARY_OCTETS_MAX, MimeError, MimeLimits, TransferEncoding};
+use crate::mail::words;
+
+/// The facts of one header section.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
+    /// `type/subtype` of the first Content-Type.
+    pub(super) media_type: Option<String>,
+    pub(super) boundaries: Vec<Vec<u8>>,
+    /// A multipart by any reading.
+    pub(super) multipart: bool,
+    /// A message by any reading.
+    pub(super) message: bool,
+    pub(super) encoding: Option<TransferEncoding>,
+    pub(super) names: Vec<String>,
+    /// A field stands twice.
+    pub(super) repeated: bool,
+    parameters: usize,
+    /// Octets that were looked at, once for each reading.
+    pub(super) visited: u64,
+}
+
+/// Which of the fields it is that matter here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Name {
+    Type,
+    Disposition,
+    Encoding,
+}
+
+impl Name {
+    /// Blanks before the colon are dropped, as many readers do.
+    pub(super) fn of(name: &[u8]) -> Option<Self> {
+        let known = [
+            (&b"content-type"[..], Self::Type),
+            (b"content-disposition", Self::Disposition),
+            (b"content-transfer-encoding", Self::Encoding),
+        ];
+        let name = name.trim_ascii_end();
+        known.into_iter().find(|(known, _)| name.eq_ignore_ascii_case(known)).map(|(_, name)| name)
+    }
+}
+
+/// Candidates for the boundary of one multipart; more are an attack.
+const BOUNDARIES_MAX: usize = 8;
+
+impl Fields {
+    /// Takes in one field. `value`: what follows the colon, folds included.
+    pub(super) fn take(&mut self, name: Name, value: &[u8], limits: &MimeLimits) -> Result<(), MimeError> {
+        let unfolded = without_folds(value, false);
+        if name == Name::Encoding {
+            self.take_encoding(&unfolded);
+            return Ok(());
+        }
+        if name == Name::Type {
+            self.take_type(&unfolded)?;
+        }
+        self.take_parameters(&unfolded, limits)?;
+        if unfolded.len() != value.len() {
+            let tight = without_folds(value, true);
+            if tight != unfolded {
+                self.take_parameters(&tight, limits)?;
+            }
+        }
+        self.names.sort_unstable();
+        self.names.dedup();
+        Ok(())
+    }
+
+    fn take_encoding(&mut self, value: &[u8]) {
+        let word = token(value);
+        let encoding = match () {
+            () if ["", "7bit", "8bit", "binary"].iter().any(|known| word.eq_ignore_ascii_case(known.as_bytes())) => {
+                TransferEncoding::Identity
+            }
+            () if word.eq_ignore_ascii_case(b"quoted-printable") => TransferEncoding::QuotedPrintable,
+            () if word.eq_ignore_ascii_case(b"base64") => TransferEncoding::Base64,
+            () => TransferEncoding::Other,
+        };
+        self.repeated |= self.encoding.is_some();
+        self.encoding = Some(if self.encoding.is_some() { TransferEncoding::Other } else { encoding });
+    }
+
+    fn take_type(&mut self, value: &[u8]) -> Result<(), MimeError> {
+        let whole = value.split(|octet| *octet == b';').next().unwrap_or_default().trim_ascii();
+        let lower = whole[..whole.len().min(MEDIA_TYPE_OCTETS_MAX)].to_ascii_lowercase();
+        self.multipart |= lower.starts_with(b"multipart");
+        // A missing semicolon does not keep lenient readers from finding it.
+        if let Some(at) = memchr::memmem::find(&lower, b"boundary=") {
+            let value = token(&whole[at + b"boundary=".len()..]);
+            self.add_boundary(value.strip_prefix(b"\"").unwrap_or(value).strip_suffix(b"\"").unwrap_or(value))?;
+        }
+        let inside = [&b"rfc822"[..], b"global", b"news"];
+        self.message |= lower.strip_prefix(b"message").is_some_and(|rest| {
+            inside.iter().any(|name| {
+                rest.trim_ascii_start().strip_prefix(b"/").is_some_and(|rest| rest.trim_ascii_start().starts_with(name))
+            })
+        });
+        self.repeated |= self.media_type.is_some();
+        if self.media_type.is_none() {
+            self.media_type = Some(String::from_utf8_lossy(token(&lower)).into_owned());
+        }
+        Ok(())
+    }
+
+    fn take_parameters(&mut self, value: &[u8], limits: &MimeLimits) -> Result<(), MimeError> {
+        let quoted = by_quotes(value);
+        self.parameters += quoted.len();
+        self.take_reading(&quoted)?;
+        self.visited += value.len() as u64;
+        if value.iter().any(|octet| matches!(octet, b'"' | b'\'' | b'\\' | b'(')) {
+            self.visited += value.len() as u64;
+            let plain = by_semicolons(value);
+            self.parameters = self.parameters.max(plain.len());
+            self.take_reading(&plain)?;
+        }
+        match self.parameters > limits.parameters_max {
+            true => Err(MimeError::TooManyParameters(limits.parameters_max)),
+            false => Ok(()),
+        }
+    }
+
+    /// What one reading of the parameters gives.
+    fn take_reading(&mut self, parameters: &[Parameter]) -> Result<(), MimeError> {
+        for parameter in parameters.iter().filter(|parameter| parameter.base == b"boundary") {
+            self.add_boundary(&parameter.value)?;
+        }
+        let is_name = |parameter: &&Parameter| memchr::memmem::find(&parameter.base, b"name").is_some();
+        let mut pieces: Vec<&Parameter> = parameters.iter().filter(is_name).collect();
+        for piece in &pieces {
+            self.add_names(&[piece]);
+        }
+        // As they stand, and by number.
+        pieces.sort_by(|a, b| a.base.cmp(&b.base));
+        let boundaries = parameters.iter().filter(|parameter| parameter.base == b"boundary" && parameter.split);
+        let boundaries: Vec<&Parameter> = boundaries.collect();
+        if !boundaries.is_empty() {
+            let mut boundaries = boundaries;
+            boundaries.sort_by_key(|piece| piece.number);
+            let plain: Vec<u8> = boundaries.iter().flat_map(|piece| piece.decoded(piece.extended)).collect();
+            self.add_boundary(&without_charset(&plain))?;
+        }
+        for group in pieces.chunk_by(|a, b| a.base == b.base).filter(|group| group.iter().any(|piece| piece.split)) {
+            self.add_names(group);
+            let mut numbered = group.to_vec();
+            numbered.sort_by_key(|piece| piece.number);
+            self.add_names(&numbered);
+        }
+        Ok(())
+    }
+
+    fn add_boundary(&mut self, boundary: &[u8]) -> Result<(), MimeError> {
+        // Trailing blanks are no part of it (RFC 2046 §5.1.1).
+        let boundary = boundary.trim_ascii_end();
+        if boundary.len() > BOUNDARY_OCTETS_MAX {
+            return Err(MimeError::BoundaryTooLong(BOUNDARY_OCTETS_MAX));
+        }
+        if boundary.is_empty() || self.boundaries.iter().any(|known| known == boundary) {
+            return Ok(());
+        }
+        if self.boundaries.len() == BOUNDARIES_MAX {
+            return Err(MimeError::TooManyParameters(BOUNDARIES_MAX));
+        }
+        self.boundaries.push(boundary.to_vec());
+        Ok(())
+    }
+
+    /// The names that these pieces, put together, may stand for: percent-encoded where RFC 2231 says so, everywhere, and
+    /// nowhere.
+    fn add_names(&mut self, pieces: &[&Parameter]) {
+        let join = |decode: fn(&Parameter) -> bool| -> Vec<u8> {
+            pieces.iter().flat_map(|piece| piece.decoded(decode(piece))).collect()
+        };
+        let raw = join(|_| false);
+        self.visited += raw.len() as u64;
+        if pieces.iter().any(|piece| piece.extended) || raw.contains(&b'%') {
+            for octets in [join(|piece| piece.extended), join(|_| true)] {
+                self.visited += octets.len() as u64;
+                let name = without_charset(&octets);
+                let charset = octets.split(|octet| *octet == b'\'').next().unwrap_or_default();
+                let charset = if name.len() < octets.len() { charset } else { b"" };
+                self.add_name(words::in_charset(charset, &name));
+                self.add_name(String::from_utf8_lossy(&octets).into_owned());
+            }
+        }
+        self.add_name(String::from_utf8_lossy(&raw).into_owned());
+    }
+
+    fn add_name(&mut self, name: String) {
+        if name.contains("=?") {
+            self.visited += name.len() as u64;
+            self.names.push(words::decode(&name).into_owned());
+        }
+        self.names.push(name);
+    }
+}
+
+/// A media type is shorter; of a longer one, the start is enough to know it.
+const MEDIA_TYPE_OCTETS_MAX: usize = 100;
+
+/// The first word of a value, comments and parameters behind it dropped.
+fn token(value: &[u8]) -> &[u8] {
+    let value = value.trim_ascii_start();
+    let end = value.iter().position(|octet| matches!(octet, b';' | b'(' | b' ' | b'\t')).unwrap_or(value.len());
+    &value[..end]
+}
+
+/// `keep_blanks == false` as RFC 5322 §2.2.3 has it: the CR LF goes. `tight`: with the blanks behind it.
+fn without_folds(value: &[u8], tight: bool) -> Vec<u8> {
+    let mut unfolded = Vec::with_capacity(value.len());
+    let mut blanks = false;
+    for &octet in value {
+        match octet {
+            b'\r' => {}
+            b'\n' => blanks = tight,
+            b' ' | b'\t' if blanks => {}
+            other => {
+                blanks = false;
+                unfolded.push(other);
+            }
+        }
+    }
+    unfolded
+}
+
+/// RFC 2231 §4: `charset'language'text`.
+fn without_charset(value: &[u8]) -> Vec<u8> {
+    value.splitn(3, |octet| *octet == b'\'').nth(2).unwrap_or(value).to_vec()
+}
+
+/// One parameter of a reading.
+#[derive(Debug)]
+struct Parameter {
+    /// The name in lower case, up to the first `*`.
+    base: Vec<u8>,
+    /// There is a `*` in the name.
+    split: bool,
+    /// RFC 2231 §3: which piece; the first where it does not say.
+    number: u32,
+    /// RFC 2231 §4: a `*` at the end of the name, so the value is percent-encoded.
+    extended: bool,
+    value: Vec<u8>,
+}
+
+impl Parameter {
+    fn new(name: &[u8], value: Vec<u8>) -> Self {
+        let name = name.trim_ascii().to_ascii_lowercase();
+        let mut pieces = name.split(|octet| *octet == b'*');
+        let base = pieces.next().unwrap_or_default().trim_ascii().to_vec();
+        let number = pieces.next().and_then(|digits| std::str::from_utf8(digits).ok()?.trim().parse().ok());
+        Self {
+            base,
+            split: name.contains(&b'*'),
+            number: number.unwrap_or_default(),
+            extended: name.ends_with(b"*"),
+            value,
+        }
+    }
+
+    fn decoded(&self, decode: bool) -> Vec<u8> {
+        if decode { words::percent(&self.value) } else { self.value.clone() }
+    }
+}
+
+/// RFC 2045 §5.1: quotes and comments count.
+fn by_quotes(value: &[u8]) -> Vec<Parameter> {
+    let mut parameters = Vec::new();
+    let mut rest = after(value, b';');
+    while !rest.is_empty() {
+        let end = rest.iter().position(|octet| matches!(octet, b'=' | b';')).unwrap_or(rest.len());
+        let name = &rest[..end];
+        if rest.get(end) != Some(&b'=') {
+            rest = rest.get(end + 1..).unwrap_or_default();
+            continue;
+        }
+        rest = skip_comments(&rest[end + 1..]);
+        let value = match rest.strip_prefix(b"\"") {
+            Some(inside) => {
+                let (value, behind) = quoted(inside);
+                rest = behind;
+                value
+            }
+            None => {
+                let end = rest.iter().position(|octet| matches!(octet, b';' | b'(')).unwrap_or(rest.len());
+                let value = rest[..end].trim_ascii().to_vec();
+                rest = &rest[end..];
+                value
+            }
+        };
+        parameters.push(Parameter::new(name, value));
+        rest = after(rest, b';');
+    }
+    parameters
+}
+
+/// Quotes and comments count for nothing but the quotes around a value.
+fn by_semicolons(value: &[u8]) -> Vec<Parameter> {
+    let quote = |octet: &u8| matches!(octet, b'"' | b'\'' | b' ' | b'\t');
+    let pairs = value.split(|octet| *octet == b';').skip(1).filter_map(|pair| {
+        let (name, value) = pair.split_at(memchr::memchr(b'=', pair)?);
+        let value = &value[1..];
+        let start = value.iter().position(|octet| !quote(octet)).unwrap_or(value.len());
+        let end = value.iter().rposition(|octet| !quote(octet)).map_or(start, |last| last + 1);
+        Some(Parameter::new(name, value[start..end.max(start)].to_vec()))
+    });
+    pairs.collect()
+}
+
+fn after(value: &[u8], mark: u8) -> &[u8] {
+    memchr::memchr(mark, value).map_or(&[], |at| &value[at + 1..])
+}
+
+/// The text of a quoted string up to its end, or to that of the value, and what follows.
+fn quoted(rest: &[u8]) -> (Vec<u8>, &[u8]) {
+    let mut text = Vec::new();
+    let mut octets = rest.iter().enumerate();
+    while let Some((at, &octet)) = octets.next() {
+        match octet {
+            b'\\' => text.extend(octets.next().map(|(_, pair)| *pair)),
+            b'"' => return (text, &rest[at + 1..]),
+            _ => text.push(octet),
+        }
+    }
+    (text, &[])
+}
+
+/// Blanks and comments (RFC 5322 §3.2.2) go. Iterative: their depth is the client's choice.
+fn skip_comments(rest: &[u8]) -> &[u8] {
+    let mut depth = 0_usize;
+    let mut octets = rest.iter().enumerate();
+    while let Some((at, octet)) = octets.next() {
+        match octet {
+            b'(' => depth += 1,
+            b')' if depth > 0 => depth -= 1,
+            b'\\' if depth > 0 => drop(octets.next()),
+            b' ' | b'\t' => {}
+            _ if depth == 0 => return &rest[at..],
+            _ => {}
+        }
+    }
+    &[]
+}
