@@ -14,8 +14,10 @@ pub enum LineEndings {
     /// a forged second message (smuggling).
     #[default]
     Refuse,
-    /// Make it CR LF, before anybody looks at the message. For devices that send bare LF. Still only CR LF . CR LF ends
-    /// the data.
+    /// Repair it, before policy sees the message. For devices that send bare LF, and for programs that send CR CR LF. A run
+    /// of CR and LF becomes as many line ends as it has LFs, and one if it has none: where one reader sees a blank line and
+    /// another does not, there is none, because it would end the header section. Still only CR LF . CR LF ends the data;
+    /// a line that is a dot to other readers (CR LF . LF, CR LF . CR) is refused.
     Normalize,
 }
 
@@ -58,9 +60,15 @@ pub enum Step {
 /// Where the next octet falls. Starts at `LineStart`: the 354 reply ended a line, so an empty message is just `.\r\n`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
+    /// After CR LF.
     LineStart,
+    /// After an LF without CR, which was repaired. A dot here is no transparency: clients add dots only after CR LF.
+    Lf,
     Text,
+    /// After a CR that may belong to CR LF.
     Cr,
+    /// After a CR that follows a line end, being repaired. It is a line end only with an LF behind it.
+    LfCr,
     Dot,
     DotCr,
 }
@@ -108,7 +116,7 @@ impl Scanner {
 
     /// Whether the content so far ends with CR LF, or is empty. For the end of the last chunk.
     pub fn at_line_start(&self) -> bool {
-        self.at == At::LineStart
+        matches!(self.at, At::LineStart | At::Lf | At::LfCr)
     }
 
     /// Whether a CR was the last octet, and its LF has not come.
@@ -119,6 +127,14 @@ impl Scanner {
     /// Looks at the next octets. `input` must not be empty.
     pub fn step(&mut self, input: &[u8]) -> Step {
         let Some(&octet) = input.first() else { return Step::Dropped(0) };
+        match self.at {
+            // Discarding, what was repaired does not matter.
+            At::LfCr if self.discarding => self.at = At::Cr,
+            // The line end in front was one line end with this CR.
+            At::LfCr if !matches!(octet, b'\r' | b'\n') => self.at = At::Text,
+            _ => {}
+        }
+        let repairs = self.line_endings == LineEndings::Normalize;
         match (self.at, octet) {
             (At::LineStart, b'.') if self.dots => self.drop_one(At::Dot),
             (At::Dot, b'\r') => self.drop_one(At::DotCr),
@@ -127,22 +143,27 @@ impl Scanner {
                 Step::End(1)
             }
             (At::DotCr, _) if self.discarding => self.drop_one_after_bare_cr(octet),
-            // The CR after the dot was a line end of its own after all.
-            (At::DotCr, _) => self.bare(0),
-            (At::Cr, b'\n') => {
+            // To a reader that takes the CR for a line end, the data ended here.
+            (At::DotCr, _) => self.fault(0, ContentFault::BareLineEnd),
+            (At::Cr | At::LfCr, b'\n') => {
                 self.at = At::LineStart;
                 self.line_octets = 0;
-                if self.discarding { Step::Dropped(1) } else { Step::Content(1) }
+                match (self.discarding, repairs) {
+                    (true, _) => Step::Dropped(1),
+                    (false, true) => Step::Instead(1, b"\r\n"),
+                    (false, false) => Step::Content(1),
+                }
             }
             (At::Cr, _) if self.discarding => self.drop_one_after_bare_cr(octet),
-            // The CR is content already; an LF makes the line end whole.
-            (At::Cr, _) if self.line_endings == LineEndings::Normalize => {
+            (At::Cr | At::LfCr, b'\r') if repairs => Step::Dropped(1),
+            // CRs without an LF: one line end.
+            (At::Cr, _) if repairs => {
                 self.at = At::Text;
                 self.line_octets = 0;
-                Step::Instead(0, b"\n")
+                Step::Instead(0, b"\r\n")
             }
-            (At::Cr, _) => self.fault(0, ContentFault::BareLineEnd),
-            (At::LineStart | At::Text | At::Dot, _) => match self.clean_lines(input) {
+            (At::Cr | At::LfCr, _) => self.fault(0, ContentFault::BareLineEnd),
+            (At::LineStart | At::Lf | At::Text | At::Dot, _) => match self.clean_lines(input) {
                 0 => self.run(input),
                 octets => {
                     self.at = At::LineStart;
@@ -219,13 +240,21 @@ impl Scanner {
                         Some(_) => {}
                     }
                 }
+                // It is no content until it is known what it is repaired to. What came before it first.
+                (Some(b'\r'), _) if self.line_endings == LineEndings::Normalize && !self.discarding => {
+                    if at > 0 {
+                        return self.passed(at);
+                    }
+                    let after_line_end = matches!(self.at, At::LineStart | At::Lf);
+                    return self.drop_one(if after_line_end { At::LfCr } else { At::Cr });
+                }
                 (Some(b'\r'), _) => {
                     self.at = At::Cr;
                     return self.passed(at + 1);
                 }
                 // A bare LF. What came before it first, so that the step that speaks of it begins with it.
                 (Some(_), _) if at > 0 => return self.passed(at),
-                (Some(_), _) => return self.bare(1),
+                (Some(_), _) => return self.bare_lf(),
             }
         }
     }
@@ -244,26 +273,23 @@ impl Scanner {
         self.drop_one(if octet == b'\r' { At::Cr } else { At::Text })
     }
 
-    /// A bare line end, of which `consumed` octets are still in the input. A line that it begins is never the end mark
-    /// and its dot no transparency: clients stuff dots only after CR LF.
-    fn bare(&mut self, consumed: usize) -> Step {
-        if self.discarding {
-            self.at = At::Text;
-            return Step::Dropped(consumed);
-        }
+    /// A bare LF.
+    fn bare_lf(&mut self) -> Step {
         match self.line_endings {
-            LineEndings::Refuse => self.fault(consumed, ContentFault::BareLineEnd),
-            LineEndings::Normalize => {
-                self.at = if self.dots { At::Text } else { At::LineStart };
+            _ if self.discarding => self.drop_one(At::Text),
+            LineEndings::Normalize if self.at != At::Dot => {
+                self.at = if self.dots { At::Lf } else { At::LineStart };
                 self.line_octets = 0;
-                Step::Instead(consumed, b"\r\n")
+                Step::Instead(1, b"\r\n")
             }
+            // After a dot that began the line: to a reader that takes the LF for a line end, the data ended here.
+            LineEndings::Refuse | LineEndings::Normalize => self.fault(1, ContentFault::BareLineEnd),
         }
     }
 
     fn fault(&mut self, consumed: usize, fault: ContentFault) -> Step {
         // What was a CR may still be the first octet of the end mark's line end.
-        if !matches!(self.at, At::Cr | At::DotCr) {
+        if !matches!(self.at, At::Cr | At::LfCr | At::DotCr) {
             self.at = At::Text;
         }
         self.discarding = true;

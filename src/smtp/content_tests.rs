@@ -86,22 +86,41 @@ fn data_ends_at_crlf_dot_crlf_and_at_nothing_else() {
     }
 }
 
+/// One row a run of CR and LF: as many line ends as LFs, and one where there is none.
 #[test]
 fn normalizing_repairs_line_ends_and_moves_no_end_of_data() {
-    for (name, wire, want) in [
-        ("LF", &b"a\nb\r\n.\r\n"[..], &b"a\r\nb\r\n"[..]),
-        ("CR", b"a\rb\r\n.\r\n", b"a\r\nb\r\n"),
-        ("CR CR LF", b"a\r\r\n.\r\n", b"a\r\n\r\n"),
-        ("LF LF", b"a\n\nb\r\n.\r\n", b"a\r\n\r\nb\r\n"),
-        ("LF dot CRLF is a line", b"a\n.\r\nb\r\n.\r\n", b"a\r\n.\r\nb\r\n"),
-        ("LF dot LF is a line", b"a\n.\nb\r\n.\r\n", b"a\r\n.\r\nb\r\n"),
-        ("CRLF dot LF", b"a\r\n.\nb\r\n.\r\n", b"a\r\n\r\nb\r\n"),
-        ("CRLF dot CR", b"a\r\n.\rb\r\n.\r\n", b"a\r\n\r\nb\r\n"),
-        ("first octet LF", b"\na\r\n.\r\n", b"\r\na\r\n"),
-    ] {
+    use ContentFault::BareLineEnd;
+    let rows: [(&str, &[u8], Result<&[u8], ContentFault>); 24] = [
+        ("CR LF", b"a\r\nb\r\n.\r\n", Ok(b"a\r\nb\r\n")),
+        ("LF", b"a\nb\r\n.\r\n", Ok(b"a\r\nb\r\n")),
+        ("CR", b"a\rb\r\n.\r\n", Ok(b"a\r\nb\r\n")),
+        ("CR CR", b"a\r\rb\r\n.\r\n", Ok(b"a\r\nb\r\n")),
+        ("CR CR LF", b"a\r\r\nb\r\n.\r\n", Ok(b"a\r\nb\r\n")),
+        ("CR CR CR LF", b"a\r\r\r\nb\r\n.\r\n", Ok(b"a\r\nb\r\n")),
+        ("CR CR LF CR CR LF", b"a\r\r\n\r\r\nb\r\n.\r\n", Ok(b"a\r\n\r\nb\r\n")),
+        ("LF LF", b"a\n\nb\r\n.\r\n", Ok(b"a\r\n\r\nb\r\n")),
+        ("LF CR", b"a\n\rb\r\n.\r\n", Ok(b"a\r\nb\r\n")),
+        ("LF CR LF", b"a\n\r\nb\r\n.\r\n", Ok(b"a\r\n\r\nb\r\n")),
+        ("LF CR CR LF", b"a\n\r\r\nb\r\n.\r\n", Ok(b"a\r\n\r\nb\r\n")),
+        ("CR LF LF", b"a\r\n\nb\r\n.\r\n", Ok(b"a\r\n\r\nb\r\n")),
+        ("CR LF CR", b"a\r\n\rb\r\n.\r\n", Ok(b"a\r\nb\r\n")),
+        ("CR LF CR CR LF", b"a\r\n\r\r\nb\r\n.\r\n", Ok(b"a\r\n\r\nb\r\n")),
+        ("CR CR LF before the end", b"a\r\r\n.\r\n", Ok(b"a\r\n")),
+        ("LF dot CRLF is a line", b"a\n.\r\nb\r\n.\r\n", Ok(b"a\r\n.\r\nb\r\n")),
+        ("LF dot LF is a line", b"a\n.\nb\r\n.\r\n", Ok(b"a\r\n.\r\nb\r\n")),
+        ("CR dot CR is a line", b"a\r.\rb\r\n.\r\n", Ok(b"a\r\n.\r\nb\r\n")),
+        ("CRLF dot LF", b"a\r\n.\nb\r\n.\r\n", Err(BareLineEnd)),
+        ("CRLF dot CR", b"a\r\n.\rb\r\n.\r\n", Err(BareLineEnd)),
+        ("CRLF dot CR CR LF", b"a\r\n.\r\r\nb\r\n.\r\n", Err(BareLineEnd)),
+        ("CRLF dot dot LF", b"a\r\n..\nb\r\n.\r\n", Ok(b"a\r\n.\r\nb\r\n")),
+        ("first octet LF", b"\na\r\n.\r\n", Ok(b"\r\na\r\n")),
+        ("first octet CR", b"\ra\r\n.\r\n", Ok(b"a\r\n")),
+    ];
+    for (name, wire, want) in rows {
         let new = || Scanner::data(LineEndings::Normalize, LongLines::Refuse, 10);
+        let want = Some(want.map(<[u8]>::to_vec));
         for cut in 0..=wire.len() {
-            assert_eq!(scan_in_two(&new, wire, cut).0, Some(Ok(want.to_vec())), "{name}, cut at {cut}");
+            assert_eq!(scan_in_two(&new, wire, cut).0, want, "{name}, cut at {cut}");
         }
     }
 }
@@ -138,6 +157,23 @@ fn reference(wire: &[u8]) -> Option<(Vec<u8>, usize)> {
         }
         content.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
     }
+}
+
+/// Each run of CR and LF as many line ends as it has LFs, and one where it has none. The line end before the first line,
+/// which is not in the content, belongs to the first run.
+fn repaired(content: &[u8]) -> Vec<u8> {
+    let ends = |octet: &u8| matches!(octet, b'\r' | b'\n');
+    let runs = content.chunk_by(|a, b| ends(a) == ends(b));
+    let mut repaired = Vec::new();
+    for (place, run) in runs.enumerate() {
+        let lfs = run.iter().filter(|octet| **octet == b'\n').count();
+        match run.first().is_some_and(ends) {
+            false => repaired.extend_from_slice(run),
+            true if place == 0 => repaired.extend(b"\r\n".repeat(lfs)),
+            true => repaired.extend(b"\r\n".repeat(lfs.max(1))),
+        }
+    }
+    repaired
 }
 
 proptest! {
@@ -199,6 +235,26 @@ proptest! {
         prop_assert_eq!(&read(&mut new(), &[wire]), &each);
         let cut = cut.min(wire.len());
         prop_assert_eq!(&read(&mut new(), &[&wire[..cut], &wire[cut..]]), &each);
+    }
+
+    /// Repairing is a rule about runs of CR and LF, and moves no end of data.
+    #[test]
+    fn repairing_makes_one_line_end_of_each_lf(wire in "(a|b|\\.|\r\n|\r\n|\r\r\n|\r|\n){0,24}\r\n\\.\r\n", cut in 0usize..60) {
+        let wire = wire.as_bytes();
+        let new = || Scanner::data(LineEndings::Normalize, LongLines::Refuse, 100);
+        let (got, after) = scan_in_two(&new, wire, cut.min(wire.len()));
+        let (content, end) = reference(wire).unwrap();
+        prop_assert_eq!(after, &wire[end..]);
+        // Lines that are a lone dot to other readers.
+        let mut lines = wire[..end - 3].split_inclusive(|octet| *octet == b'\n');
+        let mut start = true;
+        let lone_dot = lines.any(|line| {
+            let dot = start && (line == b".\n" || line.starts_with(b".\r"));
+            start = line.ends_with(b"\r\n");
+            dot
+        });
+        let want = if lone_dot { Err(ContentFault::BareLineEnd) } else { Ok(repaired(&content)) };
+        prop_assert_eq!(got, Some(want));
     }
 
     #[test]

@@ -208,8 +208,7 @@ impl Session {
         let missing = match (scanner.at_line_start(), scanner.after_cr(), self.settings.line_endings) {
             (true, ..) => return self.commit(scanner.long),
             (_, true, LineEndings::Refuse) => return self.swallow(0, replies::BARE_LINE_END_IN_CONTENT),
-            (_, true, LineEndings::Normalize) => &b"\n"[..],
-            (_, false, _) => b"\r\n",
+            (..) => b"\r\n",
         };
         // The limit is for the message as it will be sent.
         if chunks.receiving.octets + missing.len() as u64 > self.settings.limits.message_octets_max {

@@ -278,3 +278,31 @@ async fn what_a_listener_may_be_lenient_about_leaves_as_ses_takes_it() {
     assert!(reply.starts_with("554 5.6.0 Message line is longer than 998"), "{reply}");
     assert_eq!(house.counts().1, 1);
 }
+
+/// Once, the header ended after its first field, and To, Bcc and Subject were sent as text to everybody.
+#[tokio::test]
+async fn repaired_line_ends_make_no_blank_line_in_a_header_section() {
+    use gatepost::smtp::{LineEndings, Settings};
+    let house = House::with(|plan| plan.smtp(|smtp| Settings { line_endings: LineEndings::Normalize, ..smtp })).await;
+    let message = "From: ann@example.com\nTo: bob@elsewhere.example\nBcc: eve@elsewhere.example\nSubject: x\n\nbody";
+    let want = "From: ann@example.com\r\nTo: bob@elsewhere.example\r\nSubject: x\r\n\r\nbody\r\n";
+    for (name, text) in [
+        ("CR LF", message.replace('\n', "\r\n")),
+        ("LF", message.to_owned()),
+        ("CR CR LF", message.replace('\n', "\r\r\n")),
+        ("CR CR CR LF", message.replace('\n', "\r\r\r\n")),
+        ("fields with CR LF, a blank line with LF", message.replace('\n', "\r\n").replacen("\r\n\r\n", "\n\n", 1)),
+        ("one field with CR CR", message.replacen('\n', "\r\r", 1)),
+        ("one field with LF CR", message.replacen('\n', "\n\r", 1)),
+    ] {
+        let reply = house.send("ann@example.com", &["bob@elsewhere.example"], &format!("{text}\r\n")).await;
+        assert!(reply.starts_with("250"), "{name}: {reply}");
+        let raw = house.emulator.messages().pop().unwrap().raw;
+        assert!(raw.ends_with(want.as_bytes()), "{name}: {}", String::from_utf8_lossy(&raw));
+    }
+    // No line end of it is one to all readers.
+    let reply = house
+        .send("ann@example.com", &["bob@elsewhere.example"], &format!("{}\r\n", message.replace('\n', "\r")))
+        .await;
+    assert!(reply.starts_with("554 5.6.0 Malformed"), "{reply}");
+}
