@@ -12,7 +12,7 @@ use gatepost::mail::{
     Author, Client, ClientAddress, Content, Envelope, ForwardPath, MailParameters, Mailbox, Requested, ReversePath,
     RuleName, SessionId, SystemClock, author,
 };
-use gatepost::policy::{AccountSettings, AddressPattern, App, AppPolicy, MessageFacts, Recognition};
+use gatepost::policy::{AccountSettings, AddressField, AddressPattern, App, AppPolicy, MessageFacts, Recognition};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -72,9 +72,10 @@ impl Message {
             client: &self.client,
             envelope: &self.envelope,
             content: &self.content,
-            authors: &self.authors,
-            sender: None,
-            resent: &[],
+            from: AddressField::Mailboxes(&self.authors),
+            sender: AddressField::Missing,
+            resent: AddressField::Missing,
+            unreadable: None,
             requested: &self.requested,
         }
     }

@@ -9,11 +9,11 @@ use super::Builder;
 use crate::auth::{AuthDecision, AuthError, Authenticator};
 use crate::limit::{LimitDecision, LimitError, LimitStep, LimitView, Limiter, Ticket};
 use crate::mail::{
-    Author, Client, ClientAddress, ClientCertificate, Credentials, Envelope, Granted, Identity, MessageId, Outcome,
-    Permitted, SessionId, TlsInfo,
+    Client, ClientAddress, ClientCertificate, Credentials, Envelope, Granted, Identity, MessageId, Outcome, Permitted,
+    SessionId, TlsInfo,
 };
 use crate::observe::{Event, Observer};
-use crate::policy::{MailFacts, MessageFacts, Note, Policy, PolicyDecision, PolicyError, RcptFacts};
+use crate::policy::{AddressField, MailFacts, MessageFacts, Note, Policy, PolicyDecision, PolicyError, RcptFacts};
 use crate::relay::{Rehearsal, Relay, Seams};
 use crate::server::{Endpoint, ListenerSettings};
 use crate::smtp::TlsMode;
@@ -327,12 +327,22 @@ impl Policy for Witness {
     }
 
     async fn message(&self, facts: &MessageFacts<'_>) -> Result<PolicyDecision, PolicyError> {
-        self.record.note("authors", list(facts.authors));
-        if let Some(sender) = facts.sender {
-            self.record.note("sender", sender.to_string());
+        self.record.note("authors", field(&facts.from));
+        for (topic, fact) in [("sender", facts.sender), ("resent by", facts.resent)] {
+            if !matches!(fact, AddressField::Missing) {
+                self.record.note(topic, field(&fact));
+            }
         }
-        if !facts.resent.is_empty() {
-            self.record.note("resent by", list(facts.resent));
+        if let Some(fault) = facts.unreadable {
+            self.record.note("unreadable", fault.detail.as_str());
+        }
+        let structure = facts.content.structure();
+        let parts: Vec<&str> =
+            structure.parts().iter().filter(|part| part.certain).map(|part| part.media_type.as_str()).collect();
+        self.record.note("parts", parts.join(", "));
+        let names: Vec<String> = structure.names().map(|name| format!("{name:?}")).collect();
+        if !names.is_empty() {
+            self.record.note("file names", names.join(", "));
         }
         for note in self.policy.message_notes(facts) {
             self.record.note(note.topic, note.text);
@@ -346,17 +356,28 @@ impl Policy for Witness {
     }
 }
 
-fn list(authors: &[Author]) -> String {
-    if authors.is_empty() {
-        return "none".to_owned();
+fn field(field: &AddressField<'_>) -> String {
+    match field {
+        AddressField::Missing => "none".to_owned(),
+        AddressField::Empty => "none, the field is empty".to_owned(),
+        AddressField::Unreadable(fault) => format!("unreadable: {}", fault.detail),
+        AddressField::Mailboxes(mailboxes) => mailboxes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
     }
-    authors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn edits(record: &Record, granted: &Granted) {
     let edits = &granted.edits;
     if let Some(author) = &edits.author {
         record.note("edit", format!("From becomes {author}"));
+    }
+    if edits.without_resent {
+        record.note("edit", "the Resent fields are taken out");
+    }
+    if edits.readable_lists {
+        record.note("edit", "addresses that SES cannot read are taken out of To, Cc and Reply-To");
+    }
+    if !edits.without.is_empty() {
+        record.note("edit", format!("fields are taken out: {}", edits.without.join(", ")));
     }
     if edits.date {
         record.note("edit", "a Date is put in");

@@ -80,6 +80,7 @@ impl Spot<'_> {
             line_endings: self.listener.line_endings.into(),
             long_lines: self.listener.long_lines.into(),
             stray_dots: self.listener.stray_dots.into(),
+            mbox_line: self.listener.mbox_line.into(),
             limits: findings.config.smtp.limits(),
             ..smtp::Settings::new(hostname)
         }

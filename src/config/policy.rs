@@ -4,7 +4,7 @@
 
 use super::documents::{account, documents};
 use super::plan::Findings;
-use super::rules::{App, Enforcement, ForeignFrom, Gets, MissingFrom, Rules, Unchecked};
+use super::rules::{AddressFields, App, Enforcement, ForeignFrom, Gets, MissingFrom, Rules, Unchecked};
 use super::sections::{Auth, Certificates, Listener};
 use super::values::{CertificateText, FromPattern, Network};
 use crate::mail::parameters::{AppName, TagText};
@@ -113,6 +113,8 @@ fn lay(findings: &mut Findings<'_>, path: &str, rules: &Rules, documented: bool,
     if let Some(denied) = &rules.attachments_denied {
         app.attachments_denied = denied.iter().map(|extension| extension.0.clone()).collect();
     }
+    app.repairs_lists = rules.address_fields == AddressFields::Repair;
+    app.without = rules.remove_fields.iter().map(|name| name.0.clone()).collect();
     app.missing_date = rules.missing_date.into();
     app.missing_message_id = rules.missing_message_id.into();
     app.redirect_to = rules.redirect_to.as_ref().map(|address| address.0.clone());

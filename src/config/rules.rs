@@ -8,7 +8,7 @@ use super::number::{Count, Number, Octets};
 use super::ses::ListOptions;
 use super::values::{
     AccountId, AddressText, AppNameText, Arn, AuthorText, CertificateText, ConfigurationSet, Endpoint, Extension,
-    FeedbackTo, FromPattern, Network, RequestedName, Role, TagValue, Tenant,
+    FeedbackTo, FieldNameText, FromPattern, Network, RequestedName, Role, TagValue, Tenant,
 };
 use crate::policy;
 use schemars::JsonSchema;
@@ -77,16 +77,24 @@ group! { ($)
         /// true or false: whether MAIL FROM:<> may send. SES has no null reverse-path; notices about such mail go where
         /// the SES account sends them.
         null_reverse_path: bool,
-        /// A list of display names that From may have, * for any run of characters, compared without case. Default: any.
+        /// A list of display names that From may have, * for any run of characters, compared without case. Default: any that
+        /// does not show the address of another mailbox.
         display_names: Vec<String>,
-        /// reject or rewrite: what happens to a From that does not fit. rewrite puts own_from in its place; who stood
-        /// there moves to Reply-To, if the message has none.
+        /// reject or rewrite: what happens to a From that does not fit or cannot be read. rewrite puts own_from in its
+        /// place; who stood there moves to Reply-To, if the message has none. Sender goes, and Resent fields that do not fit.
         foreign_from: ForeignFrom,
-        /// refuse or fill: what happens to a message without From. fill puts own_from in.
+        /// refuse or fill: what happens to a message without From, or with an empty one. fill puts own_from in.
         missing_from: MissingFrom,
         /// An address, maybe with a name: "Shop <shop@example.com>", for foreign_from = "rewrite" and missing_from =
         /// "fill". It must fit from and display_names.
         own_from: Option<AuthorText>,
+        /// refuse or repair: what happens to addresses in To, Cc and Reply-To that SES cannot read ("root", "a@x; b@y").
+        /// repair leaves them out, with commas between the others; a field without any is taken out. Recipients are those
+        /// of RCPT TO in any case.
+        address_fields: AddressFields,
+        /// A list of header fields that are taken out: trace fields of the client such as "Received", "X-Originating-IP" or
+        /// "X-PHP-Originating-Script". Default: none.
+        remove_fields: Vec<FieldNameText>,
         /// leave, fill or refuse: what happens to a message without Date. leave: SES writes its own in any case.
         missing_date: MissingField,
         /// leave, fill or refuse: what happens to a message without Message-ID. leave: SES writes its own in any case.
@@ -250,6 +258,15 @@ words! {
         Refuse,
         /// The application's own is put in.
         Fill,
+    }
+    /// What happens to addresses that SES cannot read.
+    #[derive(Default)]
+    AddressFields {
+        /// The message is refused.
+        #[default]
+        Refuse,
+        /// They are left out.
+        Repair,
     }
     /// What happens to a message without a field.
     #[derive(Default)]

@@ -10,7 +10,7 @@ use crate::auth::UsersSettings;
 use crate::limit::LockoutSettings;
 use crate::observe::AddressForm;
 use crate::server::ClientCertificates;
-use crate::smtp::{AuthMode, LineEndings, LongLines, StrayDots, TlsMode};
+use crate::smtp::{AuthMode, LineEndings, LongLines, MboxLine, StrayDots, TlsMode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -73,6 +73,13 @@ words! {
         Refuse => Refuse,
         /// Quote its local part.
         Quote => Quote,
+    }
+    /// What to do with an mbox line in front of a message.
+    Mbox => MboxLine {
+        /// Refuse the message.
+        Refuse => Refuse,
+        /// Drop the line.
+        Drop => Drop,
     }
     /// Whether clients show certificates.
     Certificates => ClientCertificates {
@@ -181,6 +188,8 @@ pub struct Listener {
     /// refuse or quote: what to do with recipients such as foo..bar@docomo.ne.jp. quote sends them on as
     /// "foo..bar"@docomo.ne.jp.
     pub stray_dots: Dots,
+    /// refuse or drop: a line "From ann Thu Jan  1 00:00:00 2026" in front of the header, as mail in mbox files has it.
+    pub mbox_line: Mbox,
     /// Seconds, for the PROXY header and for the TLS handshake, each.
     pub handshake_seconds_max: Seconds,
 }
@@ -211,6 +220,7 @@ impl Default for Listener {
             line_endings: Lines::Refuse,
             long_lines: Long::Refuse,
             stray_dots: Dots::Refuse,
+            mbox_line: Mbox::Refuse,
             handshake_seconds_max: Seconds::of(20),
         }
     }

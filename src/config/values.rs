@@ -153,6 +153,8 @@ text_values! {
         forms "an address, maybe with a name: Shop <shop@example.com>";
     /// An extension of file names.
     Extension(String) = read_extension, Clone::clone, forms "a file name extension without dot, such as exe";
+    /// The name of a header field that may be taken out.
+    FieldNameText(String) = read_field_name, Clone::clone, forms "the name of a header field that is not an address field";
     /// An AWS account.
     AccountId(String) = read_account, Clone::clone, forms "the twelve digits of an AWS account, in quotes";
     /// A list or topic.
@@ -340,6 +342,28 @@ fn read_author(text: &str) -> Result<Author, String> {
         return Err(format!("{name:?}: a name may have {NAME_OCTETS_MAX} octets, and no control characters"));
     }
     Ok(Author { display_name: Some(name.to_owned()), mailbox })
+}
+
+/// Fields that policy judges, or without which there is no message.
+const FIELDS_THAT_STAY: [&str; 8] = [
+    "From",
+    "Sender",
+    "Resent-From",
+    "Resent-Sender",
+    "Date",
+    "MIME-Version",
+    "Content-Type",
+    "Content-Transfer-Encoding",
+];
+
+fn read_field_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || !text.bytes().all(|octet| octet.is_ascii_graphic() && octet != b':') {
+        return Err(format!("{text:?} is no name of a header field"));
+    }
+    if FIELDS_THAT_STAY.iter().any(|name| text.eq_ignore_ascii_case(name)) {
+        return Err(format!("{text} cannot be taken out"));
+    }
+    Ok(text.to_owned())
 }
 
 fn read_extension(text: &str) -> Result<String, String> {

@@ -1,11 +1,15 @@
 //! Who a message says it is from: the mailboxes of a `From`, `Sender` or other address field.
 //!
 //! Strict RFC 5322 §3.4 and RFC 6854 (groups), of the obsolete syntax only what clients still send and what has one
-//! reading: `user@host (Real Name)` and a dot in a display name. Routes, comments inside an address, white space around
-//! `@`, a second angle-address and raw 8-bit octets are refused: each has made two readers see two authors.
-//! mail-parser is the second opinion ([`agree`]); it is lenient, so it never decides alone.
+//! reading: `user@host (Real Name)`, a dot in a display name, and the address itself as the display name without quotes.
+//! Routes, comments inside an address, white space around `@`, a second angle-address and raw 8-bit octets are refused:
+//! each has made two readers see two authors. So are encoded words that decode to a control character, and a comment
+//! beside a display name that names another address.
+//! mail-parser is the second opinion ([`agree`]); it is lenient, so it never decides alone, and it is asked about small
+//! fields only.
 
 use super::address::{MailDomain, Mailbox, is_atext, is_dot_string};
+use super::words;
 use mail_parser::MessageParser;
 use std::fmt;
 use std::sync::LazyLock;
@@ -13,7 +17,8 @@ use std::sync::LazyLock;
 /// One mailbox of an address field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Author {
-    /// The phrase before an angle-address, words joined by one space, encoded words as they are.
+    /// The phrase before an angle-address, words joined by one space, encoded words as they are; or the comment behind an
+    /// address without a phrase, which mail programs show as the name.
     pub display_name: Option<String>,
     /// The address.
     pub mailbox: Mailbox,
@@ -62,6 +67,8 @@ const ENCODED_OCTETS_MAX: usize = 75 - 12;
 const COMMENT_DEPTH_MAX: usize = 20;
 /// Mailboxes in one address field; bounds the work that policy has with it.
 const MAILBOXES_MAX: usize = 100;
+/// Octets of one address field; 100 mailboxes with names. Bounds the work of the second reader, which is not linear.
+const FIELD_OCTETS_MAX: usize = 16 * 1024;
 
 /// Parses the value of an address field (what follows the colon, folding included) into its mailboxes, in order.
 /// Groups are understood and give their members. The list may be empty (`undisclosed-recipients:;`).
@@ -69,9 +76,37 @@ const MAILBOXES_MAX: usize = 100;
 /// # Errors
 /// [`AuthorError`].
 pub fn parse(value: &[u8]) -> Result<Vec<Author>, AuthorError> {
-    let mut parser = Parser { tokens: tokens(value)?, at: 0, authors: Vec::new() };
+    if value.len() > FIELD_OCTETS_MAX {
+        return Err(AuthorError::Ambiguous("longer than 16384 octets"));
+    }
+    let (tokens, comment) = tokens(value)?;
+    // Wherever it stands, in a comment or in quotes too: some reader shows it.
+    let text = std::str::from_utf8(value).unwrap_or_default();
+    if words::encoded(text).any(|word| word.contains(is_control)) {
+        return Err(AuthorError::Ambiguous("encoded control character"));
+    }
+    let mut parser = Parser { tokens, comment, at: 0, authors: Vec::new() };
     parser.address_list()?;
     Ok(parser.authors)
+}
+
+/// C0 and C1 controls, DEL, and the separators that some readers take for line ends.
+fn is_control(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
+/// Whether a text, as people see it, has an address in it that is not this mailbox. What stands before and behind the `@`
+/// counts, so a lone one is no address.
+pub fn names_another(mailbox: &Mailbox, text: &str) -> bool {
+    let shown = decode_phrase(text).replace(['\u{ff20}', '\u{fe6b}'], "@");
+    let own = mailbox.to_string();
+    let separates =
+        |c: char| c.is_whitespace() || matches!(c, '<' | '>' | '(' | ')' | '[' | ']' | ',' | ';' | ':' | '"' | '\'');
+    shown.split(separates).any(|word| {
+        let word = word.trim_matches(|c: char| matches!(c, '.' | '!' | '?' | '-' | '='));
+        let Some((local_part, domain)) = word.split_once('@') else { return false };
+        !local_part.is_empty() && domain.contains(char::is_alphanumeric) && !word.eq_ignore_ascii_case(&own)
+    })
 }
 
 /// Whether mail-parser reads the same authors from the same value.
@@ -102,14 +137,7 @@ fn is_written_as(mailbox: &Mailbox, text: &str) -> bool {
 
 /// A display name as people see it: encoded words (RFC 2047) decoded, in any charset that mail-parser knows.
 pub fn decode_phrase(name: &str) -> String {
-    static READER: LazyLock<MessageParser> =
-        LazyLock::new(|| MessageParser::new().header_text(mail_parser::HeaderName::Subject));
-    if !name.contains("=?") {
-        return name.to_owned();
-    }
-    let field = format!("Subject: {name}\r\n\r\n");
-    let message = READER.parse_headers(field.as_bytes());
-    message.as_ref().and_then(|message| message.subject()).map_or_else(|| name.to_owned(), str::to_owned)
+    words::decode(name).into_owned()
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,8 +145,8 @@ struct Token {
     kind: Kind,
     /// White space or a comment stands before it.
     gap: bool,
-    /// A comment stands before it.
-    comment: bool,
+    /// The text of the comments that stand before it.
+    comment: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,12 +158,14 @@ enum Kind {
 }
 
 /// RFC 5322 §3.2: atoms, quoted strings, domain literals, specials; white space and comments become the `gap` mark.
-fn tokens(value: &[u8]) -> Result<Vec<Token>, AuthorError> {
+/// Behind them, the comments that stand at the end.
+fn tokens(value: &[u8]) -> Result<(Vec<Token>, Option<String>), AuthorError> {
     if let Some(octet) = value.iter().find(|octet| !matches!(octet, b' '..=b'~' | b'\t' | b'\r' | b'\n')) {
         return Err(AuthorError::NotAscii(*octet));
     }
     let mut tokens = Vec::new();
-    let (mut gap, mut comment) = (false, false);
+    let mut gap = false;
+    let mut comment: Option<String> = None;
     let mut rest = value;
     while let Some((&first, after)) = rest.split_first() {
         let kind = match first {
@@ -145,8 +175,14 @@ fn tokens(value: &[u8]) -> Result<Vec<Token>, AuthorError> {
                 continue;
             }
             b'(' => {
-                rest = skip_comment(rest)?;
-                (gap, comment) = (true, true);
+                let after = skip_comment(rest)?;
+                let text = String::from_utf8_lossy(&rest[1..rest.len() - after.len() - 1]).replace("\r\n", "");
+                comment = Some(match comment {
+                    Some(before) => format!("{before} {text}"),
+                    None => text,
+                });
+                gap = true;
+                rest = after;
                 continue;
             }
             b'"' => {
@@ -171,10 +207,10 @@ fn tokens(value: &[u8]) -> Result<Vec<Token>, AuthorError> {
             }
             _ => return Err(AuthorError::Ambiguous("stray special character")),
         };
-        tokens.push(Token { kind, gap, comment });
-        (gap, comment) = (false, false);
+        tokens.push(Token { kind, gap, comment: comment.take() });
+        gap = false;
     }
-    Ok(tokens)
+    Ok((tokens, comment))
 }
 
 /// The octets after the comment that begins at `rest`. Iterative: depth is the peer's choice.
@@ -215,6 +251,8 @@ fn delimited<'a>(rest: &'a [u8], close: u8, open_error: &'static str) -> Result<
 
 struct Parser {
     tokens: Vec<Token>,
+    /// The comments behind the last token.
+    comment: Option<String>,
     at: usize,
     authors: Vec<Author>,
 }
@@ -263,21 +301,36 @@ impl Parser {
 
     /// `mailbox = [display-name] "<" addr-spec ">" / addr-spec`
     fn mailbox(&mut self, words: &[Token]) -> Result<(), AuthorError> {
-        let author = if self.special() == Some(b'<') {
-            let display_name = phrase(words)?;
+        let mut comments: Vec<String> = words.iter().filter_map(|token| token.comment.clone()).collect();
+        let (phrase, mailbox) = if self.special() == Some(b'<') {
+            comments.extend(self.tokens[self.at].comment.clone());
             self.at += 1;
             let inside = self.words();
             if self.special() != Some(b'>') {
                 return Err(AuthorError::Ambiguous("angle-address is not closed, or has a route"));
             }
-            if inside.iter().chain(self.tokens.get(self.at)).any(|token| token.comment) {
+            if inside.iter().chain(self.tokens.get(self.at)).any(|token| token.comment.is_some()) {
                 return Err(AuthorError::Ambiguous("comment inside an angle-address"));
             }
             self.at += 1;
-            Author { display_name, mailbox: addr_spec(&inside)? }
+            let mailbox = addr_spec(&inside)?;
+            match phrase(words) {
+                // The same address twice, without quotes, has one reading.
+                Err(_) if addr_spec(words).as_ref() == Ok(&mailbox) => (None, mailbox),
+                phrase => (phrase?, mailbox),
+            }
         } else {
-            Author { display_name: None, mailbox: addr_spec(words)? }
+            (None, addr_spec(words)?)
         };
+        comments.extend(self.tokens.get(self.at).map_or(self.comment.clone(), |token| token.comment.clone()));
+        let display_name = match phrase {
+            Some(_) if comments.iter().any(|comment| names_another(&mailbox, comment)) => {
+                return Err(AuthorError::Ambiguous("comment names another address"));
+            }
+            Some(phrase) => Some(phrase),
+            None => (!comments.is_empty()).then(|| comments.join(" ")),
+        };
+        let author = Author { display_name, mailbox };
         if self.authors.len() == MAILBOXES_MAX {
             return Err(AuthorError::Ambiguous("too many mailboxes"));
         }

@@ -26,6 +26,8 @@ fn odd_but_legal_fields_have_the_author_they_show() {
         ("space inside the brackets", " < ann@a.example >", &["ann@a.example"]),
         ("quoted local part", " \"ann example\"@a.example", &["\"ann example\"@a.example"]),
         ("plus", " billing+42@a.example", &["billing+42@a.example"]),
+        ("the same address twice", " ann@a.example <ann@a.example>", &["ann@a.example"]),
+        ("comment beside a name", " Ann (of A) <ann@a.example> (really)", &["ann@a.example"]),
         ("group", " team: ann@a.example, Bob <bob@b.example>;", &["ann@a.example", "bob@b.example"]),
     ] {
         assert_eq!(read(value), Ok(want.iter().map(|w| (*w).to_owned()).collect()), "{name}");
@@ -39,6 +41,16 @@ fn fields_with_two_readings_are_refused() {
         ("name only", " Ann"),
         ("two angle-addresses", " <ann@a.example> <evil@b.example>"),
         ("address as display name", " evil@b.example <ann@a.example>"),
+        ("another address in a comment", " Ann (evil@b.example) <ann@a.example>"),
+        ("another address in a comment behind", " Ann <ann@a.example> (evil@b.example)"),
+        ("encoded line feed", " =?utf-8?q?Ann=0AFrom=3A_evil=40b.example?= <ann@a.example>"),
+        ("encoded CR in quotes", " \"=?utf-8?b?DQ==?=\" <ann@a.example>"),
+        ("encoded tab", " =?utf-8?q?a=09b?= <ann@a.example>"),
+        ("encoded NUL in a comment", " ann@a.example (=?utf-8?q?=00?=)"),
+        ("encoded NEL", " =?utf-8?q?=C2=85?= <ann@a.example>"),
+        ("encoded line separator", " =?utf-8?q?=E2=80=A8?= <ann@a.example>"),
+        ("encoded DEL", " =?us-ascii?q?=7F?= <ann@a.example>"),
+        ("another address twice", " ann@a.example <ann@b.example>"),
         ("text after the bracket", " <ann@a.example> evil@b.example"),
         ("route", " <@b.example:ann@a.example>"),
         ("route list", " <@b.example,@c.example:ann@a.example>"),
@@ -88,6 +100,50 @@ fn a_quoted_local_part_with_an_at_finds_no_second_witness() {
 #[test]
 fn deep_nesting_is_refused_and_not_recursed_into() {
     let value = format!(" ann@a.example {}", "(".repeat(100_000));
+    assert!(matches!(parse(value.as_bytes()), Err(AuthorError::Ambiguous(_))));
+}
+
+#[test]
+fn a_comment_is_the_name_where_there_is_no_other() {
+    for (value, want) in [
+        (" root@a.example (Cron Daemon)", Some("Cron Daemon")),
+        (" <root@a.example> (Cron Daemon)", Some("Cron Daemon")),
+        (" (Cron) root@a.example (Daemon)", Some("Cron Daemon")),
+        (" Root <root@a.example> (Cron Daemon)", Some("Root")),
+        (" root@a.example <root@a.example>", None),
+        (" root@a.example", None),
+    ] {
+        assert_eq!(parse(value.as_bytes()).unwrap()[0].display_name.as_deref(), want, "{value}");
+    }
+}
+
+#[test]
+fn a_name_with_an_address_in_it_is_found_in_every_spelling() {
+    let ann = Mailbox::parse("ann@a.example").unwrap();
+    for name in [
+        "ceo@b.example",
+        "CEO (ceo@b.example)",
+        "ceo@b.example via relay",
+        "=?utf-8?q?ceo=40b.example?=",
+        "=?utf-8?b?Y2VvQGIuZXhhbXBsZQ==?=",
+        "=?utf-8?q?ceo=40?= =?utf-8?q?b.example?=",
+        "ceo\u{ff20}b.example",
+        "<ceo@b.example>",
+        "ann@a.example, ceo@b.example",
+        "ceo@localhost",
+    ] {
+        assert!(names_another(&ann, name), "{name}");
+    }
+    for name in
+        ["Ann", "ann@a.example", "ANN@A.EXAMPLE", "Meet @ 5", "@ann", "Doe, Ann: \"the (first)\"", "ann@", "a @ b"]
+    {
+        assert!(!names_another(&ann, name), "{name}");
+    }
+}
+
+#[test]
+fn a_field_that_is_too_long_for_the_second_reader_is_refused() {
+    let value = format!(" {} <ann@a.example>", "x".repeat(16 * 1024));
     assert!(matches!(parse(value.as_bytes()), Err(AuthorError::Ambiguous(_))));
 }
 

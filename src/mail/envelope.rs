@@ -9,6 +9,9 @@ pub struct MailParameters {
     pub declared_octets: Option<u64>,
     /// `BODY=` (RFC 6152).
     pub body: BodyType,
+    /// What stood in MAIL FROM is no address. It is taken as the null reverse-path where policy says so
+    /// ([`Granted::takes_unreadable_path`](crate::mail::Granted::takes_unreadable_path)), and refused elsewhere.
+    pub unreadable_path: bool,
 }
 
 /// RFC 6152 §2.

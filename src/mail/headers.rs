@@ -32,6 +32,15 @@ pub enum HeaderError {
         /// Counted from 1.
         line: usize,
     },
+    /// A control character other than TAB, which some readers take for the end of a line: what follows it could be a field
+    /// to them.
+    #[error("header line {line} contains the control character 0x{octet:02X}")]
+    Control {
+        /// Counted from 1.
+        line: usize,
+        /// The character.
+        octet: u8,
+    },
     /// Over [`HeaderLimits::octets_max`] or [`HeaderLimits::fields_max`].
     #[error("header section is over its limit")]
     TooLarge,
@@ -89,6 +98,10 @@ impl HeaderSection {
             line += 1;
             let malformed = HeaderError::Malformed { line };
             let end = memchr::memchr(b'\n', &octets[start..]).ok_or(malformed)? + start + 1;
+            let text = octets[start..end].strip_suffix(b"\r\n").ok_or(malformed)?;
+            if let Some(&octet) = text.iter().find(|octet| octet.is_ascii_control() && **octet != b'\t') {
+                return Err(HeaderError::Control { line, octet });
+            }
             if matches!(octets[start], b' ' | b'\t') {
                 // A continuation; on the first line it continues nothing.
                 spans.last_mut().ok_or(malformed)?.end = end;
@@ -245,6 +258,20 @@ mod tests {
                 .map(|w| w.into_iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect::<Vec<_>>())
                 .map_err(|line| HeaderError::Malformed { line });
             assert_eq!(names(text), want, "{name}");
+        }
+    }
+
+    /// Once, `X: y<VT>From: ceo@b.example` passed, and Python reads a second From field in it.
+    #[test]
+    fn control_characters_are_refused_but_tab() {
+        for octet in (0..=0x1f).chain([0x7f]) {
+            let text = format!("From: a@a.example\r\nX: y{}From: ceo@b.example\r\n", char::from(octet));
+            let parsed = HeaderSection::parse(text.as_bytes(), &HeaderLimits::default());
+            match octet {
+                b'\t' => assert!(parsed.is_ok()),
+                b'\n' => assert!(parsed.is_err()),
+                _ => assert_eq!(parsed, Err(HeaderError::Control { line: 2, octet })),
+            }
         }
     }
 

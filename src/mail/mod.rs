@@ -4,6 +4,7 @@
 //! well formed; nothing inside the house validates it again.
 
 pub mod address;
+pub mod address_list;
 pub mod author;
 pub mod clock;
 pub mod content;

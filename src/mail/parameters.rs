@@ -246,6 +246,8 @@ pub struct Granted {
     pub send: SendParameters,
     /// Whether policy checked the reverse-path; only then does it become the feedback address.
     pub reverse_path_permitted: bool,
+    /// Whether a MAIL FROM that is no address is taken as the null reverse-path. Without it, it is refused.
+    pub takes_unreadable_path: bool,
     /// What must be done to the message first. Policy then judges the result, and accepts it without edits.
     pub edits: Edits,
     /// What policy would have refused, where it only reports; for the log.
@@ -257,6 +259,12 @@ pub struct Granted {
 pub struct Edits {
     /// The From field becomes this. Who stood there moves to Reply-To, if there is none; a Sender field goes.
     pub author: Option<Author>,
+    /// All Resent fields go.
+    pub without_resent: bool,
+    /// Of To, Cc and Reply-To, addresses that the provider cannot read are left out, and a field without any goes.
+    pub readable_lists: bool,
+    /// Fields of these names go.
+    pub without: Arc<[String]>,
     /// A Date field is put in front.
     pub date: bool,
     /// A Message-ID field is put in front.
@@ -280,6 +288,7 @@ impl Granted {
             app: None,
             send: SendParameters::default(),
             reverse_path_permitted: false,
+            takes_unreadable_path: false,
             edits: Edits::default(),
             reported: None,
         }

@@ -162,6 +162,8 @@ table! {
     AUTHOR_AMBIGUOUS = 550 (5, 7, 1) "From or Sender field cannot be read unambiguously";
     /// Raw 8-bit or ESC octets in an address field.
     AUTHOR_NOT_ASCII = 550 (5, 7, 1) "From or Sender field contains raw 8-bit or control octets; encode them (RFC 2047)";
+    /// To, Cc or Reply-To with an address that the provider cannot read: it would refuse the message. The text says which.
+    ADDRESS_FIELD_UNREADABLE = 554 (5, 6, 0) "Address field cannot be read";
     /// A recipient that this client may not write to.
     RECIPIENT_NOT_PERMITTED = 550 (5, 7, 1) "Recipient not permitted";
     /// An attachment of a type that is refused.

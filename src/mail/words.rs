@@ -16,29 +16,47 @@ pub(crate) fn decode(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let mut decoded = String::with_capacity(text.len());
-    let mut rest = text;
     let mut after_word = false;
-    while let Some(at) = rest.find("=?") {
-        let (before, word) = rest.split_at(at);
+    for (before, word) in pieces(text) {
+        if !(after_word && word.is_some() && before.bytes().all(|octet| octet.is_ascii_whitespace())) {
+            decoded.push_str(before);
+        }
+        after_word = word.is_some();
+        decoded.push_str(&word.unwrap_or_default());
+    }
+    Cow::Owned(decoded)
+}
+
+/// The encoded words of a text, each of them decoded.
+pub(crate) fn encoded(text: &str) -> impl Iterator<Item = String> + '_ {
+    pieces(text).filter_map(|(_, word)| word)
+}
+
+/// The text in pieces: what stands as it is, and the encoded word behind it.
+fn pieces(text: &str) -> impl Iterator<Item = (&str, Option<String>)> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let start = match rest.find("=?") {
+            _ if rest.is_empty() => return None,
+            None => {
+                return Some((std::mem::take(&mut rest), None));
+            }
+            Some(start) => start,
+        };
+        let (before, word) = rest.split_at(start);
         match encoded_word(word) {
             Some((plain, octets)) => {
-                if !(after_word && before.bytes().all(|octet| octet.is_ascii_whitespace())) {
-                    decoded.push_str(before);
-                }
-                decoded.push_str(&plain);
                 rest = &word[octets..];
-                after_word = true;
+                Some((before, Some(plain)))
             }
+            // A false start is text.
             None => {
-                decoded.push_str(before);
-                decoded.push_str("=?");
-                rest = &word[2..];
-                after_word = false;
+                let (before, behind) = rest.split_at(start + 2);
+                rest = behind;
+                Some((before, None))
             }
         }
-    }
-    decoded.push_str(rest);
-    Cow::Owned(decoded)
+    })
 }
 
 /// The encoded word at the start of `text`, and its length. Looks no further than three question marks behind its start,

@@ -3,11 +3,12 @@
 //! Every rule is compiled when the configuration is read; judging compares and allocates nothing but the reasons of
 //! refusals. Rules are tried in the order in which they stand in [`App`]; the first that does not fit decides.
 
-use super::Reason;
 use super::pattern::{AddressPattern, TextPattern};
 use super::recognise::Recognition;
 use super::tags::TagTemplate;
+use super::{AddressField, Reason, Unreadable};
 use crate::aws::Document;
+use crate::mail::author::names_another;
 use crate::mail::parameters::{AppName, RequestedField};
 use crate::mail::{Author, Mailbox, Reply, ReversePath, RuleName, SendParameters, replies};
 use std::sync::{Arc, LazyLock};
@@ -25,7 +26,7 @@ pub struct App {
     pub checked: Checked,
     /// Whether `MAIL FROM:<>` may send.
     pub null_reverse_path: bool,
-    /// Display names that authors may have; empty: any.
+    /// Display names that authors may have; empty: any that does not show the address of another mailbox.
     pub display_names: Vec<TextPattern>,
     /// Recipients that it may write to; empty: any.
     pub recipients_allowed: Vec<AddressPattern>,
@@ -41,6 +42,10 @@ pub struct App {
     pub on_author: OnAuthor,
     /// What happens to a message without a From field.
     pub missing_from: Missing<Author>,
+    /// Whether addresses in To, Cc and Reply-To that the provider cannot read are left out; else the message is refused.
+    pub repairs_lists: bool,
+    /// Names of header fields that are taken out.
+    pub without: Arc<[String]>,
     /// What happens to a message without a Date field.
     pub missing_date: Missing<()>,
     /// What happens to a message without a Message-ID field.
@@ -88,7 +93,7 @@ pub enum OnAuthor {
     /// 550 5.7.1.
     #[default]
     Reject,
-    /// The From field becomes this; who stood there moves to Reply-To.
+    /// The From field becomes this, also if it cannot be read; who stood there moves to Reply-To.
     Rewrite(Author),
 }
 
@@ -145,6 +150,8 @@ impl App {
             attachments_denied: Arc::clone(&DENIED_BY_DEFAULT),
             on_author: OnAuthor::default(),
             missing_from: Missing::default(),
+            repairs_lists: false,
+            without: Arc::default(),
             missing_date: Missing::default(),
             missing_message_id: Missing::default(),
             redirect_to: None,
@@ -170,8 +177,13 @@ impl App {
     }
 
     /// MAIL.
-    pub(super) fn judge_reverse_path(&self, path: &ReversePath) -> Result<(), Reason> {
+    pub(super) fn judge_reverse_path(&self, path: &ReversePath, unreadable: bool) -> Result<(), Reason> {
         match path {
+            // What is not looked at gets no bounces, so that it is no address matters to nobody.
+            ReversePath::Null if unreadable && !self.checked.reverse_path => Ok(()),
+            ReversePath::Null if unreadable => {
+                Err(refusal("unreadable", replies::BAD_REVERSE_PATH_SYNTAX, "MAIL FROM is no address".to_owned()))
+            }
             ReversePath::Null if !self.null_reverse_path => {
                 Err(refusal("null_reverse_path", replies::NULL_REVERSE_PATH_NOT_PERMITTED, String::new()))
             }
@@ -199,46 +211,84 @@ impl App {
         }
     }
 
-    /// The authors: what must be done about them, if they are not simply good.
-    pub(super) fn judge_authors(&self, authors: &[Author]) -> Result<Option<Author>, Reason> {
-        if authors.is_empty() {
-            return match &self.missing_from {
-                Missing::Fill(author) => Ok(Some(author.clone())),
-                _ => Err(refusal("missing_from", replies::AUTHOR_MISSING, String::new())),
-            };
-        }
-        let stranger = authors.iter().find(|author| self.checked.author && !self.permits(&author.mailbox));
-        let misnamed = || authors.iter().find(|author| !self.named_as_allowed(author));
-        let (reason, detail) = match (stranger, misnamed()) {
-            (Some(author), _) => ("author", does_not_fit(&author.mailbox)),
-            (None, Some(author)) => ("display_names", format!("{:?} fits no allowed name", author.display_name)),
-            (None, None) => return Ok(None),
+    /// The From field: what it must become, if it is not simply good.
+    pub(super) fn judge_authors(&self, from: &AddressField<'_>) -> Result<Option<Author>, Reason> {
+        let (reason, reply, detail) = match from {
+            AddressField::Missing | AddressField::Empty => {
+                if let Missing::Fill(author) = &self.missing_from {
+                    return Ok(Some(author.clone()));
+                }
+                match from {
+                    AddressField::Missing => {
+                        return Err(refusal("missing_from", replies::AUTHOR_MISSING, String::new()));
+                    }
+                    _ => (
+                        "missing_from",
+                        replies::AUTHOR_MISSING.with_text("From field is empty"),
+                        "From is empty".to_owned(),
+                    ),
+                }
+            }
+            AddressField::Unreadable(fault) => ("unreadable", fault.reply.clone(), fault.detail.clone()),
+            AddressField::Mailboxes(authors) => {
+                let stranger = authors.iter().find(|author| self.checked.author && !self.permits(&author.mailbox));
+                match (stranger, authors.iter().find_map(|author| self.misnamed(author))) {
+                    (Some(author), _) => ("author", replies::AUTHOR_NOT_PERMITTED, does_not_fit(&author.mailbox)),
+                    (None, Some(detail)) => ("display_names", replies::AUTHOR_NOT_PERMITTED, detail),
+                    (None, None) => return Ok(None),
+                }
+            }
         };
         match &self.on_author {
             OnAuthor::Rewrite(author) => Ok(Some(author.clone())),
-            OnAuthor::Reject => Err(refusal(reason, replies::AUTHOR_NOT_PERMITTED, detail)),
+            OnAuthor::Reject => Err(refusal(reason, reply, detail)),
         }
     }
 
-    fn named_as_allowed(&self, author: &Author) -> bool {
-        self.display_names.is_empty()
-            || author.display_name.as_ref().is_none_or(|name| {
-                let name = crate::mail::author::decode_phrase(name);
-                self.display_names.iter().any(|pattern| pattern.matches(&name))
-            })
+    /// Why a display name is refused, if it is: it fits none that are allowed, or, where nothing is said about names, it
+    /// shows the address of another mailbox.
+    fn misnamed(&self, author: &Author) -> Option<String> {
+        let name = author.display_name.as_ref()?;
+        let shown = crate::mail::author::decode_phrase(name);
+        match self.display_names.is_empty() {
+            true if !self.checked.author => None,
+            true => names_another(&author.mailbox, name).then(|| format!("{shown:?} names another address")),
+            false if self.display_names.iter().any(|pattern| pattern.matches(&shown)) => None,
+            false => Some(format!("{shown:?} fits no allowed name")),
+        }
     }
 
     /// Sender, and the Resent fields.
-    pub(super) fn judge_other_fields(&self, sender: Option<&Author>, resent: &[Author]) -> Result<(), Reason> {
-        if let Some(sender) = sender.filter(|sender| self.checked.sender && !self.permits(&sender.mailbox)) {
-            let detail = does_not_fit(&sender.mailbox);
-            return Err(refusal("sender_field", replies::SENDER_FIELD_NOT_PERMITTED, detail));
-        }
-        match resent.iter().find(|author| self.checked.resent && !self.permits(&author.mailbox)) {
-            Some(author) => {
-                Err(refusal("resent_fields", replies::SENDER_FIELD_NOT_PERMITTED, does_not_fit(&author.mailbox)))
+    pub(super) fn judge_other_fields(
+        &self,
+        sender: &AddressField<'_>,
+        resent: &AddressField<'_>,
+    ) -> Result<(), Reason> {
+        let fields = [("sender_field", sender, self.checked.sender), ("resent_fields", resent, self.checked.resent)];
+        for (rule, field, checked) in fields {
+            if let AddressField::Unreadable(fault) = field {
+                return Err(refusal("unreadable", fault.reply.clone(), fault.detail.clone()));
             }
-            None => Ok(()),
+            for author in field.mailboxes().iter().filter(|_| checked) {
+                if !self.permits(&author.mailbox) {
+                    return Err(refusal(rule, replies::SENDER_FIELD_NOT_PERMITTED, does_not_fit(&author.mailbox)));
+                }
+                let named = author.display_name.as_ref().filter(|_| self.display_names.is_empty());
+                if let Some(name) = named.filter(|name| names_another(&author.mailbox, name)) {
+                    let detail = format!("{:?} names another address", crate::mail::author::decode_phrase(name));
+                    return Err(refusal(rule, replies::SENDER_FIELD_NOT_PERMITTED, detail));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// To, Cc and Reply-To: whether they are repaired, if the provider cannot read one of them.
+    pub(super) fn judge_lists(&self, unreadable: Option<&Unreadable>) -> Result<bool, Reason> {
+        match unreadable {
+            None => Ok(false),
+            Some(_) if self.repairs_lists => Ok(true),
+            Some(fault) => Err(refusal("unreadable", fault.reply.clone(), fault.detail.clone())),
         }
     }
 

@@ -10,7 +10,9 @@ use super::documents::{self, AccountSettings, Documents};
 use super::pattern::AddressPattern;
 use super::recognise::{Recogniser, Recognition};
 use super::tally::Tally;
-use super::{MailFacts, MessageFacts, Note, Policy, PolicyDecision, PolicyError, RcptFacts, Reason, tags};
+use super::{
+    AddressField, MailFacts, MessageFacts, Note, Policy, PolicyDecision, PolicyError, RcptFacts, Reason, tags,
+};
 use crate::aws::Document;
 use crate::mail::parameters::{AppName, Edits, ParameterError};
 use crate::mail::{Author, Client, ClientAddress, Clock, ForwardPath, Granted, SendParameters, SystemClock, replies};
@@ -216,10 +218,19 @@ impl AppPolicy {
         tally: &mut Tally,
     ) -> ControlFlow<Reason, (SendParameters, Edits)> {
         tally.rule(app.judge_octets(facts.content.octets().len() as u64))?;
-        let author = tally.rule(app.judge_authors(facts.authors))?;
-        // A Sender that does not fit goes with the From that it spoke for.
-        let sender = facts.sender.filter(|_| author.is_none());
-        tally.rule(app.judge_other_fields(sender, facts.resent))?;
+        let author = tally.rule(app.judge_authors(&facts.from))?;
+        // A Sender, and Resent fields, that do not fit go with the From that they spoke for.
+        let other_fields = app.judge_other_fields(&facts.sender, &facts.resent);
+        let without_resent =
+            author.is_some() && other_fields.is_err() && !matches!(facts.resent, AddressField::Missing);
+        if author.is_none() {
+            tally.rule(other_fields)?;
+        }
+        let readable_lists = tally.rule(app.judge_lists(facts.unreadable))?;
+        // The first field is the relay's own trace field, which stays.
+        let mut fields = facts.content.fields().skip(1);
+        let without = !app.without.is_empty() && fields.any(|field| app.without.iter().any(|name| field.is(name)));
+        let without = if without { Arc::clone(&app.without) } else { Arc::default() };
         tally.rule(attachments::judge(facts.content.structure(), &app.attachments_denied))?;
         let has = |name| facts.content.fields_named(name).next().is_some();
         let missing = |rule: &Missing<()>, name: &'static str| match rule {
@@ -237,7 +248,7 @@ impl AppPolicy {
         if let Some(account) = &self.account {
             let (relay, keys, clock) = (self.documents.as_slice(), &self.keys, &*self.clock);
             let documents = Documents { account, relay, app, keys, clock };
-            let authors: &[Author] = author.as_ref().map_or(facts.authors, std::slice::from_ref);
+            let authors: &[Author] = author.as_ref().map_or(facts.from.mailboxes(), std::slice::from_ref);
             if let Some(notes) = &mut tally.notes {
                 documents.trace(facts, authors, &send, notes);
             }
@@ -246,7 +257,8 @@ impl AppPolicy {
         let redirect = app.redirect_to.as_ref().and_then(|mailbox| ForwardPath::new(mailbox.clone()));
         let elsewhere = |path: &ForwardPath| facts.envelope.forward_paths() != std::slice::from_ref(path);
         let redirect_to = redirect.filter(elsewhere);
-        ControlFlow::Continue((send, Edits { author, date, message_id, redirect_to }))
+        let edits = Edits { author, without_resent, readable_lists, without, date, message_id, redirect_to };
+        ControlFlow::Continue((send, edits))
     }
 }
 
@@ -290,8 +302,11 @@ impl Policy for AppPolicy {
             return Ok(self.nobody(facts.client, facts.auth_could_help));
         };
         let mut tally = Tally::of(app);
-        let judged = tally.rule(app.judge_reverse_path(facts.reverse_path));
-        Ok(decide(app, &tally, judged, |()| grant(app, facts.client, "reverse_path")))
+        let judged = tally.rule(app.judge_reverse_path(facts.reverse_path, facts.parameters.unreadable_path));
+        Ok(decide(app, &tally, judged, |()| Granted {
+            takes_unreadable_path: !app.checked.reverse_path,
+            ..grant(app, facts.client, "reverse_path")
+        }))
     }
 
     async fn forward_path(&self, facts: &RcptFacts<'_>) -> Result<PolicyDecision, PolicyError> {

@@ -68,13 +68,17 @@ async fn message(policy: &AppPolicy, client: &Client, text: &str) -> PolicyDecis
     let from = ReversePath::Mailbox(mailbox("ann@a.example"));
     let (authors, sender) = (read("From"), read("Sender"));
     let resent = [read("Resent-From"), read("Resent-Sender")].concat();
+    fn field(mailboxes: &[Author]) -> AddressField<'_> {
+        if mailboxes.is_empty() { AddressField::Missing } else { AddressField::Mailboxes(mailboxes) }
+    }
     let facts = MessageFacts {
         client,
         envelope: &Envelope::new(from, MailParameters::default(), forward("bob@b.example")),
         content: &content,
-        authors: &authors,
-        sender: sender.first(),
-        resent: &resent,
+        from: field(&authors),
+        sender: field(&sender),
+        resent: field(&resent),
+        unreadable: None,
         requested: &requested,
     };
     policy.message(&facts).await.unwrap()

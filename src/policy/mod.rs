@@ -99,15 +99,52 @@ pub struct MessageFacts<'a> {
     pub envelope: &'a Envelope,
     /// The message as the provider would get it.
     pub content: &'a Content,
-    /// The mailboxes of its only From field, read strictly and confirmed by a second reader. Empty if it has no From
-    /// field: then it is refused, unless policy has one put in.
-    pub authors: &'a [Author],
-    /// The mailbox of its Sender field, read in the same way.
-    pub sender: Option<&'a Author>,
-    /// The mailboxes of its Resent-From and Resent-Sender fields, read in the same way.
-    pub resent: &'a [Author],
+    /// Its only From field, read strictly and confirmed by a second reader. Without a mailbox in it, the message is
+    /// refused, unless policy has the field replaced ([`Edits::author`](crate::mail::parameters::Edits::author)).
+    pub from: AddressField<'a>,
+    /// Its Sender field, read in the same way: one mailbox.
+    pub sender: AddressField<'a>,
+    /// Its Resent-From and Resent-Sender fields together, read in the same way.
+    pub resent: AddressField<'a>,
+    /// The first of To, Cc and Reply-To that the provider cannot read. The message is refused, unless policy has it
+    /// repaired.
+    pub unreadable: Option<&'a Unreadable>,
     /// What its `X-SES-*` fields ask for.
     pub requested: &'a Requested,
+}
+
+/// What an address field says about the author.
+#[derive(Clone, Copy, Debug)]
+pub enum AddressField<'a> {
+    /// There is no such field.
+    Missing,
+    /// There is nothing in it, or a group without members.
+    Empty,
+    /// It cannot be read, or not in one way only.
+    Unreadable(&'a Unreadable),
+    /// At least one mailbox.
+    Mailboxes(&'a [Author]),
+}
+
+impl<'a> AddressField<'a> {
+    /// The mailboxes; none if there are none or they cannot be read.
+    pub fn mailboxes(&self) -> &'a [Author] {
+        match self {
+            Self::Mailboxes(mailboxes) => mailboxes,
+            Self::Missing | Self::Empty | Self::Unreadable(_) => &[],
+        }
+    }
+}
+
+/// A field that cannot be read.
+#[derive(Clone, Debug)]
+pub struct Unreadable {
+    /// Its name.
+    pub field: &'static str,
+    /// What the client receives, unless the field is replaced.
+    pub reply: Reply,
+    /// What is wrong with it, for the log.
+    pub detail: String,
 }
 
 /// A judge's answer.

@@ -3,15 +3,15 @@
 //! The order is always the same: what the standards and the provider demand of any message, then policy, then the limiter,
 //! cheapest first. This is the only place where a [`Permitted`] is made, and where errors of judges meet replies.
 
+use super::fields::{Fields, hides_a_from_field};
 use super::reception::Loaded;
 use super::{Relay, edit};
 use crate::limit::{LimitDecision, LimitError, LimitStage, LimitStep, LimitView, Ticket};
-use crate::mail::{
-    Author, AuthorError, Client, Content, Envelope, Granted, Permitted, Reply, ReversePath, RuleName, TransactionId,
-    author, replies,
-};
+use crate::mail::{Author, Client, Envelope, Granted, Permitted, Reply, ReversePath, RuleName, TransactionId, replies};
 use crate::observe::Event;
-use crate::policy::{MailFacts, MessageFacts, PolicyDecision, PolicyError, RcptFacts, Reason};
+use crate::policy::{
+    AddressField, MailFacts, MessageFacts, PolicyDecision, PolicyError, RcptFacts, Reason, Unreadable,
+};
 use std::sync::Arc;
 
 /// A yes: what policy granted, and what the limiter took for it.
@@ -40,6 +40,10 @@ pub(super) struct Judged {
 impl Relay {
     pub(super) async fn judge_reverse_path(&self, facts: &MailFacts<'_>) -> Result<Admitted, Refusal> {
         let granted = self.decided(facts.client, self.policy.reverse_path(facts).await)?;
+        if facts.parameters.unreadable_path && !granted.takes_unreadable_path {
+            let detail = "the reverse-path is no address".to_owned();
+            return Err(Refusal { reply: replies::BAD_REVERSE_PATH_SYNTAX, rule: None, detail });
+        }
         if let Some(octets) = facts.parameters.declared_octets {
             self.announced(facts, &granted, octets).await?;
         }
@@ -109,19 +113,25 @@ impl Relay {
         message: &Loaded,
         authors: &mut Vec<Author>,
     ) -> Result<Arc<Granted>, Refusal> {
-        *authors = read_authors(&message.content)?;
-        let sender = read_sender(&message.content)?;
-        let resent = read_resent(&message.content)?;
+        if message.content.fields().any(|field| !field.is("From") && hides_a_from_field(field.value)) {
+            let detail = "a continuation line looks like a second From field".to_owned();
+            return Err(Refusal { reply: replies::AUTHOR_AMBIGUOUS, rule: None, detail });
+        }
+        let fields = Fields::read(&message.content);
         let facts = MessageFacts {
             client,
             envelope: &message.envelope,
             content: &message.content,
-            authors,
-            sender: sender.as_ref(),
-            resent: &resent,
+            from: fields.from.facts(),
+            sender: fields.sender.facts(),
+            resent: fields.resent.facts(),
+            unreadable: fields.unreadable.as_ref(),
             requested: &message.requested,
         };
-        self.decided(client, self.policy.message(&facts).await)
+        *authors = facts.from.mailboxes().to_vec();
+        let granted = self.decided(client, self.policy.message(&facts).await)?;
+        readable(&facts, &granted)?;
+        Ok(granted)
     }
 
     /// What policy said, or that it could not say.
@@ -181,74 +191,36 @@ impl Relay {
     }
 }
 
-/// The mailboxes of the only From field; none if there is no field. SES sends what stands in it.
-fn read_authors(content: &Content) -> Result<Vec<Author>, Refusal> {
-    let mut fields = content.fields_named("From");
-    let refuse = |reply: Reply, detail: &str| Refusal { reply, rule: None, detail: detail.to_owned() };
-    let field = match (fields.next(), fields.next()) {
-        (None, _) => return Ok(Vec::new()),
-        (_, Some(_)) => return Err(refuse(replies::AUTHOR_REPEATED, "")),
-        (Some(field), None) => field,
-    };
-    if content.fields().any(|field| hides_a_from_field(field.value)) {
-        return Err(refuse(replies::AUTHOR_AMBIGUOUS, "a continuation line looks like a second From field"));
-    }
-    let authors = read_mailboxes("From", field.value)?;
-    if authors.is_empty() {
-        return Err(refuse(replies::AUTHOR_MISSING, "From names a group without members"));
-    }
-    Ok(authors)
-}
-
-/// Whether a folded line of a field begins with `From:`. To us it is part of that field; a reader that trims lines before
-/// it looks at them sees an author.
-fn hides_a_from_field(value: &[u8]) -> bool {
-    value.split(|octet| *octet == b'\n').skip(1).any(|line| {
-        let line = line.trim_ascii_start();
-        line.get(..4).is_some_and(|name| name.eq_ignore_ascii_case(b"From"))
-            && line[4..].trim_ascii_start().starts_with(b":")
-    })
-}
-
-/// The mailbox of the Sender field, if there is one. That there is at most one, reception has checked.
-fn read_sender(content: &Content) -> Result<Option<Author>, Refusal> {
-    let Some(field) = content.fields_named("Sender").next() else { return Ok(None) };
-    let mut mailboxes = read_mailboxes("Sender", field.value)?;
-    match mailboxes.len() {
-        1 => Ok(mailboxes.pop()),
-        n => Err(Refusal {
-            reply: replies::AUTHOR_AMBIGUOUS,
-            rule: None,
-            detail: format!("Sender names {n} mailboxes, not one"),
-        }),
-    }
-}
-
-/// The mailboxes of every Resent-From and Resent-Sender field.
-fn read_resent(content: &Content) -> Result<Vec<Author>, Refusal> {
-    let mut mailboxes = Vec::new();
-    for name in ["Resent-From", "Resent-Sender"] {
-        for field in content.fields_named(name) {
-            mailboxes.extend(read_mailboxes(name, field.value)?);
+/// Refuses what policy accepted although it cannot be read, and does not have replaced: a policy that only reports, or that
+/// does not look at these facts, permits no message whose author nobody knows.
+fn readable(facts: &MessageFacts<'_>, granted: &Granted) -> Result<(), Refusal> {
+    let edits = &granted.edits;
+    let refuse =
+        |fault: &Unreadable| Err(Refusal { reply: fault.reply.clone(), rule: None, detail: fault.detail.clone() });
+    if edits.author.is_none() {
+        match facts.from {
+            AddressField::Missing => {
+                return Err(Refusal { reply: replies::AUTHOR_MISSING, rule: None, detail: String::new() });
+            }
+            AddressField::Empty => {
+                let detail = "From is empty".to_owned();
+                return Err(Refusal {
+                    reply: replies::AUTHOR_MISSING.with_text("From field is empty"),
+                    rule: None,
+                    detail,
+                });
+            }
+            AddressField::Unreadable(fault) => return refuse(fault),
+            AddressField::Mailboxes(_) => {}
+        }
+        // With the author, the Sender field is replaced.
+        if let AddressField::Unreadable(fault) = facts.sender {
+            return refuse(fault);
         }
     }
-    Ok(mailboxes)
-}
-
-/// Our strict reader, and mail-parser as the witness. Anything that the two read differently is refused.
-fn read_mailboxes(name: &str, value: &[u8]) -> Result<Vec<Author>, Refusal> {
-    let authors = author::parse(value).map_err(|error| Refusal {
-        reply: match error {
-            AuthorError::NotAscii(_) => replies::AUTHOR_NOT_ASCII,
-            _ => replies::AUTHOR_AMBIGUOUS,
-        },
-        rule: None,
-        detail: format!("{name}: {error}"),
-    })?;
-    if !authors.is_empty() && !author::agree(value, &authors) {
-        let ours: Vec<String> = authors.iter().map(|author| author.mailbox.to_string()).collect();
-        let detail = format!("{name}: a second reader does not see {}", ours.join(", "));
-        return Err(Refusal { reply: replies::AUTHOR_AMBIGUOUS, rule: None, detail });
+    match (facts.resent, facts.unreadable) {
+        (AddressField::Unreadable(fault), _) if !edits.without_resent => refuse(fault),
+        (_, Some(fault)) if !edits.readable_lists => refuse(fault),
+        _ => Ok(()),
     }
-    Ok(authors)
 }

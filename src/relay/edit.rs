@@ -1,14 +1,15 @@
-//! Changing a message where policy wants it: the author, missing fields, the recipient.
+//! Changing a message where policy wants it: the author, missing, unreadable and unwanted fields, the recipient.
 //!
 //! Only the header section is touched, and the result is judged again before it leaves.
 
 use super::Relay;
 use super::admission::Refusal;
 use super::reception::Loaded;
+use crate::mail::address_list;
 use crate::mail::headers::{HeaderLimits, blank_line};
 use crate::mail::parameters::Edits;
 use crate::mail::trace::rfc5322_date;
-use crate::mail::{Author, Envelope, HeaderSection, TransactionId, replies};
+use crate::mail::{Author, Envelope, Field, HeaderSection, TransactionId, replies};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -23,10 +24,26 @@ pub(super) fn apply(
     let octets = message.content.octets();
     let end = blank_line(octets, 0).unwrap_or(octets.len());
     let mut header = Vec::with_capacity(end + 512);
-    let replaced =
-        |name: &str| edits.author.is_some() && ["From", "Sender"].iter().any(|field| name.eq_ignore_ascii_case(field));
-    for field in message.content.fields().filter(|field| !replaced(field.name)) {
-        header.extend_from_slice(field.octets);
+    let goes = |field: &Field<'_>| {
+        edits.author.is_some() && (field.is("From") || field.is("Sender"))
+            || edits.without_resent && field.name.get(..7).is_some_and(|name| name.eq_ignore_ascii_case("Resent-"))
+            || edits.without.iter().any(|name| field.is(name))
+    };
+    // Our own trace field, which is the first, stays in any case.
+    for (place, field) in message.content.fields().enumerate().filter(|(place, field)| *place == 0 || !goes(field)) {
+        let unreadable = edits.readable_lists
+            && place > 0
+            && address_list::FIELDS.iter().any(|name| field.is(name))
+            && address_list::check(field.value).is_err();
+        if !unreadable {
+            header.extend_from_slice(field.octets);
+            continue;
+        }
+        let readable = address_list::readable(field.value);
+        if !readable.is_empty() {
+            // One address a line: header lines have a length too.
+            header.extend_from_slice(format!("{}: {}\r\n", field.name, readable.join(",\r\n\t")).as_bytes());
+        }
     }
     let mut add = |name: &str, value: &str| header.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     if let Some(author) = &edits.author {

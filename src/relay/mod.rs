@@ -9,6 +9,7 @@ mod admission;
 mod ahead;
 mod budget;
 mod edit;
+mod fields;
 mod handoff;
 mod identify;
 mod places;

@@ -11,6 +11,7 @@ use super::storage::SpillFile;
 use crate::mail::headers::{HeaderError, HeaderLimits, SINGLETON_FIELDS, blank_line};
 use crate::mail::mime::{MimeError, Scanner, Structure};
 use crate::mail::{Content, Envelope, Field, HeaderSection, Reply, Requested, replies};
+use crate::smtp::MboxLine;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ pub(super) struct Reception {
     relay: Arc<Relay>,
     pub(super) envelope: Arc<Envelope>,
     trace: String,
+    mbox_line: MboxLine,
     /// In front of the blank line: the header section as it comes. Behind it: the message as it will leave.
     memory: Vec<u8>,
     shares: Vec<Share>,
@@ -73,11 +75,17 @@ pub(super) enum Whole {
 
 impl Reception {
     /// Reserves the first piece of room; `None` if there is none, in memory or on disk.
-    pub(super) async fn begin(relay: &Arc<Relay>, envelope: Envelope, trace: String) -> Option<Self> {
+    pub(super) async fn begin(
+        relay: &Arc<Relay>,
+        envelope: Envelope,
+        trace: String,
+        mbox_line: MboxLine,
+    ) -> Option<Self> {
         let mut reception = Self {
             relay: Arc::clone(relay),
             envelope: Arc::new(envelope),
             trace,
+            mbox_line,
             memory: Vec::new(),
             shares: Vec::new(),
             share_octets: 0,
@@ -136,9 +144,16 @@ impl Reception {
     /// The header section is complete: trace field on top, what must not leave taken out.
     fn take_header(&mut self, raw: &[u8]) -> Result<(), Fault> {
         let limits = &self.relay.settings.header;
+        let raw = match self.mbox_line {
+            MboxLine::Drop if raw.starts_with(b"From ") => {
+                &raw[memchr::memchr(b'\n', raw).map_or(raw.len(), |end| end + 1)..]
+            }
+            MboxLine::Drop | MboxLine::Refuse => raw,
+        };
         let section = HeaderSection::parse(raw, limits).map_err(header_fault)?;
         if let Some(name) = repeated_field(&section, raw) {
-            return Err(Fault { reply: replies::DUPLICATE_FIELD, detail: format!("{name} stands more than once") });
+            let reply = replies::DUPLICATE_FIELD.with_text(&format!("Duplicate header field: {name}"));
+            return Err(Fault { reply, detail: format!("{name} stands more than once") });
         }
         let mut kept = Vec::with_capacity(self.trace.len() + raw.len() + 2 + self.announced());
         kept.extend_from_slice(self.trace.as_bytes());
@@ -324,7 +339,9 @@ fn header_fault(error: HeaderError) -> Fault {
     let reply = match error {
         HeaderError::TooLarge => replies::HEADER_TOO_LARGE,
         HeaderError::TooManyHops => replies::TOO_MANY_HOPS,
-        HeaderError::Malformed { .. } => replies::MALFORMED_HEADER,
+        HeaderError::Malformed { .. } | HeaderError::Control { .. } => {
+            replies::MALFORMED_HEADER.with_text(&format!("Malformed message header: {error}"))
+        }
     };
     Fault { reply, detail: error.to_string() }
 }

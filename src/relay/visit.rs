@@ -16,7 +16,7 @@ use crate::mail::{
 };
 use crate::observe::Event;
 use crate::policy::{MailFacts, RcptFacts};
-use crate::smtp::{Action, Answer, Question, Session};
+use crate::smtp::{Action, Answer, MboxLine, Question, Session};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
@@ -175,7 +175,7 @@ impl Visit {
             Question::Authenticate(credentials) => boxed(|| self.authenticate(&credentials)).await,
             Question::ReversePath(path, parameters) => boxed(|| self.mail(path, parameters)).await,
             Question::ForwardPath(path) => boxed(|| self.rcpt(&path)).await,
-            Question::Data(envelope) => boxed(|| self.data(envelope)).await,
+            Question::Data { envelope, mbox_line } => boxed(|| self.data(envelope, mbox_line)).await,
             Question::Commit { long_lines } => boxed(|| self.commit(long_lines)).await,
         }
     }
@@ -269,12 +269,12 @@ impl Visit {
     }
 
     /// Before 354: is there room?
-    async fn data(&mut self, envelope: Envelope) -> Answer {
+    async fn data(&mut self, envelope: Envelope, mbox_line: MboxLine) -> Answer {
         self.forget_ahead().await;
         let Some(transaction) = &mut self.transaction else { return Answer::Refuse(replies::BAD_SEQUENCE) };
         let (settings, wall) = (&self.relay.settings, self.relay.clock.wall());
         let trace = received(&settings.hostname, settings.trace, &self.client, self.esmtp, transaction.id, wall);
-        transaction.reception = Reception::begin(&self.relay, envelope, trace).await;
+        transaction.reception = Reception::begin(&self.relay, envelope, trace, mbox_line).await;
         if transaction.reception.is_some() {
             return Answer::Proceed;
         }

@@ -158,16 +158,17 @@ fn alone(rest: &str, command: Command) -> Result<Command, BadCommand> {
 
 fn mail(argument: &str) -> Result<Command, BadCommand> {
     let (path, parameters) = path_and_parameters(argument, "FROM:", &replies::BAD_REVERSE_PATH_SYNTAX)?;
-    let reverse_path = if path.is_empty() {
-        ReversePath::Null
-    } else {
-        ReversePath::Mailbox(Mailbox::parse(path).map_err(|error| match error {
-            AddressError::NonAsciiLocalPart => replies::NON_ASCII_LOCAL_PART,
-            AddressError::NoDomain => replies::BAD_REVERSE_PATH_SYNTAX.with_text("Sender address needs a domain"),
-            _ => replies::BAD_REVERSE_PATH_SYNTAX,
-        })?)
-    };
     let mut known = MailParameters::default();
+    let reverse_path = match Mailbox::parse(path) {
+        _ if path.is_empty() => ReversePath::Null,
+        Ok(mailbox) => ReversePath::Mailbox(mailbox),
+        Err(AddressError::NonAsciiLocalPart) => return Err(replies::NON_ASCII_LOCAL_PART.into()),
+        // Devices say `MAIL FROM:<scanner>`. Whether that will do is for policy to say.
+        Err(_) => {
+            known.unreadable_path = true;
+            ReversePath::Null
+        }
+    };
     for (keyword, value) in parameters {
         match (keyword.as_str(), value) {
             ("SIZE", Some(value)) => {

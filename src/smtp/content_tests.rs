@@ -90,7 +90,8 @@ fn data_ends_at_crlf_dot_crlf_and_at_nothing_else() {
 #[test]
 fn normalizing_repairs_line_ends_and_moves_no_end_of_data() {
     use ContentFault::BareLineEnd;
-    let rows: [(&str, &[u8], Result<&[u8], ContentFault>); 24] = [
+    type Row = (&'static str, &'static [u8], Result<&'static [u8], ContentFault>);
+    let rows: Vec<Row> = vec![
         ("CR LF", b"a\r\nb\r\n.\r\n", Ok(b"a\r\nb\r\n")),
         ("LF", b"a\nb\r\n.\r\n", Ok(b"a\r\nb\r\n")),
         ("CR", b"a\rb\r\n.\r\n", Ok(b"a\r\nb\r\n")),

@@ -68,7 +68,12 @@ pub enum Question {
     /// RCPT.
     ForwardPath(ForwardPath),
     /// DATA or the first BDAT, before 354: is there room? The envelope is complete.
-    Data(Envelope),
+    Data {
+        /// Reverse-path and forward-paths.
+        envelope: Envelope,
+        /// What the listener does with an mbox line.
+        mbox_line: MboxLine,
+    },
     /// The end of data: take responsibility for what came as `Content`, or refuse it.
     Commit {
         /// It has lines over the limit, which the listener takes to have them made shorter.
@@ -123,6 +128,16 @@ pub enum StrayDots {
     Quote,
 }
 
+/// What to do with a line `From ann Thu Jan  1 00:00:00 2026` in front of the header section: mail out of an mbox file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MboxLine {
+    /// Refuse the message: the line is no header field.
+    #[default]
+    Refuse,
+    /// Drop the line.
+    Drop,
+}
+
 /// What one listener offers.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -142,6 +157,8 @@ pub struct Settings {
     pub long_lines: LongLines,
     /// What to do with a recipient's local part that has dots where none may be.
     pub stray_dots: StrayDots,
+    /// What to do with an mbox line in front of a message.
+    pub mbox_line: MboxLine,
     /// Bounds.
     pub limits: Limits,
 }
@@ -158,6 +175,7 @@ impl Settings {
             line_endings: LineEndings::Refuse,
             long_lines: LongLines::Refuse,
             stray_dots: StrayDots::Refuse,
+            mbox_line: MboxLine::Refuse,
             limits: Limits::default(),
         }
     }

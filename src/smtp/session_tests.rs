@@ -90,10 +90,10 @@ fn an_answer_of_the_wrong_kind_promises_nothing_and_keeps_in_step() {
         (
             "chunk",
             &b"BDAT 6 LAST\r\nQUIT\r\n"[..],
-            (|q| matches!(q, Question::Data(_))) as fn(&Question) -> bool,
+            (|q| matches!(q, Question::Data { .. })) as fn(&Question) -> bool,
             accepted(),
         ),
-        ("data", b"DATA\r\n", |q| matches!(q, Question::Data(_)), accepted()),
+        ("data", b"DATA\r\n", |q| matches!(q, Question::Data { .. }), accepted()),
         ("commit", b"DATA\r\n.\r\n", |q| matches!(q, Question::Commit { .. }), Answer::Proceed),
         ("mail", b"RSET\r\nMAIL FROM:<bob@b.example>\r\n", |q| matches!(q, Question::ReversePath(..)), accepted()),
         ("rcpt", b"RCPT TO:<cy@c.example>\r\n", |q| matches!(q, Question::ForwardPath(_)), accepted()),

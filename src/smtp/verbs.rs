@@ -4,7 +4,7 @@ use super::command::Command;
 use super::sasl;
 use super::session::{Asked, Progress, Session, State, Transaction};
 use super::{Action, AuthMode, Question};
-use crate::mail::{Credentials, ForwardPath, MailParameters, Reply, ReversePath, replies};
+use crate::mail::{Credentials, Envelope, ForwardPath, MailParameters, Reply, ReversePath, replies};
 
 impl Session {
     /// Carries out a command, or refuses it.
@@ -65,6 +65,11 @@ impl Session {
     fn ask(&mut self, asked: Asked, question: Question) -> Progress {
         self.state = State::Asked(asked);
         Progress::Do(Action::Ask(question))
+    }
+
+    fn ask_data(&mut self, asked: Asked, envelope: Envelope) -> Progress {
+        let mbox_line = self.settings.mbox_line;
+        self.ask(asked, Question::Data { envelope, mbox_line })
     }
 
     fn hello(&mut self, word: String, esmtp: bool) -> Progress {
@@ -136,7 +141,7 @@ impl Session {
 
     fn data(&mut self, transaction: Transaction) -> Progress {
         let reply = match transaction {
-            Transaction::Rcpt(envelope) => return self.ask(Asked::Data, Question::Data(envelope)),
+            Transaction::Rcpt(envelope) => return self.ask_data(Asked::Data, envelope),
             Transaction::None => replies::BAD_SEQUENCE,
             Transaction::Mail(..) => replies::NO_VALID_RECIPIENTS,
             Transaction::Chunks(_) => replies::MIXED_CONTENT_COMMANDS,
@@ -146,7 +151,7 @@ impl Session {
 
     fn bdat(&mut self, transaction: Transaction, octets: u64, last: bool) -> Progress {
         match transaction {
-            Transaction::Rcpt(envelope) => self.ask(Asked::FirstChunk { octets, last }, Question::Data(envelope)),
+            Transaction::Rcpt(envelope) => self.ask_data(Asked::FirstChunk { octets, last }, envelope),
             Transaction::Chunks(chunks) => {
                 self.state = State::Chunk { chunks, remaining: octets, last };
                 Progress::Again

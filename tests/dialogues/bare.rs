@@ -174,7 +174,7 @@ impl House {
             Question::Authenticate(credentials) => AskedAbout::Auth(credentials.name.clone()),
             Question::ReversePath(path, _) => AskedAbout::Mail(bracketed(path)),
             Question::ForwardPath(path) => AskedAbout::Rcpt(bracketed(path)),
-            Question::Data(_) => AskedAbout::Data,
+            Question::Data { .. } => AskedAbout::Data,
             Question::Commit { .. } => AskedAbout::Commit,
         };
         self.questions.push(format!("{about:?}"));
@@ -187,7 +187,7 @@ impl House {
             return Answer::Refuse(Reply::new(answer.code, Some(status), "").with_text(&answer.text));
         }
         match question {
-            Question::Data(envelope) => {
+            Question::Data { envelope, .. } => {
                 self.envelope = Some(envelope);
                 self.content.clear();
                 Answer::Proceed
@@ -226,7 +226,7 @@ impl House {
 }
 
 fn question_ends_the_message(question: &Question) -> bool {
-    matches!(question, Question::Data(_) | Question::Commit { .. })
+    matches!(question, Question::Data { .. } | Question::Commit { .. })
 }
 
 fn bracketed(path: &impl std::fmt::Display) -> String {

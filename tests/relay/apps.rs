@@ -86,6 +86,121 @@ async fn a_foreign_author_is_rewritten_and_kept_in_reply_to() {
     assert_eq!(site.newest().from, "ann@a.example");
 }
 
+/// Once, From had to be readable before it could be replaced: scanners and cron were refused on the very listener that
+/// exists for them.
+#[tokio::test]
+async fn what_policy_replaces_need_not_be_readable() {
+    let lines = "foreign_from = 'rewrite'\nmissing_from = 'fill'\nown_from = 'shop@a.example'";
+    let site = Site::start(&app(lines)).await;
+    for head in [
+        "From: root (Cron Daemon)\r\n",
+        "From:\r\n",
+        "From: \r\n",
+        "From: J\u{fc}rgen <j@a.example>\r\n",
+        "From: ann@a.example, \"open\r\n",
+        "From: a@a.example\r\nFrom: b@a.example\r\n",
+        "From: undisclosed:;\r\n",
+        "From: eve@b.example\r\nSender: root\r\n",
+        "From: eve@b.example\r\nResent-From: eve@b.example\r\nResent-Date: Thu, 1 Jan 2026 00:00:00 +0000\r\n",
+        "From: root\r\nResent-Sender: root (Cron)\r\n",
+        "From: \"ceo@b.example\" <ann@a.example>\r\n",
+        "Sender: eve@b.example\r\n",
+        "Resent-From: eve@b.example\r\n",
+    ] {
+        let text = format!("{head}Subject: x\r\n\r\nx\r\n");
+        let reply = site.send(&Note { text: &text, ..Note::default() }).await;
+        assert!(reply.starts_with("250"), "{head}: {reply}");
+        let got = header(&site.newest());
+        assert!(got.contains("\r\nFrom: shop@a.example\r\n") && got.matches("From:").count() == 1, "{head}: {got}");
+        assert!(!got.contains("Sender:") && !got.contains("Resent-"), "{head}: {got}");
+    }
+    // What fits stays, and so does a Resent field that fits.
+    let text = "From: eve@b.example\r\nResent-From: ann@a.example\r\n\r\nx\r\n";
+    assert!(site.send(&Note { text, ..Note::default() }).await.starts_with("250"));
+    assert!(header(&site.newest()).contains("\r\nResent-From: ann@a.example\r\n"));
+    // Where only a missing From is filled, one that cannot be read is refused.
+    let site = Site::start(&app("missing_from = 'fill'\nown_from = 'shop@a.example'\nenforcement = 'report'")).await;
+    for head in ["From: root (Cron Daemon)\r\n", "From: ann@a.example\r\nSender: root\r\n"] {
+        let text = format!("{head}Subject: x\r\n\r\nx\r\n");
+        let reply = site.send(&Note { text: &text, ..Note::default() }).await;
+        assert!(reply.starts_with("550 5.7.1 From or Sender field cannot be read"), "{head}: {reply}");
+    }
+}
+
+#[tokio::test]
+async fn a_reverse_path_that_is_no_address_is_null_where_it_is_not_checked() {
+    let site = Site::start(&app("unchecked = ['reverse-path']")).await;
+    for from in ["scanner", "root@", "a b@a.example", "@a.example"] {
+        let reply = site.send(&Note { from, ..Note::default() }).await;
+        let malformed = from.starts_with('@');
+        assert!(reply.starts_with(if malformed { "501" } else { "250" }), "{from}: {reply}");
+    }
+    assert_eq!(site.newest().parameters.feedback_forwarding_email_address, None);
+    for lines in ["", "null_reverse_path = true", "enforcement = 'report'"] {
+        let site = Site::start(&app(lines)).await;
+        let reply = site.send(&Note { from: "scanner", ..Note::default() }).await;
+        assert!(reply.starts_with("501 5.1.7"), "{lines}: {reply}");
+    }
+}
+
+/// Once, SES refused such a message after the relay had judged it, and said no field.
+#[tokio::test]
+async fn an_address_field_that_ses_cannot_read_is_refused_by_name_or_repaired() {
+    let message = |field: &str| format!("From: ann@a.example\r\n{field}\r\nSubject: x\r\n\r\nx\r\n");
+    let rows = [
+        ("To: root", "To field has an address without a domain", None),
+        ("Cc: a@x.example; b@y.example", "Cc field has a semicolon", Some("Cc: a@x.example,\r\n\tb@y.example\r\n")),
+        ("To: =?utf-8?q?a=40x=2Eexample?=", "To field has a whole address", Some("To: a@x.example\r\n")),
+        ("Reply-To: a b@x.example", "Reply-To field has white space", None),
+        (
+            "To: J\u{fc}rgen <j\u{fc}@x.example>, Bob <b@y.example>",
+            "To field has an address outside ASCII",
+            Some("To: Bob <b@y.example>\r\n"),
+        ),
+    ];
+    let (strict, lenient) =
+        (Site::start(&app("enforcement = 'report'")).await, Site::start(&app("address_fields = 'repair'")).await);
+    for (field, told, repaired) in rows {
+        let text = message(field);
+        let note = Note { text: &text, ..Note::default() };
+        let reply = strict.send(&note).await;
+        assert!(reply.starts_with(&format!("554 5.6.0 {told}")), "{field}: {reply}");
+        let reply = lenient.send(&note).await;
+        assert!(reply.starts_with("250"), "{field}: {reply}");
+        let (name, _) = field.split_once(':').unwrap();
+        let got = header(&lenient.newest());
+        match repaired {
+            Some(want) => assert!(got.contains(&format!("\r\n{want}")), "{field}: {got}"),
+            None => assert!(!got.contains(&format!("\r\n{name}:")), "{field}: {got}"),
+        }
+    }
+    for field in ["X-None: x", "To: undisclosed-recipients:;", "To: ann@a.example <ann@a.example>", "Cc: a@x.example,"]
+    {
+        let text = message(field);
+        let reply = strict.send(&Note { text: &text, ..Note::default() }).await;
+        assert!(reply.starts_with("250"), "{field}: {reply}");
+    }
+}
+
+#[tokio::test]
+async fn fields_of_the_client_are_taken_out_where_the_operator_says_so() {
+    let text = "Received: from inside by x; Thu, 1 Jan 2026 00:00:00 +0000\r\nFrom: ann@a.example\r\n\
+                X-Originating-IP: [10.1.2.3]\r\nX-PHP-Originating-Script: 0:mail.php\r\nSubject: x\r\n\r\nx\r\n";
+    let note = Note { text, ..Note::default() };
+    let site = Site::start(&app("")).await;
+    assert!(site.send(&note).await.starts_with("250"));
+    let got = header(&site.newest());
+    assert!(
+        got.contains("from inside") && got.contains("X-PHP-Originating-Script") && got.contains("10.1.2.3"),
+        "{got}"
+    );
+    let site = Site::start(&app("remove_fields = ['received', 'X-Originating-IP', 'X-PHP-Originating-Script']")).await;
+    assert!(site.send(&note).await.starts_with("250"));
+    let got = header(&site.newest());
+    assert!(!got.contains("from inside") && !got.contains("X-PHP") && !got.contains("10.1.2.3"), "{got}");
+    assert!(got.starts_with("Received: from unknown\r\n\tby relay.example "), "our own trace field stays: {got}");
+}
+
 #[tokio::test]
 async fn what_is_missing_is_filled_in_or_refused_as_the_operator_says() {
     let fill =

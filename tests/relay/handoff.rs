@@ -306,3 +306,19 @@ async fn repaired_line_ends_make_no_blank_line_in_a_header_section() {
         .await;
     assert!(reply.starts_with("554 5.6.0 Malformed"), "{reply}");
 }
+
+#[tokio::test]
+async fn an_mbox_line_is_dropped_where_the_listener_says_so() {
+    use gatepost::smtp::{MboxLine, Settings};
+    let text =
+        "From ann@example.com Thu Jan  1 00:00:00 2026\r\nFrom: ann@example.com\r\nSubject: x\r\n\r\nFrom here\r\n";
+    let to = &["bob@elsewhere.example"];
+    let reply = House::start().await.send("ann@example.com", to, text).await;
+    assert!(reply.starts_with("554 5.6.0 Malformed message header: header line 1 is not a field"), "{reply}");
+    let house = House::with(|plan| plan.smtp(|smtp| Settings { mbox_line: MboxLine::Drop, ..smtp })).await;
+    let reply = house.send("ann@example.com", to, text).await;
+    assert!(reply.starts_with("250"), "{reply}");
+    assert!(house.only_message().raw.ends_with(text.split_once("\r\n").unwrap().1.as_bytes()));
+    let twice = format!("From x\r\n{text}");
+    assert!(house.send("ann@example.com", to, &twice).await.starts_with("554"), "one line, not more");
+}

@@ -1,0 +1,261 @@
+//! To, Cc and Reply-To: whether SES can read them, and what of them it can.
+//!
+//! SES refuses a raw message with an address in one of these fields that it cannot read ("Missing final '@domain'",
+//! "Local address contains control or whitespace"), and does not say in which field. They name nobody whom policy judges,
+//! so this reader is as lenient as SES is: display names may hold anything. RFC 5322 §3.4, one pass, no recursion.
+
+use super::address::{AddressError, MailDomain, Mailbox, is_atext};
+use std::ops::Range;
+
+/// The fields, by name.
+pub const FIELDS: [&str; 3] = ["To", "Cc", "Reply-To"];
+
+/// An address that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct ListError {
+    /// What is wrong.
+    pub reason: &'static str,
+}
+
+/// Whether every address of a field can be read. `value` is what follows the colon. Groups, also without members, and
+/// empty list members pass.
+///
+/// # Errors
+/// [`ListError`] of the first that cannot.
+pub fn check(value: &[u8]) -> Result<(), ListError> {
+    let members = split(value)?;
+    match members.iter().find(|member| member.stray_semicolon) {
+        Some(_) => Err(ListError { reason: "a semicolon outside of a group; addresses are separated by commas" }),
+        None => members.iter().try_for_each(|member| address(&value[member.text.clone()]).map(|_| ())),
+    }
+}
+
+/// The members of a field that can be read, as they stand there; semicolons separate them too, groups lose their names,
+/// and a whole address in an encoded word is decoded.
+pub fn readable(value: &[u8]) -> Vec<String> {
+    let Ok(members) = split(value) else { return Vec::new() };
+    let texts = members.into_iter().map(|member| &value[member.text]);
+    let readable = texts.filter_map(|text| match address(text) {
+        Ok(found) => found.then(|| String::from_utf8_lossy(text).replace("\r\n", "").trim().to_owned()),
+        Err(_) => {
+            let decoded = super::words::decode(std::str::from_utf8(text).ok()?.trim()).into_owned();
+            Mailbox::parse(&decoded)
+                .ok()
+                .filter(|mailbox| decoded.is_ascii() && mailbox.domain().name().is_some())
+                .map(|_| decoded)
+        }
+    });
+    readable.collect()
+}
+
+/// A member of a list.
+struct Member {
+    text: Range<usize>,
+    /// A semicolon ends it, and no group is open.
+    stray_semicolon: bool,
+}
+
+/// Where the next octet falls.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum At {
+    Text,
+    Quoted,
+    Angle,
+    Comment(usize),
+}
+
+/// The members, divided at commas, and at the colon and the semicolon of groups.
+fn split(value: &[u8]) -> Result<Vec<Member>, ListError> {
+    let mut members = Vec::new();
+    let (mut at, mut start, mut group, mut skip) = (At::Text, 0, false, false);
+    for (place, &octet) in value.iter().enumerate() {
+        if std::mem::take(&mut skip) {
+            continue;
+        }
+        at = match (at, octet) {
+            (At::Quoted | At::Comment(_), b'\\') => {
+                skip = true;
+                at
+            }
+            (At::Text, b'"') => At::Quoted,
+            (At::Quoted, b'"') => At::Text,
+            (At::Text, b'(') => At::Comment(1),
+            (At::Comment(depth), b'(') => At::Comment(depth + 1),
+            (At::Comment(1), b')') => At::Text,
+            (At::Comment(depth), b')') => At::Comment(depth - 1),
+            (At::Text, b'<') => At::Angle,
+            (At::Angle, b'>') => At::Text,
+            (At::Text, b':') if !group && !value[start..place].contains(&b'@') => {
+                (group, start) = (true, place + 1);
+                At::Text
+            }
+            (At::Text, b',' | b';') => {
+                let ends_group = octet == b';' && std::mem::take(&mut group);
+                members.push(Member { text: start..place, stray_semicolon: octet == b';' && !ends_group });
+                group &= octet == b',';
+                start = place + 1;
+                At::Text
+            }
+            (at, _) => at,
+        };
+    }
+    match at {
+        At::Text if group => Err(ListError { reason: "a group that does not end" }),
+        At::Text => {
+            members.push(Member { text: start..value.len(), stray_semicolon: false });
+            Ok(members)
+        }
+        At::Quoted => Err(ListError { reason: "a quoted string that does not end" }),
+        At::Angle => Err(ListError { reason: "an angle bracket that does not end" }),
+        At::Comment(_) => Err(ListError { reason: "a comment that does not end" }),
+    }
+}
+
+/// Whether there is an address in one member; false: it is empty.
+fn address(member: &[u8]) -> Result<bool, ListError> {
+    let fault = |reason| Err(ListError { reason });
+    let text = without_comments(member);
+    let text = text.trim_ascii();
+    if text.is_empty() {
+        return Ok(false);
+    }
+    let address = match angle(text) {
+        None => text,
+        Some(Range { start, end }) if text[end + 1..].trim_ascii().is_empty() => text[start + 1..end].trim_ascii(),
+        Some(_) => return fault("text behind an angle bracket"),
+    };
+    if !address.is_ascii() {
+        return fault("an address outside ASCII");
+    }
+    if address.starts_with(b"=?") && address.ends_with(b"?=") {
+        return fault("a whole address in an encoded word");
+    }
+    let address = std::str::from_utf8(address).unwrap_or_default();
+    match Mailbox::parse(address) {
+        Ok(_) => Ok(true),
+        Err(AddressError::LocalPart) if has_stray_dots(address) => Ok(true),
+        Err(AddressError::NoDomain) => fault("an address without a domain"),
+        Err(_) if address.contains([' ', '\t', '\r', '\n']) => fault("white space inside an address"),
+        Err(_) => fault("an address that is malformed"),
+    }
+}
+
+/// `foo..bar@docomo.example`: no dot-string, and a mailbox that exists.
+fn has_stray_dots(address: &str) -> bool {
+    address.rsplit_once('@').is_some_and(|(local_part, domain)| {
+        !local_part.is_empty()
+            && local_part.bytes().all(|octet| octet == b'.' || is_atext(octet))
+            && MailDomain::parse(domain).is_ok()
+    })
+}
+
+/// Where the angle brackets are: the last `<` outside of quotes, and the `>` behind it.
+fn angle(text: &[u8]) -> Option<Range<usize>> {
+    let (mut quoted, mut skip, mut open) = (false, false, None);
+    for (place, octet) in text.iter().enumerate() {
+        match octet {
+            _ if std::mem::take(&mut skip) => {}
+            b'\\' if quoted => skip = true,
+            b'"' => quoted = !quoted,
+            b'<' if !quoted => open = Some(place),
+            _ => {}
+        }
+    }
+    let open = open?;
+    let close = memchr::memrchr(b'>', text).filter(|close| *close > open)?;
+    Some(open..close)
+}
+
+fn without_comments(text: &[u8]) -> Vec<u8> {
+    let (mut kept, mut depth, mut quoted, mut skip) = (Vec::with_capacity(text.len()), 0_usize, false, false);
+    for &octet in text {
+        let escaped = std::mem::take(&mut skip);
+        match octet {
+            _ if escaped => {}
+            b'\\' => skip = quoted || depth > 0,
+            b'"' if depth == 0 => quoted = !quoted,
+            b'(' if !quoted => depth += 1,
+            b')' if depth > 0 => {
+                depth -= 1;
+                continue;
+            }
+            _ => {}
+        }
+        if depth == 0 {
+            kept.push(octet);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_list_is_read_as_ses_reads_it() {
+        for (value, want) in [
+            (" ann@a.example", Ok(())),
+            (" Ann <ann@a.example>, bob@b.example", Ok(())),
+            (" \"Doe, Ann\" <ann@a.example>", Ok(())),
+            (" ann@a.example (Ann, of A; or so)", Ok(())),
+            (" undisclosed-recipients:;", Ok(())),
+            (" Undisclosed recipients: ;", Ok(())),
+            (" team: ann@a.example, bob@b.example; , cid@c.example", Ok(())),
+            (" ann@a.example,", Ok(())),
+            (" ann@a.example,,\r\n bob@b.example", Ok(())),
+            (" ann@a.example <ann@a.example>", Ok(())),
+            (" Jürgen <ann@a.example>", Ok(())),
+            (" =?utf-8?q?J=C3=BCrgen?= <ann@a.example>", Ok(())),
+            (" \"ann example\"@a.example", Ok(())),
+            (" ann..b.@a.example", Ok(())),
+            ("", Ok(())),
+            (" root", Err("an address without a domain")),
+            (" ann@a.example, root", Err("an address without a domain")),
+            (" Ann <root>", Err("an address without a domain")),
+            (" ann@a.example; bob@b.example", Err("a semicolon outside of a group; addresses are separated by commas")),
+            (" =?utf-8?q?ann=40a=2Eexample?=", Err("a whole address in an encoded word")),
+            (" ann example@a.example", Err("white space inside an address")),
+            (" jürgen@a.example", Err("an address outside ASCII")),
+            (" Ann <>", Err("an address that is malformed")),
+            (" <ann@a.example> Ann", Err("text behind an angle bracket")),
+            (" \"Ann <ann@a.example>", Err("a quoted string that does not end")),
+            (" ann@a.example (Ann", Err("a comment that does not end")),
+            (" Ann <ann@a.example", Err("an angle bracket that does not end")),
+            (" team: ann@a.example", Err("a group that does not end")),
+        ] {
+            let got = check(value.as_bytes()).map_err(|error| error.reason);
+            match (&got, want) {
+                (Err(_), Err("an address that is malformed")) => {}
+                _ => assert_eq!(got, want, "{value}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_readable_is_kept() {
+        for (value, want) in [
+            (" ann@a.example; Bob <bob@b.example>", &["ann@a.example", "Bob <bob@b.example>"][..]),
+            (" root, ann@a.example", &["ann@a.example"]),
+            (" root", &[]),
+            (" =?utf-8?q?ann=40a=2Eexample?=, x y@z", &["ann@a.example"]),
+            (" team: ann@a.example, root;", &["ann@a.example"]),
+            (" \"Doe, Ann\"\r\n <ann@a.example>; root", &["\"Doe, Ann\" <ann@a.example>"]),
+            (" \"open", &[]),
+        ] {
+            let kept = readable(value.as_bytes());
+            assert_eq!(kept, want, "{value}");
+            assert_eq!(check(kept.join(", ").as_bytes()), Ok(()), "{value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_kept_can_be_read(value in "[ab@<>\"(),;:.\\\\ =?é]{0,40}") {
+            let kept = readable(value.as_bytes()).join(", ");
+            prop_assert_eq!(check(kept.as_bytes()), Ok(()), "{:?}", kept);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The address fields of a message, read for policy: who wrote it, who sends it, whom it names.
+//!
+//! From, Sender and the Resent fields are read by our strict parser, with mail-parser as the second opinion: what the two
+//! read differently is unreadable. To, Cc and Reply-To need only be such that SES can read them.
+
+use crate::mail::address_list;
+use crate::mail::{Author, AuthorError, Content, Reply, author, replies};
+use crate::policy::{AddressField, Unreadable};
+
+/// What the fields of one message say.
+#[derive(Debug)]
+pub(super) struct Fields {
+    pub(super) from: Field,
+    pub(super) sender: Field,
+    pub(super) resent: Field,
+    /// The first of To, Cc and Reply-To that SES cannot read.
+    pub(super) unreadable: Option<Unreadable>,
+}
+
+/// What one field says.
+#[derive(Debug)]
+pub(super) enum Field {
+    Missing,
+    Empty,
+    Unreadable(Unreadable),
+    Mailboxes(Vec<Author>),
+}
+
+impl Field {
+    pub(super) fn facts(&self) -> AddressField<'_> {
+        match self {
+            Self::Missing => AddressField::Missing,
+            Self::Empty => AddressField::Empty,
+            Self::Unreadable(fault) => AddressField::Unreadable(fault),
+            Self::Mailboxes(mailboxes) => AddressField::Mailboxes(mailboxes),
+        }
+    }
+}
+
+impl Fields {
+    pub(super) fn read(content: &Content) -> Self {
+        let from = content.fields_named("From").map(|field| field.value).collect::<Vec<_>>();
+        let sender = content.fields_named("Sender").map(|field| field.value).collect::<Vec<_>>();
+        Self {
+            from: one("From", &from),
+            sender: one("Sender", &sender),
+            resent: resent(content),
+            unreadable: list(content),
+        }
+    }
+}
+
+/// A field that may stand once. SES sends what stands in From.
+fn one(name: &'static str, values: &[&[u8]]) -> Field {
+    let value = match values {
+        [] => return Field::Missing,
+        [value] => value,
+        _ => return Field::Unreadable(fault(name, replies::AUTHOR_REPEATED, "stands more than once".to_owned())),
+    };
+    if value.trim_ascii().is_empty() {
+        return Field::Empty;
+    }
+    if hides_a_from_field(value) {
+        let detail = "a continuation line looks like a second From field".to_owned();
+        return Field::Unreadable(fault(name, replies::AUTHOR_AMBIGUOUS, detail));
+    }
+    match read_mailboxes(name, value) {
+        Ok(mailboxes) if mailboxes.is_empty() => Field::Empty,
+        Ok(mailboxes) if name == "Sender" && mailboxes.len() > 1 => {
+            let detail = format!("names {} mailboxes, not one", mailboxes.len());
+            Field::Unreadable(fault(name, replies::AUTHOR_AMBIGUOUS, detail))
+        }
+        Ok(mailboxes) => Field::Mailboxes(mailboxes),
+        Err(fault) => Field::Unreadable(fault),
+    }
+}
+
+/// The mailboxes of every Resent-From and Resent-Sender field.
+fn resent(content: &Content) -> Field {
+    let mut mailboxes = Vec::new();
+    for name in ["Resent-From", "Resent-Sender"] {
+        for field in content.fields_named(name) {
+            match read_mailboxes(name, field.value) {
+                Ok(read) => mailboxes.extend(read),
+                Err(fault) => return Field::Unreadable(fault),
+            }
+        }
+    }
+    if mailboxes.is_empty() { Field::Missing } else { Field::Mailboxes(mailboxes) }
+}
+
+/// Whether a folded line of a field begins with `From:`. To us it is part of that field; a reader that trims lines before
+/// it looks at them sees an author.
+pub(super) fn hides_a_from_field(value: &[u8]) -> bool {
+    value.split(|octet| *octet == b'\n').skip(1).any(|line| {
+        let line = line.trim_ascii_start();
+        line.get(..4).is_some_and(|name| name.eq_ignore_ascii_case(b"From"))
+            && line[4..].trim_ascii_start().starts_with(b":")
+    })
+}
+
+/// Our strict reader, and mail-parser as the witness. Anything that the two read differently is unreadable.
+fn read_mailboxes(name: &'static str, value: &[u8]) -> Result<Vec<Author>, Unreadable> {
+    let authors = author::parse(value).map_err(|error| {
+        let reply = match error {
+            AuthorError::NotAscii(_) => replies::AUTHOR_NOT_ASCII,
+            _ => replies::AUTHOR_AMBIGUOUS,
+        };
+        fault(name, reply, error.to_string())
+    })?;
+    if !authors.is_empty() && !author::agree(value, &authors) {
+        let ours: Vec<String> = authors.iter().map(|author| author.mailbox.to_string()).collect();
+        let detail = format!("a second reader does not see {}", ours.join(", "));
+        return Err(fault(name, replies::AUTHOR_AMBIGUOUS, detail));
+    }
+    Ok(authors)
+}
+
+/// The first of To, Cc and Reply-To that SES cannot read.
+fn list(content: &Content) -> Option<Unreadable> {
+    address_list::FIELDS.into_iter().find_map(|name| {
+        content.fields_named(name).find_map(|field| {
+            let error = address_list::check(field.value).err()?;
+            let reply = replies::ADDRESS_FIELD_UNREADABLE.with_text(&format!("{name} field has {error}"));
+            Some(fault(name, reply, error.to_string()))
+        })
+    })
+}
+
+fn fault(name: &'static str, reply: Reply, detail: String) -> Unreadable {
+    Unreadable { field: name, reply, detail: format!("{name}: {detail}") }
+}
