@@ -159,6 +159,17 @@ fn parts_lie_where_they_are_said_to_lie() {
     }
 }
 
+/// Once, what followed the end of a digest was taken for one more message.
+#[test]
+fn a_digest_has_as_many_messages_as_parts() {
+    let text =
+        "Content-Type: multipart/digest; boundary=b\n\n--b\n\nSubject: x\n\none\n--b\n\nSubject: y\n\ntwo\n--b--\n";
+    let structure = scan(text).unwrap();
+    let types: Vec<&str> = structure.parts().iter().filter(|part| part.certain).map(|part| &*part.media_type).collect();
+    assert_eq!(types, ["multipart/digest", "message/rfc822", "text/plain", "message/rfc822", "text/plain"]);
+    assert!(structure.parts().iter().all(|part| !part.media_type.is_empty()));
+}
+
 #[test]
 fn readers_that_may_disagree_are_told_from_those_that_do_not() {
     for (certain, name, text) in [

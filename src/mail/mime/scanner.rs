@@ -107,7 +107,7 @@ impl Scanner {
             name_octets: 0,
             visited: 0,
         };
-        scanner.push_part(None, 0..0)?;
+        scanner.push_part(None, 0..0, true)?;
         let mut header = Box::new(Header { certain: true, ..Header::default() });
         for (name, value) in fields {
             if let Some(name) = Name::of(name.as_bytes()) {
@@ -151,10 +151,7 @@ impl Scanner {
             let line = std::mem::take(&mut self.line);
             self.take_line(&line)?;
         }
-        if let At::Header(header) = std::mem::replace(&mut self.at, At::Text) {
-            // A header section without a blank line, and no body.
-            self.end_header(header, self.offset, self.offset)?;
-        }
+        self.end_headers(self.offset)?;
         self.close(0, self.offset);
         Ok(Structure { parts: self.parts, certain: self.certain })
     }
@@ -322,6 +319,14 @@ impl Scanner {
         header.fields.take(name, value, &self.limits)
     }
 
+    /// A header section without a blank line, and no body. If it is that of a message, so is the one inside.
+    fn end_headers(&mut self, end: u64) -> Result<(), MimeError> {
+        while let At::Header(header) = std::mem::replace(&mut self.at, At::Text) {
+            self.end_header(header, end, end)?;
+        }
+        Ok(())
+    }
+
     /// The header section of the newest part has ended at `end`; its body begins at `body`.
     fn end_header(&mut self, mut header: Box<Header>, end: u64, body: u64) -> Result<(), MimeError> {
         self.end_field(&mut header)?;
@@ -355,7 +360,7 @@ impl Scanner {
         }
         if message {
             self.push_level(Level { part: place, closed: false, digest: false })?;
-            self.push_part(Some(place), body..body)?;
+            self.push_part(Some(place), body..body, certain)?;
             self.at = At::Header(Box::new(Header { certain, ..Header::default() }));
         }
         Ok(())
@@ -369,13 +374,13 @@ impl Scanner {
         Ok(())
     }
 
-    fn push_part(&mut self, parent: Option<usize>, header: Range<u64>) -> Result<(), MimeError> {
+    fn push_part(&mut self, parent: Option<usize>, header: Range<u64>, certain: bool) -> Result<(), MimeError> {
         if self.parts.len() >= self.limits.parts_max {
             return Err(MimeError::TooManyParts(self.limits.parts_max));
         }
         let body = header.end..header.end;
         let (media_type, names) = (String::new(), Vec::new());
-        self.parts.push(Part { parent, header, body, media_type, encoding: Default::default(), names, certain: true });
+        self.parts.push(Part { parent, header, body, media_type, encoding: Default::default(), names, certain });
         Ok(())
     }
 
@@ -405,21 +410,15 @@ impl Scanner {
 
     /// Begins a part whose header section starts at `start`.
     fn take_delimiter(&mut self, &Delimiter { level, close, exact }: &Delimiter, start: u64) -> Result<(), MimeError> {
-        if let At::Header(header) = std::mem::replace(&mut self.at, At::Text) {
-            // A part without a blank line has no body.
-            self.end_header(header, self.line_start, self.line_start)?;
-        }
+        self.end_headers(self.line_start)?;
         // The CR LF in front belongs to the delimiter.
         self.close(level + 1, self.line_start.saturating_sub(2));
         let certain = exact && !close && !self.levels[level].closed;
         self.certain &= exact && !self.levels[level].closed;
         self.levels[level].closed |= close;
         let container = self.levels[level].part;
-        self.push_part(Some(container), start..start)?;
         // What follows a close delimiter is a part to some readers only.
-        if let Some(part) = self.parts.last_mut() {
-            part.certain = certain;
-        }
+        self.push_part(Some(container), start..start, certain)?;
         self.at = At::Header(Box::new(Header { certain, ..Header::default() }));
         Ok(())
     }
