@@ -4,7 +4,8 @@
 //! is escaped before it is written, so no subscriber can be made to print a line of the peer's choosing. Addresses are
 //! written as they are, as a keyed hash, or not at all.
 
-use super::{Event, MessageRecord, Observer};
+use super::{Event, MessageRecord, Observer, TransactionRecord};
+use crate::mail::abandonment::closing_word;
 use crate::mail::{Certainty, Client, Kind, Mailbox, ReversePath};
 use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
@@ -89,6 +90,27 @@ impl LogObserver {
         }
     }
 
+    /// A warning where content was under way or the relay ended it; a client that only asks and leaves is no trouble.
+    fn transaction(&self, record: &TransactionRecord<'_>) {
+        let Who { session, client, listener, identity, tls } = Who::of(record.client);
+        let (transaction, mail_from) = (record.transaction.to_string(), self.reverse_path(record.reverse_path));
+        let (app, reason, outcome) = (record.app.unwrap_or(""), record.why.word(), record.why.outcome());
+        let reply = record.why.reply().map(ToString::to_string).unwrap_or_default();
+        let TransactionRecord { recipients, octets, after, .. } = record;
+        macro_rules! line {
+            ($level:ident) => {
+                $level!(
+                    target: "gatepost", transaction, session, client, listener, identity, tls, mail_from, recipients,
+                    octets, app, outcome, after, reason, reply, "message {outcome}"
+                )
+            };
+        }
+        match matches!(record.after, "DATA" | "BDAT") || !reply.is_empty() {
+            true => line!(warn),
+            false => line!(info),
+        }
+    }
+
     fn authors(&self, record: &MessageRecord<'_>) -> String {
         match record.authors {
             [author] => self.mailbox(&author.mailbox),
@@ -170,6 +192,14 @@ impl Observer for LogObserver {
                 );
             }
             Event::MessageEnded(record) => self.message(record),
+            Event::TransactionEnded(record) => self.transaction(record),
+            // The line of the transaction says it.
+            Event::SessionClosed { transaction: Some(_), .. } => {}
+            Event::SessionClosed { client: who, after, reply, .. } => {
+                let Who { session, client, listener, identity, tls } = Who::of(who);
+                let (reason, reply) = (closing_word(reply), reply.to_string());
+                info!(target: "gatepost", session, client, listener, identity, tls, after, reason, reply, "session closed");
+            }
             Event::PaceChanged { change, slower: true } => warn!(target: "gatepost", "sending is slower: {change}"),
             Event::PaceChanged { change, slower: false } => info!(target: "gatepost", "sending: {change}"),
             Event::QuotaRead(quota) => {

@@ -8,7 +8,7 @@ use super::listener::{refusal, refused};
 use super::proxy::{self, ProxyHeader};
 use super::stream::{Plain, Stream};
 use super::{ListenerSettings, Shared, tls};
-use crate::mail::{Client, ClientAddress, SessionId, TlsInfo};
+use crate::mail::{Abandonment, Client, ClientAddress, SessionId, TlsInfo};
 use crate::relay::Visit;
 use crate::smtp::{Action, AuthMode, Question, Session, TlsMode};
 use bytes::BytesMut;
@@ -84,9 +84,9 @@ pub(super) async fn serve(door: Arc<Door>, stream: Plain, address: ClientAddress
     let mut connection = Connection { door, stream, session, visit, drain, timer: Timer::default() };
     connection.session.handle_octets(&early, connection.door.now());
     // Whatever went wrong with the socket, the peer is gone; what it had not been told 250 for is still its own.
-    let _ = connection.run().await;
+    let why = connection.run().await.map_or(Abandonment::ConnectionLost, |()| Abandonment::ClientClosed);
     // Boxed: a connection should not carry the frame of its end from the beginning.
-    Box::pin(connection.visit.end()).await;
+    Box::pin(connection.visit.end(why)).await;
     drop(place);
 }
 

@@ -33,7 +33,7 @@ pub enum Action {
     /// The next octets of the message.
     Content(Bytes),
     /// The transaction is over without a message: forget what was received of it.
-    Abandon,
+    Abandon(Abandon),
     /// The client named itself. Like `Abandon`, and its word replaces the one before.
     Hello {
         /// What it said: anything at all.
@@ -48,6 +48,14 @@ pub enum Action {
         /// What was replied.
         reply: Reply,
     },
+    /// The session closes by itself, with this reply: a time or a number is over its limit, or the service stops. For the
+    /// log; `Close` follows.
+    Closing {
+        /// The last command's verb; empty before the first command.
+        after: &'static str,
+        /// What was replied.
+        reply: Reply,
+    },
     /// Much is ready: send what `poll_transmit` has before going on, so that a peer that sends and does not read costs no
     /// more than its socket.
     Transmit,
@@ -56,6 +64,17 @@ pub enum Action {
     StartTls,
     /// Send what `poll_transmit` has and close.
     Close,
+}
+
+/// Why a session abandons a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Abandon {
+    /// RSET.
+    Reset,
+    /// QUIT.
+    Quit,
+    /// Content, or a BDAT command, is refused; a `Report` with the reply follows when the rest of the content has been read.
+    Refused,
 }
 
 /// What only the rest of the house can decide.

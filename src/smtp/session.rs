@@ -30,6 +30,7 @@ pub struct Session {
     draining: bool,
     pub(super) transactions: u32,
     commands: u32,
+    last_verb: &'static str,
     errors: u32,
     pub(super) auth_failures: u32,
     started: Instant,
@@ -54,8 +55,8 @@ pub(super) enum State {
     Swallow { remaining: u64, reply: Reply, pace: Pace },
     /// The TLS handshake is going on.
     Handshake,
-    /// The last reply is on its way.
-    Closing,
+    /// The last reply is on its way; for the log, what comes before `Close`.
+    Closing(Option<Box<Action>>),
     /// Over.
     Closed,
 }
@@ -108,6 +109,7 @@ impl Session {
             draining: false,
             transactions: 0,
             commands: 0,
+            last_verb: "",
             errors: 0,
             auth_failures: 0,
             started: now,
@@ -137,7 +139,7 @@ impl Session {
         match &mut self.state {
             State::Data(_) | State::Chunk { .. } | State::Swallow { .. } => self.waiting_since = now,
             // Plaintext that came before the handshake, and what comes after the last word, is nobody's.
-            State::Handshake | State::Closing | State::Closed => self.input.clear(),
+            State::Handshake | State::Closing(_) | State::Closed => self.input.clear(),
             // The question is still answered: whoever was asked may have taken the message.
             State::Asked(_) if self.input.len() > INPUT_OCTETS_MAX => {
                 self.input.clear();
@@ -168,7 +170,7 @@ impl Session {
             // "No" in words that the client would take for "yes".
             (_, Answer::Refuse(_)) => self.refused(asked, replies::LOCAL_ERROR),
         }
-        if self.flooded && !matches!(self.state, State::Closing) {
+        if self.flooded && !matches!(self.state, State::Closing(_)) {
             self.close_with(&replies::TOO_FAR_AHEAD);
         }
     }
@@ -276,6 +278,11 @@ impl Session {
         paths
     }
 
+    /// The last command's verb; empty before the first, `?` if unknown.
+    pub fn last_verb(&self) -> &'static str {
+        self.last_verb
+    }
+
     /// Replies that are ready to send.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
         (!self.output.is_empty()).then(|| self.output.split().freeze())
@@ -293,14 +300,14 @@ impl Session {
             State::Command(Transaction::Chunks(chunks)) | State::Chunk { chunks, .. } => &chunks.receiving.pace,
             State::Data(receiving) => &receiving.pace,
             State::Swallow { pace, .. } => pace,
-            State::Asked(_) | State::Handshake | State::Closing | State::Closed => return None,
+            State::Asked(_) | State::Handshake | State::Closing(_) | State::Closed => return None,
         };
         Some((self.waiting_since + limits.content_wait_max).min(pace.deadline(limits)))
     }
 
     /// Whether octets from the peer would be looked at now. While not, leave them in the socket: that bounds them.
     pub fn wants_octets(&self) -> bool {
-        !matches!(self.state, State::Asked(_) | State::Handshake | State::Closing | State::Closed)
+        !matches!(self.state, State::Asked(_) | State::Handshake | State::Closing(_) | State::Closed)
             && self.output.len() < OUTPUT_OCTETS_MAX
     }
 
@@ -308,11 +315,14 @@ impl Session {
     pub fn poll(&mut self) -> Option<Action> {
         loop {
             let must_close = self.must_close();
-            let step = match self.state {
+            let step = match &mut self.state {
                 State::Asked(_) | State::Handshake | State::Closed => return None,
-                State::Closing => {
-                    self.state = State::Closed;
-                    return Some(Action::Close);
+                State::Closing(report) => {
+                    let report = report.take();
+                    if report.is_none() {
+                        self.state = State::Closed;
+                    }
+                    return Some(report.map_or(Action::Close, |report| *report));
                 }
                 State::Command(_) | State::Sasl(_) if must_close => {
                     let reply = if self.draining { replies::SHUTTING_DOWN } else { replies::SESSION_TOO_LONG };
@@ -356,10 +366,11 @@ impl Session {
             return Progress::Again;
         }
         if command::is_http(&line) {
-            self.close_with(&replies::NOT_HTTP);
+            self.close_reported(&replies::NOT_HTTP);
             return Progress::Do(Action::Report { verb: "?", reply: replies::NOT_HTTP });
         }
         let verb = command::verb(&line);
+        self.last_verb = verb;
         let parsed = match fault {
             None => match (command::parse(&line), self.settings.stray_dots) {
                 (Err(bad), StrayDots::Quote) => command::parse_with_stray_dots(&line).ok_or(bad),
@@ -391,7 +402,7 @@ impl Session {
     /// Replies with a refusal and counts it; too many and the session ends.
     pub(super) fn count_error(&mut self, reply: &Reply) {
         if reply.code() == CLOSING {
-            return self.close_with(reply);
+            return self.close_reported(reply);
         }
         self.write(reply);
         // A deferral is not the client's error: who drains a queue while the provider throttles hears many.
@@ -408,7 +419,7 @@ impl Session {
         self.auth_failures += 1;
         self.state = State::Command(Transaction::None);
         if reply.code() == CLOSING {
-            return self.close_with(reply);
+            return self.close_reported(reply);
         }
         self.write(reply);
         if self.auth_failures >= self.settings.limits.auth_failures_max {
@@ -431,9 +442,17 @@ impl Session {
         self.settings.require_tls && !self.encrypted
     }
 
-    pub(super) fn close_with(&mut self, reply: &Reply) {
+    /// Closes; the caller of the session has not seen why yet.
+    fn close_with(&mut self, reply: &Reply) {
         self.write(reply);
-        self.state = State::Closing;
+        let closing = Action::Closing { after: self.last_verb, reply: reply.clone() };
+        self.state = State::Closing(Some(Box::new(closing)));
+    }
+
+    /// Closes, for a reason that is reported otherwise.
+    pub(super) fn close_reported(&mut self, reply: &Reply) {
+        self.write(reply);
+        self.state = State::Closing(None);
     }
 
     pub(super) fn write(&mut self, reply: &Reply) {

@@ -3,7 +3,7 @@
 use super::command::Command;
 use super::sasl;
 use super::session::{Asked, Progress, Session, State, Transaction};
-use super::{Action, AuthMode, Question};
+use super::{Abandon, Action, AuthMode, Question};
 use crate::mail::{Credentials, ForwardPath, MailParameters, Reply, ReversePath, replies};
 
 impl Session {
@@ -33,11 +33,11 @@ impl Session {
             Command::Bdat { octets, last } => self.bdat(transaction, octets, last),
             Command::Rset => {
                 self.write(&replies::OK);
-                Progress::Do(Action::Abandon)
+                Progress::Do(Action::Abandon(Abandon::Reset))
             }
             Command::Quit => {
-                self.close_with(&replies::BYE);
-                Progress::Do(Action::Abandon)
+                self.close_reported(&replies::BYE);
+                Progress::Do(Action::Abandon(Abandon::Quit))
             }
             Command::StartTls => self.starttls(transaction),
             Command::Auth { mechanism, initial_response } => {
@@ -112,7 +112,7 @@ impl Session {
         }
         self.transactions += 1;
         if self.transactions > self.settings.limits.transactions_max {
-            self.close_with(&replies::TOO_MANY_TRANSACTIONS);
+            self.close_reported(&replies::TOO_MANY_TRANSACTIONS);
             return Progress::Do(Action::Report { verb: "MAIL", reply: replies::TOO_MANY_TRANSACTIONS });
         }
         self.ask(Asked::ReversePath(path.clone(), parameters), Question::ReversePath(path, parameters))
