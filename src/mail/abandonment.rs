@@ -26,7 +26,7 @@ pub enum Abandonment {
 }
 
 /// Replies of a session that closes by itself, and the word for each. At most 9 words: they are label values.
-const CLOSINGS: [(Reply, &str); 7] = [
+const CLOSINGS: [(Reply, &str); 8] = [
     (replies::IDLE_TOO_LONG, "idle"),
     (replies::CONTENT_TOO_SLOW, "content_too_slow"),
     (replies::SESSION_TOO_LONG, "session_time"),
@@ -34,6 +34,7 @@ const CLOSINGS: [(Reply, &str); 7] = [
     (replies::TOO_MANY_ERRORS, "errors"),
     (replies::TOO_MANY_COMMANDS, "commands"),
     (replies::TOO_FAR_AHEAD, "too_far_ahead"),
+    (replies::TOO_MANY_CONNECTIONS, "shed"),
 ];
 
 impl Abandonment {

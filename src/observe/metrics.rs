@@ -337,6 +337,9 @@ impl Observer for Metrics {
             Event::ConnectionRefused { listener, .. } => {
                 self.connections_total.get_or_create(&accepted(listener, "refused")).inc();
             }
+            Event::Silent { listener, .. } => {
+                self.connections_total.get_or_create(&accepted(listener, "silent")).inc();
+            }
             Event::Authenticated { .. } => drop(self.authentications.get_or_create(&authentication("accepted")).inc()),
             Event::AuthenticationFailed { reply, .. } => {
                 let result = if reply.is_temporary() { "deferred" } else { "rejected" };

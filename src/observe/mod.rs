@@ -6,6 +6,7 @@
 mod log;
 #[cfg(feature = "admin")]
 mod metrics;
+mod repeats;
 
 pub use log::{AddressForm, LogObserver};
 #[cfg(feature = "admin")]
@@ -21,6 +22,9 @@ use std::time::Duration;
 pub trait Observer: Send + Sync + 'static {
     /// Called once per event.
     fn observe(&self, event: &Event<'_>);
+
+    /// Called about every ten seconds, for what is told together.
+    fn summarise(&self) {}
 }
 
 /// What happened.
@@ -37,6 +41,13 @@ pub enum Event<'a> {
         reply: Option<&'a Reply>,
         /// Why.
         reason: &'a str,
+    },
+    /// A client closed before it said anything, where it had to speak first: a health check, or a port scan.
+    Silent {
+        /// Where it came from.
+        address: ClientAddress,
+        /// The listener's name.
+        listener: &'a str,
     },
     /// A session began.
     Connected(&'a Client),
@@ -208,11 +219,20 @@ impl<A: Observer, B: Observer> Observer for Both<A, B> {
         self.0.observe(event);
         self.1.observe(event);
     }
+
+    fn summarise(&self) {
+        self.0.summarise();
+        self.1.summarise();
+    }
 }
 
 impl<T: Observer + ?Sized> Observer for std::sync::Arc<T> {
     fn observe(&self, event: &Event<'_>) {
         (**self).observe(event);
+    }
+
+    fn summarise(&self) {
+        (**self).summarise();
     }
 }
 

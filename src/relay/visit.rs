@@ -27,6 +27,8 @@ pub struct Visit {
     pub(super) client: Client,
     /// Whether the listener offers AUTH at all.
     auth_offered: bool,
+    /// AUTH succeeded; where every name and password is accepted, without an identity.
+    authenticated: bool,
     esmtp: bool,
     started: Instant,
     transactions: u32,
@@ -37,6 +39,8 @@ pub struct Visit {
     /// A transaction whose content, or whose BDAT, is refused; the session has yet to report the reply.
     spoiled: Option<Spoiled>,
     pub(super) last_failure: LastFailure,
+    /// A MAIL was accepted, or a login succeeded.
+    pub(super) recognised: bool,
     /// One of its application's connections, from the first MAIL.
     place: Option<Place>,
 }
@@ -78,6 +82,7 @@ impl Visit {
             relay,
             client,
             auth_offered,
+            authenticated: false,
             esmtp: false,
             started,
             transactions: 0,
@@ -86,8 +91,14 @@ impl Visit {
             open: None,
             spoiled: None,
             last_failure: LastFailure::default(),
+            recognised: false,
             place: None,
         }
+    }
+
+    /// Whether policy accepted a MAIL of the client, or a login succeeded.
+    pub fn is_recognised(&self) -> bool {
+        self.recognised
     }
 
     /// The client named itself.
@@ -116,6 +127,12 @@ impl Visit {
             Some(Spoiled(None)) => {
                 self.refused(verb, reply, None, None, "");
                 self.not_sent(Abandonment::Refused(reply.clone()));
+            }
+            None if *reply == replies::NOT_TLS => {
+                self.not_encrypted(
+                    "TLS handshake failed: the client speaks TLS on a plain port: switch to STARTTLS in the client, or let it \
+                     use a listener with tls = \"implicit\"",
+                );
             }
             None => self.refused(verb, reply, None, None, ""),
         }
@@ -212,6 +229,7 @@ impl Visit {
                         Box::pin(self.fetch(paths)).await;
                     }
                 }
+                self.authenticated = session.is_authenticated();
                 let answer = self.answer(question).await;
                 if let Some(open) = &mut self.open {
                     open.after = session.last_verb();
@@ -250,7 +268,7 @@ impl Visit {
         let id = self.client.session.transaction(self.transactions);
         let facts = MailFacts {
             client: &self.client,
-            auth_could_help: self.auth_offered && self.client.identity.is_none(),
+            auth_could_help: self.auth_offered && !self.authenticated && self.client.identity.is_none(),
             reverse_path: &reverse_path,
             parameters,
         };
@@ -289,6 +307,7 @@ impl Visit {
 
     /// MAIL was accepted: from now on an outcome is owed.
     fn open_transaction(&mut self, app: Option<AppName>) {
+        self.recognised = true;
         let Some(transaction) = &self.transaction else { return };
         self.open = Some(OpenTransaction {
             id: transaction.id,

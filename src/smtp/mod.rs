@@ -204,6 +204,8 @@ pub struct Limits {
     pub errors_max: u32,
     /// Failed AUTH exchanges in a session. Clients try PLAIN, then LOGIN: two for one wrong password.
     pub auth_failures_max: u32,
+    /// From the start of a session until the client is recognised: a MAIL is accepted or a login succeeds.
+    pub unrecognised_max: Duration,
     /// Wait for the next command. RFC 5321 §4.5.3.2.7: at least 5 minutes.
     pub command_wait_max: Duration,
     /// Wait for the next octets of content. RFC 5321 §4.5.3.2.5: 3 minutes.
@@ -228,6 +230,7 @@ impl Default for Limits {
             commands_max: 100_000,
             errors_max: 20,
             auth_failures_max: 6,
+            unrecognised_max: Duration::from_secs(60),
             command_wait_max: Duration::from_secs(300),
             content_wait_max: Duration::from_secs(180),
             content_rate_grace: Duration::from_secs(60),

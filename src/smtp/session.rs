@@ -27,6 +27,8 @@ pub struct Session {
     pub(super) encrypted: bool,
     pub(super) greeted: bool,
     pub(super) authenticated: bool,
+    /// A MAIL was accepted, or a login succeeded.
+    recognised: bool,
     draining: bool,
     pub(super) transactions: u32,
     commands: u32,
@@ -91,6 +93,9 @@ const INPUT_OCTETS_MAX: usize = 1024 * 1024;
 /// makes a hundred, and there is no need to answer somebody who does not read.
 const OUTPUT_OCTETS_MAX: usize = 64 * 1024;
 
+/// How a TLS handshake begins. RFC 8446 §5.1: content type, and the major version of every TLS.
+const TLS_HANDSHAKE: &[u8] = &[22, 3];
+
 /// RFC 5321 §4.5.3.1.3, with the verb: longer ones are looked at when they come.
 const FORWARD_PATH_LINE_OCTETS_MAX: usize = 512;
 
@@ -106,6 +111,7 @@ impl Session {
             output: BytesMut::new(),
             greeted: false,
             authenticated: false,
+            recognised: false,
             draining: false,
             transactions: 0,
             commands: 0,
@@ -179,9 +185,11 @@ impl Session {
         match asked {
             Asked::Credentials => {
                 self.authenticated = true;
+                self.recognised = true;
                 self.write(&replies::AUTHENTICATED);
             }
             Asked::ReversePath(path, parameters) => {
+                self.recognised = true;
                 self.write(&replies::REVERSE_PATH_OK);
                 self.state = State::Command(Transaction::Mail(path, parameters));
             }
@@ -252,6 +260,14 @@ impl Session {
         self.draining = true;
     }
 
+    /// The place is needed for another client. A client that is recognised keeps it.
+    pub fn handle_shed(&mut self, now: Instant) {
+        self.now = now;
+        if !self.recognised && matches!(self.state, State::Command(_) | State::Sasl(_)) {
+            self.close_with(&replies::TOO_MANY_CONNECTIONS);
+        }
+    }
+
     /// Whether `handle_drain` was called.
     pub fn is_draining(&self) -> bool {
         self.draining
@@ -283,6 +299,16 @@ impl Session {
         self.last_verb
     }
 
+    /// Whether AUTH succeeded, also where every name and password is accepted.
+    pub fn is_authenticated(&self) -> bool {
+        self.authenticated
+    }
+
+    /// Whether the session closed because the client said QUIT. Any other close may come while the client still sends.
+    pub fn has_quit(&self) -> bool {
+        self.last_verb == "QUIT"
+    }
+
     /// Replies that are ready to send.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
         (!self.output.is_empty()).then(|| self.output.split().freeze())
@@ -294,7 +320,11 @@ impl Session {
         let limits = &self.settings.limits;
         let pace = match &self.state {
             State::Command(Transaction::None | Transaction::Mail(..) | Transaction::Rcpt(_)) | State::Sasl(_) => {
-                return Some((self.waiting_since + limits.command_wait_max).min(self.started + limits.session_max));
+                let whole = match self.recognised {
+                    true => limits.session_max,
+                    false => limits.session_max.min(limits.unrecognised_max),
+                };
+                return Some((self.waiting_since + limits.command_wait_max).min(self.started + whole));
             }
             // Between chunks, too: small chunks at long intervals are slow content.
             State::Command(Transaction::Chunks(chunks)) | State::Chunk { chunks, .. } => &chunks.receiving.pace,
@@ -353,6 +383,12 @@ impl Session {
     }
 
     fn poll_command(&mut self) -> Progress {
+        // A handshake has no line end where one would be looked for: it would wait for one, or be many bad commands.
+        if self.commands == 0 && !self.encrypted && self.input.starts_with(TLS_HANDSHAKE) {
+            self.input.clear();
+            self.close_reported(&replies::NOT_TLS);
+            return Progress::Do(Action::Report { verb: "?", reply: replies::NOT_TLS });
+        }
         let limit = self.settings.limits.command_line_octets_max;
         let (line, fault) = match self.take_line(limit, &replies::LINE_TOO_LONG) {
             None => return Progress::Wait,

@@ -85,7 +85,8 @@ impl Session {
                 lines.push("STARTTLS".to_owned());
             }
             if self.offers_auth() {
-                lines.push("AUTH PLAIN LOGIN".to_owned());
+                let any = self.settings.auth == AuthMode::Any;
+                lines.push(if any { "AUTH PLAIN LOGIN CRAM-MD5" } else { "AUTH PLAIN LOGIN" }.to_owned());
             }
             let last = lines.len() - 1;
             for (place, line) in lines.iter().enumerate() {
@@ -186,7 +187,7 @@ impl Session {
         };
         match refusal {
             Some(reply) => self.refuse_in(transaction, "AUTH", &reply),
-            None => self.sasl(sasl::begin(mechanism, initial_response)),
+            None => self.sasl(sasl::begin(mechanism, initial_response, self.settings.auth == AuthMode::Any)),
         }
     }
 
@@ -197,8 +198,9 @@ impl Session {
         let State::Sasl(exchange) = std::mem::replace(&mut self.state, State::Command(Transaction::None)) else {
             return Progress::Again;
         };
+        let any = self.settings.auth == AuthMode::Any;
         match line.as_deref().map(std::str::from_utf8) {
-            Ok(Ok(text)) => self.sasl(sasl::respond(exchange, text)),
+            Ok(Ok(text)) => self.sasl(sasl::respond(exchange, text, any)),
             Ok(Err(_)) => self.sasl(sasl::Progress::Fail(replies::BAD_BASE64)),
             Err(bad) => self.sasl(sasl::Progress::Fail(bad.reply.clone())),
         }
