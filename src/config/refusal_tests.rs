@@ -401,6 +401,9 @@ fn a_certificate_that_is_expired_or_not_yet_valid_is_an_error_of_a_check_and_a_w
         let start = Purpose::Start { sockets: &mut |_| Err(String::new()) };
         let plan = config.plan(&Surroundings::default(), start).unwrap();
         assert!(plan.warnings.iter().any(|warning| warning.to_string().contains(want)), "{:?}", plan.warnings);
+        let tls = plan.listeners().next().and_then(|listener| listener.tls.clone()).unwrap();
+        let first = tls.validity().iter().map(|validity| validity.not_after).min();
+        assert!(tls.validity().len() == 2 && Some(tls.not_after()) == first, "the metric is of all pairs");
     }
     let other = dated(directory.path(), 2021, 2090);
     let mixed = PairPaths { key: other.key, ..good.clone() };

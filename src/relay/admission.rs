@@ -38,8 +38,17 @@ pub(super) struct Judged {
 }
 
 impl Relay {
-    pub(super) async fn judge_reverse_path(&self, facts: &MailFacts<'_>) -> Result<Admitted, Refusal> {
-        let granted = self.decided(facts.client, self.policy.reverse_path(facts).await)?;
+    /// What policy says to MAIL.
+    pub(super) async fn decide_reverse_path(&self, facts: &MailFacts<'_>) -> Result<Arc<Granted>, Refusal> {
+        self.decided(facts.client, self.policy.reverse_path(facts).await)
+    }
+
+    /// What the limiter says to a MAIL that policy accepts.
+    pub(super) async fn limit_reverse_path(
+        &self,
+        facts: &MailFacts<'_>,
+        granted: Arc<Granted>,
+    ) -> Result<Admitted, Refusal> {
         if let Some(octets) = facts.parameters.declared_octets {
             self.announced(facts, &granted, octets).await?;
         }

@@ -39,7 +39,7 @@ pub struct Visit {
     /// A transaction whose content, or whose BDAT, is refused; the session has yet to report the reply.
     spoiled: Option<Spoiled>,
     pub(super) last_failure: LastFailure,
-    /// A MAIL was accepted, or a login succeeded.
+    /// Policy accepted a MAIL, or a login succeeded.
     pub(super) recognised: bool,
     /// One of its application's connections, from the first MAIL.
     place: Option<Place>,
@@ -234,6 +234,9 @@ impl Visit {
                 if let Some(open) = &mut self.open {
                     open.after = session.last_verb();
                 }
+                if self.recognised {
+                    session.handle_recognised();
+                }
                 session.handle_answer(answer, self.relay.clock.now());
             }
             Action::Content(octets) => self.content(&octets).await,
@@ -272,7 +275,14 @@ impl Visit {
             reverse_path: &reverse_path,
             parameters,
         };
-        let judged = self.relay.judge_reverse_path(&facts).await;
+        let judged = match self.relay.decide_reverse_path(&facts).await {
+            Ok(granted) => {
+                // Also a client that a limit defers is one that policy permits.
+                self.recognised = true;
+                self.relay.limit_reverse_path(&facts, granted).await
+            }
+            Err(refusal) => Err(refusal),
+        };
         let mut transaction = Box::new(Transaction {
             id,
             app: None,
@@ -307,7 +317,6 @@ impl Visit {
 
     /// MAIL was accepted: from now on an outcome is owed.
     fn open_transaction(&mut self, app: Option<AppName>) {
-        self.recognised = true;
         let Some(transaction) = &self.transaction else { return };
         self.open = Some(OpenTransaction {
             id: transaction.id,

@@ -267,6 +267,22 @@ fn an_outcome_says_after_which_verb_how_many_octets_and_why() {
     assert_eq!(run(&lines, true, false).1, ["deferred RCPT 0 refused"], "no room");
 }
 
+#[test]
+fn a_client_that_policy_permits_is_recognised_and_another_is_not() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        for (line, want) in [(LINES[1], true), (LINES[3], false), ("NOOP\r\n", false)] {
+            let mut run = Run::new();
+            run.say(LINES[0].as_bytes()).await;
+            run.say(line.as_bytes()).await;
+            assert_eq!(run.visit.is_recognised(), want, "{line}");
+            run.clock.advance(Duration::from_secs(61));
+            run.session.handle_timeout(run.now());
+            assert_eq!(run.say(b"").await, want, "{line}: a minute until it is recognised");
+        }
+    });
+}
+
 /// 421 of the session's own had no line at level info and no metric.
 #[test]
 fn a_session_that_closes_by_itself_says_so_once() {

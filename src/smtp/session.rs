@@ -27,7 +27,7 @@ pub struct Session {
     pub(super) encrypted: bool,
     pub(super) greeted: bool,
     pub(super) authenticated: bool,
-    /// A MAIL was accepted, or a login succeeded.
+    /// A MAIL was accepted, a login succeeded, or the caller knows the client.
     recognised: bool,
     draining: bool,
     pub(super) transactions: u32,
@@ -258,6 +258,11 @@ impl Session {
     pub fn handle_drain(&mut self, now: Instant) {
         self.now = now;
         self.draining = true;
+    }
+
+    /// The client is one that may send, although its MAIL may still be deferred.
+    pub fn handle_recognised(&mut self) {
+        self.recognised = true;
     }
 
     /// The place is needed for another client. A client that is recognised keeps it.

@@ -134,6 +134,31 @@ async fn with_a_token_nobody_is_answered_without_it() {
     }
 }
 
+#[tokio::test]
+async fn transactions_of_which_no_message_comes_and_sessions_that_close_are_counted() {
+    let house = House::with(|plan: Plan| plan.build(|builder| builder.admin(door(None)))).await;
+    let mut client = house.client().await;
+    client.say("MAIL FROM:<ann@example.com>").await;
+    client.expect("250").await;
+    client.say("RSET").await;
+    client.expect("250").await;
+    client.say("MAIL FROM:<ann@example.com>").await;
+    client.expect("250").await;
+    house.relay.begin_drain();
+    client.expect("421 4.3.2").await;
+    house.log.until("TransactionEnded").await;
+    let seen = metrics(&house).await;
+    for (name, want) in [
+        ("gatepost_smtp_transactions_total{outcome=\"abandoned\",code=\"\"}", 1.0),
+        ("gatepost_smtp_transactions_total{outcome=\"abandoned\",code=\"421\"}", 1.0),
+        ("gatepost_smtp_transactions_abandoned_total{after=\"MAIL\",reason=\"reset\"}", 1.0),
+        ("gatepost_smtp_transactions_abandoned_total{after=\"MAIL\",reason=\"shutdown\"}", 1.0),
+        ("gatepost_smtp_sessions_closed_total{reason=\"shutdown\"}", 1.0),
+    ] {
+        assert_eq!(seen.get(name).copied(), Some(want), "{name} in {seen:#?}");
+    }
+}
+
 /// Connections that showed no token kept all places, and `/livez` timed out.
 #[tokio::test]
 async fn a_health_check_does_not_wait_for_clients_that_show_no_token() {
