@@ -67,6 +67,8 @@ fn remedy(fault: &TlsFault) -> &'static str {
         TlsFault::PeerIncompatible(
             Peer::ServerDoesNotSupportTls12Or13
             | Peer::SupportedVersionsExtensionRequired
+            // Which TLS 1.1 does not have: it is looked for before the version.
+            | Peer::SignatureAlgorithmsExtensionRequired
             | Peer::Tls12NotOffered
             | Peer::Tls12NotOfferedOrEnabled,
         )
@@ -108,6 +110,7 @@ mod tests {
         let old = PeerIncompatible::ServerDoesNotSupportTls12Or13;
         for (error, first, want) in [
             (fault(TlsFault::PeerIncompatible(old)), HANDSHAKE, "no common TLS version"),
+            (fault(PeerIncompatible::SignatureAlgorithmsExtensionRequired.into()), HANDSHAKE, "no common TLS version"),
             (fault(TlsFault::AlertReceived(AlertDescription::ProtocolVersion)), HANDSHAKE, "no common TLS version"),
             (
                 fault(TlsFault::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon)),
