@@ -398,6 +398,8 @@ fn a_certificate_that_is_expired_or_not_yet_valid_is_an_error_of_a_check_and_a_w
         let told = refusal(&text);
         assert!(told.contains(want), "{told}");
         let config = Config::parse(Path::new("f"), &text, std::iter::empty()).unwrap();
+        let again = config.listeners(&Surroundings::default()).unwrap();
+        assert_eq!(again[0].tls.as_ref().map(|tls| tls.validity().len()), Some(2), "SIGHUP reads all pairs again");
         let start = Purpose::Start { sockets: &mut |_| Err(String::new()) };
         let plan = config.plan(&Surroundings::default(), start).unwrap();
         assert!(plan.warnings.iter().any(|warning| warning.to_string().contains(want)), "{:?}", plan.warnings);
