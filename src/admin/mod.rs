@@ -6,19 +6,23 @@
 //!   reason, and still ready: another instance would not reach it either.
 //! - `/metrics`: Prometheus text, or OpenMetrics for who asks for it.
 //!
-//! Answers do not come out of the memory budget, so they come when it is empty. Connections are few and short.
+//! Answers do not come out of the memory budget, so they come when it is empty. Connections are few and short, and those
+//! that show no token keep no place from a health check: a request must come within 2 seconds, and a connection that has
+//! not shown the token is closed after its answer, or for a newer connection.
 
+mod clients;
 mod process;
 mod socket;
 
 use crate::observe::{Metrics, Moment, prometheus_text};
 use crate::relay::Relay;
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
+use clients::{Clients, Standing};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket::{Socket, Stream};
@@ -28,7 +32,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// Where the door is, and who may come.
@@ -100,9 +103,8 @@ pub struct AdminDoor {
     token: Option<Arc<str>>,
 }
 
-/// Clients at a time: a scraper or two, a load balancer, an operator.
-const CONNECTIONS_MAX: usize = 32;
-const HEADER_WAIT_MAX: Duration = Duration::from_secs(5);
+/// For the first request on a connection, and between two.
+const HEADER_WAIT_MAX: Duration = Duration::from_secs(2);
 const CONNECTION_MAX: Duration = Duration::from_secs(60);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -129,23 +131,23 @@ impl AdminDoor {
 
     /// Answers until that is cancelled.
     pub async fn run(self, subject: Subject, ended: CancellationToken) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let clients = Clients::default();
         let router = router(Arc::new(subject), self.token.clone());
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let accepted = tokio::select! {
                 () = ended.cancelled() => return,
                 accepted = self.socket.accept() => accepted,
             };
             match accepted {
                 Ok(stream) => {
-                    let (router, ended) = (router.clone(), ended.clone());
+                    let (client, ended) = (clients.enter(), ended.clone());
+                    let router = router.clone().layer(Extension(Arc::clone(&client.standing)));
                     tokio::spawn(async move {
                         tokio::select! {
                             () = ended.cancelled() => {}
+                            () = client.standing.closed() => {}
                             _ = tokio::time::timeout(CONNECTION_MAX, serve(stream, router)) => {}
                         }
-                        drop(place);
                     });
                 }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
@@ -183,17 +185,27 @@ fn router(subject: Arc<Subject>, token: Option<Arc<str>>) -> Router {
 }
 
 /// With a token, nobody is answered who does not show it.
-async fn admit(State(token): State<Option<Arc<str>>>, request: Request, next: Next) -> Response {
+async fn admit(
+    State(token): State<Option<Arc<str>>>,
+    Extension(standing): Extension<Arc<Standing>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let _answering = standing.answering();
     let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let shown = shown.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
-    match (token, shown) {
-        (None, _) => next.run(request).await,
-        (Some(token), Some(shown)) if same(token.as_bytes(), shown.as_bytes()) => next.run(request).await,
-        (Some(_), _) => {
-            (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], "a bearer token is needed\n")
-                .into_response()
-        }
+    let known = match (token, shown) {
+        (None, _) => true,
+        (Some(token), Some(shown)) => same(token.as_bytes(), shown.as_bytes()),
+        (Some(_), None) => false,
+    };
+    if known {
+        standing.recognise();
+        return next.run(request).await;
     }
+    // The connection is not kept for a client that shows no token.
+    let fields = [(header::WWW_AUTHENTICATE, "Bearer"), (header::CONNECTION, "close")];
+    (StatusCode::UNAUTHORIZED, fields, "a bearer token is needed\n").into_response()
 }
 
 /// In a time that does not tell how much of it is right.

@@ -81,6 +81,9 @@ pub enum StartError {
     BudgetTooSmall(u64),
 }
 
+/// How often observers are asked for what they tell together.
+const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Puts a relay together.
 pub struct Builder {
     settings: RelaySettings,
@@ -258,6 +261,24 @@ impl Builder {
         self
     }
 
+    /// Connections at a time of clients that are not recognised: no MAIL of theirs is accepted yet, and no login. Default:
+    /// three quarters of all. To be called after [`connections`](Self::connections).
+    #[must_use]
+    pub fn unrecognised_connections(mut self, most: Option<usize>) -> Self {
+        if let Some(most) = most {
+            self.caps = self.caps.with_unrecognised_max(most);
+        }
+        self
+    }
+
+    /// The most file descriptors that the process may open, if that is known. The last quarter, 256 at most, is kept for
+    /// health checks and calls to the provider: no connection and no temporary file takes one of them.
+    #[must_use]
+    pub fn file_descriptors_max(mut self, most: Option<u64>) -> Self {
+        self.budget.file_descriptors_max = most;
+        self
+    }
+
     /// Serves connections on that many threads of the relay's own, each with a runtime of its own: a message stays on one
     /// processor, which costs less CPU than a runtime whose threads share the work. One a processor is a good number.
     /// Every seam is then called on them, so what it spawns there ends with the relay. Default: 0, connections are tasks
@@ -385,6 +406,13 @@ impl Builder {
         }
         #[cfg(not(feature = "admin"))]
         drop(listeners);
+        let (observer, cut) = (Arc::clone(shared.relay.observer()), shared.cut.clone());
+        // Not one of the tasks that a drain waits for either.
+        tokio::spawn(async move {
+            while tokio::time::timeout(SUMMARY_INTERVAL, cut.cancelled()).await.is_err() {
+                observer.summarise();
+            }
+        });
         if let Some(interval) = self.account_interval {
             let (relay, draining) = (Arc::clone(&shared.relay), shared.draining.clone());
             let watch = async move {

@@ -95,6 +95,15 @@ impl PasswordHash {
         }
     }
 
+    /// What a verification costs, as a text: the same for hashes that take the same time.
+    pub(super) fn cost(&self) -> &str {
+        match &self.0 {
+            // `$argon2id$v=19$m=…,t=…,p=…` and `$2b$12`: what stands before the salt.
+            Form::Argon2id { text, .. } => text.rsplitn(3, '$').last().unwrap_or_default(),
+            Form::Bcrypt(text) => text.get(4..6).unwrap_or_default(),
+        }
+    }
+
     /// How much memory one verification takes.
     pub fn octets_held(&self) -> u64 {
         match &self.0 {

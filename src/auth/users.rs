@@ -1,15 +1,17 @@
 //! The built-in users: a name and a password hash each.
 //!
 //! Verification costs memory and time on purpose, so it runs off the event loop, a few at a time, and a bounded number
-//! wait. An unknown name costs the same as a wrong password. A verified name and password is remembered for minutes under
+//! wait. An unknown name costs the same as a wrong password, whatever the hashes are, after a restart and on every relay with the
+//! same users. A verified name and password is remembered for minutes under
 //! a keyed hash, so that applications with one mail per connection do not pay each time; dropping the [`Users`] (a
 //! reload) forgets it.
 
 use super::{AuthDecision, AuthError, Authenticator, PasswordHash};
 use crate::mail::{Clock, Credentials, Identity};
 use async_trait::async_trait;
+use aws_lc_rs::digest;
 use aws_lc_rs::hmac;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
@@ -38,6 +40,8 @@ const REMEMBERED_MAX: usize = 4_096;
 pub struct Users {
     hashes: HashMap<String, PasswordHash>,
     names: Vec<String>,
+    /// A hash of each cost that the list has, for unknown names.
+    decoys: BTreeMap<String, PasswordHash>,
     settings: UsersSettings,
     running: Arc<Semaphore>,
     admitted: Arc<Semaphore>,
@@ -65,6 +69,7 @@ impl Users {
         let hashes: HashMap<String, PasswordHash> = users.into_iter().collect();
         let mut names: Vec<String> = hashes.keys().cloned().collect();
         names.sort();
+        let decoys = hashes.values().map(|hash| (hash.cost().to_owned(), hash.clone())).collect();
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &aws_lc_rs::rand::SystemRandom::new())
             .map_err(|_| AuthError::Unavailable("no random octets".to_owned()))?;
         Ok(Self {
@@ -73,6 +78,7 @@ impl Users {
             remembered: Mutex::new(HashMap::new()),
             hashes,
             names,
+            decoys,
             settings,
             key,
             clock,
@@ -110,15 +116,22 @@ impl Users {
         remembered.insert(mark, now + self.settings.remember);
     }
 
-    /// The hash to verify against: the user's, or for an unknown name some user's, always the same one for that name, so
-    /// that time tells nothing.
-    fn hash_for(&self, name: &str) -> Option<(PasswordHash, bool)> {
+    /// The hash to verify against: the user's, or for an unknown name one of a cost that the list has. That is always the same
+    /// one for a name, also after a restart and on another relay, as it is for a known name: a cost that changes would tell
+    /// that the name is unknown. Of all costs, the one whose SHA-256 with the name is the largest: another user of a cost that
+    /// the list has already changes nothing.
+    fn hash_for(&self, name: &str) -> Option<(&PasswordHash, bool)> {
         if let Some(hash) = self.hashes.get(name) {
-            return Some((hash.clone(), true));
+            return Some((hash, true));
         }
-        let place = hmac::sign(&self.key, name.as_bytes()).as_ref().first().copied().unwrap_or(0);
-        let decoy = self.names.get(usize::from(place) % self.names.len().max(1))?;
-        self.hashes.get(decoy).map(|hash| (hash.clone(), false))
+        let score = |cost: &str| {
+            let mut context = digest::Context::new(&digest::SHA256);
+            context.update(&(name.len() as u64).to_be_bytes());
+            context.update(name.as_bytes());
+            context.update(cost.as_bytes());
+            context.finish().as_ref().to_vec()
+        };
+        self.decoys.iter().max_by_key(|(cost, _)| score(cost)).map(|(_, hash)| (hash, false))
     }
 }
 
@@ -131,6 +144,7 @@ impl Authenticator for Users {
             return accept();
         }
         let Some((hash, known)) = self.hash_for(&credentials.name) else { return Ok(AuthDecision::Reject) };
+        let hash = hash.clone();
         let admitted = Arc::clone(&self.admitted).try_acquire_owned().map_err(|_| AuthError::Busy)?;
         let running = Arc::clone(&self.running).acquire_owned().await.map_err(|_| AuthError::Busy)?;
         let password = credentials.password.clone();
@@ -211,6 +225,33 @@ mod tests {
             users.remember(mark);
         }
         assert!(users.remembered.lock().unwrap().len() <= REMEMBERED_MAX);
+    }
+
+    /// Which hash an unknown name cost hung on a key of the process and on the number of users.
+    #[test]
+    fn an_unknown_name_costs_the_same_after_a_restart_and_on_every_relay() {
+        let argon = |memory: u32, text: &str| {
+            format!("$argon2id$v=19$m={memory},t=1,p=1$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNo{text}")
+        };
+        let (low, high) = (bcrypt::hash("secret", 4).unwrap(), bcrypt::hash("secret", 5).unwrap());
+        let users = |texts: &[&str]| {
+            let list = texts.iter().enumerate();
+            let list = list.map(|(place, text)| (format!("user{place}"), PasswordHash::parse(text).unwrap()));
+            Users::new(list, UsersSettings::default(), Arc::new(ManualClock::new())).unwrap()
+        };
+        let (small, large) = (argon(64, ""), argon(128, ""));
+        let one = users(&[&small, &large, &low, &high]);
+        let other = users(&[&high, &low, &large, &small, &low, &low, &low]);
+        assert_eq!(one.decoys.len(), 4, "{:?}", one.decoys.keys());
+        let mut costs = BTreeMap::<&str, u32>::new();
+        for number in 0..400 {
+            let name = format!("nobody{number}");
+            let (hash, known) = one.hash_for(&name).unwrap();
+            assert!(!known);
+            assert_eq!(hash.cost(), other.hash_for(&name).unwrap().0.cost(), "{name}");
+            *costs.entry(hash.cost()).or_default() += 1;
+        }
+        assert!(costs.len() == 4 && costs.values().all(|names| *names > 50), "every cost: {costs:?}");
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ use super::signals::{Asked, Signals};
 use super::sockets::Sockets;
 use super::{ConfigFile, runtime};
 use crate::assemble::Running;
+use crate::config::certificates::trouble;
 use crate::config::{Config, Plan, Purpose, Surroundings, Upstream};
 use crate::emulator::Emulator;
 use crate::smtp::{AuthMode, TlsMode};
@@ -48,6 +49,9 @@ impl Certificates {
                 for (name, tls) in listeners.filter(|(name, tls)| running.replace_certificate(name, tls)) {
                     let not_after = jiff::Timestamp::from_second(tls.not_after()).unwrap_or_default();
                     info!(target: "gatepost", listener = %name, %not_after, "certificate read again");
+                    if let Some(trouble) = trouble(tls) {
+                        warn!(target: "gatepost", listener = %name, "{trouble}");
+                    }
                 }
             }
             Err(error) => error!(target: "gatepost", "SIGHUP: certificates stay as they are: {error}"),
@@ -63,12 +67,12 @@ async fn relay(mut plan: Plan, certificates: &Certificates) -> Result<Exit, Fail
         let hint = warning.hint.as_deref().unwrap_or_default();
         warn!(target: "gatepost", place = %warning.place, hint, "{}", warning.message);
     }
-    raise_file_descriptors(plan.connections_max());
+    let descriptors = raise_file_descriptors(plan.connections_max());
     plan.connect_redis().await?;
     let (transport, emulator) = upstream(&plan.upstream).await?;
     let offers: Vec<(TlsMode, AuthMode)> = plan.listeners().map(|it| (it.smtp.tls, it.smtp.auth)).collect();
     let limits = plan.kept_limits()?;
-    let mut builder = plan.builder(transport);
+    let mut builder = plan.builder(transport).file_descriptors_max(descriptors);
     if let Some(limits) = limits {
         builder = builder.limiter(limits);
     }
@@ -111,11 +115,12 @@ async fn upstream(upstream: &Upstream) -> Result<(SesTransport, Option<Emulator>
 
 /// Raises the soft limit on file descriptors to the hard one, and says what that is good for.
 #[cfg(unix)]
-fn raise_file_descriptors(connections_max: u64) {
+fn raise_file_descriptors(connections_max: u64) -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let before = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: before.maximum, maximum: before.maximum });
     let now = if raised.is_ok() { before.maximum } else { before.current };
+    let known = now;
     let now = now.unwrap_or(u64::MAX);
     info!(target: "gatepost", file_descriptors_max = now, connections_max, "file descriptors");
     // A connection, its call to SES and maybe a temporary file.
@@ -123,10 +128,13 @@ fn raise_file_descriptors(connections_max: u64) {
     if now < wanted {
         warn!(target: "gatepost", "{now} file descriptors may be too few for {connections_max} connections: LimitNOFILE={wanted}");
     }
+    known
 }
 
 #[cfg(not(unix))]
-fn raise_file_descriptors(_connections_max: u64) {}
+fn raise_file_descriptors(_connections_max: u64) -> Option<u64> {
+    None
+}
 
 fn lower(word: impl std::fmt::Debug) -> String {
     format!("{word:?}").to_lowercase()

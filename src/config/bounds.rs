@@ -33,6 +33,9 @@ pub struct Smtp {
     pub errors_max: Count,
     /// Failed AUTH exchanges in a session. Clients try two mechanisms for one wrong password.
     pub auth_failures_max: Count,
+    /// Seconds from the start of a session until the client is recognised: its first MAIL is accepted, or its login
+    /// succeeds. Then the session is ended.
+    pub unrecognised_seconds_max: Seconds,
     /// Seconds until the next command; RFC 5321 wants at least 300.
     pub command_seconds_max: Seconds,
     /// Seconds until the next octets of a message; RFC 5321 wants at least 180.
@@ -58,6 +61,7 @@ impl Default for Smtp {
             commands_max: Number::of(limits.commands_max.into()),
             errors_max: Number::of(limits.errors_max.into()),
             auth_failures_max: Number::of(limits.auth_failures_max.into()),
+            unrecognised_seconds_max: Number::seconds(limits.unrecognised_max),
             command_seconds_max: Number::seconds(limits.command_wait_max),
             content_seconds_max: Number::seconds(limits.content_wait_max),
             content_rate_min: Number::of(limits.content_rate_min.into()),
@@ -80,6 +84,7 @@ impl Smtp {
             commands_max: self.commands_max.small(),
             errors_max: self.errors_max.small(),
             auth_failures_max: self.auth_failures_max.small(),
+            unrecognised_max: self.unrecognised_seconds_max.wait(),
             command_wait_max: self.command_seconds_max.wait(),
             content_wait_max: self.content_seconds_max.wait(),
             content_rate_grace: self.content_rate_grace_seconds.wait(),
@@ -141,6 +146,10 @@ impl Mime {
 pub struct Connections {
     /// Connections at a time, over all listeners; more are told 421. The process needs as many file descriptors and some.
     pub total_max: Count,
+    /// Connections at a time of clients that are not recognised: no MAIL of theirs is accepted and no login succeeds; the
+    /// other places are for recognised ones, and for addresses that were recognised within a day. Default: three quarters
+    /// of total_max.
+    pub unrecognised_max: Option<Count>,
     /// Connections at a time from one client address (of IPv6: from one /64).
     pub per_client_max: Count,
     /// Connections at a time of one application, unless its `[[app]]` says otherwise. Default: no bound of its own.
@@ -149,7 +158,7 @@ pub struct Connections {
 
 impl Default for Connections {
     fn default() -> Self {
-        Self { total_max: Count::of(1_000), per_client_max: Count::of(200), per_app_max: None }
+        Self { total_max: Count::of(1_000), unrecognised_max: None, per_client_max: Count::of(200), per_app_max: None }
     }
 }
 
@@ -223,6 +232,7 @@ impl Memory {
             disk_octets: self.disk_octets.get(),
             directory: self.disk_directory.clone(),
             message_in_memory_octets_max: self.message_in_memory_octets_max.get(),
+            file_descriptors_max: None,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! RFC 5280 §4.2.1 (key usage, basic constraints, names), RFC 9525 (names in subjectAltName only).
 
 use crate::mail::{Clock, SystemClock};
+use crate::server::TlsSettings;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, date_time_ymd,
@@ -146,6 +147,20 @@ fn params(names: &[String], title: &str) -> Result<CertificateParams, PairError>
     Ok(params)
 }
 
+/// What is wrong with the dates of certificates now, in words.
+pub(crate) fn trouble(tls: &TlsSettings) -> Option<String> {
+    let now = jiff::Timestamp::try_from(SystemClock.wall()).unwrap_or_default();
+    let time = |seconds| jiff::Timestamp::from_second(seconds).unwrap_or_default();
+    // 0: it does not say so.
+    tls.validity().iter().filter(|validity| validity.not_after != 0).find_map(|validity| {
+        match (time(validity.not_before), time(validity.not_after)) {
+            (_, end) if end < now => Some(format!("the certificate expired at {end}")),
+            (begin, _) if begin > now => Some(format!("the certificate is not valid before {begin}")),
+            _ => None,
+        }
+    })
+}
+
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A wildcard is a name in certificates and nowhere else.
@@ -175,7 +190,7 @@ fn write(path: &Path, text: &str, mode: u32, replace: bool) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::{ClientCertificates, TlsSettings};
+    use crate::server::ClientCertificates;
     use rustls_pki_types::pem::PemObject;
     use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
     use std::sync::Arc;

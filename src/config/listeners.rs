@@ -1,11 +1,11 @@
 //! The listeners of a plan: addresses, TLS, AUTH.
 
-use super::certificates::{Pair, PairPaths};
+use super::certificates::{Pair, PairPaths, trouble};
 use super::plan::{Findings, Purpose};
-use super::sections::{Auth, Certificates, Listener, Tls};
+use super::sections::{Auth, CertificatePair, Certificates, Listener, Tls};
 use super::source::Source;
 use super::values::Listen;
-use crate::server::{Endpoint, ListenerSettings, TlsSettings};
+use crate::server::{Endpoint, ListenerSettings, PemPair, TlsSettings};
 use crate::smtp;
 use std::net::SocketAddr;
 
@@ -31,7 +31,7 @@ pub(super) fn plan(
             continue;
         };
         at.check(findings, &address.0, users);
-        let tls = at.tls(findings, made.as_ref());
+        let tls = at.tls(findings, made.as_ref(), purpose);
         let Some(endpoint) = at.endpoint(findings, &address.0, purpose) else { continue };
         let mut settings = ListenerSettings::new(&listener.called(), endpoint, at.smtp(findings, hostname));
         settings.tls = tls;
@@ -53,11 +53,22 @@ fn twice(findings: &mut Findings<'_>) {
         if !free && listener.address.is_some() && before.iter().any(|other| other.address == listener.address) {
             let path = format!("listener.{place}.address");
             findings.error(&path, "another listener has this address already", "each needs its own");
+        } else if !is_printable(&name) {
+            let path = format!("listener.{place}.name");
+            let message = format!("{name:?} has a character that does not print; log lines show the name");
+            findings.error(&path, message, "use letters, digits and signs");
         } else if before.iter().any(|other| other.called() == name) {
             let path = format!("listener.{place}.name");
             findings.error(&path, format!("another listener is called {name:?} already"), "each needs its own name");
         }
     }
+}
+
+/// Whether a name is one that a terminal shows and does not act on.
+fn is_printable(name: &str) -> bool {
+    let acts =
+        |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    !name.trim().is_empty() && !name.chars().any(|c| c.is_control() || acts(c))
 }
 
 /// A listener and where it stands.
@@ -141,7 +152,7 @@ impl Spot<'_> {
         }
     }
 
-    fn tls(&self, findings: &mut Findings<'_>, made: Option<&Pair>) -> Option<TlsSettings> {
+    fn tls(&self, findings: &mut Findings<'_>, made: Option<&Pair>, purpose: &Purpose<'_>) -> Option<TlsSettings> {
         if self.listener.tls == Tls::None {
             return None;
         }
@@ -177,17 +188,45 @@ impl Spot<'_> {
                 return None;
             }
         };
-        let (chain, secret) = (chain?, secret?);
+        let mut pairs = vec![(certificate_path, chain?, secret?)];
+        pairs.extend(self.further(findings)?);
         let certificates = self.listener.client_certificates.into();
-        TlsSettings::from_pem(chain.as_bytes(), secret.as_bytes(), certificates, issuers.as_bytes())
-            .map_err(|error| {
-                findings.error(
-                    &certificate_path,
-                    error.to_string(),
-                    "certificate and key must be PEM, and belong together",
-                )
-            })
+        // One after the other first: an error names the pair.
+        for (path, chain, secret) in &pairs {
+            let made = TlsSettings::from_pem(chain.as_bytes(), secret.as_bytes(), certificates, issuers.as_bytes());
+            match made {
+                Ok(pair) => outdated(findings, path, &pair, purpose),
+                Err(error) => {
+                    let hint = "certificate and key must be PEM, and belong together";
+                    findings.error(path, error.to_string(), hint);
+                    return None;
+                }
+            }
+        }
+        let pem: Vec<PemPair<'_>> = pairs
+            .iter()
+            .map(|(_, chain, secret)| PemPair { chain: chain.as_bytes(), key: secret.as_bytes() })
+            .collect();
+        TlsSettings::from_pairs(&pem, certificates, issuers.as_bytes())
+            .map_err(|error| findings.error(&self.key("tls"), error.to_string(), ""))
             .ok()
+    }
+
+    /// The texts of the further pairs, each with the path of its certificate.
+    fn further(&self, findings: &mut Findings<'_>) -> Option<Vec<(String, String, String)>> {
+        let own = self.listener.certificate.is_some() || self.listener.key.is_some();
+        let (list, path): (&[CertificatePair], String) = match self.listener.further_pairs.as_slice() {
+            [] if !own => (&findings.config.tls.further_pairs, "tls.further_pairs".to_owned()),
+            list => (list, self.key("further_pairs")),
+        };
+        let mut pairs = Vec::with_capacity(list.len());
+        for (place, pair) in list.iter().enumerate() {
+            let path = |key: &str| format!("{path}.{place}.{key}");
+            let chain = findings.text(&path("certificate"), &pair.certificate);
+            let secret = findings.secret(&path("key"), &pair.key);
+            pairs.push((path("certificate"), chain?, secret?));
+        }
+        Some(pairs)
     }
 
     /// The listener's own source, or the common one, with its path.
@@ -218,6 +257,17 @@ impl Spot<'_> {
                 }
             },
         }
+    }
+}
+
+/// A certificate that is expired or not yet valid: a check fails on it. A relay that starts, or reads it again, goes on: clients
+/// that do not verify still send, and another listener may have a good one.
+fn outdated(findings: &mut Findings<'_>, path: &str, pair: &TlsSettings, purpose: &Purpose<'_>) {
+    let Some(message) = trouble(pair) else { return };
+    let hint = "clients that verify certificates refuse it: renew it, or see that this machine's clock is right";
+    match purpose {
+        Purpose::Check => findings.error(path, message, hint),
+        Purpose::Reread | Purpose::Start { .. } => findings.warn(path, message, hint),
     }
 }
 

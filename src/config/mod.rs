@@ -50,7 +50,8 @@ pub use plan::{Plan, Purpose};
 pub use redis::{Redis, RedisOnError};
 pub use rules::{App, Aws, Sending};
 pub use sections::{
-    Addresses, Auth, Authentication, Certificates, Lines, Listener, Log, LogFormat, LogLevel, Tls, TlsFiles,
+    Addresses, Auth, Authentication, CertificatePair, Certificates, Lines, Listener, Log, LogFormat, LogLevel, Tls,
+    TlsFiles,
 };
 pub use ses::{ListOptions, Ses, SesEmulator};
 pub use source::{Source, Surroundings};

@@ -230,6 +230,7 @@ impl Plan {
             .mime_limits(config.mime.limits())
             .budget(config.memory.budget())
             .connections(config.connections.total_max.size(), config.connections.per_client_max.size())
+            .unrecognised_connections(config.connections.unrecognised_max.map(|most| most.size()))
             .deadline(config.deadline.settings())
             .shutdown_grace(config.shutdown_grace_seconds.wait())
             .pace(pace)

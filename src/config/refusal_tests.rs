@@ -90,6 +90,7 @@ fn what_cannot_be_read_is_told_with_line_column_and_hint() {
         ("[[listener]]\nsocket_mode = '0888'", "f:2:15", "not a set of permission bits", "octal"),
         ("[[listener]]\ntls = true", "f:2:7", "expected", "tls: none, starttls or implicit"),
         ("[ses]\nendpoint_url = 'vpce.example'", "f:2:16", "not an http or https URL", "endpoint_url: An https:// URL"),
+        ("[ses]\nendpoint_url = 'https://u:p@a'", "f:2:16", "the URL has an @", "endpoint_url: An https:// URL"),
         ("[ses]\nfeedback = 'nobody'", "f:2:12", "neither reverse-path, nor account", "feedback: reverse-path"),
         ("[ses]\nidentity_arn = 'arn:aws:s3:::x'", "f:2:16", "identity ARN", "identity_arn: The ARN"),
         ("[ses.list_management]\ntopic = 'x'", "f:1:1", "missing key `contact_list`", "A contact list"),
@@ -341,6 +342,74 @@ fn certificate_and_key_must_belong_together_and_the_key_should_not_be_everybodys
     }
     std::fs::write(&paths.key, Pair::make(&names).unwrap().key).unwrap();
     assert!(refusal(&text).starts_with("f:10:1: certificate and key cannot be used"), "{}", refusal(&text));
+}
+
+/// A name with ESC was printed as it is.
+#[test]
+fn a_listener_name_that_does_not_print_is_refused() {
+    for (name, good) in [("main", true), ("büro 2", true), ("a\\u001B[2Jb", false), ("a\\u202Eb", false), (" ", false)]
+    {
+        let told = refusal(&listener(&format!("name = \"{name}\"")));
+        assert_eq!(told == "good", good, "{name}: {told}");
+        assert!(!told.contains('\u{1b}') && (good || told.contains("does not print")), "{told}");
+    }
+}
+
+#[test]
+fn a_password_in_a_url_of_an_endpoint_is_refused_and_not_shown() {
+    for url in ["https://user:hunter2@ses.example", "user:hunter2@ses.example", "https://hunter2@ses.example/x y"] {
+        let told = refusal(&listener("").replace("[ses]", &format!("[ses]\nendpoint_url = '{url}'")));
+        assert!(told.contains("has an @") && !told.contains("hunter2"), "{told}");
+        let variable = [("GATEPOST_SES__ENDPOINT_URL".to_owned(), url.to_owned())];
+        let told = Config::parse(Path::new("f"), &listener(""), variable.into_iter()).unwrap_err().to_string();
+        assert!(told.contains("has an @") && !told.contains("hunter2"), "{told}");
+    }
+}
+
+/// A pair that is good between those years, in files of that directory.
+fn dated(directory: &Path, from: i32, until: i32) -> PairPaths {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    parameters.not_before = rcgen::date_time_ymd(from, 1, 1);
+    parameters.not_after = rcgen::date_time_ymd(until, 1, 1);
+    let certificate = parameters.self_signed(&key).unwrap().pem();
+    let pair = Pair { authority: certificate.clone(), certificate, key: key.serialize_pem() };
+    let paths = PairPaths::within(&directory.join(format!("{from}")));
+    pair.write(&paths, false).unwrap();
+    paths
+}
+
+#[test]
+fn a_certificate_that_is_expired_or_not_yet_valid_is_an_error_of_a_check_and_a_warning_at_a_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = |path: &Path| format!("{{ file = '{}' }}", path.display());
+    let pair =
+        |paths: &PairPaths| format!("certificate = {}, key = {}", source(&paths.certificate), source(&paths.key));
+    let good = dated(directory.path(), 2020, 2090);
+    let lines = |further: &PairPaths| {
+        let own = pair(&good).replace(", ", "\n");
+        listener(&format!("tls = 'implicit'\n{own}\nfurther_pairs = [{{ {} }}]", pair(further)))
+    };
+    assert_eq!(refusal(&lines(&good)), "good");
+    for (from, until, want) in
+        [(2000, 2001, "the certificate expired at 2001-01-01"), (2089, 2090, "is not valid before")]
+    {
+        let text = lines(&dated(directory.path(), from, until));
+        let told = refusal(&text);
+        assert!(told.contains(want), "{told}");
+        let config = Config::parse(Path::new("f"), &text, std::iter::empty()).unwrap();
+        let again = config.listeners(&Surroundings::default()).unwrap();
+        assert_eq!(again[0].tls.as_ref().map(|tls| tls.validity().len()), Some(2), "SIGHUP reads all pairs again");
+        let start = Purpose::Start { sockets: &mut |_| Err(String::new()) };
+        let plan = config.plan(&Surroundings::default(), start).unwrap();
+        assert!(plan.warnings.iter().any(|warning| warning.to_string().contains(want)), "{:?}", plan.warnings);
+        let tls = plan.listeners().next().and_then(|listener| listener.tls.clone()).unwrap();
+        let first = tls.validity().iter().map(|validity| validity.not_after).min();
+        assert!(tls.validity().len() == 2 && Some(tls.not_after()) == first, "the metric is of all pairs");
+    }
+    let other = dated(directory.path(), 2021, 2090);
+    let mixed = PairPaths { key: other.key, ..good.clone() };
+    assert!(refusal(&lines(&mixed)).contains("belong together"), "a key of another certificate");
 }
 
 #[test]

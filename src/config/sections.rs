@@ -136,8 +136,8 @@ pub struct Log {
     /// error, warn, info, debug or trace. Of other libraries, only warnings are shown; the environment variable
     /// GATEPOST_LOG replaces all of this by directives such as "info,gatepost=debug".
     pub level: LogLevel,
-    /// plain, hashed or omitted. Under what form addresses of people stand in log lines; other than plain, details that
-    /// quote addresses are left out too.
+    /// plain, hashed or omitted. Under what form addresses of people and AUTH names stand in log lines; other than plain,
+    /// details that quote addresses are left out too.
     pub addresses: Addresses,
 }
 
@@ -167,12 +167,16 @@ pub struct Listener {
     pub certificate: Option<Source>,
     /// The private key in PEM: { file = "…" } or { credential = "…" }. Default: tls.key.
     pub key: Option<Source>,
+    /// Further certificates with their keys, such as an RSA one beside an ECDSA one, or for other names:
+    /// [{ certificate = { file = "…" }, key = { file = "…" } }]. Default: tls.further_pairs, where certificate and key are
+    /// those of tls too.
+    pub further_pairs: Vec<CertificatePair>,
     /// off, optional or required. Whoever shows one that tls.client_authorities issued may send from any address.
     pub client_certificates: Certificates,
     /// The issuers of client certificates in PEM: { file = "…" }. Default: tls.client_authorities.
     pub client_authorities: Option<Source>,
-    /// off, optional, required or any. any accepts every name and password, for applications that insist on AUTH; it
-    /// is never an identity and lets nobody in.
+    /// off, optional, required or any. any accepts every name and password, empty ones too, and CRAM-MD5, for
+    /// applications that insist on AUTH; it is never an identity and lets nobody in.
     pub auth: Auth,
     /// true or false: offer AUTH without TLS too, where passwords can be read on the way.
     pub auth_in_clear: bool,
@@ -212,6 +216,7 @@ impl Default for Listener {
             require_tls: false,
             certificate: None,
             key: None,
+            further_pairs: Vec::new(),
             client_certificates: Certificates::Off,
             client_authorities: None,
             auth: Auth::Off,
@@ -226,6 +231,16 @@ impl Default for Listener {
     }
 }
 
+/// A certificate and its key.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CertificatePair {
+    /// The certificate chain in PEM, end-entity first: { file = "…" }.
+    pub certificate: Source,
+    /// The private key in PEM (PKCS#8, PKCS#1 or SEC1): { file = "…" } or { credential = "…" }.
+    pub key: Source,
+}
+
 /// Certificates, for every listener that names none itself.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -234,6 +249,10 @@ pub struct TlsFiles {
     pub certificate: Option<Source>,
     /// The private key in PEM (PKCS#8, PKCS#1 or SEC1): { file = "…" } or { credential = "…" }.
     pub key: Option<Source>,
+    /// Further certificates with their keys, such as an RSA one beside an ECDSA one, or for other names:
+    /// [{ certificate = { file = "…" }, key = { file = "…" } }]. A client gets one for the name that it asks for, of a kind
+    /// that it can verify.
+    pub further_pairs: Vec<CertificatePair>,
     /// The issuers of client certificates in PEM: { file = "…" }.
     pub client_authorities: Option<Source>,
     /// true or false: make certificate and key at the start if neither file is there, with a throw-away authority
@@ -255,12 +274,18 @@ pub struct Authentication {
     pub parallel_max: Number<1, 64>,
     /// How many verifications may wait; more are told 454.
     pub waiting_max: Number<0, 10_000>,
+    /// How many verifications one client address (of IPv6: one /64) may have running or waiting; further ones wait for
+    /// these, 20 seconds at most, and are then told 454.
+    pub waiting_by_client_max: Number<1, 10_000>,
     /// Seconds that a verified name and password is remembered, so that a connection a message does not cost one
     /// verification a message. 0: not at all.
     pub remember_seconds: SecondsOrZero,
     /// A rate such as "30/h burst 10": failures with one name from one client address. Beyond, that client is locked out
     /// with that name and told 454.
     pub failures: EvenRate,
+    /// A rate such as "120/h burst 60": failures of one client address with whatever names. Beyond, that client is locked
+    /// out with every name and told 454.
+    pub failures_by_client: EvenRate,
     /// A rate such as "300/h burst 30": failures with one name from everywhere. Beyond, attempts with it wait
     /// failure_delay_seconds; nobody can be locked out from elsewhere.
     pub failures_by_name: EvenRate,
@@ -273,6 +298,8 @@ impl Authentication {
     pub fn lockout(&self) -> LockoutSettings {
         LockoutSettings {
             by_client_and_name: self.failures.0,
+            by_client: self.failures_by_client.0,
+            at_once_by_client: self.waiting_by_client_max.size(),
             by_name: self.failures_by_name.0,
             delay: self.failure_delay_seconds.wait(),
         }
@@ -289,7 +316,9 @@ impl Default for Authentication {
             parallel_max: Number::of(parallel_max as u64),
             waiting_max: Number::of(waiting_max as u64),
             remember_seconds: SecondsOrZero::seconds(remember),
+            waiting_by_client_max: Number::of(lockout.at_once_by_client as u64),
             failures: EvenRate(lockout.by_client_and_name),
+            failures_by_client: EvenRate(lockout.by_client),
             failures_by_name: EvenRate(lockout.by_name),
             failure_delay_seconds: Number::seconds(lockout.delay),
         }

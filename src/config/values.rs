@@ -248,6 +248,13 @@ fn read_hostname(text: &str) -> Result<String, String> {
 }
 
 fn read_url(text: &str) -> Result<String, String> {
+    // Such a URL is logged, so the text is not shown where it may hold a password.
+    if text.contains('@') {
+        return Err(
+            "the URL has an @, which stands behind a user or a password: SES is asked with AWS credentials only"
+                .to_owned(),
+        );
+    }
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let plain = text.bytes().all(|octet| octet.is_ascii_graphic());
     match rest {
@@ -444,7 +451,7 @@ mod tests {
 
     #[test]
     fn urls_and_hostnames_are_checked_when_read() {
-        for text in ["https://", "ftp://a", "example.com", "https:///x", "https://a b"] {
+        for text in ["https://", "ftp://a", "example.com", "https:///x", "https://a b", "https://user:hunter2@a"] {
             assert!(text.parse::<HttpUrl>().is_err(), "{text}");
         }
         for (text, want) in

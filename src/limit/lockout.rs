@@ -2,13 +2,16 @@
 //!
 //! Whoever fails too often with one name from one client is locked out there: nothing is verified for a while. Failures
 //! with one name from everywhere together only make every attempt with it slow, so that nobody can lock an application
-//! out from elsewhere. Counts are bounded and forgotten at a restart.
+//! out from elsewhere. Failures of one client with any names lock that client out with every name: a list of names that is
+//! tried is counted too. Counts are bounded and forgotten at a restart.
 
+use super::at_once::{AtOnce, Verification};
 use super::charges::{Keys, cut};
 use super::local::fresh_keys;
 use super::meter::RateMeter;
 use super::rule::Rate;
 use crate::mail::{Client, ClientAddress, Clock};
+use ipnet::IpNet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +21,10 @@ use std::time::{Duration, Instant};
 pub struct LockoutSettings {
     /// Failures with one name from one client address (of IPv6: from one /64); beyond, it is locked out.
     pub by_client_and_name: Rate,
+    /// Failures of one client address with whatever names; beyond, it is locked out with every name.
+    pub by_client: Rate,
+    /// Verifications of one client address at a time; further ones wait for these, 20 s at most.
+    pub at_once_by_client: usize,
     /// Failures with one name from everywhere; beyond, attempts with it wait.
     pub by_name: Rate,
     /// How long they wait.
@@ -35,6 +42,8 @@ impl Default for LockoutSettings {
         }
         Self {
             by_client_and_name: rate(number(30), number(10)),
+            by_client: rate(number(120), number(60)),
+            at_once_by_client: 8,
             by_name: rate(number(300), number(30)),
             delay: Duration::from_secs(2),
         }
@@ -45,7 +54,9 @@ impl Default for LockoutSettings {
 pub struct Lockout {
     settings: LockoutSettings,
     by_client_and_name: RateMeter,
+    by_client: RateMeter,
     by_name: RateMeter,
+    at_once: AtOnce,
     keys: Keys,
     clock: Arc<dyn Clock>,
     began: Instant,
@@ -67,7 +78,9 @@ impl Lockout {
     pub fn new(settings: LockoutSettings, clock: Arc<dyn Clock>) -> Self {
         Self {
             by_client_and_name: RateMeter::new(settings.by_client_and_name),
+            by_client: RateMeter::new(settings.by_client),
             by_name: RateMeter::new(settings.by_name),
+            at_once: AtOnce::new(settings.at_once_by_client),
             keys: fresh_keys(),
             began: clock.now(),
             clock,
@@ -77,7 +90,10 @@ impl Lockout {
 
     /// How that client stands with that name.
     pub fn standing(&self, client: &Client, name: &str) -> Standing {
-        let (now, [here, everywhere]) = (self.now(), self.keys(client, name));
+        let (now, [here, everywhere, any]) = (self.now(), self.keys(client, name));
+        if self.by_client.left(any, now) == 0 {
+            return Standing::Locked(self.by_client.wait(any, now));
+        }
         if self.by_client_and_name.left(here, now) == 0 {
             return Standing::Locked(self.by_client_and_name.wait(here, now));
         }
@@ -89,22 +105,33 @@ impl Lockout {
 
     /// Name and password were wrong.
     pub fn failed(&self, client: &Client, name: &str) {
-        let (now, [here, everywhere]) = (self.now(), self.keys(client, name));
+        let (now, [here, everywhere, any]) = (self.now(), self.keys(client, name));
+        let _ = self.by_client.take(any, NonZeroU32::MIN, now);
         // Where there is no room left, it is locked or slow already.
         let _ = self.by_client_and_name.take(here, NonZeroU32::MIN, now);
         let _ = self.by_name.take(everywhere, NonZeroU32::MIN, now);
+    }
+
+    /// When a verification for that client may begin; `None`: not soon.
+    pub async fn verification(&self, client: &Client) -> Option<Verification> {
+        self.at_once.enter(network(client)).await
     }
 
     fn now(&self) -> Duration {
         self.clock.now().saturating_duration_since(self.began)
     }
 
-    fn keys(&self, client: &Client, name: &str) -> [u128; 2] {
-        let network = match client.address {
-            ClientAddress::Ip(address) => cut(address.ip(), 32, 64),
-            ClientAddress::Unix | ClientAddress::Unknown => None,
-        };
-        [self.keys.of(1, &(network, name)), self.keys.of(2, name)]
+    /// Of this name from here, of this name from everywhere, of any name from here.
+    fn keys(&self, client: &Client, name: &str) -> [u128; 3] {
+        let network = network(client);
+        [self.keys.of(1, &(network, name)), self.keys.of(2, name), self.keys.of(3, &network)]
+    }
+}
+
+fn network(client: &Client) -> Option<IpNet> {
+    match client.address {
+        ClientAddress::Ip(address) => cut(address.ip(), 32, 64),
+        ClientAddress::Unix | ClientAddress::Unknown => None,
     }
 }
 
@@ -144,6 +171,25 @@ mod tests {
         assert_ne!(lockout.standing(&bad, "ann"), Standing::Locked(Duration::ZERO));
         clock.advance(Duration::from_secs(3_600));
         assert_eq!(lockout.standing(&bad, "ann"), Standing::Free);
+    }
+
+    /// Nothing counted one client's failures over many names.
+    #[test]
+    fn a_client_that_tries_many_names_is_locked_out_with_all_of_them() {
+        let clock = Arc::new(ManualClock::new());
+        let lockout = Lockout::new(LockoutSettings::default(), Arc::clone(&clock) as Arc<dyn Clock>);
+        let client =
+            |address: &str| Client::new(SessionId::fresh(), ClientAddress::Ip(address.parse().unwrap()), "main".into());
+        let (bad, good) = (client("192.0.2.1:1"), client("192.0.2.2:1"));
+        for number in 0..60 {
+            let name = format!("user{number}");
+            assert_eq!(lockout.standing(&bad, &name), Standing::Free, "{name}");
+            lockout.failed(&bad, &name);
+        }
+        assert!(matches!(lockout.standing(&bad, "ann"), Standing::Locked(_)));
+        assert_eq!(lockout.standing(&good, "ann"), Standing::Free);
+        clock.advance(Duration::from_secs(31));
+        assert_eq!(lockout.standing(&bad, "ann"), Standing::Free, "one in 30 seconds");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! itself. [`LocalLimiter`] counts in this process; [`Unlimited`] counts nothing; with the feature `redis`, `RedisLimiter`
 //! counts for a fleet.
 
+mod at_once;
 mod calendar;
 mod charges;
 mod local;
@@ -19,6 +20,7 @@ mod storage;
 mod store;
 mod tokens;
 
+pub use at_once::Verification;
 pub use local::LocalLimiter;
 pub use lockout::{Lockout, LockoutSettings, Standing};
 pub use pace::{Pace, PaceChange, PaceDecision, PaceSettings, PaceView, Taken};

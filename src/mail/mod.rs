@@ -3,6 +3,7 @@
 //! Pure: no socket, no file, no task, and no clock but [`clock`]. A value of one of these types is the proof that it is
 //! well formed; nothing inside the house validates it again.
 
+pub mod abandonment;
 pub mod address;
 pub mod address_list;
 pub mod author;
@@ -25,6 +26,7 @@ pub mod reply;
 pub mod trace;
 pub(crate) mod words;
 
+pub use abandonment::Abandonment;
 pub use address::{AddressError, MailDomain, Mailbox};
 pub use author::{Author, AuthorError};
 pub use clock::{Clock, ManualClock, SystemClock};

@@ -68,6 +68,9 @@ table! {
     /// A browser or another HTTP client speaks to this port.
     NOT_HTTP = 421 (4, 7, 0) "This is an SMTP server";
 
+    /// A TLS handshake on a port where the session begins in plain text.
+    NOT_TLS = 421 (4, 7, 0) "This port does not begin with TLS";
+
     /// A verb that we do not know.
     UNKNOWN_COMMAND = 500 (5, 5, 1) "Command unrecognized";
     /// A line of an AUTH exchange longer than the limit (RFC 4954 §6).

@@ -1,16 +1,19 @@
 //! One structured line per message outcome, per refused command and per refused connection.
 //!
 //! Written through `tracing` under the target `gatepost`; the program that embeds us chooses the format. Text from peers
-//! is escaped before it is written, so no subscriber can be made to print a line of the peer's choosing. Addresses are
-//! written as they are, as a keyed hash, or not at all.
+//! is escaped before it is written, so no subscriber can be made to print a line of the peer's choosing. Addresses and AUTH
+//! names are written as they are, as a keyed hash, or not at all. Refusals that one client causes again and again are
+//! written a few times, and then counted in one line; at level debug all are written.
 
-use super::{Event, MessageRecord, Observer};
-use crate::mail::{Certainty, Client, Kind, Mailbox, ReversePath};
+use super::repeats::{Kind as LineKind, Repeats};
+use super::{Event, MessageRecord, Observer, TransactionRecord};
+use crate::mail::abandonment::closing_word;
+use crate::mail::{Certainty, Client, ClientAddress, Clock, Kind, Mailbox, ReversePath, SystemClock};
 use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 use tracing::{debug, error, info, warn};
 
-/// How addresses of people are written.
+/// How addresses of people, and the names that they authenticate with, are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AddressForm {
     /// As they are.
@@ -28,12 +31,13 @@ pub enum AddressForm {
 pub struct LogObserver {
     form: AddressForm,
     key: RandomState,
+    repeats: Repeats,
 }
 
 impl LogObserver {
     /// With addresses in that form.
     pub fn new(form: AddressForm) -> Self {
-        Self { form, key: RandomState::new() }
+        Self { form, key: RandomState::new(), repeats: Repeats::default() }
     }
 
     fn mailbox(&self, mailbox: &Mailbox) -> String {
@@ -41,6 +45,42 @@ impl LogObserver {
             AddressForm::Plain => escaped(mailbox.to_string()),
             AddressForm::Hashed => format!("~{:016x}@{}", self.key.hash_one(mailbox), mailbox.domain()),
             AddressForm::Omitted => "-".to_owned(),
+        }
+    }
+
+    /// An AUTH name. People type passwords there.
+    fn name<'a>(&self, name: &'a str) -> Cow<'a, str> {
+        match self.form {
+            AddressForm::Plain => escape(name),
+            AddressForm::Hashed => Cow::Owned(format!("~{:016x}", self.key.hash_one(name))),
+            AddressForm::Omitted => Cow::Borrowed("-"),
+        }
+    }
+
+    fn identity<'a>(&self, client: &'a Client) -> Cow<'a, str> {
+        client.identity.as_ref().map(|identity| self.name(identity.name())).unwrap_or_default()
+    }
+
+    fn who(&self, client: &Client) -> Who {
+        Who {
+            session: client.session.to_string(),
+            client: client.address.to_string(),
+            listener: client.listener.to_string(),
+            identity: self.identity(client).into_owned(),
+            tls: tls(client).to_owned(),
+        }
+    }
+
+    /// Whether a line is written as such; `None`: not at all.
+    fn repeated(&self, kind: LineKind, address: ClientAddress) -> Option<bool> {
+        let admitted = self.repeats.admit(kind, address, SystemClock.now());
+        (admitted || tracing::enabled!(target: "gatepost", tracing::Level::DEBUG)).then_some(admitted)
+    }
+
+    fn tell_repeats(&self, all: bool) {
+        for summary in self.repeats.summaries(SystemClock.now(), all) {
+            let super::repeats::Summary { kind, client, lines, seconds } = summary;
+            warn!(target: "gatepost", client, lines, seconds, "more lines like: {kind}");
         }
     }
 
@@ -67,7 +107,7 @@ impl LogObserver {
                     };
                     $level!(
                         target: "gatepost", transaction = %record.transaction, session = %client.session,
-                        client = %client.address, listener = &*client.listener, identity = %identity(client),
+                        client = %client.address, listener = &*client.listener, identity = %self.identity(client),
                         tls = tls(client), mail_from = %self.reverse_path(record.reverse_path),
                         from = %self.authors(record), recipients = record.recipients, octets = record.octets,
                         rule = record.rule.unwrap_or(""), app = record.app.unwrap_or(""),
@@ -86,6 +126,27 @@ impl LogObserver {
             _ if record.reply.is_positive() => line!(info, INFO, "message accepted"),
             _ if record.reply.is_temporary() => line!(warn, WARN, "message deferred"),
             _ => line!(warn, WARN, "message rejected"),
+        }
+    }
+
+    /// A warning where content was under way or the relay ended it; a client that only asks and leaves is no trouble.
+    fn transaction(&self, record: &TransactionRecord<'_>) {
+        let Who { session, client, listener, identity, tls } = self.who(record.client);
+        let (transaction, mail_from) = (record.transaction.to_string(), self.reverse_path(record.reverse_path));
+        let (app, reason, outcome) = (record.app.unwrap_or(""), record.why.word(), record.why.outcome());
+        let reply = record.why.reply().map(ToString::to_string).unwrap_or_default();
+        let TransactionRecord { recipients, octets, after, .. } = record;
+        macro_rules! line {
+            ($level:ident) => {
+                $level!(
+                    target: "gatepost", transaction, session, client, listener, identity, tls, mail_from, recipients,
+                    octets, app, outcome, after, reason, reply, "message {outcome}"
+                )
+            };
+        }
+        match matches!(record.after, "DATA" | "BDAT") || !reply.is_empty() {
+            true => line!(warn),
+            false => line!(info),
         }
     }
 
@@ -109,59 +170,93 @@ impl LogObserver {
     }
 }
 
-fn identity(client: &Client) -> Cow<'_, str> {
-    client.identity.as_ref().map(|identity| escape(identity.name())).unwrap_or_default()
-}
-
 fn tls(client: &Client) -> &str {
     client.tls.as_ref().map_or("", |tls| &tls.version)
 }
 
+/// A line that is written, or one that is only counted: then it is for level debug.
+macro_rules! repeated {
+    ($level:ident, $written:expr, $($line:tt)+) => {
+        match $written {
+            true => $level!(target: "gatepost", $($line)+),
+            false => debug!(target: "gatepost", $($line)+),
+        }
+    };
+}
+
+impl Drop for LogObserver {
+    fn drop(&mut self) {
+        self.tell_repeats(true);
+    }
+}
+
 impl Observer for LogObserver {
+    fn summarise(&self) {
+        self.tell_repeats(false);
+    }
+
     fn observe(&self, event: &Event<'_>) {
         match event {
             Event::ConnectionRefused { address, listener, reply, reason } => {
+                let Some(written) = self.repeated("connection refused", *address) else { return };
                 let reply = reply.map(ToString::to_string).unwrap_or_default();
                 let reason = &*escape(reason);
-                warn!(target: "gatepost", client = %address, listener, reply, reason, "connection refused");
+                repeated!(warn, written, client = %address, listener, reply, reason, "connection refused");
+            }
+            Event::Silent { address, listener } => {
+                debug!(target: "gatepost", client = %address, listener, "closed before it said anything");
             }
             Event::Connected(_) | Event::Disconnected { .. } | Event::Encrypted(_) if !tracing::enabled!(target: "gatepost", tracing::Level::DEBUG) =>
                 {}
             Event::Connected(who) => {
-                let Who { session, client, listener, .. } = Who::of(who);
+                let Who { session, client, listener, .. } = self.who(who);
                 debug!(target: "gatepost", session, client, listener, "connected");
             }
             Event::Disconnected { client: who, messages, duration } => {
-                let Who { session, client, listener, identity, tls } = Who::of(who);
+                let Who { session, client, listener, identity, tls } = self.who(who);
                 let seconds = duration.as_secs_f64();
                 debug!(target: "gatepost", session, client, listener, identity, tls, messages, seconds, "disconnected");
             }
             Event::Encrypted(who) => {
-                let Who { session, client, listener, tls, .. } = Who::of(who);
+                let Who { session, client, listener, tls, .. } = self.who(who);
                 debug!(target: "gatepost", session, client, listener, tls, "encrypted");
             }
             Event::Authenticated { client: who, identity } => {
-                let Who { session, client, listener, tls, .. } = Who::of(who);
-                info!(target: "gatepost", session, client, listener, tls, identity = &*escape(identity.name()), "authenticated");
+                let Who { session, client, listener, tls, .. } = self.who(who);
+                info!(target: "gatepost", session, client, listener, tls, identity = &*self.name(identity.name()), "authenticated");
             }
             Event::AuthenticationFailed { client: who, name, reply, detail } => {
-                let Who { session, client, listener, tls, .. } = Who::of(who);
-                let (reply, name, detail) = (reply.to_string(), &*escape(name), &*escape(detail));
-                warn!(target: "gatepost", session, client, listener, tls, name, reply, detail, "authentication failed");
+                let Some(written) = self.repeated("authentication failed", who.address) else { return };
+                let Who { session, client, listener, tls, .. } = self.who(who);
+                let (reply, name, detail) = (reply.to_string(), &*self.name(name), &*escape(detail));
+                repeated!(warn, written, session, client, listener, tls, name, reply, detail, "authentication failed");
             }
             Event::CommandRefused { client: who, transaction, verb, reply, rule, address, detail } => {
-                let Who { session, client, listener, identity, tls } = Who::of(who);
+                let Some(written) = self.repeated("command refused", who.address) else { return };
+                let Who { session, client, listener, identity, tls } = self.who(who);
                 let transaction = transaction.map(|id| id.to_string()).unwrap_or_default();
                 let (reply, detail) = (reply.to_string(), &*self.detail(detail));
                 let address = address.map(|mailbox| self.mailbox(mailbox)).unwrap_or_default();
                 let rule = rule.unwrap_or("");
-                warn!(
-                    target: "gatepost", transaction, session, client, listener, identity, tls, verb, address, rule,
-                    detail, reply, "command refused"
+                repeated!(
+                    warn,
+                    written,
+                    transaction,
+                    session,
+                    client,
+                    listener,
+                    identity,
+                    tls,
+                    verb,
+                    address,
+                    rule,
+                    detail,
+                    reply,
+                    "command refused"
                 );
             }
             Event::WouldRefuse { client: who, transaction, verb, app, detail } => {
-                let Who { session, client, listener, identity, tls } = Who::of(who);
+                let Who { session, client, listener, identity, tls } = self.who(who);
                 let (transaction, detail) = (transaction.to_string(), &*self.detail(detail));
                 let app = app.unwrap_or("");
                 warn!(
@@ -170,6 +265,27 @@ impl Observer for LogObserver {
                 );
             }
             Event::MessageEnded(record) => self.message(record),
+            Event::TransactionEnded(record) => self.transaction(record),
+            // The line of the transaction says it.
+            Event::SessionClosed { transaction: Some(_), .. } => {}
+            Event::SessionClosed { client: who, after, reply, .. } => {
+                let Some(written) = self.repeated("session closed", who.address) else { return };
+                let Who { session, client, listener, identity, tls } = self.who(who);
+                let (reason, reply) = (closing_word(reply), reply.to_string());
+                repeated!(
+                    info,
+                    written,
+                    session,
+                    client,
+                    listener,
+                    identity,
+                    tls,
+                    after,
+                    reason,
+                    reply,
+                    "session closed"
+                );
+            }
             Event::PaceChanged { change, slower: true } => warn!(target: "gatepost", "sending is slower: {change}"),
             Event::PaceChanged { change, slower: false } => info!(target: "gatepost", "sending: {change}"),
             Event::QuotaRead(quota) => {
@@ -184,7 +300,7 @@ impl Observer for LogObserver {
             // The line of the refusal names it.
             Event::LimitHit { .. } => {}
             Event::JudgeFailed { client: who, detail } => {
-                let Who { session, client, listener, .. } = Who::of(who);
+                let Who { session, client, listener, .. } = self.who(who);
                 error!(target: "gatepost", session, client, listener, detail = &*escape(detail), "could not judge, deferred");
             }
         }
@@ -198,18 +314,6 @@ struct Who {
     listener: String,
     identity: String,
     tls: String,
-}
-
-impl Who {
-    fn of(client: &Client) -> Self {
-        Self {
-            session: client.session.to_string(),
-            client: client.address.to_string(),
-            listener: client.listener.to_string(),
-            identity: identity(client).into_owned(),
-            tls: tls(client).to_owned(),
-        }
-    }
 }
 
 fn escaped(text: String) -> String {
@@ -255,5 +359,13 @@ mod tests {
         assert_eq!(text, hashed.mailbox(&ann));
         assert_eq!(hashed.detail("ann@a.example fits no allowed pattern"), "");
         assert_eq!(LogObserver::new(AddressForm::Omitted).mailbox(&ann), "-");
+        // AUTH names stood in plain, also those that failed.
+        assert_eq!(LogObserver::new(AddressForm::Plain).name("ann"), "ann");
+        let name = hashed.name("correct horse");
+        assert!(
+            name.starts_with('~') && name == hashed.name("correct horse") && name != hashed.name("other"),
+            "{name}"
+        );
+        assert_eq!(LogObserver::new(AddressForm::Omitted).name("correct horse"), "-");
     }
 }

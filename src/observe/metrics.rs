@@ -5,7 +5,8 @@
 //! Prometheus: "Metric and label naming", OpenMetrics 1.0.
 
 use super::{Event, Observer};
-use crate::mail::{AccountQuota, Certainty};
+use crate::mail::abandonment::closing_word;
+use crate::mail::{AccountQuota, Certainty, Reply};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -33,7 +34,9 @@ labels! {
     Listener { listener: Word }
     Accepted { listener: Word, result: Word }
     Refused { verb: Word, code: u16 }
-    Transaction { outcome: Word, code: u16 }
+    Transaction { outcome: Word, code: Option<u16> }
+    Abandoned { after: Word, reason: Word }
+    Closed { reason: Word }
     Decision { rule: Word, decision: Word }
     Limit { limit: Word }
     Request { outcome: Word, code: Word }
@@ -49,6 +52,8 @@ pub struct Metrics {
     connections_total: Family<Accepted, Counter>,
     commands_refused: Family<Refused, Counter>,
     transactions: Family<Transaction, Counter>,
+    abandoned: Family<Abandoned, Counter>,
+    sessions_closed: Family<Closed, Counter>,
     decisions: Family<Decision, Counter>,
     limit_hits: Family<Limit, Counter>,
     authentications: Family<Authentication, Counter>,
@@ -131,6 +136,8 @@ impl Metrics {
             connections_total: Family::default(),
             commands_refused: Family::default(),
             transactions: Family::default(),
+            abandoned: Family::default(),
+            sessions_closed: Family::default(),
             decisions: Family::default(),
             limit_hits: Family::default(),
             authentications: Family::default(),
@@ -166,9 +173,13 @@ impl Metrics {
         r.register("smtp_commands_refused", "SMTP commands refused", self.commands_refused.clone());
         r.register(
             "smtp_transactions",
-            "Messages whose content came, by what they were told",
+            "Mail transactions, by how they ended: one for every accepted MAIL",
             self.transactions.clone(),
         );
+        let abandoned = self.abandoned.clone();
+        r.register("smtp_transactions_abandoned", "Mail transactions that ended without a message", abandoned);
+        let closed = self.sessions_closed.clone();
+        r.register("smtp_sessions_closed", "Sessions that the relay closed by itself with 421", closed);
         r.register("policy_decisions", "Decisions that a rule made", self.decisions.clone());
         r.register("limit_hits", "Refusals because a limit had no room", self.limit_hits.clone());
         r.register("smtp_authentications", "AUTH exchanges", self.authentications.clone());
@@ -326,6 +337,9 @@ impl Observer for Metrics {
             Event::ConnectionRefused { listener, .. } => {
                 self.connections_total.get_or_create(&accepted(listener, "refused")).inc();
             }
+            Event::Silent { listener, .. } => {
+                self.connections_total.get_or_create(&accepted(listener, "silent")).inc();
+            }
             Event::Authenticated { .. } => drop(self.authentications.get_or_create(&authentication("accepted")).inc()),
             Event::AuthenticationFailed { reply, .. } => {
                 let result = if reply.is_temporary() { "deferred" } else { "rejected" };
@@ -342,6 +356,17 @@ impl Observer for Metrics {
             }
             Event::JudgeFailed { .. } => drop(self.judge_failures.inc()),
             Event::MessageEnded(record) => self.message(record),
+            Event::TransactionEnded(record) => {
+                let (outcome, code) = (record.why.outcome(), record.why.reply().map(Reply::code));
+                self.transactions.get_or_create(&Transaction { outcome, code }).inc();
+                if outcome == "abandoned" {
+                    let after = self.word(record.after);
+                    self.abandoned.get_or_create(&Abandoned { after, reason: record.why.word() }).inc();
+                }
+            }
+            Event::SessionClosed { reply, .. } => {
+                self.sessions_closed.get_or_create(&Closed { reason: closing_word(reply) }).inc();
+            }
             Event::Encrypted(_)
             | Event::WouldRefuse { .. }
             | Event::PaceChanged { .. }
@@ -358,7 +383,7 @@ impl Metrics {
             reply if reply.is_temporary() => ("deferred", "defer"),
             _ => ("rejected", "reject"),
         };
-        let transaction = Transaction { outcome, code: record.reply.code() };
+        let transaction = Transaction { outcome, code: Some(record.reply.code()) };
         self.transactions.get_or_create(&transaction).inc();
         // A rule that let a message through has accepted it, whatever the provider said then.
         self.decided(record.rule, if record.outcome.is_some() { "accept" } else { decision });

@@ -6,14 +6,15 @@
 mod log;
 #[cfg(feature = "admin")]
 mod metrics;
+mod repeats;
 
 pub use log::{AddressForm, LogObserver};
 #[cfg(feature = "admin")]
 pub use metrics::{Metrics, Moment, ProcessMoment, prometheus_text};
 
 use crate::mail::{
-    AccountQuota, Author, Client, ClientAddress, Identity, Mailbox, Outcome, QuotaError, Reply, ReversePath,
-    TransactionId,
+    Abandonment, AccountQuota, Author, Client, ClientAddress, Identity, Mailbox, Outcome, QuotaError, Reply,
+    ReversePath, TransactionId,
 };
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ use std::time::Duration;
 pub trait Observer: Send + Sync + 'static {
     /// Called once per event.
     fn observe(&self, event: &Event<'_>);
+
+    /// Called about every ten seconds, for what is told together.
+    fn summarise(&self) {}
 }
 
 /// What happened.
@@ -37,6 +41,13 @@ pub enum Event<'a> {
         reply: Option<&'a Reply>,
         /// Why.
         reason: &'a str,
+    },
+    /// A client closed before it said anything, where it had to speak first: a health check, or a port scan.
+    Silent {
+        /// Where it came from.
+        address: ClientAddress,
+        /// The listener's name.
+        listener: &'a str,
     },
     /// A session began.
     Connected(&'a Client),
@@ -88,6 +99,20 @@ pub enum Event<'a> {
     },
     /// A message was accepted or refused, after its content came.
     MessageEnded(&'a MessageRecord<'a>),
+    /// A transaction whose MAIL was accepted ended, and no message was judged. For every accepted MAIL there is one of
+    /// this or one of `MessageEnded`.
+    TransactionEnded(&'a TransactionRecord<'a>),
+    /// The session closed by itself: a time or a number is over its limit, or the service stops.
+    SessionClosed {
+        /// Who is connected.
+        client: &'a Client,
+        /// The transaction that ends with it; a `TransactionEnded` with the same reply follows.
+        transaction: Option<TransactionId>,
+        /// The last command's verb; empty before the first.
+        after: &'a str,
+        /// What was replied.
+        reply: &'a Reply,
+    },
     /// Policy would have refused, and only reports.
     WouldRefuse {
         /// Who is connected.
@@ -129,6 +154,27 @@ pub enum Event<'a> {
         /// What went wrong.
         detail: &'a str,
     },
+}
+
+/// Everything about the end of a transaction of which no message came.
+#[derive(Debug)]
+pub struct TransactionRecord<'a> {
+    /// Our name for it.
+    pub transaction: TransactionId,
+    /// The client.
+    pub client: &'a Client,
+    /// The reverse-path.
+    pub reverse_path: &'a ReversePath,
+    /// The application that policy recognised at MAIL.
+    pub app: Option<&'a str>,
+    /// Number of recipients that were accepted.
+    pub recipients: usize,
+    /// Octets of content that came.
+    pub octets: u64,
+    /// The last verb that was decided in it: `MAIL`, `RCPT`, `DATA` or `BDAT`.
+    pub after: &'a str,
+    /// What ended it.
+    pub why: &'a Abandonment,
 }
 
 /// Everything about one message's end; the log line is made from this.
@@ -173,11 +219,20 @@ impl<A: Observer, B: Observer> Observer for Both<A, B> {
         self.0.observe(event);
         self.1.observe(event);
     }
+
+    fn summarise(&self) {
+        self.0.summarise();
+        self.1.summarise();
+    }
 }
 
 impl<T: Observer + ?Sized> Observer for std::sync::Arc<T> {
     fn observe(&self, event: &Event<'_>) {
         (**self).observe(event);
+    }
+
+    fn summarise(&self) {
+        (**self).summarise();
     }
 }
 

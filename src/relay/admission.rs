@@ -38,12 +38,24 @@ pub(super) struct Judged {
 }
 
 impl Relay {
-    pub(super) async fn judge_reverse_path(&self, facts: &MailFacts<'_>) -> Result<Admitted, Refusal> {
+    /// What policy says to MAIL.
+    pub(super) async fn decide_reverse_path(&self, facts: &MailFacts<'_>) -> Result<Arc<Granted>, Refusal> {
         let granted = self.decided(facts.client, self.policy.reverse_path(facts).await)?;
-        if facts.parameters.unreadable_path && !granted.takes_unreadable_path {
-            let detail = "the reverse-path is no address".to_owned();
-            return Err(Refusal { reply: replies::BAD_REVERSE_PATH_SYNTAX, rule: None, detail });
+        match facts.parameters.unreadable_path && !granted.takes_unreadable_path {
+            true => {
+                let detail = "the reverse-path is no address".to_owned();
+                Err(Refusal { reply: replies::BAD_REVERSE_PATH_SYNTAX, rule: None, detail })
+            }
+            false => Ok(granted),
         }
+    }
+
+    /// What the limiter says to a MAIL that policy accepts.
+    pub(super) async fn limit_reverse_path(
+        &self,
+        facts: &MailFacts<'_>,
+        granted: Arc<Granted>,
+    ) -> Result<Admitted, Refusal> {
         if let Some(octets) = facts.parameters.declared_octets {
             self.announced(facts, &granted, octets).await?;
         }

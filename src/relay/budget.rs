@@ -19,6 +19,8 @@ pub struct BudgetSettings {
     pub directory: Option<std::path::PathBuf>,
     /// A message larger than this waits on disk for its turn.
     pub message_in_memory_octets_max: u64,
+    /// The most file descriptors that the process may open; `None`: not known.
+    pub file_descriptors_max: Option<u64>,
 }
 
 impl Default for BudgetSettings {
@@ -28,6 +30,7 @@ impl Default for BudgetSettings {
             disk_octets: 4096 * MIB,
             directory: None,
             message_in_memory_octets_max: 4 * MIB,
+            file_descriptors_max: None,
         }
     }
 }
@@ -48,7 +51,12 @@ pub struct Budget {
     disk_kib: u32,
     pub(super) directory: Option<std::path::PathBuf>,
     pub(super) message_in_memory_octets_max: u64,
+    descriptors: Option<u64>,
 }
+
+/// File descriptors at the end of the range that are kept for health checks and calls to the provider: 200 calls, 32
+/// connections of the admin endpoint, and some; of a small range, a quarter.
+const DESCRIPTORS_KEPT_MAX: u64 = 256;
 
 /// A piece of a budget; given back when dropped.
 pub(super) type Share = OwnedSemaphorePermit;
@@ -68,6 +76,7 @@ impl Budget {
             disk_kib,
             directory: settings.directory.clone(),
             message_in_memory_octets_max: settings.message_in_memory_octets_max,
+            descriptors: settings.file_descriptors_max.map(|most| most - (most / 4).min(DESCRIPTORS_KEPT_MAX)),
         }
     }
 
@@ -99,6 +108,13 @@ impl Budget {
 
     fn sending_weight(&self, octets: u64) -> u32 {
         kib(octets).min(self.sending_kib.max(1))
+    }
+
+    /// Whether the number of a descriptor that was opened now says that only those are left that are kept. POSIX: the
+    /// lowest number that is free is taken.
+    pub(crate) fn is_short_of_descriptors(&self, opened: Option<i32>) -> bool {
+        let opened = opened.and_then(|opened| u64::try_from(opened).ok());
+        matches!((self.descriptors, opened), (Some(most), Some(opened)) if opened >= most)
     }
 
     /// Whether another message would find room to be received.

@@ -31,6 +31,7 @@ impl Visit {
         match self.admit(&mut end, reception, long_lines).await {
             Ok(ready) => self.send(end, ready).await,
             Err(Refusal { reply, rule, detail }) => {
+                self.open = None;
                 let reply = reply.with_reference(&end.id);
                 self.record(&end, None, &reply, rule.as_ref().map(RuleName::as_str), (None, None), &detail);
                 self.give_back(end.tickets).await;
@@ -97,11 +98,12 @@ impl Visit {
         end.tickets.push(ticket);
         self.would_refuse(end.id, "DATA", &granted);
         end.began = Some(self.relay.clock.now());
+        // From here on the attempt's record is the outcome.
+        self.open = None;
         let mut attempt = Attempt { visit: self, end: &end, granted: &granted, over: false };
         let outcome = self.relay.transport.send(permitted, deadline).await;
         attempt.over = true;
         drop(attempt);
-        self.relay.heard(turn, &outcome).await;
         let answer = match &outcome.certainty {
             Certainty::Sent(message_id) => Answer::Accepted(Receipt::Provider(message_id.clone())),
             Certainty::NotSent | Certainty::Ambiguous => Answer::Refuse(outcome.reply.with_reference(&end.id)),
@@ -112,6 +114,7 @@ impl Visit {
             _ => &outcome.reply,
         };
         self.record_attempt(&end, &granted, &outcome, told);
+        self.relay.heard(turn, &outcome).await;
         match outcome.certainty {
             Certainty::NotSent => self.give_back(end.tickets).await,
             Certainty::Ambiguous => self.relay.count_ambiguous(),

@@ -37,19 +37,31 @@ impl Visit {
                     let seconds = wait.as_secs() + 1;
                     let text = format!("Too many authentication failures, try again in {seconds} s");
                     let reply = replies::AUTHENTICATION_LOCKED.with_text(&text);
-                    let detail = "locked out: too many failures with this name from this client";
+                    let detail = "locked out: too many failures with this name from this client, or with any names";
                     return self.not_authenticated(name, reply, detail);
                 }
             }
         }
+        let verification = match &self.relay.lockout {
+            Some(lockout) => match lockout.verification(&self.client).await {
+                Some(verification) => Some(verification),
+                None => {
+                    let detail = "too many verifications of this client at once";
+                    return self.not_authenticated(name, replies::AUTHENTICATION_UNAVAILABLE, detail);
+                }
+            },
+            None => None,
+        };
         let decision = match &self.relay.authenticator {
             Some(authenticator) => authenticator.authenticate(credentials).await,
             None => Ok(AuthDecision::Reject),
         };
+        drop(verification);
         match decision {
             Ok(AuthDecision::Accept(identity)) => {
                 let event = Event::Authenticated { client: &self.client, identity: &identity };
                 self.relay.observer.observe(&event);
+                self.recognised = true;
                 self.client.identity = Some(identity);
                 Answer::Proceed
             }

@@ -207,6 +207,9 @@ impl Reception {
                 return Ok(());
             }
             let file = SpillFile::create(self.relay.budget.directory.as_deref()).await.map_err(disk_fault)?;
+            if self.relay.budget.is_short_of_descriptors(file.descriptor()) {
+                return Err(disk_fault(std::io::Error::other("few file descriptors are left")));
+            }
             self.file = Some((file, Vec::new(), 0));
             let memory = std::mem::take(&mut self.memory);
             self.spill(&memory).await?;

@@ -5,6 +5,7 @@
 //! handshake succeeds at once, with the facts that were given.
 
 use super::{Relay, Visit};
+use crate::mail::Abandonment;
 use crate::mail::{Client, Clock, TlsInfo};
 use crate::smtp::{Action, AuthMode, Session, Settings};
 use std::sync::Arc;
@@ -78,7 +79,7 @@ impl Rehearsal {
 
     /// The connection is over.
     pub async fn end(self) {
-        self.visit.end().await;
+        self.visit.end(Abandonment::ClientClosed).await;
     }
 }
 

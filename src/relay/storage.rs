@@ -30,6 +30,14 @@ impl SpillFile {
         Ok(Self { file: Some(file), pending: Vec::with_capacity(PIECE_OCTETS), octets: 0 })
     }
 
+    /// The number of its descriptor, where there is such a thing.
+    pub(super) fn descriptor(&self) -> Option<i32> {
+        #[cfg(unix)]
+        return self.file.as_ref().map(std::os::fd::AsRawFd::as_raw_fd);
+        #[cfg(not(unix))]
+        None
+    }
+
     pub(super) async fn append(&mut self, mut octets: &[u8]) -> io::Result<()> {
         self.octets += octets.len() as u64;
         while !octets.is_empty() {

@@ -11,12 +11,12 @@ use crate::limit::Ticket;
 use crate::mail::parameters::AppName;
 use crate::mail::trace::received;
 use crate::mail::{
-    Client, Envelope, ForwardPath, Granted, MailParameters, Mailbox, Reply, ReversePath, RuleName, TlsInfo,
-    TransactionId, boxed, replies,
+    Abandonment, Client, Envelope, ForwardPath, Granted, MailParameters, Mailbox, Reply, ReversePath, RuleName,
+    TlsInfo, TransactionId, boxed, replies,
 };
-use crate::observe::Event;
+use crate::observe::{Event, TransactionRecord};
 use crate::policy::{MailFacts, RcptFacts};
-use crate::smtp::{Action, Answer, MboxLine, Question, Session};
+use crate::smtp::{Abandon, Action, Answer, MboxLine, Question, Session};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,14 +27,20 @@ pub struct Visit {
     pub(super) client: Client,
     /// Whether the listener offers AUTH at all.
     auth_offered: bool,
+    /// AUTH succeeded; where every name and password is accepted, without an identity.
+    authenticated: bool,
     esmtp: bool,
     started: Instant,
     transactions: u32,
     pub(super) messages: u32,
     pub(super) transaction: Option<Box<Transaction>>,
-    /// A transaction whose content turned out to be no message.
-    spoiled: Option<End>,
+    /// The transaction whose MAIL was accepted, until its one outcome is observed.
+    pub(super) open: Option<OpenTransaction>,
+    /// A transaction whose content, or whose BDAT, is refused; the session has yet to report the reply.
+    spoiled: Option<Spoiled>,
     pub(super) last_failure: LastFailure,
+    /// Policy accepted a MAIL, or a login succeeded.
+    pub(super) recognised: bool,
     /// One of its application's connections, from the first MAIL.
     place: Option<Place>,
 }
@@ -53,6 +59,21 @@ pub(super) struct Transaction {
     pub(super) reception: Option<Reception>,
 }
 
+/// What the outcome of a transaction tells, if no message comes of it.
+pub(super) struct OpenTransaction {
+    id: TransactionId,
+    app: Option<AppName>,
+    reverse_path: ReversePath,
+    recipients: usize,
+    /// Octets of content so far.
+    octets: u64,
+    /// The last verb that was decided in it.
+    after: &'static str,
+}
+
+/// A transaction that is refused; with content that came after 354, if it came that far.
+struct Spoiled(Option<End>);
+
 impl Visit {
     pub(super) fn new(relay: Arc<Relay>, client: Client, auth_offered: bool) -> Self {
         relay.observer.observe(&Event::Connected(&client));
@@ -61,27 +82,35 @@ impl Visit {
             relay,
             client,
             auth_offered,
+            authenticated: false,
             esmtp: false,
             started,
             transactions: 0,
             messages: 0,
             transaction: None,
+            open: None,
             spoiled: None,
             last_failure: LastFailure::default(),
+            recognised: false,
             place: None,
         }
     }
 
+    /// Whether policy accepted a MAIL of the client, or a login succeeded.
+    pub fn is_recognised(&self) -> bool {
+        self.recognised
+    }
+
     /// The client named itself.
     pub async fn hello(&mut self, word: String, esmtp: bool) {
-        self.abandon().await;
+        self.abandon(Abandonment::Hello).await;
         self.client.hello = word;
         self.esmtp = esmtp;
     }
 
     /// The connection is encrypted now. What the client said before counts no more.
     pub async fn encrypted(&mut self, tls: TlsInfo) {
-        self.abandon().await;
+        self.abandon(Abandonment::StartTls).await;
         self.client.identity = None;
         self.client.hello.clear();
         self.client.tls = Some(tls);
@@ -90,12 +119,30 @@ impl Visit {
 
     /// The session refused something by itself.
     pub fn report(&mut self, verb: &str, reply: &Reply) {
-        // Content that was given up by RSET is nobody's refusal: what is out of order later is another thing.
-        let of_content = matches!(verb, "DATA" | "BDAT") && reply.code() != replies::BAD_SEQUENCE.code();
-        match self.spoiled.take().filter(|_| of_content) {
-            Some(end) => self.record(&end, None, reply, None, (None, None), "content is no message"),
+        match self.spoiled.take() {
+            Some(Spoiled(Some(end))) => {
+                self.open = None;
+                self.record(&end, None, reply, None, (None, None), "content is no message");
+            }
+            Some(Spoiled(None)) => {
+                self.refused(verb, reply, None, None, "");
+                self.not_sent(Abandonment::Refused(reply.clone()));
+            }
+            None if *reply == replies::NOT_TLS => {
+                self.not_encrypted(
+                    "TLS handshake failed: the client speaks TLS on a plain port: switch to STARTTLS in the client, or let it \
+                     use a listener with tls = \"implicit\"",
+                );
+            }
             None => self.refused(verb, reply, None, None, ""),
         }
+    }
+
+    /// The session closes by itself.
+    async fn closing(&mut self, after: &str, reply: &Reply) {
+        let transaction = self.open.as_ref().map(|open| open.id);
+        self.relay.observer.observe(&Event::SessionClosed { client: &self.client, transaction, after, reply });
+        self.abandon(Abandonment::SessionClosed(reply.clone())).await;
     }
 
     /// The client did not come through the TLS handshake that it asked for.
@@ -108,39 +155,66 @@ impl Visit {
         });
     }
 
-    /// The transaction ended without a message.
-    pub async fn abandon(&mut self) {
+    /// The transaction, if there is one, ended without a message.
+    pub async fn abandon(&mut self, why: Abandonment) {
+        self.not_sent(why);
+        self.spoiled = None;
         if let Some(transaction) = self.transaction.take() {
             Box::pin(self.give_up(*transaction)).await;
         }
     }
 
-    async fn give_up(&mut self, transaction: Transaction) {
-        let Transaction { id, app, ahead, tickets, reception, .. } = transaction;
-        // The session may still have to say why its content was no message.
+    /// Content, or BDAT, is refused; the session reports the reply later.
+    async fn spoil(&mut self) {
         let ended = self.relay.clock.now();
-        self.spoiled = reception.map(|reception| {
-            let octets = reception.octets();
-            let envelope = reception.envelope;
-            End { id, began: None, app, ended, envelope, tickets: Vec::new(), authors: Vec::new(), octets }
-        });
+        let Some(mut transaction) = self.transaction.take() else { return };
+        self.spoiled = Some(Spoiled(transaction.reception.take().map(|reception| End {
+            id: transaction.id,
+            began: None,
+            app: transaction.app.clone(),
+            ended,
+            octets: reception.octets(),
+            envelope: reception.envelope,
+            tickets: Vec::new(),
+            authors: Vec::new(),
+        })));
+        Box::pin(self.give_up(*transaction)).await;
+    }
+
+    async fn give_up(&mut self, transaction: Transaction) {
+        let Transaction { ahead, tickets, .. } = transaction;
         self.give_back_ahead(ahead).await;
         self.give_back(tickets).await;
     }
 
+    /// The outcome of a transaction whose MAIL was accepted and of which no message came: exactly one.
+    fn not_sent(&mut self, why: Abandonment) {
+        let Some(open) = self.open.take() else { return };
+        self.relay.observer.observe(&Event::TransactionEnded(&TransactionRecord {
+            transaction: open.id,
+            client: &self.client,
+            reverse_path: &open.reverse_path,
+            app: open.app.as_ref().map(|app| app.as_str()),
+            recipients: open.recipients,
+            octets: open.octets,
+            after: open.after,
+            why: &why,
+        }));
+    }
+
     /// The next octets of the message.
     pub async fn content(&mut self, octets: &Bytes) {
+        if let Some(open) = &mut self.open {
+            open.octets += octets.len() as u64;
+        }
         if let Some(reception) = self.transaction.as_mut().and_then(|transaction| transaction.reception.as_mut()) {
             reception.write(octets).await;
         }
     }
 
     /// The connection is over.
-    pub async fn end(mut self) {
-        self.abandon().await;
-        let duration = self.relay.clock.now().saturating_duration_since(self.started);
-        let event = Event::Disconnected { client: &self.client, messages: self.messages, duration };
-        self.relay.observer.observe(&event);
+    pub async fn end(mut self, why: Abandonment) {
+        self.abandon(why).await;
     }
 
     /// Does what a session asks of the house, and gives back what only the owner of the connection can do. The door and
@@ -155,13 +229,23 @@ impl Visit {
                         Box::pin(self.fetch(paths)).await;
                     }
                 }
+                self.authenticated = session.is_authenticated();
                 let answer = self.answer(question).await;
+                if let Some(open) = &mut self.open {
+                    open.after = session.last_verb();
+                }
+                if self.recognised {
+                    session.handle_recognised();
+                }
                 session.handle_answer(answer, self.relay.clock.now());
             }
             Action::Content(octets) => self.content(&octets).await,
-            Action::Abandon => self.abandon().await,
+            Action::Abandon(Abandon::Reset) => self.abandon(Abandonment::Reset).await,
+            Action::Abandon(Abandon::Quit) => self.abandon(Abandonment::Quit).await,
+            Action::Abandon(Abandon::Refused) => self.spoil().await,
             Action::Hello { word, esmtp } => self.hello(word, esmtp).await,
             Action::Report { verb, reply } => self.report(verb, &reply),
+            Action::Closing { after, reply } => self.closing(after, &reply).await,
             other @ (Action::Transmit | Action::StartTls | Action::Close) => return Some(other),
         }
         None
@@ -181,17 +265,24 @@ impl Visit {
     }
 
     async fn mail(&mut self, reverse_path: ReversePath, parameters: MailParameters) -> Answer {
-        self.abandon().await;
-        self.spoiled = None;
+        // The session asks only where no transaction is open.
+        self.abandon(Abandonment::Reset).await;
         self.transactions += 1;
         let id = self.client.session.transaction(self.transactions);
         let facts = MailFacts {
             client: &self.client,
-            auth_could_help: self.auth_offered && self.client.identity.is_none(),
+            auth_could_help: self.auth_offered && !self.authenticated && self.client.identity.is_none(),
             reverse_path: &reverse_path,
             parameters,
         };
-        let judged = self.relay.judge_reverse_path(&facts).await;
+        let judged = match self.relay.decide_reverse_path(&facts).await {
+            Ok(granted) => {
+                // Also a client that a limit defers is one that policy permits.
+                self.recognised = true;
+                self.relay.limit_reverse_path(&facts, granted).await
+            }
+            Err(refusal) => Err(refusal),
+        };
         let mut transaction = Box::new(Transaction {
             id,
             app: None,
@@ -208,9 +299,10 @@ impl Visit {
                 self.transaction = Some(transaction);
                 if let Err(refusal) = self.settle(granted.app.as_ref()) {
                     let answer = self.refuse("MAIL", refusal, None);
-                    self.abandon().await;
+                    self.abandon(Abandonment::Reset).await;
                     return answer;
                 }
+                self.open_transaction(granted.app.clone());
                 self.would_refuse(id, "MAIL", &granted);
                 Answer::Proceed
             }
@@ -221,6 +313,19 @@ impl Visit {
                 answer
             }
         }
+    }
+
+    /// MAIL was accepted: from now on an outcome is owed.
+    fn open_transaction(&mut self, app: Option<AppName>) {
+        let Some(transaction) = &self.transaction else { return };
+        self.open = Some(OpenTransaction {
+            id: transaction.id,
+            app,
+            reverse_path: transaction.reverse_path.clone(),
+            recipients: 0,
+            octets: 0,
+            after: "MAIL",
+        });
     }
 
     /// The connection is that application's from now on.
@@ -259,6 +364,9 @@ impl Visit {
         match judged {
             Ok(Admitted { granted, ticket }) => {
                 transaction.accepted += 1;
+                if let Some(open) = &mut self.open {
+                    open.recipients = transaction.accepted;
+                }
                 transaction.tickets.push(ticket);
                 let id = transaction.id;
                 self.would_refuse(id, "RCPT", &granted);
@@ -280,7 +388,7 @@ impl Visit {
         }
         let detail = "memory budget and disk allowance are used up".to_owned();
         let answer = self.refuse("DATA", Refusal { reply: replies::INSUFFICIENT_STORAGE, rule: None, detail }, None);
-        self.abandon().await;
+        self.abandon(Abandonment::Refused(replies::INSUFFICIENT_STORAGE)).await;
         answer
     }
 
@@ -321,3 +429,17 @@ impl Visit {
         }
     }
 }
+
+/// A connection that is cut ends here, without [`Visit::end`].
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.not_sent(Abandonment::Cut);
+        let duration = self.relay.clock.now().saturating_duration_since(self.started);
+        let event = Event::Disconnected { client: &self.client, messages: self.messages, duration };
+        self.relay.observer.observe(&event);
+    }
+}
+
+#[cfg(test)]
+#[path = "visit_tests.rs"]
+mod tests;

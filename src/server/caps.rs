@@ -1,13 +1,22 @@
-//! How many connections there may be: in total, and from one client.
+//! How many connections there may be: in total, from one client, and of clients that are not recognised.
+//!
+//! A client is recognised when policy accepts a MAIL of it or a login succeeds. Connections that are not recognised may take
+//! a part of the places only, so that they do not keep recognised clients out; an address that was recognised within a day
+//! does not count among them. Where their part, or everything, is taken, the oldest of them that has had 5 seconds is shed
+//! for a new connection.
 
-use std::collections::HashMap;
+use crate::mail::ClientAddress;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 
 /// The counts. Clones count together.
 #[derive(Clone, Debug)]
 pub struct Caps {
     total_max: usize,
+    unrecognised_max: usize,
     per_client_max: usize,
     counts: Arc<Mutex<Counts>>,
 }
@@ -16,12 +25,24 @@ pub struct Caps {
 struct Counts {
     total: usize,
     by_client: HashMap<IpAddr, usize>,
+    /// Connections that are not recognised, oldest first.
+    strangers: BTreeMap<u64, Stranger>,
+    strangers_ever: u64,
+    /// Addresses that were recognised, and when.
+    known: HashMap<IpAddr, Instant>,
+}
+
+#[derive(Debug)]
+struct Stranger {
+    since: Instant,
+    shed: CancellationToken,
 }
 
 /// Why a connection is too many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Over {
     Total,
+    Unrecognised,
     Client,
 }
 
@@ -30,13 +51,29 @@ pub(super) enum Over {
 pub(super) struct Place {
     caps: Caps,
     client: Option<IpAddr>,
+    /// Its number among those that are not recognised.
+    stranger: Option<(u64, CancellationToken)>,
 }
+
+/// What a connection has at least before it is closed for another one.
+const SHED_AFTER: Duration = Duration::from_secs(5);
+/// How long an address counts as recognised.
+const KNOWN_FOR: Duration = Duration::from_secs(24 * 3600);
+/// Addresses that are remembered as recognised; the oldest quarter goes when there are more.
+const KNOWN_MAX: usize = 4_096;
 
 impl Caps {
     /// At most that many connections, and that many from one client address. An IPv6 client is its /64: that is what one
-    /// host can choose its addresses from.
+    /// host can choose its addresses from. Three quarters of all are for clients that are not recognised.
     pub fn new(total_max: usize, per_client_max: usize) -> Self {
-        Self { total_max, per_client_max, counts: Arc::default() }
+        let unrecognised_max = total_max - total_max / 4;
+        Self { total_max, unrecognised_max, per_client_max, counts: Arc::default() }
+    }
+
+    /// Another bound on the connections of clients that are not recognised.
+    #[must_use]
+    pub fn with_unrecognised_max(self, unrecognised_max: usize) -> Self {
+        Self { unrecognised_max: unrecognised_max.max(1), ..self }
     }
 
     /// Connections now.
@@ -44,13 +81,21 @@ impl Caps {
         self.counts().total
     }
 
-    pub(super) fn enter(&self) -> Result<Place, Over> {
+    /// Who comes over a Unix socket is on this machine, and no stranger.
+    pub(super) fn enter(&self, address: ClientAddress, now: Instant) -> Result<Place, Over> {
         let mut counts = self.counts();
-        if counts.total >= self.total_max {
-            return Err(Over::Total);
+        let recognised = match address {
+            ClientAddress::Ip(address) => counts.knows(prefix(address.ip()), now),
+            ClientAddress::Unix => true,
+            ClientAddress::Unknown => false,
+        };
+        let crowded = !recognised && counts.strangers.len() >= self.unrecognised_max;
+        if (crowded || counts.total >= self.total_max) && !counts.shed(now) {
+            return Err(if counts.total >= self.total_max { Over::Total } else { Over::Unrecognised });
         }
         counts.total += 1;
-        Ok(Place { caps: self.clone(), client: None })
+        let stranger = (!recognised).then(|| counts.admit_stranger(now));
+        Ok(Place { caps: self.clone(), client: None, stranger })
     }
 
     fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
@@ -58,9 +103,43 @@ impl Caps {
     }
 }
 
+impl Counts {
+    fn knows(&self, client: IpAddr, now: Instant) -> bool {
+        self.known.get(&client).is_some_and(|since| now.saturating_duration_since(*since) < KNOWN_FOR)
+    }
+
+    fn admit_stranger(&mut self, now: Instant) -> (u64, CancellationToken) {
+        self.strangers_ever += 1;
+        let shed = CancellationToken::new();
+        self.strangers.insert(self.strangers_ever, Stranger { since: now, shed: shed.clone() });
+        (self.strangers_ever, shed)
+    }
+
+    /// Closes the oldest connection that is not recognised, and frees its place at once.
+    fn shed(&mut self, now: Instant) -> bool {
+        let Some(oldest) = self.strangers.first_entry() else { return false };
+        if now.saturating_duration_since(oldest.get().since) < SHED_AFTER {
+            return false;
+        }
+        oldest.remove().shed.cancel();
+        self.total -= 1;
+        true
+    }
+
+    fn remember(&mut self, client: IpAddr, now: Instant) {
+        if self.known.len() >= KNOWN_MAX && !self.known.contains_key(&client) {
+            let mut times: Vec<Instant> = self.known.values().copied().collect();
+            let (_, quarter, _) = times.select_nth_unstable(KNOWN_MAX / 4);
+            let quarter = *quarter;
+            self.known.retain(|_, since| *since > quarter);
+        }
+        self.known.insert(client, now);
+    }
+}
+
 impl Place {
     /// Counts the place as this client's, once it is known who it is.
-    pub(super) fn take_by(&mut self, address: IpAddr) -> Result<(), Over> {
+    pub(super) fn take_by(&mut self, address: IpAddr, now: Instant) -> Result<(), Over> {
         let client = prefix(address);
         let mut counts = self.caps.counts();
         let count = counts.by_client.entry(client).or_default();
@@ -69,14 +148,43 @@ impl Place {
         }
         *count += 1;
         self.client = Some(client);
+        // Of a client behind a proxy, this is the first that is known.
+        if counts.knows(client, now)
+            && let Some((number, _)) = self.stranger.take()
+            && counts.strangers.remove(&number).is_none()
+        {
+            // It was shed, and its place is given away already.
+            counts.total += 1;
+        }
         Ok(())
+    }
+
+    /// The client is recognised: the place is not shed any more, and its address is remembered.
+    pub(super) fn recognise(&mut self, now: Instant) {
+        let mut counts = self.caps.counts();
+        if let Some((number, _)) = self.stranger.take()
+            && counts.strangers.remove(&number).is_none()
+        {
+            counts.total += 1;
+        }
+        if let Some(client) = self.client {
+            counts.remember(client, now);
+        }
+    }
+
+    /// Cancelled when the place is needed for another connection; `None` for a recognised client.
+    pub(super) fn shed(&self) -> Option<CancellationToken> {
+        self.stranger.as_ref().map(|(_, shed)| shed.clone())
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.caps.counts();
-        counts.total -= 1;
+        let shed = self.stranger.as_ref().is_some_and(|(number, _)| counts.strangers.remove(number).is_none());
+        if !shed {
+            counts.total -= 1;
+        }
         if let Some(client) = self.client
             && let Some(count) = counts.by_client.get_mut(&client)
         {
@@ -98,20 +206,61 @@ fn prefix(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::{Clock, SystemClock};
+
+    fn from(text: &str) -> ClientAddress {
+        ClientAddress::Ip(format!("{text}:1").parse().unwrap())
+    }
 
     #[test]
     fn places_come_back_and_leave_nothing_behind() {
-        let caps = Caps::new(3, 2);
+        let (caps, now) = (Caps::new(3, 2), SystemClock.now());
         let client: IpAddr = "2001:db8::1".parse().unwrap();
         let neighbour: IpAddr = "2001:db8::2".parse().unwrap();
-        let mut places: Vec<Place> = (0..3).map(|_| caps.enter().unwrap()).collect();
-        assert_eq!(caps.enter().unwrap_err(), Over::Total);
-        assert_eq!(places[0].take_by(client), Ok(()));
-        assert_eq!(places[1].take_by(neighbour), Ok(()));
-        assert_eq!(places[2].take_by(client), Err(Over::Client), "one /64 is one client");
-        assert_eq!(places[2].take_by("192.0.2.1".parse().unwrap()), Ok(()));
+        let mut places: Vec<Place> = (0..3).map(|_| caps.enter(ClientAddress::Unknown, now).unwrap()).collect();
+        assert_eq!(caps.enter(ClientAddress::Unknown, now).unwrap_err(), Over::Total);
+        assert_eq!(places[0].take_by(client, now), Ok(()));
+        assert_eq!(places[1].take_by(neighbour, now), Ok(()));
+        assert_eq!(places[2].take_by(client, now), Err(Over::Client), "one /64 is one client");
+        assert_eq!(places[2].take_by("192.0.2.1".parse().unwrap(), now), Ok(()));
         drop(places);
         assert_eq!(caps.in_use(), 0);
-        assert!(caps.counts().by_client.is_empty());
+        assert!(caps.counts().by_client.is_empty() && caps.counts().strangers.is_empty());
+    }
+
+    /// Clients that no policy permits held all places, and permitted ones received 421.
+    #[test]
+    fn clients_that_are_not_recognised_do_not_keep_others_out() {
+        let (caps, began) = (Caps::new(8, 8), SystemClock.now());
+        let mut known = caps.enter(from("192.0.2.1"), began).unwrap();
+        known.take_by("192.0.2.1".parse().unwrap(), began).unwrap();
+        known.recognise(began);
+        drop(known);
+        let strangers: Vec<Place> = (0..6).map(|_| caps.enter(from("198.51.100.1"), began).unwrap()).collect();
+        assert_eq!(caps.enter(from("198.51.100.1"), began).unwrap_err(), Over::Unrecognised);
+        let _known = caps.enter(from("192.0.2.1"), began).unwrap();
+        let _unix = caps.enter(ClientAddress::Unix, began).unwrap();
+        assert_eq!(caps.enter(from("192.0.2.1"), began).unwrap_err(), Over::Total);
+        let later = began + SHED_AFTER;
+        let mut first = caps.enter(from("203.0.113.1"), later).unwrap();
+        let shed = |place: usize| strangers[place].shed().unwrap().is_cancelled();
+        assert!(shed(0) && !shed(1), "the oldest is closed for a new one");
+        assert_eq!(caps.in_use(), 8);
+        first.recognise(later);
+        drop(first);
+        drop(strangers);
+        assert_eq!(caps.in_use(), 2);
+        let forgotten = began + KNOWN_FOR;
+        assert!(!caps.counts().knows("192.0.2.1".parse().unwrap(), forgotten));
+    }
+
+    #[test]
+    fn the_memory_of_recognised_addresses_is_bounded() {
+        let (caps, now) = (Caps::new(8, 8), SystemClock.now());
+        for number in 0..2 * u32::try_from(KNOWN_MAX).unwrap() {
+            let at = now + Duration::from_secs(number.into());
+            caps.counts().remember(IpAddr::from(number.to_be_bytes()), at);
+        }
+        assert!(caps.counts().known.len() <= KNOWN_MAX);
     }
 }

@@ -4,11 +4,13 @@
 //! nothing is read: what the peer sends meanwhile stays in the socket, which bounds it.
 
 use super::caps::Place;
+use super::handshake::{NotBegun, handshake};
 use super::listener::{refusal, refused};
 use super::proxy::{self, ProxyHeader};
 use super::stream::{Plain, Stream};
-use super::{ListenerSettings, Shared, tls};
-use crate::mail::{Client, ClientAddress, SessionId, TlsInfo};
+use super::{ListenerSettings, Shared};
+use crate::mail::{Abandonment, Client, ClientAddress, Reply, SessionId};
+use crate::observe::Event;
 use crate::relay::Visit;
 use crate::smtp::{Action, AuthMode, Question, Session, TlsMode};
 use bytes::BytesMut;
@@ -16,10 +18,9 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::time::{self, Sleep, sleep_until};
-use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// A listener, as its connections see it.
 #[derive(Debug)]
@@ -35,65 +36,134 @@ impl Door {
         Self { settings, shared, smtp }
     }
 
-    fn now(&self) -> Instant {
+    pub(super) fn now(&self) -> Instant {
         self.shared.relay.clock().now()
     }
 }
 
 /// How long a peer may take to read what we write.
 const WRITE_WAIT_MAX: Duration = Duration::from_secs(60);
+/// What is read and discarded after the last reply: as much as a client has on the way.
+const LINGER_OCTETS_MAX: usize = 8 * 1024 * 1024;
+/// How long.
+const LINGER_WAIT_MAX: Duration = Duration::from_secs(5);
 /// What is read at a time: small while commands come, since an idle connection keeps its buffer.
 const READ_OCTETS: usize = 4 * 1024;
 const READ_CONTENT_OCTETS: usize = 64 * 1024;
 
 /// Serves one connection to its end.
 pub(super) async fn serve(door: Arc<Door>, stream: Plain, address: ClientAddress, mut place: Place) {
-    let mut opened = Opened { stream, early: BytesMut::new() };
-    let wait = door.settings.handshake_wait_max;
-    let address = match Box::pin(client_address(&door, &mut opened, address, wait)).await {
-        Ok(address) => address,
-        Err(error) => return refused(&door, address, None, &error.to_string()),
-    };
-    if let ClientAddress::Ip(ip) = address
-        && let Err(over) = place.take_by(ip.ip())
-    {
-        let (reply, reason) = refusal(&door, over);
-        refused(&door, address, Some(&reply), reason);
-        let line = format!("{reply}\r\n");
-        // On a TLS listener the line is not understood; closing is.
-        if door.smtp.tls != TlsMode::Implicit {
-            let _ = tokio::time::timeout(WRITE_WAIT_MAX, opened.stream.write_all(line.as_bytes())).await;
+    let shed = place.shed();
+    let begun = tokio::select! {
+        begun = Box::pin(begin(&door, stream, address, &mut place)) => begun,
+        () = cancelled(shed.as_ref()) => {
+            return refused(&door, address, None, "closed before the session began: the place is needed for another client");
         }
-        return;
-    }
-    let mut client = Client::new(SessionId::fresh(), address, Arc::clone(&door.settings.name));
-    let (stream, early) = if door.smtp.tls == TlsMode::Implicit {
-        match Box::pin(handshake(&door, opened)).await {
-            Ok((stream, info)) => {
-                client.tls = Some(info);
-                (stream, BytesMut::new())
-            }
-            Err(error) => return refused(&door, address, None, &format!("TLS handshake failed: {error}")),
-        }
-    } else {
-        (Stream::Plain(opened.stream), opened.early)
     };
+    let Some((client, stream, early)) = begun else { return };
     let visit = door.shared.relay.visit(client, door.smtp.auth != AuthMode::Off);
     let session = Session::new(Arc::clone(&door.smtp), door.now());
     let drain = Box::pin(door.shared.draining.clone().cancelled_owned());
-    let mut connection = Connection { door, stream, session, visit, drain, timer: Timer::default() };
+    let shed = place.shed().map(|shed| Box::pin(shed.cancelled_owned()));
+    let mut connection = Connection { door, stream, session, visit, place, drain, shed, timer: Timer::default() };
     connection.session.handle_octets(&early, connection.door.now());
     // Whatever went wrong with the socket, the peer is gone; what it had not been told 250 for is still its own.
-    let _ = connection.run().await;
+    let why = connection.run().await.map_or(Abandonment::ConnectionLost, |()| Abandonment::ClientClosed);
     // Boxed: a connection should not carry the frame of its end from the beginning.
-    Box::pin(connection.visit.end()).await;
-    drop(place);
+    Box::pin(connection.visit.end(why)).await;
+    drop(connection.place);
+}
+
+/// Address, connection limits, TLS from the first octet; what is refused is logged. `None`: no session begins.
+async fn begin(
+    door: &Door,
+    stream: Plain,
+    address: ClientAddress,
+    place: &mut Place,
+) -> Option<(Client, Stream, BytesMut)> {
+    let mut opened = Opened { stream, early: BytesMut::new() };
+    let wait = door.settings.handshake_wait_max;
+    let address = client_address(door, &mut opened, address, wait)
+        .await
+        .inspect_err(|error| not_begun(door, address, error))
+        .ok()?;
+    if let ClientAddress::Ip(ip) = address
+        && let Err(over) = place.take_by(ip.ip(), door.now())
+    {
+        let (reply, reason) = refusal(door, over);
+        refused(door, address, Some(&reply), reason);
+        // On a TLS listener the line is not understood; closing is.
+        if door.smtp.tls != TlsMode::Implicit {
+            close_with(&mut opened.stream, &reply, LINGER_WAIT_MAX).await;
+        }
+        return None;
+    }
+    let mut client = Client::new(SessionId::fresh(), address, Arc::clone(&door.settings.name));
+    if door.smtp.tls != TlsMode::Implicit {
+        return Some((client, Stream::Plain(opened.stream), opened.early));
+    }
+    match handshake(door, opened).await {
+        Ok((stream, info)) => {
+            client.tls = Some(info);
+            Some((client, stream, BytesMut::new()))
+        }
+        Err(error) => {
+            not_begun(door, address, &error);
+            None
+        }
+    }
+}
+
+fn not_begun(door: &Door, address: ClientAddress, why: &NotBegun) {
+    match why {
+        NotBegun::Fault(reason) => refused(door, address, None, reason),
+        NotBegun::Silent => {
+            let listener = &*door.settings.name;
+            door.shared.relay.observer().observe(&Event::Silent { address, listener });
+        }
+    }
+}
+
+/// Writes a reply and closes, within that time.
+pub(super) async fn close_with(stream: &mut Plain, reply: &Reply, wait: Duration) {
+    let line = format!("{reply}\r\n");
+    let close = async {
+        stream.write_all(line.as_bytes()).await?;
+        stream.shutdown().await?;
+        linger(stream).await;
+        io::Result::Ok(())
+    };
+    // A client that does not take the line in time has the close.
+    let _ = tokio::time::timeout(wait, close).await;
+}
+
+/// Reads and discards for a moment what a client still sends after the last reply. A socket that is closed with unread octets
+/// resets the connection, and the reset takes the reply away before the client has read it.
+async fn linger(stream: &mut (impl AsyncRead + Unpin)) {
+    let mut octets = LINGER_OCTETS_MAX;
+    let mut buffer = vec![0; 16 * 1024];
+    let discard = async {
+        while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+            octets = octets.saturating_sub(read);
+            if octets == 0 {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER_WAIT_MAX, discard).await;
+}
+
+async fn cancelled(token: Option<&CancellationToken>) {
+    match token {
+        Some(token) => token.cancelled().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A connection before TLS, with what was read of it too early.
-struct Opened {
-    stream: Plain,
-    early: BytesMut,
+pub(super) struct Opened {
+    pub(super) stream: Plain,
+    pub(super) early: BytesMut,
 }
 
 /// Where the client is: as the socket says, or as a trusted proxy's header says.
@@ -102,7 +172,7 @@ async fn client_address(
     opened: &mut Opened,
     address: ClientAddress,
     wait: Duration,
-) -> io::Result<ClientAddress> {
+) -> Result<ClientAddress, NotBegun> {
     let ClientAddress::Ip(peer) = address else { return Ok(address) };
     if !door.settings.proxies.iter().any(|network| network.contains(&peer.ip())) {
         return Ok(address);
@@ -110,7 +180,7 @@ async fn client_address(
     let header = async {
         loop {
             match proxy::parse(&opened.early) {
-                Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+                Err(error) => return Err(NotBegun::Fault(error.to_string())),
                 Ok(Some((header, octets))) => {
                     drop(opened.early.split_to(octets));
                     return Ok(header);
@@ -119,8 +189,11 @@ async fn client_address(
             }
             // Octet by octet would be exact and slow; what comes behind the header is kept, and with implicit TLS given
             // to the handshake.
-            if opened.stream.read_buf(&mut opened.early).await? == 0 {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed before the PROXY header"));
+            match opened.stream.read_buf(&mut opened.early).await {
+                Ok(1..) => {}
+                Ok(0) | Err(_) if opened.early.is_empty() => return Err(NotBegun::Silent),
+                Ok(0) => return Err(NotBegun::Fault("closed before the PROXY header".to_owned())),
+                Err(error) => return Err(NotBegun::Fault(error.to_string())),
             }
         }
     };
@@ -128,18 +201,8 @@ async fn client_address(
         Ok(Ok(ProxyHeader::Client(client))) => Ok(ClientAddress::Ip(client)),
         Ok(Ok(ProxyHeader::Unknown)) => Ok(ClientAddress::Unknown),
         Ok(Err(error)) => Err(error),
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no PROXY header in time")),
+        Err(_) => Err(NotBegun::Fault("no PROXY header in time".to_owned())),
     }
-}
-
-async fn handshake(door: &Door, opened: Opened) -> io::Result<(Stream, TlsInfo)> {
-    let tls = door.settings.tls.as_ref().ok_or_else(|| io::Error::other("listener has no certificate"))?;
-    let acceptor = TlsAcceptor::from(tls.config());
-    let stream = super::stream::Replay::new(opened.early, opened.stream);
-    let accepted = tokio::time::timeout(door.settings.handshake_wait_max, acceptor.accept(stream)).await;
-    let stream = accepted.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long"))??;
-    let info = tls::info(stream.get_ref().1);
-    Ok((Stream::Tls(Box::new(stream)), info))
 }
 
 struct Connection {
@@ -147,9 +210,12 @@ struct Connection {
     stream: Stream,
     session: Session,
     visit: Visit,
+    place: Place,
     /// One for all waits of the connection: to enter the list of those that wait for it, and to leave it, costs more than
     /// to look again.
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Until the client is recognised: the place is needed for another one.
+    shed: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     timer: Timer,
 }
 
@@ -183,7 +249,11 @@ impl Connection {
                 }
                 Some(Action::Close) => {
                     self.transmit().await?;
-                    return tokio::time::timeout(WRITE_WAIT_MAX, self.stream.shutdown()).await?;
+                    tokio::time::timeout(WRITE_WAIT_MAX, self.stream.shutdown()).await??;
+                    if !self.session.has_quit() {
+                        linger(&mut self.stream).await;
+                    }
+                    return Ok(());
                 }
                 Some(action) => {
                     // What takes long must not hold back replies that are ready, nor memory that nobody needs meanwhile.
@@ -192,6 +262,10 @@ impl Connection {
                         self.release_buffer();
                     }
                     self.visit.perform(action, &mut self.session).await;
+                    if self.shed.is_some() && self.visit.is_recognised() {
+                        self.shed = None;
+                        self.place.recognise(self.door.now());
+                    }
                 }
                 None => {
                     self.transmit().await?;
@@ -245,6 +319,12 @@ impl Connection {
             }
         };
         let already = self.session.is_draining();
+        let shed = async {
+            match &mut self.shed {
+                Some(shed) => shed.await,
+                None => std::future::pending().await,
+            }
+        };
         let (buffer, stream) = (self.session.input_buffer(), &mut self.stream);
         let read = async {
             // Who waits for a command holds no buffer for it.
@@ -262,6 +342,11 @@ impl Connection {
                 self.session.handle_timeout(self.door.now());
                 Ok(true)
             }
+            () = shed => {
+                self.shed = None;
+                self.session.handle_shed(self.door.now());
+                Ok(true)
+            }
             () = &mut self.drain, if !already => {
                 self.session.handle_drain(self.door.now());
                 Ok(true)
@@ -275,8 +360,14 @@ impl Connection {
             return Err(io::Error::other("TLS inside TLS"));
         };
         let made = handshake(&self.door, Opened { stream, early: BytesMut::new() }).await;
-        let (stream, info) =
-            made.inspect_err(|error| self.visit.not_encrypted(&format!("TLS handshake failed: {error}")))?;
+        let (stream, info) = made.map_err(|why| {
+            let reason = match why {
+                NotBegun::Fault(reason) => reason,
+                NotBegun::Silent => "TLS handshake failed: the client closed after STARTTLS".to_owned(),
+            };
+            self.visit.not_encrypted(&reason);
+            io::Error::from(io::ErrorKind::ConnectionAborted)
+        })?;
         self.stream = stream;
         self.visit.encrypted(info).await;
         self.session.handle_tls_established(self.door.now());

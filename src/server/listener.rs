@@ -11,7 +11,6 @@ use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 #[cfg(unix)]
 use tokio::net::UnixListener;
@@ -226,15 +225,21 @@ impl Socket {
 }
 
 fn accept(door: &Arc<connection::Door>, mut stream: Plain, address: ClientAddress) {
-    let place = match door.shared.caps.enter() {
+    if door.shared.relay.budget().is_short_of_descriptors(stream.descriptor()) {
+        door.shared.relay.observer().observe(&Event::LimitHit { limit: "file_descriptors" });
+        let reply = replies::TOO_MANY_CONNECTIONS;
+        stream.write_now(format!("{reply}\r\n").as_bytes());
+        let reason = "few file descriptors are left, which are kept for health checks and SES: raise LimitNOFILE=";
+        return refused(door, address, Some(&reply), reason);
+    }
+    let place = match door.shared.caps.enter(address, door.now()) {
         Ok(place) => place,
         Err(over) => {
             let (reply, reason) = refusal(door, over);
             refused(door, address, Some(&reply), reason);
             // In a task of its own, and not for long: a connection that is turned away must cost little.
             door.shared.tasks.spawn(async move {
-                let line = format!("{reply}\r\n");
-                let _ = tokio::time::timeout(ACCEPT_PAUSE, stream.write_all(line.as_bytes())).await;
+                connection::close_with(&mut stream, &reply, ACCEPT_PAUSE).await;
             });
             return;
         }
@@ -277,6 +282,10 @@ fn serve(
 pub(super) fn refusal(door: &connection::Door, over: Over) -> (Reply, &'static str) {
     let (limit, reply, reason) = match over {
         Over::Total => ("connections.total", replies::TOO_MANY_CONNECTIONS, "too many connections"),
+        Over::Unrecognised => {
+            let reason = "too many connections of clients that are not recognised";
+            ("connections.unrecognised", replies::TOO_MANY_CONNECTIONS, reason)
+        }
         Over::Client => {
             ("connections.client", replies::TOO_MANY_CONNECTIONS_FROM_CLIENT, "too many connections from this client")
         }

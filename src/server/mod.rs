@@ -6,7 +6,9 @@
 //! [`Visit`](crate::relay::Visit).
 
 mod caps;
+mod choice;
 mod connection;
+mod handshake;
 mod listener;
 mod proxy;
 mod stream;
@@ -16,7 +18,7 @@ mod tls;
 pub use caps::Caps;
 pub use listener::{BindError, Bound, Endpoint, ListenerAddress};
 pub(crate) use threads::Threads;
-pub use tls::{ClientCertificates, TlsError, TlsSettings};
+pub use tls::{ClientCertificates, PemPair, TlsError, TlsSettings, Validity};
 
 use crate::relay::Relay;
 use crate::smtp;

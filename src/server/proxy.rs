@@ -44,6 +44,12 @@ fn parse_v1(octets: &[u8]) -> Result<Option<(ProxyHeader, usize)>, ProxyError> {
         return Err(ProxyError("connection does not begin with a PROXY header"));
     }
     let window = &octets[..octets.len().min(V1_OCTETS_MAX)];
+    // The first line end decides: a line that ends with LF alone will not become a header.
+    if let Some(end) = memchr::memchr(b'\n', window)
+        && (end == 0 || window[end - 1] != b'\r')
+    {
+        return Err(ProxyError("PROXY line must end with CR LF"));
+    }
     let Some(end) = window.windows(2).position(|pair| pair == b"\r\n") else {
         return if window.len() == V1_OCTETS_MAX { Err(ProxyError("PROXY line is too long")) } else { Ok(None) };
     };
@@ -161,6 +167,8 @@ mod tests {
             ("bad port", b"PROXY TCP4 1.2.3.4 1.2.3.4 +1 2\r\n".to_vec()),
             ("port too large", b"PROXY TCP4 1.2.3.4 1.2.3.4 65536 2\r\n".to_vec()),
             ("missing word", b"PROXY TCP4 1.2.3.4 1.2.3.4 1\r\n".to_vec()),
+            ("LF alone", b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\n".to_vec()),
+            ("LF alone, and more", b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\nEHLO x\r\n".to_vec()),
             ("endless", [b"PROXY ".as_slice(), &[b'x'; 200]].concat()),
             ("v2, version 1", [V2_SIGNATURE.as_slice(), &[0x11, 0x11, 0, 0]].concat()),
             ("v2, too long", [V2_SIGNATURE.as_slice(), &[0x21, 0x11, 0xff, 0xff]].concat()),

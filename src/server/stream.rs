@@ -27,6 +27,30 @@ pub(super) enum Moving {
 }
 
 impl Plain {
+    /// The number of its descriptor, where there is such a thing.
+    pub(super) fn descriptor(&self) -> Option<i32> {
+        #[cfg(unix)]
+        use std::os::fd::AsRawFd;
+        match self {
+            #[cfg(unix)]
+            Self::Tcp(stream) => Some(stream.as_raw_fd()),
+            #[cfg(not(unix))]
+            Self::Tcp(_) => None,
+            #[cfg(unix)]
+            Self::Unix(stream) => Some(stream.as_raw_fd()),
+        }
+    }
+
+    /// Writes what fits now, without waiting.
+    pub(super) fn write_now(&self, octets: &[u8]) {
+        // A client that cannot take a line at once has closed or is overrun; closing says enough.
+        let _ = match self {
+            Self::Tcp(stream) => stream.try_write(octets),
+            #[cfg(unix)]
+            Self::Unix(stream) => stream.try_write(octets),
+        };
+    }
+
     /// Takes it out of the runtime that it is in.
     pub(super) fn leave(self) -> io::Result<Moving> {
         match self {
@@ -75,11 +99,18 @@ impl Stream {
 pub(super) struct Replay {
     early: BytesMut,
     stream: Plain,
+    first: Option<u8>,
 }
 
 impl Replay {
     pub(super) fn new(early: BytesMut, stream: Plain) -> Self {
-        Self { early, stream }
+        let first = early.first().copied();
+        Self { early, stream, first }
+    }
+
+    /// The first octet that came, if one did.
+    pub(super) fn first(&self) -> Option<u8> {
+        self.first
     }
 }
 
@@ -87,7 +118,12 @@ impl AsyncRead for Replay {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.early.is_empty() {
-            return Pin::new(&mut this.stream).poll_read(cx, buf);
+            let before = buf.filled().len();
+            let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+            if this.first.is_none() {
+                this.first = buf.filled().get(before).copied();
+            }
+            return read;
         }
         let octets = this.early.split_to(this.early.len().min(buf.remaining()));
         buf.put_slice(&octets);

@@ -1,5 +1,6 @@
 //! TLS: certificates in, a rustls configuration out. TLS 1.2 and 1.3, aws-lc-rs, nothing installed globally.
 
+use super::choice::Choice;
 use crate::mail::{ClientCertificate, TlsInfo};
 use aws_lc_rs::digest;
 use rustls_pki_types::pem::{self, PemObject};
@@ -10,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio_rustls::rustls::crypto::{self, CryptoProvider};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
+use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig, ServerConnection};
 use x509_parser::extensions::GeneralName;
 
@@ -59,7 +61,40 @@ pub struct TlsSettings {
 #[derive(Clone)]
 struct Certified {
     config: Arc<ServerConfig>,
-    not_after: i64,
+    /// Of each pair's certificate, in the order in which the pairs were given.
+    validity: Vec<Validity>,
+}
+
+/// From when until when a certificate is good, in seconds since 1970; 0 where it does not say so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Validity {
+    /// From when.
+    pub not_before: i64,
+    /// Until when.
+    pub not_after: i64,
+}
+
+impl Validity {
+    fn of(der: &[u8]) -> Self {
+        let Ok((_, certificate)) = x509_parser::parse_x509_certificate(der) else { return Self::default() };
+        let validity = certificate.validity();
+        Self { not_before: validity.not_before.timestamp(), not_after: validity.not_after.timestamp() }
+    }
+}
+
+/// A certificate chain and its private key, in PEM.
+#[derive(Clone, Copy)]
+pub struct PemPair<'a> {
+    /// The chain, end-entity first.
+    pub chain: &'a [u8],
+    /// The key: PKCS#8, PKCS#1 or SEC1.
+    pub key: &'a [u8],
+}
+
+impl fmt::Debug for PemPair<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PemPair")
+    }
 }
 
 impl fmt::Debug for TlsSettings {
@@ -80,20 +115,42 @@ impl TlsSettings {
         client_certificates: ClientCertificates,
         authorities: &[u8],
     ) -> Result<Self, TlsError> {
+        Self::from_pairs(&[PemPair { chain, key }], client_certificates, authorities)
+    }
+
+    /// The same with several certificates: a client gets one for the name that it asks for, of a kind that it can verify,
+    /// and ECDSA where it can verify both.
+    ///
+    /// # Errors
+    /// [`TlsError`]; [`TlsError::Empty`] without a pair.
+    pub fn from_pairs(
+        pairs: &[PemPair<'_>],
+        client_certificates: ClientCertificates,
+        authorities: &[u8],
+    ) -> Result<Self, TlsError> {
         let provider = Arc::new(crypto::aws_lc_rs::default_provider());
-        let chain = certificates("certificate", chain)?;
-        let not_after = chain.first().map_or(0, |certificate| not_after(certificate));
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| TlsError::Pem { what: "private key", error })?;
+        let mut certified = Vec::with_capacity(pairs.len());
+        for PemPair { chain, key } in pairs {
+            let chain = certificates("certificate", chain)?;
+            let key =
+                PrivateKeyDer::from_pem_slice(key).map_err(|error| TlsError::Pem { what: "private key", error })?;
+            certified.push(CertifiedKey::from_der(chain, key, &provider)?);
+        }
+        if certified.is_empty() {
+            return Err(TlsError::Empty("certificate"));
+        }
+        let leaves = certified.iter().filter_map(|pair| pair.cert.first());
+        let validity = leaves.map(|leaf| Validity::of(leaf)).collect();
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
         let mut config = match client_certificates {
             ClientCertificates::Off => builder.with_no_client_auth(),
             wanted => builder.with_client_cert_verifier(verifier(wanted, authorities, provider)?),
         }
-        .with_single_cert(chain, key)?;
+        .with_cert_resolver(Arc::new(Choice::new(certified)));
         // One mail a connection is the habit of many clients; a resumed handshake costs a fraction.
         config.session_storage = rustls::server::ServerSessionMemoryCache::new(1024);
-        let certified = Certified { config: Arc::new(config), not_after };
+        let certified = Certified { config: Arc::new(config), validity };
         Ok(Self { now: Arc::new(RwLock::new(certified)) })
     }
 
@@ -103,9 +160,14 @@ impl TlsSettings {
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = certified;
     }
 
-    /// Until when the certificate is good, in seconds since 1970; 0 where it does not say so.
+    /// Until when all certificates are good, in seconds since 1970; 0 where one does not say so.
     pub fn not_after(&self) -> i64 {
-        self.now.read().unwrap_or_else(PoisonError::into_inner).not_after
+        self.validity().iter().map(|validity| validity.not_after).min().unwrap_or(0)
+    }
+
+    /// From when until when each certificate is good, in the order in which the pairs were given.
+    pub fn validity(&self) -> Vec<Validity> {
+        self.now.read().unwrap_or_else(PoisonError::into_inner).validity.clone()
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {
@@ -143,10 +205,6 @@ pub(super) fn info(connection: &ServerConnection) -> TlsInfo {
             .and_then(|chain| chain.first())
             .map(|certificate| Arc::new(read_certificate(certificate))),
     }
-}
-
-fn not_after(der: &[u8]) -> i64 {
-    x509_parser::parse_x509_certificate(der).map_or(0, |(_, certificate)| certificate.validity().not_after.timestamp())
 }
 
 /// What a certificate says, once rustls has verified it.

@@ -172,8 +172,10 @@ fn mail(argument: &str) -> Result<Command, BadCommand> {
     for (keyword, value) in parameters {
         match (keyword.as_str(), value) {
             ("SIZE", Some(value)) => {
-                let octets = value.parse().ok().filter(|_| value.bytes().all(|o| o.is_ascii_digit()));
-                known.declared_octets = Some(octets.ok_or(replies::SYNTAX)?);
+                // RFC 1870 §4: up to 20 digits, which may be more than fits; that is too large, and no syntax error.
+                let digits = (1..=20).contains(&value.len()) && value.bytes().all(|octet| octet.is_ascii_digit());
+                known.declared_octets =
+                    Some(value.parse().ok().or(digits.then_some(u64::MAX)).filter(|_| digits).ok_or(replies::SYNTAX)?);
             }
             ("BODY", Some(value)) if value.eq_ignore_ascii_case("7BIT") => known.body = BodyType::SevenBit,
             ("BODY", Some(value)) if value.eq_ignore_ascii_case("8BITMIME") => known.body = BodyType::EightBitMime,

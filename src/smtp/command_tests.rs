@@ -65,6 +65,7 @@ fn lines_of_real_clients_and_of_hostile_ones() {
         ("mail, SMTPUTF8", b"MAIL FROM:<ann@a.example> SMTPUTF8", Err(555)),
         ("mail, BINARYMIME", b"MAIL FROM:<ann@a.example> BODY=BINARYMIME", Err(555)),
         ("mail, DSN", b"MAIL FROM:<ann@a.example> RET=HDRS", Err(555)),
+        ("mail, size of 21 digits", b"MAIL FROM:<ann@a.example> SIZE=999999999999999999999", Err(501)),
         ("mail, size is no number", b"MAIL FROM:<ann@a.example> SIZE=+5", Err(501)),
         ("rcpt", b"RCPT TO:<bob@b.example>", rcpt_command("bob@b.example")),
         ("rcpt, sloppy", b"rcpt to: bob@B.example ", rcpt_command("bob@b.example")),

@@ -33,7 +33,7 @@ pub enum Action {
     /// The next octets of the message.
     Content(Bytes),
     /// The transaction is over without a message: forget what was received of it.
-    Abandon,
+    Abandon(Abandon),
     /// The client named itself. Like `Abandon`, and its word replaces the one before.
     Hello {
         /// What it said: anything at all.
@@ -48,6 +48,14 @@ pub enum Action {
         /// What was replied.
         reply: Reply,
     },
+    /// The session closes by itself, with this reply: a time or a number is over its limit, or the service stops. For the
+    /// log; `Close` follows.
+    Closing {
+        /// The last command's verb; empty before the first command.
+        after: &'static str,
+        /// What was replied.
+        reply: Reply,
+    },
     /// Much is ready: send what `poll_transmit` has before going on, so that a peer that sends and does not read costs no
     /// more than its socket.
     Transmit,
@@ -56,6 +64,17 @@ pub enum Action {
     StartTls,
     /// Send what `poll_transmit` has and close.
     Close,
+}
+
+/// Why a session abandons a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Abandon {
+    /// RSET.
+    Reset,
+    /// QUIT.
+    Quit,
+    /// Content, or a BDAT command, is refused; a `Report` with the reply follows when the rest of the content has been read.
+    Refused,
 }
 
 /// What only the rest of the house can decide.
@@ -203,6 +222,8 @@ pub struct Limits {
     pub errors_max: u32,
     /// Failed AUTH exchanges in a session. Clients try PLAIN, then LOGIN: two for one wrong password.
     pub auth_failures_max: u32,
+    /// From the start of a session until the client is recognised: a MAIL is accepted or a login succeeds.
+    pub unrecognised_max: Duration,
     /// Wait for the next command. RFC 5321 §4.5.3.2.7: at least 5 minutes.
     pub command_wait_max: Duration,
     /// Wait for the next octets of content. RFC 5321 §4.5.3.2.5: 3 minutes.
@@ -227,6 +248,7 @@ impl Default for Limits {
             commands_max: 100_000,
             errors_max: 20,
             auth_failures_max: 6,
+            unrecognised_max: Duration::from_secs(60),
             command_wait_max: Duration::from_secs(300),
             content_wait_max: Duration::from_secs(180),
             content_rate_grace: Duration::from_secs(60),

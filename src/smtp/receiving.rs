@@ -5,7 +5,7 @@
 
 use super::content::{ContentFault, LineEndings, Scanner, Step};
 use super::session::{Asked, Progress, Session, State, Transaction};
-use super::{Action, Limits, Question, Settings};
+use super::{Abandon, Action, Limits, Question, Settings};
 use crate::mail::{Reply, replies};
 use bytes::Bytes;
 use std::time::{Duration, Instant};
@@ -141,7 +141,7 @@ impl Session {
         if receiving.pace.octets > limits.message_octets_max.saturating_mul(2)
             && let Some(reply) = receiving.fault.take()
         {
-            self.close_with(&reply);
+            self.close_reported(&reply);
             return Progress::Do(Action::Report { verb: "DATA", reply });
         }
         if self.input.is_empty() {
@@ -150,7 +150,7 @@ impl Session {
         let step = receiving.step(&self.input, limits.message_octets_max);
         match receiving.take(&mut self.input, step, limits.message_octets_max) {
             Taken::Content(octets) => Progress::Do(Action::Content(octets)),
-            Taken::Spoiled => Progress::Do(Action::Abandon),
+            Taken::Spoiled => Progress::Do(Action::Abandon(Abandon::Refused)),
             Taken::Nothing => Progress::Again,
             Taken::End => match receiving.fault.take() {
                 None => {
@@ -231,11 +231,12 @@ impl Session {
     /// together to a message with a hole in it.
     pub(super) fn swallow(&mut self, octets: u64, reply: Reply) -> Progress {
         if octets > Chunks::swallow_octets_max(&self.settings) {
-            self.close_with(&reply);
-            return Progress::Do(Action::Report { verb: "BDAT", reply });
+            self.write(&reply);
+            self.state = State::Closing(Some(Box::new(Action::Report { verb: "BDAT", reply })));
+        } else {
+            self.state = State::Swallow { remaining: octets, reply, pace: Pace::new(self.now) };
         }
-        self.state = State::Swallow { remaining: octets, reply, pace: Pace::new(self.now) };
-        Progress::Do(Action::Abandon)
+        Progress::Do(Action::Abandon(Abandon::Refused))
     }
 
     pub(super) fn poll_swallow(&mut self) -> Progress {

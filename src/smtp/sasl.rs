@@ -1,6 +1,8 @@
 //! AUTH PLAIN and AUTH LOGIN, exchange by exchange. RFC 4954, RFC 4616; LOGIN after draft-murchison-sasl-login.
 //!
-//! Only these two: CRAM-MD5 would need passwords in clear on our side, and clients pick the first mechanism they know.
+//! Only these two: CRAM-MD5 would need passwords in clear on our side, and clients pick the first mechanism they know. Where every
+//! name and password is accepted, an empty name is accepted too, and CRAM-MD5 (RFC 2195) is offered to clients that know nothing
+//! else: its challenge is always the same, because no response is looked at.
 
 use crate::mail::{Credentials, Password, Reply, replies};
 use base64::Engine;
@@ -26,6 +28,8 @@ pub(super) enum Exchange {
     LoginName,
     /// LOGIN: the password of that user.
     LoginPassword(String),
+    /// CRAM-MD5: any response.
+    CramMd5,
 }
 
 /// What a line of an exchange leads to.
@@ -39,17 +43,19 @@ pub(super) enum Progress {
     Fail(Reply),
 }
 
-/// Begins an exchange.
-pub(super) fn begin(mechanism: &str, initial_response: Option<&str>) -> Progress {
+/// Begins an exchange. `any`: every name and password is accepted.
+pub(super) fn begin(mechanism: &str, initial_response: Option<&str>, any: bool) -> Progress {
     let exchange = match mechanism {
         "PLAIN" => Exchange::Plain,
         "LOGIN" => Exchange::LoginName,
+        "CRAM-MD5" if any => Exchange::CramMd5,
         _ => return Progress::Fail(replies::UNKNOWN_MECHANISM),
     };
     match (initial_response, exchange) {
-        (Some("="), exchange) => respond(exchange, ""),
-        (Some(text), exchange) => respond(exchange, text),
+        (Some("="), exchange) => respond(exchange, "", any),
+        (Some(text), exchange) => respond(exchange, text, any),
         (None, Exchange::Plain) => Progress::Challenge("", Exchange::Plain),
+        (None, Exchange::CramMd5) => Progress::Challenge(CRAM_MD5, Exchange::CramMd5),
         (None, exchange) => Progress::Challenge(LOGIN_NAME, exchange),
     }
 }
@@ -57,20 +63,35 @@ pub(super) fn begin(mechanism: &str, initial_response: Option<&str>) -> Progress
 /// "Username:" and "Password:", as every server sends them and some clients compare them.
 const LOGIN_NAME: &str = "VXNlcm5hbWU6";
 const LOGIN_PASSWORD: &str = "UGFzc3dvcmQ6";
+/// `<0.0@gatepost>`, in the form of RFC 2195 §2.
+const CRAM_MD5: &str = "PDAuMEBnYXRlcG9zdD4=";
 
 /// Goes on with a line from the client.
-pub(super) fn respond(exchange: Exchange, line: &str) -> Progress {
+pub(super) fn respond(exchange: Exchange, line: &str, any: bool) -> Progress {
     if line.trim() == "*" {
         return Progress::Fail(replies::AUTHENTICATION_CANCELLED);
+    }
+    if any {
+        return match exchange {
+            Exchange::LoginName => Progress::Challenge(LOGIN_PASSWORD, Exchange::LoginPassword(String::new())),
+            Exchange::Plain | Exchange::LoginPassword(_) | Exchange::CramMd5 => accept_any(),
+        };
     }
     let Ok(octets) = BASE64.decode(line.trim()) else { return Progress::Fail(replies::BAD_BASE64) };
     // RFC 4616: UTF-8. Latin-1 names cannot match one of ours.
     let Ok(text) = String::from_utf8(octets) else { return Progress::Fail(replies::BAD_CREDENTIALS) };
     match exchange {
-        Exchange::Plain => plain(&text),
         Exchange::LoginName => Progress::Challenge(LOGIN_PASSWORD, Exchange::LoginPassword(text)),
+        Exchange::Plain => plain(&text),
         Exchange::LoginPassword(name) => verify(&name, &text),
+        // Begun only where every response is accepted.
+        Exchange::CramMd5 => Progress::Fail(replies::BAD_CREDENTIALS),
     }
+}
+
+/// Where nothing is verified, what the client said is forgotten.
+fn accept_any() -> Progress {
+    Progress::Verify(Credentials { name: String::new(), password: Password::new("") })
 }
 
 /// `[authzid] NUL authcid NUL passwd`. mutt and nullmailer repeat the name as authzid; acting for somebody else is not
@@ -121,10 +142,10 @@ mod tests {
             ("login, not UTF-8", "LOGIN", None, vec!["/w==".to_owned()], "535"),
             ("unknown", "CRAM-MD5", None, vec![], "504"),
         ] {
-            let mut progress = begin(mechanism, initial.as_deref());
+            let mut progress = begin(mechanism, initial.as_deref(), false);
             for line in lines {
                 let Progress::Challenge(_, exchange) = progress else { panic!("{name}: {progress:?}") };
-                progress = respond(exchange, &line);
+                progress = respond(exchange, &line, false);
             }
             assert_eq!(outcome(progress), want, "{name}");
         }
@@ -132,7 +153,9 @@ mod tests {
 
     #[test]
     fn the_password_does_not_print() {
-        let Progress::Verify(credentials) = begin("PLAIN", Some(&BASE64.encode("\0ann\0secret"))) else { panic!() };
+        let Progress::Verify(credentials) = begin("PLAIN", Some(&BASE64.encode("\0ann\0secret")), false) else {
+            panic!()
+        };
         assert!(!format!("{credentials:?}").contains("secret"));
     }
 }

@@ -27,9 +27,12 @@ pub struct Session {
     pub(super) encrypted: bool,
     pub(super) greeted: bool,
     pub(super) authenticated: bool,
+    /// A MAIL was accepted, a login succeeded, or the caller knows the client.
+    recognised: bool,
     draining: bool,
     pub(super) transactions: u32,
     commands: u32,
+    last_verb: &'static str,
     errors: u32,
     pub(super) auth_failures: u32,
     started: Instant,
@@ -54,8 +57,8 @@ pub(super) enum State {
     Swallow { remaining: u64, reply: Reply, pace: Pace },
     /// The TLS handshake is going on.
     Handshake,
-    /// The last reply is on its way.
-    Closing,
+    /// The last reply is on its way; for the log, what comes before `Close`.
+    Closing(Option<Box<Action>>),
     /// Over.
     Closed,
 }
@@ -90,6 +93,9 @@ const INPUT_OCTETS_MAX: usize = 1024 * 1024;
 /// makes a hundred, and there is no need to answer somebody who does not read.
 const OUTPUT_OCTETS_MAX: usize = 64 * 1024;
 
+/// How a TLS handshake begins. RFC 8446 §5.1: content type, and the major version of every TLS.
+const TLS_HANDSHAKE: &[u8] = &[22, 3];
+
 /// RFC 5321 §4.5.3.1.3, with the verb: longer ones are looked at when they come.
 const FORWARD_PATH_LINE_OCTETS_MAX: usize = 512;
 
@@ -105,9 +111,11 @@ impl Session {
             output: BytesMut::new(),
             greeted: false,
             authenticated: false,
+            recognised: false,
             draining: false,
             transactions: 0,
             commands: 0,
+            last_verb: "",
             errors: 0,
             auth_failures: 0,
             started: now,
@@ -137,7 +145,7 @@ impl Session {
         match &mut self.state {
             State::Data(_) | State::Chunk { .. } | State::Swallow { .. } => self.waiting_since = now,
             // Plaintext that came before the handshake, and what comes after the last word, is nobody's.
-            State::Handshake | State::Closing | State::Closed => self.input.clear(),
+            State::Handshake | State::Closing(_) | State::Closed => self.input.clear(),
             // The question is still answered: whoever was asked may have taken the message.
             State::Asked(_) if self.input.len() > INPUT_OCTETS_MAX => {
                 self.input.clear();
@@ -168,7 +176,7 @@ impl Session {
             // "No" in words that the client would take for "yes".
             (_, Answer::Refuse(_)) => self.refused(asked, replies::LOCAL_ERROR),
         }
-        if self.flooded && !matches!(self.state, State::Closing) {
+        if self.flooded && !matches!(self.state, State::Closing(_)) {
             self.close_with(&replies::TOO_FAR_AHEAD);
         }
     }
@@ -177,9 +185,11 @@ impl Session {
         match asked {
             Asked::Credentials => {
                 self.authenticated = true;
+                self.recognised = true;
                 self.write(&replies::AUTHENTICATED);
             }
             Asked::ReversePath(path, parameters) => {
+                self.recognised = true;
                 self.write(&replies::REVERSE_PATH_OK);
                 self.state = State::Command(Transaction::Mail(path, parameters));
             }
@@ -250,6 +260,19 @@ impl Session {
         self.draining = true;
     }
 
+    /// The client is one that may send, although its MAIL may still be deferred.
+    pub fn handle_recognised(&mut self) {
+        self.recognised = true;
+    }
+
+    /// The place is needed for another client. A client that is recognised keeps it.
+    pub fn handle_shed(&mut self, now: Instant) {
+        self.now = now;
+        if !self.recognised && matches!(self.state, State::Command(_) | State::Sasl(_)) {
+            self.close_with(&replies::TOO_MANY_CONNECTIONS);
+        }
+    }
+
     /// Whether `handle_drain` was called.
     pub fn is_draining(&self) -> bool {
         self.draining
@@ -276,6 +299,21 @@ impl Session {
         paths
     }
 
+    /// The last command's verb; empty before the first, `?` if unknown.
+    pub fn last_verb(&self) -> &'static str {
+        self.last_verb
+    }
+
+    /// Whether AUTH succeeded, also where every name and password is accepted.
+    pub fn is_authenticated(&self) -> bool {
+        self.authenticated
+    }
+
+    /// Whether the session closed because the client said QUIT. Any other close may come while the client still sends.
+    pub fn has_quit(&self) -> bool {
+        self.last_verb == "QUIT"
+    }
+
     /// Replies that are ready to send.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
         (!self.output.is_empty()).then(|| self.output.split().freeze())
@@ -287,20 +325,24 @@ impl Session {
         let limits = &self.settings.limits;
         let pace = match &self.state {
             State::Command(Transaction::None | Transaction::Mail(..) | Transaction::Rcpt(_)) | State::Sasl(_) => {
-                return Some((self.waiting_since + limits.command_wait_max).min(self.started + limits.session_max));
+                let whole = match self.recognised {
+                    true => limits.session_max,
+                    false => limits.session_max.min(limits.unrecognised_max),
+                };
+                return Some((self.waiting_since + limits.command_wait_max).min(self.started + whole));
             }
             // Between chunks, too: small chunks at long intervals are slow content.
             State::Command(Transaction::Chunks(chunks)) | State::Chunk { chunks, .. } => &chunks.receiving.pace,
             State::Data(receiving) => &receiving.pace,
             State::Swallow { pace, .. } => pace,
-            State::Asked(_) | State::Handshake | State::Closing | State::Closed => return None,
+            State::Asked(_) | State::Handshake | State::Closing(_) | State::Closed => return None,
         };
         Some((self.waiting_since + limits.content_wait_max).min(pace.deadline(limits)))
     }
 
     /// Whether octets from the peer would be looked at now. While not, leave them in the socket: that bounds them.
     pub fn wants_octets(&self) -> bool {
-        !matches!(self.state, State::Asked(_) | State::Handshake | State::Closing | State::Closed)
+        !matches!(self.state, State::Asked(_) | State::Handshake | State::Closing(_) | State::Closed)
             && self.output.len() < OUTPUT_OCTETS_MAX
     }
 
@@ -308,11 +350,14 @@ impl Session {
     pub fn poll(&mut self) -> Option<Action> {
         loop {
             let must_close = self.must_close();
-            let step = match self.state {
+            let step = match &mut self.state {
                 State::Asked(_) | State::Handshake | State::Closed => return None,
-                State::Closing => {
-                    self.state = State::Closed;
-                    return Some(Action::Close);
+                State::Closing(report) => {
+                    let report = report.take();
+                    if report.is_none() {
+                        self.state = State::Closed;
+                    }
+                    return Some(report.map_or(Action::Close, |report| *report));
                 }
                 State::Command(_) | State::Sasl(_) if must_close => {
                     let reply = if self.draining { replies::SHUTTING_DOWN } else { replies::SESSION_TOO_LONG };
@@ -343,6 +388,12 @@ impl Session {
     }
 
     fn poll_command(&mut self) -> Progress {
+        // A handshake has no line end where one would be looked for: it would wait for one, or be many bad commands.
+        if self.commands == 0 && !self.encrypted && self.input.starts_with(TLS_HANDSHAKE) {
+            self.input.clear();
+            self.close_reported(&replies::NOT_TLS);
+            return Progress::Do(Action::Report { verb: "?", reply: replies::NOT_TLS });
+        }
         let limit = self.settings.limits.command_line_octets_max;
         let (line, fault) = match self.take_line(limit, &replies::LINE_TOO_LONG) {
             None => return Progress::Wait,
@@ -356,10 +407,11 @@ impl Session {
             return Progress::Again;
         }
         if command::is_http(&line) {
-            self.close_with(&replies::NOT_HTTP);
+            self.close_reported(&replies::NOT_HTTP);
             return Progress::Do(Action::Report { verb: "?", reply: replies::NOT_HTTP });
         }
         let verb = command::verb(&line);
+        self.last_verb = verb;
         let parsed = match fault {
             None => match (command::parse(&line), self.settings.stray_dots) {
                 (Err(bad), StrayDots::Quote) => command::parse_with_stray_dots(&line).ok_or(bad),
@@ -391,7 +443,7 @@ impl Session {
     /// Replies with a refusal and counts it; too many and the session ends.
     pub(super) fn count_error(&mut self, reply: &Reply) {
         if reply.code() == CLOSING {
-            return self.close_with(reply);
+            return self.close_reported(reply);
         }
         self.write(reply);
         // A deferral is not the client's error: who drains a queue while the provider throttles hears many.
@@ -408,7 +460,7 @@ impl Session {
         self.auth_failures += 1;
         self.state = State::Command(Transaction::None);
         if reply.code() == CLOSING {
-            return self.close_with(reply);
+            return self.close_reported(reply);
         }
         self.write(reply);
         if self.auth_failures >= self.settings.limits.auth_failures_max {
@@ -431,9 +483,17 @@ impl Session {
         self.settings.require_tls && !self.encrypted
     }
 
-    pub(super) fn close_with(&mut self, reply: &Reply) {
+    /// Closes; the caller of the session has not seen why yet.
+    fn close_with(&mut self, reply: &Reply) {
         self.write(reply);
-        self.state = State::Closing;
+        let closing = Action::Closing { after: self.last_verb, reply: reply.clone() };
+        self.state = State::Closing(Some(Box::new(closing)));
+    }
+
+    /// Closes, for a reason that is reported otherwise.
+    pub(super) fn close_reported(&mut self, reply: &Reply) {
+        self.write(reply);
+        self.state = State::Closing(None);
     }
 
     pub(super) fn write(&mut self, reply: &Reply) {

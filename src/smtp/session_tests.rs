@@ -79,6 +79,7 @@ fn a_flood_during_a_question_does_not_lose_its_answer() {
     session.handle_answer(accepted(), now);
     let octets = session.poll_transmit().unwrap();
     assert_eq!(octets, "250 2.0.0 Ok id\r\n421 4.7.0 Too much sent ahead of our replies\r\n");
+    assert!(matches!(session.poll(), Some(Action::Closing { .. })));
     assert!(matches!(session.poll(), Some(Action::Close)));
     assert!(session.poll().is_none());
 }

@@ -3,7 +3,7 @@
 use super::command::Command;
 use super::sasl;
 use super::session::{Asked, Progress, Session, State, Transaction};
-use super::{Action, AuthMode, Question};
+use super::{Abandon, Action, AuthMode, Question};
 use crate::mail::{Credentials, Envelope, ForwardPath, MailParameters, Reply, ReversePath, replies};
 
 impl Session {
@@ -33,11 +33,11 @@ impl Session {
             Command::Bdat { octets, last } => self.bdat(transaction, octets, last),
             Command::Rset => {
                 self.write(&replies::OK);
-                Progress::Do(Action::Abandon)
+                Progress::Do(Action::Abandon(Abandon::Reset))
             }
             Command::Quit => {
-                self.close_with(&replies::BYE);
-                Progress::Do(Action::Abandon)
+                self.close_reported(&replies::BYE);
+                Progress::Do(Action::Abandon(Abandon::Quit))
             }
             Command::StartTls => self.starttls(transaction),
             Command::Auth { mechanism, initial_response } => {
@@ -90,7 +90,8 @@ impl Session {
                 lines.push("STARTTLS".to_owned());
             }
             if self.offers_auth() {
-                lines.push("AUTH PLAIN LOGIN".to_owned());
+                let any = self.settings.auth == AuthMode::Any;
+                lines.push(if any { "AUTH PLAIN LOGIN CRAM-MD5" } else { "AUTH PLAIN LOGIN" }.to_owned());
             }
             let last = lines.len() - 1;
             for (place, line) in lines.iter().enumerate() {
@@ -117,7 +118,7 @@ impl Session {
         }
         self.transactions += 1;
         if self.transactions > self.settings.limits.transactions_max {
-            self.close_with(&replies::TOO_MANY_TRANSACTIONS);
+            self.close_reported(&replies::TOO_MANY_TRANSACTIONS);
             return Progress::Do(Action::Report { verb: "MAIL", reply: replies::TOO_MANY_TRANSACTIONS });
         }
         self.ask(Asked::ReversePath(path.clone(), parameters), Question::ReversePath(path, parameters))
@@ -191,7 +192,7 @@ impl Session {
         };
         match refusal {
             Some(reply) => self.refuse_in(transaction, "AUTH", &reply),
-            None => self.sasl(sasl::begin(mechanism, initial_response)),
+            None => self.sasl(sasl::begin(mechanism, initial_response, self.settings.auth == AuthMode::Any)),
         }
     }
 
@@ -202,8 +203,9 @@ impl Session {
         let State::Sasl(exchange) = std::mem::replace(&mut self.state, State::Command(Transaction::None)) else {
             return Progress::Again;
         };
+        let any = self.settings.auth == AuthMode::Any;
         match line.as_deref().map(std::str::from_utf8) {
-            Ok(Ok(text)) => self.sasl(sasl::respond(exchange, text)),
+            Ok(Ok(text)) => self.sasl(sasl::respond(exchange, text, any)),
             Ok(Err(_)) => self.sasl(sasl::Progress::Fail(replies::BAD_BASE64)),
             Err(bad) => self.sasl(sasl::Progress::Fail(bad.reply.clone())),
         }

@@ -143,8 +143,8 @@ impl House {
                     assert!(self.envelope.is_some(), "content without an envelope");
                     self.content.extend_from_slice(&octets);
                 }
-                Action::Abandon | Action::Hello { .. } => self.forget(),
-                Action::Report { .. } => {}
+                Action::Abandon(_) | Action::Hello { .. } => self.forget(),
+                Action::Report { .. } | Action::Closing { .. } => {}
                 Action::Transmit => self.transmit(),
                 Action::StartTls => {
                     self.forget();

@@ -135,6 +135,69 @@ async fn with_a_token_nobody_is_answered_without_it() {
 }
 
 #[tokio::test]
+async fn transactions_of_which_no_message_comes_and_sessions_that_close_are_counted() {
+    let house = House::with(|plan: Plan| plan.build(|builder| builder.admin(door(None)))).await;
+    let mut client = house.client().await;
+    client.say("MAIL FROM:<ann@example.com>").await;
+    client.expect("250").await;
+    client.say("RSET").await;
+    client.expect("250").await;
+    client.say("MAIL FROM:<ann@example.com>").await;
+    client.expect("250").await;
+    house.relay.begin_drain();
+    client.expect("421 4.3.2").await;
+    house.log.until("TransactionEnded").await;
+    let seen = metrics(&house).await;
+    for (name, want) in [
+        ("gatepost_smtp_transactions_total{outcome=\"abandoned\",code=\"\"}", 1.0),
+        ("gatepost_smtp_transactions_total{outcome=\"abandoned\",code=\"421\"}", 1.0),
+        ("gatepost_smtp_transactions_abandoned_total{after=\"MAIL\",reason=\"reset\"}", 1.0),
+        ("gatepost_smtp_transactions_abandoned_total{after=\"MAIL\",reason=\"shutdown\"}", 1.0),
+        ("gatepost_smtp_sessions_closed_total{reason=\"shutdown\"}", 1.0),
+    ] {
+        assert_eq!(seen.get(name).copied(), Some(want), "{name} in {seen:#?}");
+    }
+}
+
+/// Connections that showed no token kept all places, and `/livez` timed out.
+#[tokio::test]
+async fn a_health_check_does_not_wait_for_clients_that_show_no_token() {
+    for token in [None, Some("0123456789abcdef0123456789abcdef")] {
+        let house = House::with(move |plan: Plan| plan.build(move |builder| builder.admin(door(token)))).await;
+        let fields = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let mut strangers = Vec::new();
+        for number in 0..80 {
+            let mut stream = TcpStream::connect(address(&house)).await.unwrap();
+            if number % 2 == 0 {
+                stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n").await.unwrap();
+            }
+            strangers.push(stream);
+        }
+        let stream = TcpStream::connect(address(&house)).await.unwrap();
+        let answer = tokio::time::timeout(std::time::Duration::from_secs(2), get_over(stream, "/livez", &fields)).await;
+        assert_eq!(answer.expect("at once").0, 200);
+        let mut open = 0;
+        for mut stream in strangers {
+            let mut octets = Vec::new();
+            let read = tokio::time::timeout(std::time::Duration::from_secs(20), stream.read_to_end(&mut octets)).await;
+            open += usize::from(read.is_err());
+        }
+        assert_eq!(open, 0, "a request must come in time");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_only_for_a_client_that_has_shown_the_token() {
+    let token = "0123456789abcdef0123456789abcdef";
+    let house = House::with(|plan: Plan| plan.build(|builder| builder.admin(door(Some(token))))).await;
+    let mut stream = TcpStream::connect(address(&house)).await.unwrap();
+    stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("connection: close"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_door_that_others_can_reach_wants_a_token() {
     let endpoint = AdminEndpoint::Tcp(([0, 0, 0, 0], 0).into());
     let error = gatepost::admin::AdminDoor::bind(AdminSettings { endpoint, token: None }).unwrap_err();

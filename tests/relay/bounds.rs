@@ -2,6 +2,7 @@
 
 use crate::support::{House, NOTE, Plan, Smtp, short_deadline, until};
 use gatepost::relay::BudgetSettings;
+use gatepost::smtp::{Limits, Settings};
 use std::time::Duration;
 
 const TO: &[&str] = &["bob@elsewhere.example"];
@@ -301,4 +302,57 @@ async fn a_message_that_the_client_gives_up_is_not_told_as_refused() {
     }
     assert!(!house.log.lines().iter().any(|line| line.starts_with("MessageEnded")));
     house.log.expect("verb: \"DATA\"");
+}
+
+/// With few descriptors left, connections took the last ones, and health checks and calls to SES had none.
+#[cfg(unix)]
+#[tokio::test]
+async fn the_last_file_descriptors_are_not_for_connections() {
+    let house = House::with(|plan: Plan| plan.build(|builder| builder.file_descriptors_max(Some(8)))).await;
+    let mut client = Smtp::connect(house.port("plain")).await;
+    client.expect("421 4.3.2 Too many connections").await;
+    assert_eq!(client.reply().await, "");
+    house.log.expect("LimitHit { limit: \"file_descriptors\" }");
+    house.log.until("few file descriptors are left").await;
+}
+
+/// Clients that no policy permits held their places for 300 seconds, and permitted ones received 421.
+#[tokio::test]
+async fn a_client_that_is_not_recognised_is_closed_soon_and_a_recognised_one_is_not() {
+    let house = House::with(|plan: Plan| {
+        let soon = std::time::Duration::from_secs(1);
+        plan.smtp(move |smtp| Settings { limits: Limits { unrecognised_max: soon, ..smtp.limits.clone() }, ..smtp })
+    })
+    .await;
+    let (mut stranger, mut known) = (house.client().await, house.client().await);
+    stranger.say("MAIL FROM:<ann@other.example>").await;
+    stranger.expect("550").await;
+    known.say("MAIL FROM:<ann@example.com>").await;
+    known.expect("250").await;
+    stranger.expect("421 4.4.2").await;
+    house.log.until("SessionClosed").await;
+    known.say("RSET").await;
+    known.expect("250").await;
+    let text = known.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
+    assert!(text.starts_with("250"), "{text}");
+}
+
+/// The connection was closed with octets unread, and the reset took the last reply away.
+#[tokio::test]
+async fn the_last_reply_reaches_a_client_that_still_sends() {
+    let house = House::with(|plan: Plan| {
+        plan.smtp(|smtp| Settings { limits: Limits { message_octets_max: 10_000, ..smtp.limits.clone() }, ..smtp })
+    })
+    .await;
+    let mut client = house.client().await;
+    for (line, want) in
+        [("MAIL FROM:<ann@example.com>", "250"), ("RCPT TO:<bob@elsewhere.example>", "250"), ("DATA", "354")]
+    {
+        client.say(line).await;
+        client.expect(want).await;
+    }
+    client.write(b"From: ann@example.com\r\n\r\n").await;
+    // As clients do, which read a reply only when all is sent: no write may fail.
+    client.write(&b"0123456789012345678901234567890123456789\r\n".repeat(100_000)).await;
+    client.expect("552 5.3.4").await;
 }

@@ -154,7 +154,8 @@ impl Transport for House {
 fn settings(dialogue: &Transcript, from_field: bool) -> Settings {
     let wanted = &dialogue.settings;
     let mut settings = shared::settings(wanted);
-    let differs = client_says(dialogue, b"STARTTLS") || wanted.auth != Auth::Off && !wanted.auth_in_clear;
+    let in_clear = client_says(dialogue, b"STARTTLS") || client_says(dialogue, b"\x16\x03");
+    let differs = in_clear || wanted.auth != Auth::Off && !wanted.auth_in_clear;
     if wanted.tls == Tls::None && !differs {
         settings.tls = TlsMode::Implicit;
     }

@@ -422,3 +422,20 @@ async fn a_failed_handshake_after_starttls_is_told() {
     })
     .await;
 }
+
+/// A client that had used AUTH was told 530 again.
+#[tokio::test]
+async fn where_every_password_is_accepted_a_client_that_may_not_send_is_told_so_after_auth() {
+    let house = House::with(|mut plan: Plan| {
+        plan.clients = vec!["192.0.2.0/24".parse().unwrap()];
+        plan.smtp(|smtp| Settings { auth: AuthMode::Any, auth_in_clear: true, ..smtp })
+    })
+    .await;
+    let mut client = house.client().await;
+    client.say("MAIL FROM:<ann@example.com>").await;
+    client.expect("530 5.7.0").await;
+    client.say(&format!("AUTH PLAIN {}", plain("", ""))).await;
+    client.expect("235").await;
+    client.say("MAIL FROM:<ann@example.com>").await;
+    client.expect("550 5.7.1").await;
+}

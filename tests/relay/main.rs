@@ -21,3 +21,4 @@ mod shutdown;
 mod site;
 mod spoofing;
 mod support;
+mod tls;

@@ -353,6 +353,8 @@ fn theirs(message: &mail_parser::Message<'_>, seen: &mut Vec<(String, Option<Str
 proptest! {
     #[test]
     fn mail_parser_sees_the_same_parts_and_names(text in message(), pieces in 1..40_usize) {
+        // mail-parser panics at a message that is all there is in a message.
+        prop_assume!(!text.contains("rfc822\r\n\r\nSubject: inside\r\nContent-Type: message/rfc822"));
         let (structure, _) = scan_with(MimeLimits::default(), text.as_bytes(), pieces).unwrap();
         let mut seen = Vec::new();
         theirs(&mail_parser::MessageParser::new().parse(text.as_bytes()).unwrap(), &mut seen);

@@ -122,6 +122,11 @@ pub enum SesError {
     /// Not an `http://` or `https://` URL.
     #[error("endpoint URL {0:?} must begin with https:// (or http:// for an emulator)")]
     EndpointUrl(String),
+    /// The URL is logged, and SES asks for no password.
+    #[error(
+        "the endpoint URL has an @, which stands behind a user or a password: take them away; AWS credentials are enough"
+    )]
+    EndpointSecret,
     /// Nothing in the chain can bring any.
     #[error("no source of AWS credentials: name a profile, or run where a role is given")]
     NoCredentials,
@@ -160,6 +165,9 @@ pub(super) async fn connect(settings: SesSettings, http: Option<SharedHttpClient
     if let Some(url) = &account.endpoint_url {
         if account.fips || account.dual_stack {
             return Err(SesError::EndpointWithVariant);
+        }
+        if url.contains('@') {
+            return Err(SesError::EndpointSecret);
         }
         if !is_http_url(url) {
             return Err(SesError::EndpointUrl(url.clone()));

@@ -213,6 +213,20 @@ mod tests {
         }
     }
 
+    /// The URL stands in log lines.
+    #[tokio::test]
+    async fn an_endpoint_url_with_a_password_is_refused_and_not_shown() {
+        let pair = StaticCredentials { access_key_id: "id".to_owned(), secret_access_key: "secret".to_owned() };
+        let transport = SesTransport::connect(SesSettings {
+            region: Some("us-east-1".to_owned()),
+            endpoint_url: Some("https://user:hunter2@ses.example".to_owned()),
+            credentials: Some(pair),
+            ..SesSettings::default()
+        });
+        let error = transport.await.err().unwrap().to_string();
+        assert!(error.contains("has an @") && !error.contains("hunter2"), "{error}");
+    }
+
     #[tokio::test]
     async fn a_question_about_the_quota_has_an_end() {
         let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

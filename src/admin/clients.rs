@@ -1,0 +1,119 @@
+//! The connections of the admin endpoint: a bounded number, and the newest is always served.
+//!
+//! A health check must not wait behind connections that say nothing. Where all places are taken, the oldest connection
+//! that has shown no token is closed for the new one; where all have shown it, the oldest that answers nothing now.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio_util::sync::CancellationToken;
+
+/// Connections at a time: a scraper or two, a load balancer, an operator, and strangers.
+pub(super) const CONNECTIONS_MAX: usize = 32;
+
+/// All connections, oldest first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Clients(Arc<Mutex<Places>>);
+
+#[derive(Debug, Default)]
+struct Places {
+    next: u64,
+    by_age: BTreeMap<u64, Arc<Standing>>,
+}
+
+/// What is known of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// It has shown the token, or none is needed and it has asked for something.
+    recognised: AtomicBool,
+    /// Requests that are answered now.
+    answering: AtomicUsize,
+    closed: CancellationToken,
+}
+
+/// One connection's place; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Client {
+    clients: Clients,
+    number: u64,
+    pub(super) standing: Arc<Standing>,
+}
+
+/// A request that is answered; until it is dropped, its connection is not closed for another one.
+pub(super) struct Answering(Arc<Standing>);
+
+impl Clients {
+    /// One more connection; an older one may be closed for it.
+    pub(super) fn enter(&self) -> Client {
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if places.by_age.len() >= CONNECTIONS_MAX {
+            let idle = |standing: &Standing| standing.answering.load(Ordering::Relaxed) == 0;
+            let stranger = |standing: &Standing| !standing.recognised.load(Ordering::Relaxed);
+            let oldest = |of: &dyn Fn(&Standing) -> bool| {
+                places.by_age.iter().find(|(_, standing)| of(standing)).map(|(number, _)| *number)
+            };
+            let chosen = oldest(&|it| stranger(it) && idle(it)).or_else(|| oldest(&idle)).or_else(|| oldest(&|_| true));
+            if let Some(standing) = chosen.and_then(|number| places.by_age.remove(&number)) {
+                standing.closed.cancel();
+            }
+        }
+        places.next += 1;
+        let (number, standing) = (places.next, Arc::new(Standing::default()));
+        places.by_age.insert(number, Arc::clone(&standing));
+        Client { clients: self.clone(), number, standing }
+    }
+}
+
+impl Standing {
+    /// Waits until the connection is closed for another one.
+    pub(super) async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
+    pub(super) fn recognise(&self) {
+        self.recognised.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn answering(self: &Arc<Self>) -> Answering {
+        self.answering.fetch_add(1, Ordering::Relaxed);
+        Answering(Arc::clone(self))
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.answering.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.clients.0.lock().unwrap_or_else(PoisonError::into_inner).by_age.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_is_served_and_the_oldest_stranger_goes() {
+        let clients = Clients::default();
+        let mut all: Vec<Client> = (0..CONNECTIONS_MAX).map(|_| clients.enter()).collect();
+        all[0].standing.recognise();
+        let answering = all[1].standing.answering();
+        all.push(clients.enter());
+        let closed = |all: &[Client], place: usize| all[place].standing.closed.is_cancelled();
+        assert!(!closed(&all, 0) && !closed(&all, 1) && closed(&all, 2), "the oldest idle one without a token");
+        for client in &all {
+            client.standing.recognise();
+        }
+        all.push(clients.enter());
+        assert!(closed(&all, 0) && !closed(&all, 1), "the oldest that answers nothing");
+        drop(answering);
+        all.push(clients.enter());
+        assert!(closed(&all, 1) || closed(&all, CONNECTIONS_MAX + 1), "one of the idle ones");
+        drop(all);
+        assert!(clients.0.lock().unwrap().by_age.is_empty());
+    }
+}
