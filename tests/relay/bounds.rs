@@ -337,6 +337,36 @@ async fn a_client_that_is_not_recognised_is_closed_soon_and_a_recognised_one_is_
     assert!(text.starts_with("250"), "{text}");
 }
 
+/// Connections of clients that say nothing held every place.
+#[tokio::test]
+async fn a_recognised_client_has_a_place_however_many_others_come() {
+    let house = House::with(|plan: Plan| plan.build(|builder| builder.connections(8, 8))).await;
+    let from = |address: &'static str, port: std::net::SocketAddr| async move {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{address}:0").parse().unwrap()).unwrap();
+        let mut client = Smtp::over(socket.connect(port).await.unwrap());
+        (client.reply().await, client)
+    };
+    let port = house.port("plain");
+    let (_, mut known) = from("127.0.0.1", port).await;
+    known.say("EHLO x").await;
+    known.expect("250").await;
+    assert!(known.send("ann@example.com", TO, NOTE).await.starts_with("250"));
+    known.say("QUIT").await;
+    known.expect("221").await;
+    until("its place is free", || house.relay.connections() == 0).await;
+    let mut strangers = Vec::new();
+    for _ in 0..6 {
+        let (greeting, client) = from("127.0.0.2", port).await;
+        assert!(greeting.starts_with("220"), "{greeting}");
+        strangers.push(client);
+    }
+    let (refused, _) = from("127.0.0.3", port).await;
+    assert!(refused.starts_with("421"), "{refused}");
+    let (greeting, _known) = from("127.0.0.1", port).await;
+    assert!(greeting.starts_with("220"), "{greeting}");
+}
+
 /// The connection was closed with octets unread, and the reset took the last reply away.
 #[tokio::test]
 async fn the_last_reply_reaches_a_client_that_still_sends() {
