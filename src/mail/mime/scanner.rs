@@ -22,9 +22,10 @@ pub struct Scanner {
     line_start: u64,
     /// Multiparts and messages that are open, the outermost first.
     levels: Vec<Level>,
-    /// The first octets of all open boundaries, and how often delimiters were compared with them.
+    /// Of the multiparts that are open.
     boundaries: Vec<Boundary>,
     parts: Vec<Part>,
+    certain_parts: usize,
     certain: bool,
     /// Octets of Content fields of all parts.
     parameter_octets: usize,
@@ -102,6 +103,7 @@ impl Scanner {
             levels: Vec::new(),
             boundaries: Vec::new(),
             parts: Vec::new(),
+            certain_parts: 0,
             certain: true,
             parameter_octets: 0,
             name_octets: 0,
@@ -375,9 +377,13 @@ impl Scanner {
     }
 
     fn push_part(&mut self, parent: Option<usize>, header: Range<u64>, certain: bool) -> Result<(), MimeError> {
-        if self.parts.len() >= self.limits.parts_max {
+        // Those that only some readers see, such as what follows a multipart, do not count against a good message.
+        let most = if certain { self.limits.parts_max } else { 2 * self.limits.parts_max };
+        let counted = if certain { self.certain_parts } else { self.parts.len() };
+        if counted >= most {
             return Err(MimeError::TooManyParts(self.limits.parts_max));
         }
+        self.certain_parts += usize::from(certain);
         let body = header.end..header.end;
         let (media_type, names) = (String::new(), Vec::new());
         self.parts.push(Part { parent, header, body, media_type, encoding: Default::default(), names, certain });
