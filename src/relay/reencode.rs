@@ -59,11 +59,16 @@ fn refuse(place: &str) -> Refusal {
     Refusal { reply: replies::CONTENT_LINE_TOO_LONG.with_text(&told), rule: None, detail }
 }
 
+fn too_large(octets: usize) -> Refusal {
+    let detail = format!("{octets} octets after re-encoding");
+    Refusal { reply: replies::MESSAGE_TOO_LARGE, rule: None, detail }
+}
+
 /// The same message with shorter lines.
 fn shorten(content: &Content, limits: &HeaderLimits, mime: MimeLimits) -> Result<Content, Refusal> {
     let octets = content.octets();
     let changes = changes(octets, content.structure())?;
-    let mut shortened: Vec<u8> = Vec::with_capacity(octets.len() + octets.len() / 4);
+    let mut shortened: Vec<u8> = Vec::with_capacity(octets.len());
     let mut copied = 0;
     for Change { header, body, recode } in changes {
         shortened.extend_from_slice(&octets[copied..header.start]);
@@ -78,8 +83,7 @@ fn shorten(content: &Content, limits: &HeaderLimits, mime: MimeLimits) -> Result
     }
     shortened.extend_from_slice(&octets[copied..]);
     if shortened.len() as u64 > MESSAGE_OCTETS_MAX {
-        let detail = format!("{} octets after re-encoding", shortened.len());
-        return Err(Refusal { reply: replies::MESSAGE_TOO_LARGE, rule: None, detail });
+        return Err(too_large(shortened.len()));
     }
     if long_lines(&shortened).next().is_some() {
         return Err(refuse("is still there after re-encoding"));
@@ -243,20 +247,42 @@ fn fold_at(line: &[u8]) -> Option<usize> {
 }
 
 fn write_body(out: &mut Vec<u8>, body: &[u8], recode: Recode) -> Result<(), Refusal> {
-    // Every line of text gets its line end; octets of a decoded text that are no line end are encoded.
-    let options = Options::default().input_mode(InputMode::Text);
     match recode {
-        Recode::Plain => out.extend(quoted_printable::encode_with_options(body, options).into_bytes()),
+        Recode::Plain => write_quoted(out, body),
         Recode::QuotedPrintable => {
             let text = quoted_printable::decode(body, quoted_printable::ParseMode::Robust);
-            let text = text.map_err(|_| refuse("in quoted-printable that cannot be read"))?;
-            out.extend(quoted_printable::encode_with_options(text, options).into_bytes());
+            write_quoted(out, &text.map_err(|_| refuse("in quoted-printable that cannot be read"))?)
         }
-        Recode::Base64 => {
-            for line in body.split_inclusive(|octet| *octet == b'\n') {
-                wrap(out, line)?;
+        Recode::Base64 => body.split_inclusive(|octet| *octet == b'\n').try_for_each(|line| wrap(out, line)),
+    }
+}
+
+/// What is encoded at a time: no more than a few lines are in memory twice.
+const PIECE_OCTETS: usize = 4 * 1024;
+
+/// Text as quoted-printable. Every line of it gets its line end; octets of a decoded text that are no line end are encoded.
+fn write_quoted(out: &mut Vec<u8>, text: &[u8]) -> Result<(), Refusal> {
+    let encoded =
+        text.iter().filter(|octet| !matches!(octet, b' '..=b'<' | b'>'..=b'~' | b'\t' | b'\r' | b'\n')).count();
+    let octets = text.len() + 2 * encoded;
+    if (out.len() + octets) as u64 > MESSAGE_OCTETS_MAX {
+        return Err(too_large(out.len() + octets));
+    }
+    // With the soft line breaks.
+    out.reserve(octets + octets / 16 + 64);
+    for line in text.split_inclusive(|octet| *octet == b'\n') {
+        let (line, end) = match line.strip_suffix(b"\r\n") {
+            Some(line) => (line, &b"\r\n"[..]),
+            None => (line, &b""[..]),
+        };
+        for (number, piece) in line.chunks(PIECE_OCTETS).enumerate() {
+            if number > 0 {
+                out.extend_from_slice(b"=\r\n");
             }
+            let options = Options::default().input_mode(InputMode::Binary);
+            out.extend_from_slice(quoted_printable::encode_with_options(piece, options).as_bytes());
         }
+        out.extend_from_slice(end);
     }
     Ok(())
 }
