@@ -1,6 +1,6 @@
 //! The sections of the file about Amazon SES: the API, what messages get there, and the emulator in its place.
 
-use super::number::{Count, Number, Seconds};
+use super::number::{Count, Number, Seconds, SecondsOrZero};
 use super::rules::{Gets, section};
 use super::values::{Arn, ConfigurationSet, Endpoint, FeedbackTo, HttpUrl, List, Role, TagValue, Tenant};
 use crate::emulator::{self, AccountSettings, EmulatorSettings};
@@ -40,6 +40,9 @@ section! {
         attempt_seconds_max: Seconds = Number::seconds(SesTimeouts::default().attempt),
         /// Seconds for the call as a whole. There is one attempt a call.
         operation_seconds_max: Seconds = Number::seconds(SesTimeouts::default().operation),
+        /// Seconds that a connection is kept without a call; 0: each call has a connection of its own. Keep it below what
+        /// load balancers, NAT gateways and proxies on the way allow.
+        idle_seconds_max: SecondsOrZero = Number::seconds(SesTimeouts::default().idle),
     } [gets]
 }
 
@@ -77,6 +80,7 @@ impl Ses {
             read: self.read_seconds_max.wait(),
             attempt: self.attempt_seconds_max.wait(),
             operation: self.operation_seconds_max.wait(),
+            idle: self.idle_seconds_max.wait(),
         }
     }
 }

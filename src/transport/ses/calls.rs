@@ -4,7 +4,7 @@
 //! counts for telemetry that nobody has set up. Here the same orchestrator runs the SDK's own serializer, signers,
 //! credentials and deserializer, and only those. A test holds what is sent against what `Client` sends.
 
-use super::client::{Account, SesError};
+use super::client::{Account, Http, SesError};
 use super::document;
 use crate::mail::USER_AGENT;
 use aws_config::Region;
@@ -18,7 +18,7 @@ use aws_sdk_sesv2::config::http::{HttpRequest, HttpResponse};
 use aws_sdk_sesv2::config::interceptors::{
     BeforeSerializationInterceptorContextMut, BeforeTransmitInterceptorContextMut,
 };
-use aws_sdk_sesv2::config::{Intercept, RuntimeComponents, SharedHttpClient, StalledStreamProtectionConfig};
+use aws_sdk_sesv2::config::{Intercept, RuntimeComponents, StalledStreamProtectionConfig};
 use aws_sdk_sesv2::error::{BoxError, SdkError};
 use aws_sdk_sesv2::operation::get_account::{GetAccount, GetAccountError, GetAccountInput, GetAccountOutput};
 use aws_sdk_sesv2::operation::send_email::{SendEmail, SendEmailError, SendEmailInput, SendEmailOutput};
@@ -50,15 +50,11 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    /// Calls for that account. `http`: the client; the SDK's own if none.
+    /// Calls for that account.
     ///
     /// # Errors
     /// If SES has no such endpoint.
-    pub(super) async fn new(
-        account: Account,
-        http: Option<SharedHttpClient>,
-        timeouts: TimeoutConfig,
-    ) -> Result<Self, SesError> {
+    pub(super) async fn new(account: Account, http: Http, timeouts: TimeoutConfig) -> Result<Self, SesError> {
         let parts = Parts { components: components(&account).await?, account, http, timeouts };
         Ok(Self {
             send_email: parts.operation("SendEmail", &SendEmail::new()),
@@ -90,7 +86,7 @@ impl Calls {
 struct Parts {
     account: Account,
     components: RuntimeComponentsBuilder,
-    http: Option<SharedHttpClient>,
+    http: Http,
     timeouts: TimeoutConfig,
 }
 
@@ -137,10 +133,10 @@ impl Parts {
             .with_config(self.config(&generated.0))
             .with_runtime_components(self.components.clone());
         let operation = Operation::builder().service_name("SESv2").operation_name(name);
-        let operation = match &self.http {
-            Some(http) => operation.http_client(http.clone()),
-            // The SDK's own closes a connection that led to an error only if it is told to.
-            None => operation.with_connection_poisoning().retry_classifier(HttpStatusCodeClassifier::default()),
+        let operation = operation.http_client(self.http.client.clone());
+        let operation = match self.http.is_of_sdk {
+            true => operation.with_connection_poisoning().retry_classifier(HttpStatusCodeClassifier::default()),
+            false => operation,
         };
         operation
             // It would send twice by itself.

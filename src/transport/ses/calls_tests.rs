@@ -1,7 +1,7 @@
 use super::*;
 use crate::mail::{Clock, SystemClock};
 use aws_config::retry::RetryConfig;
-use aws_sdk_sesv2::config::{BehaviorVersion, Builder, Credentials, SharedCredentialsProvider};
+use aws_sdk_sesv2::config::{BehaviorVersion, Builder, Credentials, SharedCredentialsProvider, SharedHttpClient};
 use aws_sdk_sesv2::primitives::Blob;
 use aws_sdk_sesv2::types::{Destination, EmailContent, MessageTag, RawMessage};
 use aws_sdk_sesv2::{Client, Config};
@@ -52,6 +52,10 @@ impl Catcher {
     }
 }
 
+fn http(client: Catcher) -> Http {
+    Http { client: SharedHttpClient::new(client), is_of_sdk: false }
+}
+
 fn account() -> Account {
     Account {
         region: Region::new("eu-central-1"),
@@ -97,7 +101,7 @@ fn message(content: &[u8], tag: &str) -> SendEmailInput {
 
 async fn calls(account: Account, catcher: &Catcher) -> Calls {
     let timeouts = TimeoutConfig::builder().connect_timeout(Duration::from_secs(1)).build();
-    Calls::new(account, Some(SharedHttpClient::new(catcher.clone())), timeouts).await.unwrap()
+    Calls::new(account, http(catcher.clone()), timeouts).await.unwrap()
 }
 
 async fn ours(account: Account, message: SendEmailInput) -> HttpRequest {
@@ -244,6 +248,6 @@ async fn a_clock_that_is_wrong_is_known_after_the_first_answer_unless_it_is_to_b
 async fn an_endpoint_that_is_none_is_told_at_the_start() {
     // As the environment may name one beside our settings.
     let account = Account { endpoint_url: Some("http://127.0.0.1:1".to_owned()), fips: true, ..account() };
-    let failed = Calls::new(account, None, TimeoutConfig::builder().build()).await;
+    let failed = Calls::new(account, http(Catcher::default()), TimeoutConfig::builder().build()).await;
     assert!(matches!(failed, Err(SesError::NoEndpoint(_))), "{failed:?}");
 }

@@ -9,6 +9,10 @@ use aws_config::timeout::{TimeoutConfig, TimeoutConfigBuilder};
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sesv2::config::{Credentials, SharedCredentialsProvider, SharedHttpClient};
 use aws_sdk_sesv2::error::BoxError;
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector, http_client_fn};
 use aws_types::region::SigningRegionSet;
 use aws_types::service_config::ServiceConfigKey;
 use std::fmt;
@@ -94,6 +98,9 @@ pub struct SesTimeouts {
     pub attempt: Duration,
     /// The call as a whole. There is one attempt a call, so the shorter of the two bounds it.
     pub operation: Duration,
+    /// How long a connection is kept without a call. Shorter than any load balancer or proxy on the way keeps it: a call
+    /// that meets the close is ambiguous. Zero: each call has a connection of its own.
+    pub idle: Duration,
 }
 
 impl SesTimeouts {
@@ -105,7 +112,7 @@ impl SesTimeouts {
 impl Default for SesTimeouts {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { connect: seconds(3), read: seconds(55), attempt: seconds(58), operation: seconds(60) }
+        Self { connect: seconds(3), read: seconds(55), attempt: seconds(58), operation: seconds(60), idle: seconds(20) }
     }
 }
 
@@ -136,21 +143,42 @@ pub enum SesError {
 /// What names a proxy, in capitals or not.
 const PROXY_VARIABLES: [&str; 3] = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"];
 
-/// The HTTP client for the calls to SES; none, which is the SDK's own, where the environment names a proxy: that one knows
-/// how to speak to it. Each operation then has connections of its own, and reads the root certificates when it is first used.
-pub(super) fn http(settings: &SesSettings) -> Result<Option<SharedHttpClient>, SesError> {
+/// An HTTP client.
+#[derive(Clone, Debug)]
+pub(super) struct Http {
+    pub client: SharedHttpClient,
+    /// It is the SDK's own, which closes a connection that led to an error only if the operation asks for that.
+    pub is_of_sdk: bool,
+}
+
+/// The SDK's client, by way of the proxy that the environment names. All operations share its connections.
+fn by_proxy(timeouts: SesTimeouts) -> Http {
+    let waits = HttpConnectorSettings::builder().connect_timeout(timeouts.connect).read_timeout(timeouts.read).build();
+    let connector = Connector::builder()
+        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+        .proxy_config(ProxyConfig::from_env())
+        .connector_settings(waits)
+        .pool_idle_timeout(timeouts.idle)
+        .build();
+    let connector = SharedHttpConnector::new(connector);
+    Http { client: http_client_fn(move |_, _| connector.clone()), is_of_sdk: true }
+}
+
+/// The HTTP client for the calls to SES: the SDK's own where the environment names a proxy, since that one speaks to it. How
+/// long it keeps a connection is set there as well; a close that meets the beginning of a request is ambiguous there.
+pub(super) fn http(settings: &SesSettings) -> Result<Http, SesError> {
     let set = |name: String| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let named = |name: &&str| set(name.to_string()) || set(name.to_lowercase());
     if PROXY_VARIABLES.iter().any(named) {
-        return Ok(None);
+        return Ok(by_proxy(settings.timeouts));
     }
     let tls = settings.endpoint_url.as_ref().is_none_or(|url| !url.starts_with("http:"));
     let client = KeptConnections::new(settings.timeouts, tls).map_err(SesError::NoRoots)?;
-    Ok(Some(SharedHttpClient::new(client)))
+    Ok(Http { client: SharedHttpClient::new(client), is_of_sdk: false })
 }
 
 /// The calls to SES for those settings.
-pub(super) async fn connect(settings: SesSettings, http: Option<SharedHttpClient>) -> Result<Calls, SesError> {
+pub(super) async fn connect(settings: SesSettings, http: Http) -> Result<Calls, SesError> {
     // They are bounded by whoever makes them, who has a deadline to keep in any case: the SDK would set two timers more.
     let timeouts = waits(settings.timeouts).disable_operation_attempt_timeout().disable_operation_timeout();
     let account = match without_environment(&settings) {

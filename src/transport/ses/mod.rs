@@ -11,6 +11,7 @@ mod client;
 mod document;
 mod http;
 mod outcomes;
+mod wire;
 
 pub use client::{RoleSettings, SesError, SesSettings, SesTimeouts, StaticCredentials};
 
