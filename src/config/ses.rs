@@ -124,6 +124,8 @@ pub struct SesEmulator {
     pub sandbox: bool,
     /// Recipients a second; above it SES throttles. Default: no bound.
     pub recipients_per_second_max: Option<f64>,
+    /// Recipients that may come at once: the size of SES's bucket, which AWS does not tell. Default: one second's worth.
+    pub recipients_at_once_max: Option<Count>,
     /// Recipients in 24 hours. Default: no bound.
     pub recipients_per_day_max: Option<Count>,
 }
@@ -138,6 +140,7 @@ impl Default for SesEmulator {
             latency_milliseconds: Number::of(0),
             sandbox: false,
             recipients_per_second_max: None,
+            recipients_at_once_max: None,
             recipients_per_day_max: None,
         }
     }
@@ -149,6 +152,7 @@ impl SesEmulator {
         let base = if self.sandbox { AccountSettings::sandbox() } else { AccountSettings::default() };
         let account = AccountSettings {
             recipients_per_second_max: self.recipients_per_second_max.or(base.recipients_per_second_max),
+            recipients_at_once_max: self.recipients_at_once_max.map(Number::small),
             recipients_per_day_max: self.recipients_per_day_max.map(Number::small).or(base.recipients_per_day_max),
             ..base
         };

@@ -8,6 +8,7 @@
 
 mod calendar;
 mod charges;
+mod learned;
 mod local;
 mod lockout;
 mod meter;

@@ -25,7 +25,6 @@ fn error(name: &str) -> Fault {
 async fn every_fault_is_one_request_and_one_clear_reply() {
     let slow = NonZeroU32::new(1).unwrap();
     let rows = vec![
-        row(Fault::throttled(), "454 4.7.0 Throttling failure: maximum sending rate exceeded", 0, "NotSent"),
         row(error("MessageRejected"), "554 5.7.1", 0, "NotSent"),
         row(error("BadRequestException"), "554 5.6.0", 0, "NotSent"),
         row(error("MailFromDomainNotVerifiedException"), "451 4.3.5", 0, "NotSent"),
