@@ -5,10 +5,10 @@
 //! credentials and deserializer, and only those. A test holds what is sent against what `Client` sends.
 
 use super::client::{Account, Http, SesError};
+use super::credentials::CachedCredentials;
 use super::document;
 use crate::mail::USER_AGENT;
 use aws_config::Region;
-use aws_config::identity::IdentityCache;
 use aws_config::timeout::TimeoutConfig;
 use aws_runtime::auth::{SigV4OperationSigningConfig, sigv4, sigv4a};
 use aws_runtime::service_clock_skew::{DisableClockSkewCorrection, ServiceClockSkewInterceptor};
@@ -27,6 +27,7 @@ use aws_smithy_runtime::client::retries::classifiers::HttpStatusCodeClassifier;
 use aws_smithy_runtime_api::client::auth::static_resolver::StaticAuthSchemeOptionResolver;
 use aws_smithy_runtime_api::client::auth::{AuthSchemeOptionResolverParams, SharedAuthScheme};
 use aws_smithy_runtime_api::client::endpoint::{EndpointResolverParams, ResolveEndpoint};
+use aws_smithy_runtime_api::client::identity::SharedIdentityCache;
 use aws_smithy_runtime_api::client::interceptors::context::{Error as AnyError, Input, Output};
 use aws_smithy_runtime_api::client::interceptors::{SharedInterceptor, dyn_dispatch_hint};
 use aws_smithy_runtime_api::client::orchestrator::{OrchestratorError, SensitiveOutput};
@@ -47,6 +48,7 @@ pub(super) struct Calls {
     send_email: Operation<SendEmailInput, SendEmailOutput, SendEmailError>,
     get_account: Operation<GetAccountInput, GetAccountOutput, GetAccountError>,
     region: Region,
+    credentials: CachedCredentials,
 }
 
 impl Calls {
@@ -55,16 +57,23 @@ impl Calls {
     /// # Errors
     /// If SES has no such endpoint.
     pub(super) async fn new(account: Account, http: Http, timeouts: TimeoutConfig) -> Result<Self, SesError> {
-        let parts = Parts { components: components(&account).await?, account, http, timeouts };
+        let credentials = CachedCredentials::default();
+        let parts = Parts { components: components(&account, credentials.clone()).await?, account, http, timeouts };
         Ok(Self {
             send_email: parts.operation("SendEmail", &SendEmail::new()),
             get_account: parts.operation("GetAccount", &GetAccount::new()),
             region: parts.account.region,
+            credentials,
         })
     }
 
     pub(super) fn region(&self) -> &str {
         self.region.as_ref()
+    }
+
+    /// SES does not take the credentials any more: the next call asks their source again.
+    pub(super) fn forget_credentials(&self) {
+        self.credentials.forget();
     }
 
     /// `SendEmail`.
@@ -91,7 +100,7 @@ struct Parts {
 }
 
 /// Where to, as whom, signed how.
-async fn components(account: &Account) -> Result<RuntimeComponentsBuilder, SesError> {
+async fn components(account: &Account, credentials: CachedCredentials) -> Result<RuntimeComponentsBuilder, SesError> {
     let endpoints = Endpoints::of(account).await.map_err(SesError::NoEndpoint)?;
     // The second is for endpoints that ask for it: a multi-region endpoint takes no other.
     let schemes = StaticAuthSchemeOptionResolver::new(vec![sigv4::SCHEME_ID, sigv4a::SCHEME_ID]);
@@ -102,7 +111,7 @@ async fn components(account: &Account) -> Result<RuntimeComponentsBuilder, SesEr
         .with_auth_scheme(SharedAuthScheme::new(sigv4a::SigV4aAuthScheme::new()))
         .with_identity_resolver(sigv4::SCHEME_ID, account.credentials.clone())
         .with_identity_resolver(sigv4a::SCHEME_ID, account.credentials.clone())
-        .with_identity_cache(Some(IdentityCache::lazy().build()))
+        .with_identity_cache(Some(SharedIdentityCache::new(credentials)))
         .with_interceptor(SharedInterceptor::new(ServiceClockSkewInterceptor::new()))
         .with_interceptor(SharedInterceptor::new(Own)))
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::mail::{Clock, SystemClock};
 use aws_config::retry::RetryConfig;
+use aws_credential_types::credential_fn::provide_credentials_fn;
 use aws_sdk_sesv2::config::{BehaviorVersion, Builder, Credentials, SharedCredentialsProvider, SharedHttpClient};
 use aws_sdk_sesv2::primitives::Blob;
 use aws_sdk_sesv2::types::{Destination, EmailContent, MessageTag, RawMessage};
@@ -13,6 +14,7 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::date_time::Format;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -242,6 +244,38 @@ async fn a_clock_that_is_wrong_is_known_after_the_first_answer_unless_it_is_to_b
         let ahead = signed_at(catcher.only()) - first;
         assert!(want.contains(&ahead), "{ahead} s");
     }
+}
+
+/// Credentials that SES called expired were used for up to an hour.
+#[tokio::test]
+async fn credentials_that_ses_refuses_are_asked_for_again() {
+    let asked = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&asked);
+    let source = provide_credentials_fn(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        async { Ok(credentials()) }
+    });
+    let account = Account { credentials: SharedCredentialsProvider::new(source), ..account() };
+    let calls = calls(account, &Catcher::default()).await;
+    for (forget, want) in [(false, 1), (false, 1), (true, 2), (false, 2), (true, 2)] {
+        if forget {
+            calls.forget_credentials();
+        }
+        assert!(calls.get_account().await.is_err());
+        assert_eq!(asked.load(Ordering::SeqCst), want, "the last time, a moment later, they are kept");
+    }
+}
+
+#[tokio::test]
+async fn a_profile_that_does_not_exist_is_told_at_the_start() {
+    let settings = crate::transport::ses::SesSettings {
+        region: Some("eu-central-1".to_owned()),
+        profile: Some("no-such-profile-of-gatepost".to_owned()),
+        ..crate::transport::ses::SesSettings::default()
+    };
+    let failed = super::super::client::connect(settings, http(Catcher::default())).await.unwrap_err();
+    assert!(matches!(&failed, SesError::NoProfile(name) if name == "no-such-profile-of-gatepost"), "{failed}");
+    assert!(failed.to_string().contains("ses.profile or AWS_PROFILE"), "{failed}");
 }
 
 #[tokio::test]

@@ -3,16 +3,19 @@
 use super::calls::Calls;
 use super::http::KeptConnections;
 use crate::mail::parameters::RoleArn;
+use aws_config::profile;
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::{TimeoutConfig, TimeoutConfigBuilder};
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_runtime::env_config::file::EnvConfigFiles;
 use aws_sdk_sesv2::config::{Credentials, SharedCredentialsProvider, SharedHttpClient};
 use aws_sdk_sesv2::error::BoxError;
 use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector, http_client_fn};
+use aws_types::os_shim_internal::{Env, Fs};
 use aws_types::region::SigningRegionSet;
 use aws_types::service_config::ServiceConfigKey;
 use std::fmt;
@@ -129,6 +132,14 @@ pub enum SesError {
     /// Not an `http://` or `https://` URL.
     #[error("endpoint URL {0:?} must begin with https:// (or http:// for an emulator)")]
     EndpointUrl(String),
+    /// Settings or `AWS_PROFILE` name one that is not there.
+    #[error(
+        "no profile {0:?} in the shared AWS configuration: correct ses.profile or AWS_PROFILE, or the files that AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE name"
+    )]
+    NoProfile(String),
+    /// The files of profiles cannot be read.
+    #[error("the shared AWS configuration cannot be read: {0}")]
+    ProfileFiles(String),
     /// Nothing in the chain can bring any.
     #[error("no source of AWS credentials: name a profile, or run where a role is given")]
     NoCredentials,
@@ -212,6 +223,7 @@ pub(super) struct Account {
 
 /// What settings leave open is looked for where every AWS program does: environment, profile, container, instance.
 async fn with_environment(settings: &SesSettings) -> Result<Account, SesError> {
+    has_profile(settings).await?;
     let SesTimeouts { attempt, operation, .. } = settings.timeouts;
     let timeouts = waits(settings.timeouts).operation_attempt_timeout(attempt).operation_timeout(operation);
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
@@ -253,6 +265,20 @@ async fn with_environment(settings: &SesSettings) -> Result<Account, SesError> {
         trusts_clock: shared.disable_clock_skew_correction().unwrap_or_default(),
         region_set: shared.sigv4a_signing_region_set().cloned(),
     })
+}
+
+/// The SDK takes credentials from the next source where the profile does not exist: mail would leave with the role of the
+/// container or the instance.
+async fn has_profile(settings: &SesSettings) -> Result<(), SesError> {
+    let of_environment = || std::env::var("AWS_PROFILE").ok().filter(|name| !name.is_empty());
+    let Some(name) = settings.profile.clone().or_else(of_environment) else { return Ok(()) };
+    let (fs, env) = (Fs::real(), Env::real());
+    let profiles = profile::load(&fs, &env, &EnvConfigFiles::default(), Some(name.clone().into())).await;
+    let profiles = profiles.map_err(|error| SesError::ProfileFiles(error.to_string()))?;
+    match profiles.get_profile(&name) {
+        Some(_) => Ok(()),
+        None => Err(SesError::NoProfile(name)),
+    }
 }
 
 /// `AWS_ENDPOINT_URL_SESV2`, `endpoint_url` of the service in the profile, or the same for all services.
