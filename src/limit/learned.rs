@@ -135,6 +135,11 @@ impl Learned {
         rate.is_some_and(|rate| told.is_none_or(|told| rate < told))
     }
 
+    /// Throttles since the last message that went through.
+    pub(super) fn in_a_row(&self) -> u32 {
+        self.in_a_row
+    }
+
     /// A call that began then was accepted.
     pub(super) fn accepted(&mut self, now: Instant, began: Instant, recipients: f64, told: Option<f64>) {
         self.in_a_row = 0;

@@ -173,7 +173,7 @@ impl Pace {
     /// How the attempt ended that this was taken for.
     pub async fn heard(&self, taken: Taken, outcome: &Outcome) -> Option<PaceChange> {
         let now = self.clock.now();
-        let pause = {
+        let (pause, is_first) = {
             let mut state = self.state();
             let told = self.told(&state);
             let recipients = f64::from(taken.recipients);
@@ -188,11 +188,17 @@ impl Pace {
                 }
                 Kind::Throttled => {
                     let pause = state.learned.throttled(now, taken.began, recipients, told)?;
-                    pause.mul_f64(0.5 + 0.5 * self.jitter(&mut state))
+                    let pause = pause.mul_f64(0.5 + 0.5 * self.jitter(&mut state));
+                    (pause, state.learned.in_a_row() == 1)
                 }
                 _ => return None,
             }
         };
+        if is_first {
+            // So that it is made up for at once: a small bucket would be full before the next turn. Not always: a bucket that is
+            // empty would see two attempts for each that it has room for.
+            self.give_back(taken).await;
+        }
         let pause = pause.max(outcome.retry_after.unwrap_or_default());
         self.tokens.pause(pause).await;
         let mut state = self.state();

@@ -135,9 +135,8 @@ impl Run {
 /// What is not as it should be with that bucket at SES: 95 % of its rate used, at most one call in twenty throttled, nothing
 /// deferred.
 async fn wrong(rate: f64, burst: f64) -> Vec<String> {
-    let seeds: u64 = std::env::var("SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     let mut wrong = Vec::new();
-    for (seed, way) in (0..seeds).flat_map(|seed| [1, 10, 30].map(|way| (seed, way))) {
+    for (seed, way) in (0..).zip([1, 10, 30]) {
         for (name, told) in [("right", Some(rate)), ("missing", None), ("ten times too high", Some(rate * 10.0))] {
             let run = Run::new(told, Bucket::full(rate, burst, way), seed);
             let clients: Vec<_> = (0..16).map(|_| run.client()).collect();

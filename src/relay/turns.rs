@@ -342,7 +342,7 @@ impl Turns {
     pub(super) async fn again(&self, turn: &mut Turn, deadline: Instant) -> bool {
         let Some(pace) = &self.pace else { return false };
         let _counted = Throttled::count(self);
-        // What the throttled attempt took is used up: given back, it would be a second attempt at once.
+        // The pace gives back what the throttled attempt took, where that does not make it worse.
         turn.taken = None;
         let take = async {
             let _first = self.throttled_order.lock().await;

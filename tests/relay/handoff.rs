@@ -2,8 +2,8 @@
 
 use crate::support::{House, NOTE, Plan, until};
 use gatepost::mail::parameters::{
-    ConfigurationSetName, EndpointId, Feedback, IdentityArn, ListManagement, ListName, RequestedField, Tag, TagName, TagText,
-    TenantName,
+    ConfigurationSetName, EndpointId, Feedback, IdentityArn, ListManagement, ListName, RequestedField, Tag, TagName,
+    TagText, TenantName,
 };
 use gatepost::mail::trace::TraceDetail;
 use gatepost::mail::{Mailbox, SendParameters};
