@@ -218,9 +218,6 @@ async fn what_ses_takes_is_taken() {
         ("usual", usual()),
         ("50 recipients", with(json!({"Destination": {"ToAddresses": fifty}}))),
         ("998 octets", raw(&long_line)),
-        ("a comment after the Sender", raw("From: ann@example.com\r\nSender: app@example.com (Cron Daemon)\r\n\r\n")),
-        ("an empty group in To", raw("From: ann@example.com\r\nTo: undisclosed-recipients:;\r\n\r\n")),
-        ("tags of SES's own", with(json!({"EmailTags": [{"Name": "ses:feedback-id-a", "Value": "x"}]}))),
         ("parameter replaces a foreign From", {
             let mut request = raw("From: eve@evil.test\r\n\r\n");
             request["FromEmailAddress"] = json!("Ann <ann@example.com>");
@@ -233,6 +230,9 @@ async fn what_ses_takes_is_taken() {
         }),
         ("null return path", raw("Return-Path: <>\r\nFrom: ann@example.com\r\n\r\n")),
         ("tenant", with(json!({"TenantName": "t1"}))),
+        ("a comment after the Sender", raw("From: ann@example.com\r\nSender: app@example.com (Cron Daemon)\r\n\r\n")),
+        ("an empty group in To", raw("From: ann@example.com\r\nTo: undisclosed-recipients:;\r\n\r\n")),
+        ("tags of SES's own", with(json!({"EmailTags": [{"Name": "ses:feedback-id-a", "Value": "x"}]}))),
         ("delegated identity", {
             let mut request = raw("From: ann@example.org\r\n\r\n");
             request["FromEmailAddressIdentityArn"] = json!(delegated);
