@@ -22,7 +22,7 @@ section! {
         emulator: bool = false,
         /// A region such as "eu-central-1". Default: AWS_REGION, the profile, or the instance.
         region: Option<String> = None,
-        /// A profile of the shared AWS configuration. Default: AWS_PROFILE, or the default profile.
+        /// A profile of the shared AWS configuration, which must exist. Default: AWS_PROFILE, or the default profile.
         profile: Option<String> = None,
         /// An https:// URL of a VPC endpoint, for example. Default: the region's public endpoint.
         endpoint_url: Option<HttpUrl> = None,
