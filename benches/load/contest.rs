@@ -4,7 +4,7 @@ use crate::drive::{By, Load, Report, Smtp};
 use crate::machine::{self, CpuTime, Memory};
 use crate::processes::{Helper, Place, Ses};
 use crate::relay::Relay;
-use crate::roles::{Order, Role};
+use crate::roles::{Bucket, Order, Role};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::fmt;
@@ -18,11 +18,11 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    pub(crate) fn open(recipients_per_second_max: Option<f64>, clients: &Place, ses: &Place) -> io::Result<Self> {
+    pub(crate) fn open(bucket: Bucket, clients: &Place, ses: &Place) -> io::Result<Self> {
         Ok(Self {
             generator: Helper::start(&Role::Client { threads: 1 }, clients)?,
             yardstick: Helper::start(&Role::Client { threads: 0 }, clients)?,
-            ses: Ses::start(recipients_per_second_max, ses)?,
+            ses: Ses::start(bucket, ses)?,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Starting, asking and ending the processes of a run.
 
 use crate::machine::CpuTime;
-use crate::roles::{Role, SesOrder};
+use crate::roles::{Bucket, Role, SesOrder};
 use serde::Serialize;
 use serde_json::Value;
 use std::ffi::OsStr;
@@ -141,8 +141,8 @@ impl Helper {
 pub(crate) struct Ses(pub Helper);
 
 impl Ses {
-    pub(crate) fn start(recipients_per_second_max: Option<f64>, place: &Place) -> io::Result<Self> {
-        Ok(Self(Helper::start(&Role::Emulator { recipients_per_second_max }, place)?))
+    pub(crate) fn start(bucket: Bucket, place: &Place) -> io::Result<Self> {
+        Ok(Self(Helper::start(&Role::Emulator { bucket }, place)?))
     }
 
     pub(crate) fn endpoint(&self) -> io::Result<String> {

@@ -5,7 +5,7 @@
 
 use crate::drive::{By, Load, Report, drive};
 use crate::{machine, ses, smtp};
-use gatepost::emulator::{AccountSettings, Emulator, EmulatorSettings, Retention};
+use gatepost::emulator::{AccountSettings, Denial, Emulator, EmulatorSettings, Retention};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -17,6 +17,24 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+/// The rate of SES, in recipients a second; without it, there is none.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Bucket {
+    pub(crate) rate: Option<f64>,
+    /// Recipients at once; without it, a second's worth.
+    pub(crate) at_once: Option<u32>,
+    /// What GetAccount reports, if that is not the rate.
+    pub(crate) reported: Option<f64>,
+    /// GetAccount may not be called.
+    pub(crate) is_secret: bool,
+}
+
+impl Bucket {
+    pub(crate) fn of(rate: f64) -> Self {
+        Self { rate: Some(rate), ..Self::default() }
+    }
+}
+
 /// What a process is for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Role {
@@ -24,7 +42,7 @@ pub(crate) enum Role {
     /// client one is enough and costs least.
     Client { threads: usize },
     /// SES: orders are [`SesOrder`]s.
-    Emulator { recipients_per_second_max: Option<f64> },
+    Emulator { bucket: Bucket },
     /// An SMTP server that forgets: what the generator alone can do.
     Sink,
     /// Passes connections on to servers in turn, with a PROXY header of version 2 if they believe it.
@@ -67,7 +85,7 @@ pub(crate) fn take(role: &str) -> io::Result<()> {
     runtime.enable_all().build()?.block_on(async {
         match role {
             Role::Client { .. } => client().await,
-            Role::Emulator { recipients_per_second_max } => emulator(recipients_per_second_max).await,
+            Role::Emulator { bucket } => emulator(bucket).await,
             Role::Sink => sink().await,
             Role::Balancer { listen, servers, proxy } => balancer(listen, servers, proxy).await,
         }
@@ -143,9 +161,16 @@ async fn send(load: &Load, sdks: &mut ses::Clients) -> io::Result<Report> {
     })
 }
 
-async fn emulator(recipients_per_second_max: Option<f64>) -> io::Result<()> {
+async fn emulator(bucket: Bucket) -> io::Result<()> {
+    let denied = bucket.is_secret.then(|| ("ses:GetAccount".to_owned(), Denial::Bare));
     let emulator = Emulator::start(EmulatorSettings {
-        account: AccountSettings { recipients_per_second_max, ..AccountSettings::default() },
+        account: AccountSettings {
+            recipients_per_second_max: bucket.rate,
+            recipients_at_once_max: bucket.at_once,
+            recipients_per_second_reported: bucket.reported,
+            ..AccountSettings::default()
+        },
+        denied_actions: denied.into_iter().collect(),
         retention: Retention::CountsOnly,
         ..EmulatorSettings::default()
     })

@@ -5,7 +5,7 @@ use crate::drive::{By, Load, Report, Smtp};
 use crate::machine::{CpuTime, Memory};
 use crate::processes::Place;
 use crate::relay::{APPLICATIONS, PASSWORD, Relay, Settings, USER, Workshop};
-use crate::roles::{Order, Role};
+use crate::roles::{Bucket, Order, Role};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::fmt;
@@ -20,14 +20,27 @@ pub(crate) struct Scale {
     pub(crate) idle_connections: usize,
     pub(crate) large_messages: usize,
     pub(crate) throttled_seconds: f64,
+    pub(crate) bucket_seconds: f64,
 }
 
 impl Scale {
-    pub(crate) const STANDARD: Self =
-        Self { seconds: 2.0, rounds: 5, idle_connections: 5_000, large_messages: 64, throttled_seconds: 8.0 };
+    pub(crate) const STANDARD: Self = Self {
+        seconds: 2.0,
+        rounds: 5,
+        idle_connections: 5_000,
+        large_messages: 64,
+        throttled_seconds: 8.0,
+        bucket_seconds: 30.0,
+    };
     /// As short as can be: shows that everything works, not how fast.
-    pub(crate) const SMOKE: Self =
-        Self { seconds: 0.5, rounds: 1, idle_connections: 200, large_messages: 6, throttled_seconds: 2.0 };
+    pub(crate) const SMOKE: Self = Self {
+        seconds: 0.5,
+        rounds: 1,
+        idle_connections: 200,
+        large_messages: 6,
+        throttled_seconds: 2.0,
+        bucket_seconds: 2.0,
+    };
 }
 
 /// What was wanted.
@@ -141,7 +154,7 @@ const RELAY: usize = 0;
 
 impl Run {
     pub(crate) fn new(workshop: Workshop, scale: Scale) -> io::Result<Self> {
-        let stage = Stage::open(None, &Place::default(), &Place::default())?;
+        let stage = Stage::open(Bucket::default(), &Place::default(), &Place::default())?;
         Ok(Self { scale, workshop, stage, rows: Vec::new(), contests: serde_json::Map::new() })
     }
 
@@ -281,7 +294,18 @@ impl Run {
             relay.process.stop()?;
         }
         self.large_messages()?;
-        self.throttled()
+        self.throttled()?;
+        let ten = Bucket { at_once: Some(10), ..Bucket::of(QUOTA) };
+        let one = Bucket { at_once: Some(1), ..Bucket::of(14.0) };
+        for (what, bucket) in [
+            ("10 at once at 200/s", ten),
+            ("10 at once, GetAccount denied", Bucket { is_secret: true, ..ten }),
+            ("10 at once, GetAccount ten times too high", Bucket { reported: Some(10.0 * QUOTA), ..ten }),
+            ("1 at once at 14/s, GetAccount denied", Bucket { is_secret: true, ..one }),
+        ] {
+            self.small_bucket(what, bucket)?;
+        }
+        Ok(())
     }
 
     fn row(&mut self, what: &str, target: Target, goal: Option<f64>, measured: f64, unit: &'static str) {
@@ -473,7 +497,7 @@ impl Run {
 
     fn throttled(&mut self) -> io::Result<()> {
         println!("\nSES that takes 200 recipients a second, C=64");
-        let mut stage = Stage::open(Some(QUOTA), &Place::default(), &Place::default())?;
+        let mut stage = Stage::open(Bucket::of(QUOTA), &Place::default(), &Place::default())?;
         let relay = self.workshop.start(&Settings::full(), &stage.ses.endpoint()?, &Place::default())?;
         let load = |seconds| Entry::relay("relay", &relay, plain(&relay, 64, 10_000, seconds));
         // What the account saved up before is spent first.
@@ -489,6 +513,26 @@ impl Run {
         self.row("throttled: requests that SES refused", Target::None, None, wasted, "");
         let p99 = done.report.p99_ms / 1e3;
         self.row("throttled: p99 (deadline.base_seconds is 20)", Target::AtMost(20.0), None, p99, "s");
+        relay.process.stop()
+    }
+
+    /// After five seconds in which the relay learns what SES takes.
+    fn small_bucket(&mut self, what: &str, bucket: Bucket) -> io::Result<()> {
+        println!("\nSES takes {what}, C=16");
+        let mut stage = Stage::open(bucket, &Place::default(), &Place::default())?;
+        let relay = self.workshop.start(&Settings::full(), &stage.ses.endpoint()?, &Place::default())?;
+        let load = |seconds| Entry::relay("relay", &relay, plain(&relay, 16, 10_000, seconds));
+        round(&mut stage, &load(self.scale.bucket_seconds.min(5.0)))?;
+        let done = round(&mut stage, &load(self.scale.bucket_seconds))?;
+        if let Some(fault) = done.fault() {
+            return Err(io::Error::other(format!("{what}: {fault}")));
+        }
+        let used = done.report.rate() * 100.0 / bucket.rate.unwrap_or(QUOTA);
+        self.row(&format!("{what}: quota used"), Target::AtLeast(95.0), None, used, "%");
+        let refused = done.report.refused.values().sum::<u64>() as f64;
+        self.row(&format!("{what}: messages deferred"), Target::AtMost(0.0), None, refused, "");
+        let wasted = (done.ses_requests - done.ses_accepted) as f64 * 100.0 / done.ses_requests as f64;
+        self.row(&format!("{what}: requests that SES refused"), Target::AtMost(5.0), None, wasted, "%");
         relay.process.stop()
     }
 }

@@ -14,7 +14,7 @@ use crate::contest::{Contest, Entry, Stage, Subject, contest, round};
 use crate::drive::{By, Load, Smtp};
 use crate::processes::{Helper, Place, Process};
 use crate::relay::{APPLICATIONS, Relay, Settings, Workshop};
-use crate::roles::Role;
+use crate::roles::{Bucket, Role};
 use crate::smtp::Network;
 use crate::table::{Row, Target};
 use std::io;
@@ -116,7 +116,11 @@ struct Fleet {
 
 impl Fleet {
     fn start(workshop: &mut Workshop, network: &VirtualNetwork, quota: Option<f64>, shared: &str) -> io::Result<Self> {
-        let stage = Stage::open(quota, &network.place("client"), &network.place("endpoint"))?;
+        let stage = Stage::open(
+            quota.map(Bucket::of).unwrap_or_default(),
+            &network.place("client"),
+            &network.place("endpoint"),
+        )?;
         // The emulator listens on loopback only, also in there; this is the endpoint's address in the network.
         let door = Role::Balancer {
             listen: (address("endpoint"), 8005).into(),

@@ -32,6 +32,9 @@ pub(super) struct Arguments {
     /// Recipients a second
     #[arg(long, value_name = "R")]
     send_rate: Option<f64>,
+    /// Recipients at once, the size of the bucket; without it, one second's worth
+    #[arg(long, value_name = "N", requires = "send_rate")]
+    send_burst: Option<u32>,
     /// Recipients in 24 hours
     #[arg(long, value_name = "N")]
     quota_24h: Option<u32>,
@@ -56,6 +59,7 @@ impl Arguments {
             latency: Duration::from_millis(self.latency_ms),
             account: AccountSettings {
                 recipients_per_second_max: self.send_rate.or(base.recipients_per_second_max),
+                recipients_at_once_max: self.send_burst,
                 recipients_per_day_max: self.quota_24h.or(base.recipients_per_day_max),
                 ..base
             },

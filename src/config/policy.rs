@@ -7,7 +7,7 @@ use super::plan::Findings;
 use super::rules::{AddressFields, App, Enforcement, ForeignFrom, Gets, MissingFrom, Rules, Unchecked};
 use super::sections::{Auth, Certificates, Listener};
 use super::values::{CertificateText, FromPattern, Network};
-use crate::mail::parameters::{AppName, TagText};
+use crate::mail::parameters::{AppName, TagName};
 use crate::mail::{Author, SendParameters, SystemClock};
 use crate::policy::{self, AddressPattern, AppPolicy, Missing, OnAuthor, Others, Recognition};
 use crate::policy::{TagTemplate, TextPattern};
@@ -40,7 +40,31 @@ pub(super) fn plan(findings: &mut Findings<'_>, users: &BTreeSet<String>) -> Opt
         let hint = "the first of the file wins; name something more specific in one of them";
         findings.warn(&format!("app.{}.name", position(second)), message, hint);
     }
+    identities_cover_authors(findings, &policy);
     Some(policy.soft_fail(config.policy.soft_fail))
+}
+
+/// An author that `identity_arn` does not cover is refused at every message.
+fn identities_cover_authors(findings: &mut Findings<'_>, policy: &AppPolicy) {
+    let config = findings.config;
+    for (place, app) in policy.every_app().enumerate() {
+        let Some(arn) = &app.send.identity_arn else { continue };
+        let (path, own) = match config.app.get(place) {
+            Some(section) => (format!("app.{place}"), section.identity_arn.is_some()),
+            None => ("policy".to_owned(), false),
+        };
+        let key = if own { format!("{path}.identity_arn") } else { format!("{path}.from") };
+        let hint = "SES refuses such mail: name the identity of that domain, or take the pattern away";
+        for pattern in app.from.iter().filter(|pattern| !pattern.meets(arn)) {
+            findings.error(&key, format!("{pattern} is not covered by the identity {arn}"), hint);
+        }
+        if let OnAuthor::Rewrite(author) = &app.on_author
+            && !arn.covers(&author.mailbox)
+        {
+            let message = format!("{}, which replaces From, is not covered by the identity {arn}", author.mailbox);
+            findings.error(&key, message, hint);
+        }
+    }
 }
 
 /// Everybody who is no application: `None` if there are applications and nobody else may send.
@@ -206,7 +230,7 @@ fn tags(findings: &mut Findings<'_>, path: &str, gets: &Gets) -> Vec<TagTemplate
     }
     let mut made = Vec::new();
     for (name, value) in &gets.tags {
-        match TagText::parse(name) {
+        match TagName::parse(name) {
             Ok(name) => made.push(TagTemplate { name, value: value.0.clone() }),
             Err(_) => {
                 let path = format!("{path}.tags.{name}");

@@ -188,6 +188,16 @@ fn settings_that_contradict_each_other_are_told_where_they_stand() {
             "longer than clients wait",
             "60",
         ),
+        // Identities.
+        (
+            listener(
+                "[[app]]\nname = 'x'\nnetworks = ['10.1.0.0/16']\nfrom = ['*@b.example']\n\
+                 identity_arn = 'arn:aws:ses:eu-west-1:111122223333:identity/a.example'",
+            ),
+            "f:12:16",
+            "*@b.example is not covered by the identity",
+            "name the identity of that domain",
+        ),
         // TLS.
         (listener("tls = 'starttls'"), "f:8:7", "TLS without a certificate", "gatepost gen-cert"),
         (listener("tls = 'starttls'\ncertificate = 'x'"), "f:8:7", "TLS without a key", ""),

@@ -132,8 +132,8 @@ group! { ($)
         configuration_set: Option<ConfigurationSet>,
         /// The ARN of an identity of another account that authorised this one.
         identity_arn: Option<Arn>,
-        /// Message tags: NAME = "VALUE", each 1 to 256 of A-Z a-z 0-9 _ -; in a value, {app} becomes the name of the
-        /// application and {auth} the AUTH name. 50 at most.
+        /// Message tags: NAME = "VALUE", each 1 to 256 of A-Z a-z 0-9 _ - (or the names ses:feedback-id-a and
+        /// -b); in a value, {app} becomes the name of the application and {auth} the AUTH name. 50 at most.
         tags: BTreeMap<String, TagValue>,
         /// The name of a tenant.
         tenant: Option<Tenant>,

@@ -1,6 +1,6 @@
 //! The sections of the file about Amazon SES: the API, what messages get there, and the emulator in its place.
 
-use super::number::{Count, Number, Seconds};
+use super::number::{Count, Number, Seconds, SecondsOrZero};
 use super::rules::{Gets, section};
 use super::values::{Arn, ConfigurationSet, Endpoint, FeedbackTo, HttpUrl, List, Role, TagValue, Tenant};
 use crate::emulator::{self, AccountSettings, EmulatorSettings};
@@ -22,7 +22,7 @@ section! {
         emulator: bool = false,
         /// A region such as "eu-central-1". Default: AWS_REGION, the profile, or the instance.
         region: Option<String> = None,
-        /// A profile of the shared AWS configuration. Default: AWS_PROFILE, or the default profile.
+        /// A profile of the shared AWS configuration, which must exist. Default: AWS_PROFILE, or the default profile.
         profile: Option<String> = None,
         /// An https:// URL of a VPC endpoint, for example. Default: the region's public endpoint.
         endpoint_url: Option<HttpUrl> = None,
@@ -40,6 +40,9 @@ section! {
         attempt_seconds_max: Seconds = Number::seconds(SesTimeouts::default().attempt),
         /// Seconds for the call as a whole. There is one attempt a call.
         operation_seconds_max: Seconds = Number::seconds(SesTimeouts::default().operation),
+        /// Seconds that a connection is kept without a call; 0: each call has a connection of its own. Keep it below what
+        /// load balancers, NAT gateways and proxies on the way allow.
+        idle_seconds_max: SecondsOrZero = Number::seconds(SesTimeouts::default().idle),
     } [gets]
 }
 
@@ -77,6 +80,7 @@ impl Ses {
             read: self.read_seconds_max.wait(),
             attempt: self.attempt_seconds_max.wait(),
             operation: self.operation_seconds_max.wait(),
+            idle: self.idle_seconds_max.wait(),
         }
     }
 }
@@ -120,6 +124,8 @@ pub struct SesEmulator {
     pub sandbox: bool,
     /// Recipients a second; above it SES throttles. Default: no bound.
     pub recipients_per_second_max: Option<f64>,
+    /// Recipients that may come at once: the size of SES's bucket, which AWS does not tell. Default: one second's worth.
+    pub recipients_at_once_max: Option<Count>,
     /// Recipients in 24 hours. Default: no bound.
     pub recipients_per_day_max: Option<Count>,
 }
@@ -134,6 +140,7 @@ impl Default for SesEmulator {
             latency_milliseconds: Number::of(0),
             sandbox: false,
             recipients_per_second_max: None,
+            recipients_at_once_max: None,
             recipients_per_day_max: None,
         }
     }
@@ -145,6 +152,7 @@ impl SesEmulator {
         let base = if self.sandbox { AccountSettings::sandbox() } else { AccountSettings::default() };
         let account = AccountSettings {
             recipients_per_second_max: self.recipients_per_second_max.or(base.recipients_per_second_max),
+            recipients_at_once_max: self.recipients_at_once_max.map(Number::small),
             recipients_per_day_max: self.recipients_per_day_max.map(Number::small).or(base.recipients_per_day_max),
             ..base
         };

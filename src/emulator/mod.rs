@@ -44,6 +44,7 @@ mod fault;
 mod identities;
 mod ids;
 mod ledger;
+mod lists;
 mod outbound;
 mod quota;
 mod raw;

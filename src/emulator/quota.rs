@@ -1,6 +1,6 @@
 //! Send rate and 24-hour quota, counted in recipients.
 //!
-//! The rate is a bucket that holds one second's worth and starts full; a message larger than the bucket passes when the
+//! The rate is a bucket that holds one second's worth, or what the settings say, and starts full; a message larger than the bucket passes when the
 //! bucket is full. The quota is a rolling window of 24 hours in steps of a minute. Neither is charged for a message
 //! that the other refuses. Everything is counted even where nothing is limited: GetAccount tells `SentLast24Hours`.
 //! SES Developer Guide, "Managing sending quotas".
@@ -16,6 +16,8 @@ use super::settings::AccountSettings;
 #[derive(Debug)]
 pub(super) struct Quota {
     per_second: Option<f64>,
+    /// Recipients that the bucket holds.
+    at_once: f64,
     per_day: Option<u32>,
     tokens: f64,
     refilled: Instant,
@@ -35,10 +37,13 @@ pub(super) struct Cost {
 impl Quota {
     pub(super) fn new(account: &AccountSettings, now: Instant) -> Self {
         let per_second = account.recipients_per_second_max;
+        let second = per_second.map_or(1.0, |rate| rate.max(1.0));
+        let at_once = account.recipients_at_once_max.map_or(second, |most| f64::from(most.max(1)));
         Self {
             per_second,
+            at_once,
             per_day: account.recipients_per_day_max,
-            tokens: per_second.map_or(0.0, bucket_size),
+            tokens: at_once,
             refilled: now,
             minutes: VecDeque::new(),
             sent: 0,
@@ -52,7 +57,7 @@ impl Quota {
             return Err(ErrorName::LimitExceededException.into());
         }
         if let Some(rate) = self.per_second {
-            let size = bucket_size(rate);
+            let size = self.at_once;
             let elapsed = now.saturating_duration_since(self.refilled).as_secs_f64();
             self.tokens = (self.tokens + elapsed * rate).min(size);
             self.refilled = now;
@@ -90,10 +95,6 @@ impl Quota {
     }
 }
 
-fn bucket_size(rate: f64) -> f64 {
-    rate.max(1.0)
-}
-
 const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 const STEP: Duration = Duration::from_secs(60);
 
@@ -122,6 +123,22 @@ mod tests {
         assert_eq!(quota.sent_last_24_hours(start), 3);
         assert_eq!(name(quota.take(ONE, start + WINDOW - STEP)), Some(ErrorName::LimitExceededException));
         assert_eq!(name(quota.take(ONE, start + WINDOW)), None);
+    }
+
+    #[test]
+    fn the_bucket_has_the_size_of_the_settings() {
+        let start = Instant::now();
+        let account = AccountSettings {
+            recipients_per_second_max: Some(10.0),
+            recipients_at_once_max: Some(2),
+            ..AccountSettings::default()
+        };
+        let mut quota = Quota::new(&account, start);
+        let mut names = |at| [name(quota.take(ONE, at)), name(quota.take(ONE, at)), name(quota.take(ONE, at))];
+        let throttled = Some(ErrorName::TooManyRequestsException);
+        assert_eq!(names(start), [None, None, throttled]);
+        assert_eq!(names(start + Duration::from_millis(100)), [None, throttled, throttled]);
+        assert_eq!(names(start + Duration::from_secs(60)), [None, None, throttled]);
     }
 
     #[test]

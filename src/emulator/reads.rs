@@ -102,6 +102,7 @@ fn look_up(shared: &Shared, read: &Read) -> Result<Value, Refusal> {
 
 fn account(shared: &Shared) -> Value {
     let account = &shared.settings.account;
+    let reported = account.recipients_per_second_reported.or(account.recipients_per_second_max);
     let sent = lock(&shared.quota).sent_last_24_hours(Instant::now());
     json!({
         "DedicatedIpAutoWarmupEnabled": false,
@@ -109,7 +110,7 @@ fn account(shared: &Shared) -> Value {
         "ProductionAccessEnabled": account.production_access,
         "SendQuota": {
             "Max24HourSend": account.recipients_per_day_max.map_or(UNLIMITED, f64::from),
-            "MaxSendRate": account.recipients_per_second_max.unwrap_or(UNLIMITED_RATE),
+            "MaxSendRate": reported.unwrap_or(UNLIMITED_RATE),
             "SentLast24Hours": sent as f64,
         },
         "SendingEnabled": account.sending_enabled,

@@ -160,8 +160,12 @@ pub struct AccountSettings {
     pub enforcement: Enforcement,
     /// Recipients in 24 hours, rolling. Absent: no quota.
     pub recipients_per_day_max: Option<u32>,
-    /// Recipients in a second, with a burst of one second. Absent: no rate.
+    /// Recipients in a second. Absent: no rate.
     pub recipients_per_second_max: Option<f64>,
+    /// Recipients at once: the size of the bucket, which is full at the start. Absent: one second's worth.
+    pub recipients_at_once_max: Option<u32>,
+    /// The rate that GetAccount reports. Absent: the one that holds.
+    pub recipients_per_second_reported: Option<f64>,
 }
 
 impl Default for AccountSettings {
@@ -172,6 +176,8 @@ impl Default for AccountSettings {
             enforcement: Enforcement::Healthy,
             recipients_per_day_max: None,
             recipients_per_second_max: None,
+            recipients_at_once_max: None,
+            recipients_per_second_reported: None,
         }
     }
 }

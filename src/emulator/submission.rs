@@ -10,7 +10,9 @@ use mail_parser::MessageParser;
 use std::sync::LazyLock;
 
 use super::address::Mailbox;
+use super::denial::Denial;
 use super::identities;
+use super::lists;
 use super::quota::Cost;
 use super::raw::{self, Header};
 use super::refusal::{ErrorName, Refusal};
@@ -91,6 +93,7 @@ const CHECKS: &[Check] = &[
     has_author,
     has_recipients_within_limit,
     has_single_fields_once,
+    has_readable_address_fields,
     has_short_lines,
     has_clean_names,
     is_permitted,
@@ -119,6 +122,12 @@ fn has_single_fields_once(submission: &Submission, _: &EmulatorSettings) -> Resu
     submission.header.check_duplicates()
 }
 
+/// Whatever the envelope says. An absent field is fine.
+fn has_readable_address_fields(submission: &Submission, _: &EmulatorSettings) -> Result<(), Refusal> {
+    let fields = ["To", "Cc", "Reply-To"];
+    fields.iter().flat_map(|name| submission.header.values(name)).try_for_each(|value| lists::read(value).map(drop))
+}
+
 fn has_short_lines(submission: &Submission, _: &EmulatorSettings) -> Result<(), Refusal> {
     raw::check_line_lengths(&submission.request.raw)
 }
@@ -131,7 +140,8 @@ fn has_clean_names(submission: &Submission, _: &EmulatorSettings) -> Result<(), 
     let tags = submission
         .email_tags
         .iter()
-        .flat_map(|(name, value)| [("tag name", name, TAG_LENGTH_MAX), ("tag value", value, TAG_LENGTH_MAX)]);
+        .flat_map(|(name, value)| [("tag name", name, TAG_LENGTH_MAX), ("tag value", value, TAG_LENGTH_MAX)])
+        .filter(|(kind, text, _)| *kind != "tag name" || !FEEDBACK_ID_TAGS.contains(&text.as_str()));
     let unclean = set.chain(tenant).chain(tags).find(|(_, text, most)| {
         let is_clean = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'_' || octet == b'-';
         text.is_empty() || text.len() > *most || !text.bytes().all(is_clean)
@@ -183,7 +193,9 @@ fn identities_are_verified(submission: &Submission, settings: &EmulatorSettings)
     for name in ["Sender", "Return-Path"] {
         // `Return-Path: <>` names nobody.
         for value in submission.header.values(name).filter(|value| !matches!(*value, "" | "<>")) {
-            check(Mailbox::parse(value)?, parameters.from_email_address_identity_arn.as_ref());
+            for mailbox in lists::read(value)? {
+                check(mailbox, parameters.from_email_address_identity_arn.as_ref());
+            }
         }
     }
     if let Some(address) = &parameters.feedback_forwarding_email_address {
@@ -219,6 +231,10 @@ fn configuration_set_works(submission: &Submission, settings: &EmulatorSettings)
     }
 }
 
+/// The names of SES's own that a sender may use: Developer Guide, "Feedback-ID".
+const FEEDBACK_ID_TAGS: [&str; 2] = ["ses:feedback-id-a", "ses:feedback-id-b"];
+
+/// A resource that is not the tenant's is answered as one that IAM denies.
 fn tenant_has_resources(submission: &Submission, settings: &EmulatorSettings) -> Result<(), Refusal> {
     let Some(name) = &submission.request.parameters.tenant_name else { return Ok(()) };
     let Some(tenant) = settings.tenants.get(name) else {
@@ -227,13 +243,14 @@ fn tenant_has_resources(submission: &Submission, settings: &EmulatorSettings) ->
     let identity = submission.identity(settings).map(|identity| &identity.name);
     let missing = [
         ("identity", identity, &tenant.identities),
-        ("configuration set", submission.configuration_set.as_ref(), &tenant.configuration_sets),
+        ("configuration-set", submission.configuration_set.as_ref(), &tenant.configuration_sets),
     ]
     .into_iter()
     .find(|(_, resource, associated)| resource.is_some_and(|resource| !associated.contains(resource)));
     match missing {
         Some((kind, Some(resource), _)) => {
-            Err(Refusal::bad_request(format!("The {kind} <{resource}> is not associated with tenant <{name}>.")))
+            let text = Denial::Bare.text(&principal(settings), "ses:SendRawEmail", &arn(settings, kind, resource));
+            Err(Refusal::new(ErrorName::AccessDeniedException, text))
         }
         _ => Ok(()),
     }

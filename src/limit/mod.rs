@@ -9,6 +9,7 @@
 mod at_once;
 mod calendar;
 mod charges;
+mod learned;
 mod local;
 mod lockout;
 mod meter;

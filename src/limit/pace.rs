@@ -1,14 +1,15 @@
 //! How fast may all together send? Just under the account's own rate, and slower when the provider says so.
 //!
-//! The rate is what the provider tells of the account, or a fixed figure, or what throttling taught. A throttle makes
-//! everybody wait a moment and then go more slowly: the rate is multiplied down, and grows back by the second. While the
-//! provider goes on throttling, the waits double, so that the number of requests is bounded however many clients knock.
-//! The quota of 24 hours is told apart: it stops everything for minutes, then one message tries.
+//! The rate is what the provider tells of the account, or a fixed figure, and not more than what throttling taught
+//! (`learned.rs`). A throttle makes everybody wait a moment. While the provider goes on throttling, the waits double, so that
+//! the number of requests is bounded however many clients there are. The quota of 24 hours is told apart: it stops everything
+//! for minutes, then one message tries.
 
+use super::learned::Learned;
 use super::tokens::{TokenRate, Tokens};
 use crate::mail::{AccountQuota, Clock, Kind, Outcome, Reply, replies};
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -37,27 +38,19 @@ pub struct Pace {
     tokens: Arc<dyn Tokens>,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
-    jitter: RandomState,
+    /// Where the series of jitters begins.
+    seed: u64,
 }
 
 #[derive(Debug, Default)]
 struct State {
     account: Option<AccountQuota>,
-    /// Where nobody tells a rate: what throttling taught.
-    learned: Option<f64>,
-    slowed: Option<Slowed>,
-    /// Throttles since the last message that went through.
-    throttles: u32,
+    learned: Learned,
     closed: Option<Closed>,
-    /// For the rate that is learned: recipients in the second that began then.
-    second: Option<(Instant, f64)>,
-}
-
-/// The rate is a part of what it should be.
-#[derive(Clone, Copy, Debug)]
-struct Slowed {
-    factor: f64,
-    at: Instant,
+    /// Jitters drawn.
+    drawn: u64,
+    /// The rate that was reported last as lowered, and when.
+    reported: Option<(f64, Instant)>,
 }
 
 /// The 24 hours are used up.
@@ -120,33 +113,24 @@ pub enum PaceChange {
     Opened,
 }
 
-/// A second's worth may go at once after a pause: this part of it for everybody, that part for the guaranteed on top.
-const BURST_SECONDS: f64 = 0.5;
-const RESERVE_SECONDS: f64 = 0.25;
+/// The guaranteed get so much of the burst on top.
+const RESERVE: f64 = 0.5;
 /// Where no rate is known.
 const UNPACED: TokenRate = TokenRate { per_second: 1e6, burst: 1e6, reserve: 0.0 };
-/// At a throttle, the rate becomes this part of itself, but not less than that part of the whole.
-const DECREASE: f64 = 0.7;
-const FACTOR_MIN: f64 = 0.05;
-/// Throttles in a row after which nothing is sent in a burst.
-const TRIES: u32 = 2;
-/// What comes back a second, of the whole: from 0.7 it takes 15 seconds.
-const INCREASE_PER_SECOND: f64 = 0.02;
-/// The pause at the first throttle and the longest one; doubling in between, with jitter.
-const PAUSE_MIN: Duration = Duration::from_millis(250);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// A throttle is reported if the rate is so much lower than the reported one, or the pause so long, or after so long.
+const REPORT_LOWER: f64 = 0.9;
+const REPORT_PAUSE: Duration = Duration::from_secs(1);
+const REPORT_AGAIN: Duration = Duration::from_secs(60);
 /// How long nothing is tried when the 24 hours are used up; doubling, with jitter.
 const CLOSED_MIN: Duration = Duration::from_secs(600);
 const CLOSED_MAX: Duration = Duration::from_secs(3600);
 /// How long the others wait for the one that tries.
 const TRIAL: Duration = Duration::from_secs(60);
-/// A rate that throttling taught is forgotten after this long without one.
-const LEARNED: Duration = Duration::from_secs(600);
 
 impl Pace {
     /// A pace over that store of room.
     pub fn new(settings: PaceSettings, tokens: Arc<dyn Tokens>, clock: Arc<dyn Clock>) -> Self {
-        Self { settings, tokens, clock, state: Mutex::default(), jitter: RandomState::new() }
+        Self { settings, tokens, clock, state: Mutex::default(), seed: RandomState::new().hash_one(0) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -189,55 +173,63 @@ impl Pace {
     /// How the attempt ended that this was taken for.
     pub async fn heard(&self, taken: Taken, outcome: &Outcome) -> Option<PaceChange> {
         let now = self.clock.now();
-        let change = {
+        let (pause, is_first) = {
             let mut state = self.state();
+            let told = self.told(&state);
+            let recipients = f64::from(taken.recipients);
             match outcome.kind {
-                Kind::Accepted => return state.went_through(now, f64::from(taken.recipients)),
-                Kind::DailyQuota => return state.close(now, self.jitter(now)),
-                Kind::Throttled => self.throttled(&mut state, now, taken, outcome.retry_after)?,
+                Kind::Accepted => {
+                    state.learned.accepted(now, taken.began, recipients, told);
+                    return state.closed.take().map(|_| PaceChange::Opened);
+                }
+                Kind::DailyQuota => {
+                    let jitter = self.jitter(&mut state);
+                    return state.close(now, jitter);
+                }
+                Kind::Throttled => {
+                    let pause = state.learned.throttled(now, taken.began, recipients, told)?;
+                    let pause = pause.mul_f64(0.5 + 0.5 * self.jitter(&mut state));
+                    (pause, state.learned.in_a_row() == 1)
+                }
                 _ => return None,
             }
         };
-        if let PaceChange::Slowed { pause, .. } = change {
-            self.tokens.pause(pause).await;
+        if is_first {
+            // So that it is made up for at once: a small bucket would be full before the next turn. Not always: a bucket that is
+            // empty would see two attempts for each that it has room for.
+            self.give_back(taken).await;
         }
-        Some(change)
-    }
-
-    fn throttled(&self, state: &mut State, now: Instant, taken: Taken, asked: Option<Duration>) -> Option<PaceChange> {
-        // What was under way when we slowed down says nothing of the new rate.
-        if state.slowed.is_some_and(|slowed| taken.began <= slowed.at) {
+        let pause = pause.max(outcome.retry_after.unwrap_or_default());
+        self.tokens.pause(pause).await;
+        let mut state = self.state();
+        let rate = self.rate(&mut state, now).map_or(UNPACED.per_second, |rate| rate.per_second);
+        let is_news = state.reported.is_none_or(|(reported, at)| {
+            rate < reported * REPORT_LOWER || now.saturating_duration_since(at) >= REPORT_AGAIN
+        });
+        if !is_news && pause < REPORT_PAUSE {
             return None;
         }
-        if self.settings.recipients_per_second_max.is_none() && state.account.is_none() {
-            let recent = state.second.map_or(1.0, |(_, recipients)| recipients).max(1.0);
-            state.learned = Some(state.learned.map_or(recent, |learned| learned.min(recent)));
-        }
-        let factor = (state.factor(now) * DECREASE).max(FACTOR_MIN);
-        state.slowed = Some(Slowed { factor, at: now });
-        let doubled = PAUSE_MIN * 2_u32.pow(state.throttles.min(7));
-        state.throttles = state.throttles.saturating_add(1);
-        let pause = doubled.min(PAUSE_MAX).mul_f64(0.5 + 0.5 * self.jitter(now)).max(asked.unwrap_or_default());
-        let recipients_per_second = self.rate(state, now).map_or(UNPACED.per_second, |rate| rate.per_second);
-        Some(PaceChange::Slowed { recipients_per_second, pause })
+        state.reported = Some((rate, now));
+        Some(PaceChange::Slowed { recipients_per_second: rate, pause })
+    }
+
+    /// Our part of what the account tells and the settings allow.
+    fn told(&self, state: &State) -> Option<f64> {
+        let account = state.account.map(|account| account.recipients_per_second_max);
+        let whole = match (account, self.settings.recipients_per_second_max) {
+            (Some(told), Some(most)) => told.min(most),
+            (told, most) => told.or(most)?,
+        };
+        let used = whole * f64::from(self.settings.percent) / 100.0 / f64::from(self.settings.instances.get());
+        Some(used.max(RATE_MIN))
     }
 
     /// The rate now; `None`: nobody told one, and the provider has not throttled.
     fn rate(&self, state: &mut State, now: Instant) -> Option<TokenRate> {
-        if state.learned.is_some() && state.slowed.is_none_or(|slowed| now.duration_since(slowed.at) > LEARNED) {
-            state.learned = None;
-        }
-        let told = state.account.map(|account| account.recipients_per_second_max);
-        let whole = match (told, self.settings.recipients_per_second_max) {
-            (Some(told), Some(most)) => told.min(most),
-            (Some(rate), None) | (None, Some(rate)) => rate,
-            (None, None) => state.learned?,
-        };
-        let used = whole * f64::from(self.settings.percent) / 100.0 / f64::from(self.settings.instances.get());
-        let per_second = (used * state.factor(now)).max(RATE_MIN);
-        // While nothing goes through, a few try.
-        let at_once = if state.throttles > TRIES { 0.0 } else { per_second };
-        Some(TokenRate { per_second, burst: (at_once * BURST_SECONDS).max(1.0), reserve: at_once * RESERVE_SECONDS })
+        let told = self.told(state);
+        let per_second = state.learned.rate(now, told)?;
+        let burst = state.learned.burst(per_second).max(1.0);
+        Some(TokenRate { per_second, burst, reserve: burst * RESERVE })
     }
 
     /// The pace now.
@@ -248,14 +240,23 @@ impl Pace {
         PaceView {
             recipients_per_second: rate.map(|rate| rate.per_second),
             account: state.account,
-            slowed: state.factor(now) < 1.0,
+            slowed: state.learned.is_slowed(self.told(&state)),
             closed: state.closed.is_some(),
         }
     }
 
     /// Between 0 and 1, so that relays which were throttled together do not come back together.
-    fn jitter(&self, now: Instant) -> f64 {
-        (self.jitter.hash_one(now) >> 11) as f64 / (1_u64 << 53) as f64
+    fn jitter(&self, state: &mut State) -> f64 {
+        state.drawn += 1;
+        let mut hasher = DefaultHasher::new();
+        (self.seed, state.drawn).hash(&mut hasher);
+        (hasher.finish() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// The same every time.
+    #[cfg(test)]
+    pub(crate) fn seeded(self, seed: u64) -> Self {
+        Self { seed, ..self }
     }
 }
 
@@ -263,13 +264,6 @@ impl Pace {
 const RATE_MIN: f64 = 0.01;
 
 impl State {
-    fn factor(&self, now: Instant) -> f64 {
-        self.slowed.map_or(1.0, |slowed| {
-            let since = now.saturating_duration_since(slowed.at).as_secs_f64();
-            (slowed.factor + since * INCREASE_PER_SECOND).min(1.0)
-        })
-    }
-
     fn closed_at(&mut self, now: Instant) -> Option<PaceDecision> {
         let closed = self.closed.as_mut()?;
         if now >= closed.until {
@@ -292,15 +286,6 @@ impl State {
         let wait = (CLOSED_MIN * 2_u32.pow(times.min(4))).min(CLOSED_MAX).mul_f64(1.0 + 0.5 * jitter);
         self.closed = Some(Closed { until: now + wait, times });
         Some(PaceChange::Closed(wait))
-    }
-
-    fn went_through(&mut self, now: Instant, recipients: f64) -> Option<PaceChange> {
-        self.throttles = 0;
-        self.second = match self.second {
-            Some((began, sum)) if now.duration_since(began) < Duration::from_secs(1) => Some((began, sum + recipients)),
-            _ => Some((now, recipients)),
-        };
-        self.closed.take().map(|_| PaceChange::Opened)
     }
 }
 

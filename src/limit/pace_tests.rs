@@ -1,3 +1,4 @@
+use super::super::learned::LEARNED;
 use super::super::tokens::LocalTokens;
 use super::*;
 use crate::mail::ManualClock;
@@ -26,14 +27,28 @@ async fn go(pace: &Pace) -> Taken {
 /// How many of a second get through, asked often, and how each ends.
 async fn second(clock: &ManualClock, pace: &Pace, kind: Kind) -> u32 {
     let mut went = 0;
-    for _ in 0..100 {
-        clock.advance(Duration::from_millis(10));
+    for _ in 0..1_000 {
+        clock.advance(Duration::from_millis(1));
         while let PaceDecision::Go(taken) = pace.take(1, false).await {
             went += 1;
             pace.heard(taken, &outcome(kind)).await;
         }
     }
     went
+}
+
+/// So many seconds of a provider that has a bucket of ten and that rate.
+async fn behind_a_bucket(clock: &ManualClock, pace: &Pace, rate: f64, seconds: u32) {
+    let mut tokens = 10.0_f64;
+    for _ in 0..seconds * 1_000 {
+        clock.advance(Duration::from_millis(1));
+        tokens = (tokens + rate / 1_000.0).min(10.0);
+        if let PaceDecision::Go(taken) = pace.take(1, false).await {
+            let there = tokens >= 1.0;
+            tokens -= f64::from(u8::from(there));
+            pace.heard(taken, &outcome(if there { Kind::Accepted } else { Kind::Throttled })).await;
+        }
+    }
 }
 
 #[tokio::test]
@@ -63,23 +78,45 @@ async fn the_account_the_file_and_the_number_of_relays_make_the_rate() {
 }
 
 #[tokio::test]
-async fn a_throttle_slows_everybody_and_the_rate_comes_back_by_itself() {
+async fn after_a_throttle_messages_are_released_evenly_and_the_burst_comes_back_by_itself() {
     let (clock, pace) = pace(fixed(100.0));
-    second(&clock, &pace, Kind::Accepted).await;
-    assert_eq!(second(&clock, &pace, Kind::Accepted).await, 100);
-    clock.advance(Duration::from_secs(1));
-    let (first, other) = (go(&pace).await, go(&pace).await);
+    let burst = async || {
+        let mut taken = Vec::new();
+        while let PaceDecision::Go(more) = pace.take(1, false).await {
+            taken.push(more);
+        }
+        taken
+    };
+    let taken = burst().await;
+    assert_eq!(taken.len(), 50, "half a second's worth, before the first throttle");
     clock.advance(Duration::from_millis(1));
-    let change = pace.heard(first, &outcome(Kind::Throttled)).await;
+    let change = pace.heard(taken[0], &outcome(Kind::Throttled)).await;
     let Some(PaceChange::Slowed { recipients_per_second, pause }) = change else { panic!("{change:?}") };
-    assert_eq!(recipients_per_second, 70.0);
-    assert!((PAUSE_MIN / 2..=PAUSE_MIN).contains(&pause), "{pause:?}");
-    assert_eq!(pace.heard(other, &outcome(Kind::Throttled)).await, None, "it was under way already");
+    assert_eq!(recipients_per_second, 100.0, "the rate may well be right");
+    assert!(pause <= Duration::from_millis(5), "a longer one would fill the bucket of SES: {pause:?}");
+    assert_eq!(pace.heard(taken[1], &outcome(Kind::Throttled)).await, None, "it was under way already");
     assert!(matches!(pace.take(1, true).await, PaceDecision::Wait(_)), "a pause is for everybody");
-    clock.advance(Duration::from_secs(1));
-    let slow = second(&clock, &pace, Kind::Accepted).await;
-    assert!((70..=110).contains(&slow), "{slow}");
-    clock.advance(Duration::from_secs(20));
+    clock.advance(Duration::from_secs(10));
+    assert_eq!(burst().await.len(), 1, "evenly");
+    for _ in 0..150 {
+        clock.advance(Duration::from_secs(1));
+        pace.heard(go(&pace).await, &outcome(Kind::Accepted)).await;
+    }
+    clock.advance(Duration::from_secs(10));
+    assert_eq!(burst().await.len(), 25, "half of what was refused");
+    clock.advance(LEARNED);
+    assert_eq!(burst().await.len(), 50, "and what was refused is forgotten");
+}
+
+#[tokio::test]
+async fn a_rate_that_is_told_too_high_is_learned_and_comes_back_by_itself() {
+    let (clock, pace) = pace(fixed(100.0));
+    behind_a_bucket(&clock, &pace, 40.0, 10).await;
+    let view = pace.view();
+    assert!(view.slowed && view.recipients_per_second < Some(45.0), "{view:?}");
+    for _ in 0..20 {
+        second(&clock, &pace, Kind::Accepted).await;
+    }
     assert_eq!(
         pace.view(),
         PaceView { recipients_per_second: Some(100.0), account: None, slowed: false, closed: false }
@@ -93,27 +130,20 @@ async fn while_everything_is_throttled_few_requests_are_made() {
     for _ in 0..600 {
         requests += second(&clock, &pace, Kind::Throttled).await;
     }
-    // After the first doublings, a try every 15 to 30 seconds: whatever was in the bucket goes each time.
-    assert!(requests < 4_000, "{requests} of the 600,000 that the rate would let through");
-    let first = second(&clock, &pace, Kind::Accepted).await;
-    clock.advance(Duration::from_secs(120));
-    second(&clock, &pace, Kind::Accepted).await;
-    assert_eq!(second(&clock, &pace, Kind::Accepted).await, 1_000, "after {first}");
+    // After the first doublings, a try every 15 to 30 seconds.
+    assert!(requests < 600, "{requests} of the 600,000 that the rate would let through");
+    for _ in 0..60 {
+        second(&clock, &pace, Kind::Accepted).await;
+    }
+    assert_eq!(second(&clock, &pace, Kind::Accepted).await, 1_000);
 }
 
 #[tokio::test]
 async fn without_a_rate_throttling_teaches_one() {
     let (clock, pace) = pace(PaceSettings::default());
-    for _ in 0..40 {
-        let taken = go(&pace).await;
-        clock.advance(Duration::from_millis(10));
-        pace.heard(taken, &outcome(Kind::Accepted)).await;
-    }
-    let taken = go(&pace).await;
-    clock.advance(Duration::from_millis(10));
-    pace.heard(taken, &outcome(Kind::Throttled)).await;
+    behind_a_bucket(&clock, &pace, 40.0, 20).await;
     let rate = pace.view().recipients_per_second.unwrap();
-    assert!((25.0..=30.0).contains(&rate), "{rate}: seven tenths of forty a second, nearly");
+    assert!((37.0..=44.0).contains(&rate), "{rate} of forty a second");
     clock.advance(LEARNED + Duration::from_secs(1));
     assert_eq!(pace.view().recipients_per_second, None, "and it is forgotten");
 }

@@ -21,6 +21,7 @@ pub mod path;
 pub mod peer;
 pub mod permitted;
 pub mod quota;
+pub(crate) mod quoted_printable;
 pub mod replies;
 pub mod reply;
 pub mod trace;

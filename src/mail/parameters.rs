@@ -101,16 +101,28 @@ impl IdentityArn {
         &self.0
     }
 
-    /// Whether this identity covers a mailbox: the same address, its domain, or a parent of its domain.
-    pub fn covers(&self, mailbox: &Mailbox) -> bool {
-        let name = self.0.rsplit_once(":identity/").map_or("", |(_, name)| name);
-        if name.contains('@') {
-            return Mailbox::parse(name).is_ok_and(|identity| identity == *mailbox);
-        }
-        let Some(domain) = mailbox.domain().name() else { return false };
-        let name = name.to_ascii_lowercase();
-        domain == name || domain.strip_suffix(&name).is_some_and(|rest| rest.ends_with('.'))
+    /// The address or domain.
+    pub fn name(&self) -> &str {
+        self.0.rsplit_once(":identity/").map_or("", |(_, name)| name)
     }
+
+    /// Whether this identity covers a mailbox.
+    pub fn covers(&self, mailbox: &Mailbox) -> bool {
+        identity_covers(self.name(), mailbox)
+    }
+}
+
+/// Whether an identity of that name covers a mailbox: the same address, its domain, or a parent of its domain.
+pub fn identity_covers(name: &str, mailbox: &Mailbox) -> bool {
+    if name.contains('@') {
+        return Mailbox::parse(name).is_ok_and(|identity| identity == *mailbox);
+    }
+    mailbox.domain().name().is_some_and(|domain| is_within(domain, &name.to_ascii_lowercase()))
+}
+
+/// Whether a domain is that one or below it.
+pub fn is_within(domain: &str, parent: &str) -> bool {
+    domain == parent || domain.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.'))
 }
 
 impl fmt::Display for IdentityArn {
@@ -153,11 +165,43 @@ impl fmt::Display for RoleArn {
     }
 }
 
+/// The name of a message tag: a text as above, or one of the two that SES puts into the Feedback-ID field.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TagName(Arc<str>);
+
+/// Guide, "Feedback-ID": names of SES's own that a sender sets.
+const FEEDBACK_ID_TAGS: [&str; 2] = ["ses:feedback-id-a", "ses:feedback-id-b"];
+
+impl TagName {
+    /// Checks length and alphabet.
+    ///
+    /// # Errors
+    /// [`ParameterError`], naming the rule.
+    pub fn parse(text: &str) -> Result<Self, ParameterError> {
+        if FEEDBACK_ID_TAGS.contains(&text) {
+            return Ok(Self(text.into()));
+        }
+        let rule = "1 to 256 of A-Z a-z 0-9 _ -, or ses:feedback-id-a or -b";
+        TagText::parse(text).map(|TagText(name)| Self(name)).map_err(|error| ParameterError { rule, ..error })
+    }
+
+    /// As given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TagName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A message tag (`EmailTags`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tag {
     /// Its name.
-    pub name: TagText,
+    pub name: TagName,
     /// Its value.
     pub value: TagText,
 }
@@ -388,7 +432,7 @@ fn parse_tags(value: &str) -> Result<Vec<Tag>, ParameterError> {
         .split(',')
         .map(|pair| {
             let (name, value) = pair.split_once('=').ok_or(rule.clone())?;
-            Ok(Tag { name: TagText::parse(name.trim())?, value: TagText::parse(value.trim())? })
+            Ok(Tag { name: TagName::parse(name.trim())?, value: TagText::parse(value.trim())? })
         })
         .collect::<Result<_, _>>()?;
     if tags.len() > TAGS_MAX { Err(rule) } else { Ok(tags) }
@@ -456,6 +500,11 @@ mod tests {
         let arn = IdentityArn::parse("arn:aws:ses:us-east-1:111122223333:identity/a.example").unwrap();
         for (mailbox, want) in [("x@a.example", true), ("x@b.a.example", true), ("x@ba.example", false)] {
             assert_eq!(arn.covers(&Mailbox::parse(mailbox).unwrap()), want, "{mailbox}");
+        }
+        for (name, want) in
+            [("ses:feedback-id-a", true), ("ses:feedback-id-b", true), ("ses:from-domain", false), ("a", true)]
+        {
+            assert_eq!(TagName::parse(name).is_ok(), want, "{name}");
         }
         let arn = IdentityArn::parse("arn:aws:ses:us-east-1:111122223333:identity/x@a.example").unwrap();
         assert!(arn.covers(&Mailbox::parse("x@a.example").unwrap()));

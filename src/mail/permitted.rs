@@ -37,6 +37,11 @@ impl Permitted {
         &self.envelope
     }
 
+    /// The same, to keep.
+    pub fn envelope_shared(&self) -> Arc<Envelope> {
+        Arc::clone(&self.envelope)
+    }
+
     /// The message.
     pub fn content(&self) -> &Content {
         &self.content

@@ -188,6 +188,8 @@ table! {
     DAILY_QUOTA = 454 (4, 7, 0) "Throttling failure: daily message quota exceeded";
     /// The provider refuses this message; another of the same kind would be refused too.
     REFUSED_BY_PROVIDER = 554 (5, 7, 1) "Message rejected by the provider";
+    /// An account without production access sends to verified identities only.
+    SANDBOX = 554 (5, 7, 1) "Recipient refused: the SES account is in the sandbox";
     /// The provider calls the request malformed.
     BAD_REQUEST = 554 (5, 6, 0) "Message not acceptable to the provider";
     /// Only the operator can mend this: permission, credentials, paused sending, missing configuration set.

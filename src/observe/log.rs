@@ -286,6 +286,9 @@ impl Observer for LogObserver {
                     "session closed"
                 );
             }
+            Event::TriedAgain { code } => {
+                debug!(target: "gatepost", code, "SES throttled an attempt; it is made again")
+            }
             Event::PaceChanged { change, slower: true } => warn!(target: "gatepost", "sending is slower: {change}"),
             Event::PaceChanged { change, slower: false } => info!(target: "gatepost", "sending: {change}"),
             Event::QuotaRead(quota) => {

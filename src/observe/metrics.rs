@@ -6,7 +6,7 @@
 
 use super::{Event, Observer};
 use crate::mail::abandonment::closing_word;
-use crate::mail::{AccountQuota, Certainty, Reply};
+use crate::mail::{AccountQuota, Certainty, Kind, Reply};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -355,6 +355,10 @@ impl Observer for Metrics {
                 self.limit_hits.get_or_create(&Limit { limit }).inc();
             }
             Event::JudgeFailed { .. } => drop(self.judge_failures.inc()),
+            Event::TriedAgain { code } => {
+                let code = if code.is_empty() { "none" } else { code };
+                self.requests.get_or_create(&Request { outcome: Kind::Throttled.label(), code }).inc();
+            }
             Event::MessageEnded(record) => self.message(record),
             Event::TransactionEnded(record) => {
                 let (outcome, code) = (record.why.outcome(), record.why.reply().map(Reply::code));
@@ -407,7 +411,7 @@ impl Metrics {
             }
         };
         // A message that SES refuses says nothing of the next.
-        if outcome.kind != crate::mail::Kind::Refused {
+        if outcome.kind != Kind::Refused {
             let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
             if *known != trouble {
                 *known = trouble;

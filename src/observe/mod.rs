@@ -126,6 +126,11 @@ pub enum Event<'a> {
         /// Rule, reply and reason.
         detail: &'a str,
     },
+    /// The provider throttled an attempt, which is certainly not sent, and the message is sent again.
+    TriedAgain {
+        /// The provider's error code.
+        code: &'static str,
+    },
     /// The provider's throttling, or its end, changed the pace of all sending.
     PaceChanged {
         /// In words.

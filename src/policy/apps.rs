@@ -245,10 +245,11 @@ impl AppPolicy {
         let malformed =
             |error: ParameterError| refusal("requested_fields", replies::MALFORMED_HEADER, error.to_string());
         let send = tally.rule(requested.map_err(malformed))?.or(&gets(app, facts.client));
+        let authors: &[Author] = author.as_ref().map_or(facts.from.mailboxes(), std::slice::from_ref);
+        tally.rule(covered(authors, &send))?;
         if let Some(account) = &self.account {
             let (relay, keys, clock) = (self.documents.as_slice(), &self.keys, &*self.clock);
             let documents = Documents { account, relay, app, keys, clock };
-            let authors: &[Author] = author.as_ref().map_or(facts.from.mailboxes(), std::slice::from_ref);
             if let Some(notes) = &mut tally.notes {
                 documents.trace(facts, authors, &send, notes);
             }
@@ -280,6 +281,18 @@ fn refuse(mut reason: Reason, softly: bool) -> PolicyDecision {
         reason.reply = reason.reply.softened();
     }
     if reason.reply.is_temporary() { PolicyDecision::Defer(reason) } else { PolicyDecision::Reject(reason) }
+}
+
+/// SES refuses the call for an author that the identity of another account does not cover.
+fn covered(authors: &[Author], send: &SendParameters) -> Result<(), Reason> {
+    let Some(arn) = &send.identity_arn else { return Ok(()) };
+    match authors.iter().find(|author| !arn.covers(&author.mailbox)) {
+        Some(author) => {
+            let detail = format!("{} is not covered by the identity {arn}", author.mailbox);
+            Err(refusal("identity_arn", replies::AUTHOR_NOT_PERMITTED, detail))
+        }
+        None => Ok(()),
+    }
 }
 
 /// What the application's messages get, for this client.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::mail::headers::HeaderLimits;
 use crate::mail::mime::MimeLimits;
-use crate::mail::parameters::{ConfigurationSetName, RequestedField};
+use crate::mail::parameters::{ConfigurationSetName, IdentityArn, RequestedField};
 use crate::mail::{
     Content, Envelope, Identity, MailParameters, Mailbox, ManualClock, Requested, ReversePath, SessionId, author,
 };
@@ -400,5 +400,37 @@ async fn every_condition_key_of_the_table_has_its_value() {
             let told = told(message(&policy.unwrap(), &known, "From: Ann <x@a.example>\n\n").await);
             assert_eq!(told, want, "{key} {value}");
         }
+    }
+}
+
+#[tokio::test]
+async fn an_author_that_the_identity_of_another_account_does_not_cover_is_refused() {
+    let mut others = Others::local(patterns(&["*@a.example", "*@c.example"]));
+    others.app.send.identity_arn =
+        Some(IdentityArn::parse("arn:aws:ses:us-east-1:111122223333:identity/a.example").unwrap());
+    let (policy, client) = (AppPolicy::others(others), client("127.0.0.1:9"));
+    let text = "From: ann@a.example\nTo: bob@b.example\n\nhi\n";
+    assert_eq!(told(message(&policy, &client, text).await), "ok message");
+    let text = text.replace("ann@a", "ann@c");
+    assert_eq!(told(message(&policy, &client, &text).await), "550 identity_arn");
+}
+
+#[test]
+fn a_pattern_meets_an_identity_that_covers_some_address_of_it() {
+    for (pattern, identity, want) in [
+        ("*@a.example", "a.example", true),
+        ("*@x.a.example", "a.example", true),
+        ("*@a.example", "x.a.example", false),
+        ("*@b.example", "a.example", false),
+        ("*@ba.example", "a.example", false),
+        ("*@*.example", "a.example", true),
+        ("*@*.a.example", "a.example", true),
+        ("*@*.b.example", "a.example", false),
+        ("*@*", "a.example", true),
+        ("ann@*", "ann@a.example", true),
+        ("ann@a.example", "bob@a.example", false),
+    ] {
+        let arn = IdentityArn::parse(&format!("arn:aws:ses:us-east-1:111122223333:identity/{identity}")).unwrap();
+        assert_eq!(AddressPattern::parse(pattern).unwrap().meets(&arn), want, "{pattern} {identity}");
     }
 }

@@ -3,6 +3,7 @@
 //! Always anchored at both ends. The local part is compared with case, the domain without and in A-label form. `*` in the
 //! local part is any run of characters; `*.` in front of a domain is one or more labels; `*@*` is everybody.
 
+use crate::mail::parameters::{IdentityArn, is_within};
 use crate::mail::{MailDomain, Mailbox};
 use std::fmt;
 
@@ -62,6 +63,22 @@ impl AddressPattern {
     /// Whether it matches everybody.
     pub fn is_everybody(&self) -> bool {
         self.domain == DomainPattern::Any && self.local_runs.iter().all(String::is_empty)
+    }
+
+    /// Whether an address of that identity could fit.
+    pub fn meets(&self, arn: &IdentityArn) -> bool {
+        let name = arn.name().to_ascii_lowercase();
+        if arn.name().contains('@') {
+            return Mailbox::parse(arn.name()).is_ok_and(|mailbox| self.matches(&mailbox));
+        }
+        match &self.domain {
+            DomainPattern::Any => true,
+            DomainPattern::Exactly(domain) => is_within(domain, &name),
+            DomainPattern::Below(dotted) => {
+                let parent = dotted.trim_start_matches('.');
+                is_within(parent, &name) || is_within(&name, parent)
+            }
+        }
     }
 
     /// Whether a mailbox fits. Linear in the length of the local part times the stars.

@@ -6,14 +6,14 @@
 //! API reference, "MessageTag".
 
 use crate::mail::Client;
-use crate::mail::parameters::{AppName, Tag, TagText};
+use crate::mail::parameters::{AppName, Tag, TagName, TagText};
 use std::fmt;
 
 /// A tag, maybe with blanks in its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagTemplate {
     /// Its name.
-    pub name: TagText,
+    pub name: TagName,
     /// Its value.
     pub value: TagPattern,
 }

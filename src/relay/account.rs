@@ -57,13 +57,16 @@ impl Relay {
     }
 
     /// How the attempt ended that had this turn.
-    pub(super) async fn heard(&self, turn: Turn, outcome: &Outcome) {
+    pub(super) async fn heard(&self, turn: &Turn, outcome: &Outcome) {
         let (Some(pace), Some(taken)) = (&self.pace, turn.taken()) else { return };
         let (change, slower) = match pace.heard(taken, outcome).await {
             None => return,
             Some(PaceChange::Slowed { recipients_per_second, pause }) => {
                 let pause = pause.as_millis();
-                (format!("throttled: nothing for {pause} ms, then {recipients_per_second:.2} recipients/s"), true)
+                (
+                    format!("throttled: nothing for {pause} ms, then {recipients_per_second:.2} recipients/s, evenly"),
+                    true,
+                )
             }
             Some(PaceChange::Closed(wait)) => {
                 (format!("the quota of 24 hours is used up: the next try is in {} s", wait.as_secs()), true)

@@ -94,16 +94,30 @@ impl Visit {
     }
 
     async fn send(&mut self, mut end: End, ready: Ready) -> Answer {
-        let Ready { judged: Judged { permitted, granted, ticket }, deadline, turn, _shares } = ready;
+        let Ready { judged: Judged { permitted, granted, ticket }, deadline, mut turn, _shares } = ready;
         end.tickets.push(ticket);
         self.would_refuse(end.id, "DATA", &granted);
-        end.began = Some(self.relay.clock.now());
         // From here on the attempt's record is the outcome.
         self.open = None;
-        let mut attempt = Attempt { visit: self, end: &end, granted: &granted, over: false };
-        let outcome = self.relay.transport.send(permitted, deadline).await;
-        attempt.over = true;
-        drop(attempt);
+        let again_until = deadline.checked_sub(self.relay.settings.deadline.attempt_min).unwrap_or(end.ended);
+        let outcome = loop {
+            end.began = Some(self.relay.clock.now());
+            let mut attempt = Attempt { visit: self, end: &end, granted: &granted, state: AttemptState::Calling };
+            let outcome = self.relay.transport.send(permitted.clone(), deadline).await;
+            let code = outcome.code;
+            // Certainly not sent: once more, before the messages that wait.
+            let throttled = outcome.kind == Kind::Throttled && outcome.certainty == Certainty::NotSent;
+            attempt.state = AttemptState::Answered(outcome);
+            if let AttemptState::Answered(outcome) = &attempt.state {
+                self.relay.heard(&turn, outcome).await;
+            }
+            let again = throttled && self.relay.turns.again(&mut turn, again_until).await;
+            match std::mem::replace(&mut attempt.state, AttemptState::Over) {
+                AttemptState::Answered(outcome) if !again => break outcome,
+                _ => self.relay.observer.observe(&Event::TriedAgain { code }),
+            }
+        };
+        drop((permitted, turn));
         let answer = match &outcome.certainty {
             Certainty::Sent(message_id) => Answer::Accepted(Receipt::Provider(message_id.clone())),
             Certainty::NotSent | Certainty::Ambiguous => Answer::Refuse(outcome.reply.with_reference(&end.id)),
@@ -114,7 +128,6 @@ impl Visit {
             _ => &outcome.reply,
         };
         self.record_attempt(&end, &granted, &outcome, told);
-        self.relay.heard(turn, &outcome).await;
         match outcome.certainty {
             Certainty::NotSent => self.give_back(end.tickets).await,
             Certainty::Ambiguous => self.relay.count_ambiguous(),
@@ -167,23 +180,33 @@ struct Ready {
     _shares: Vec<Share>,
 }
 
-/// A call to the provider that is under way. A connection that is cut meanwhile drops it, and then nobody will ever know
-/// what became of the message: that is counted and told like any other ambiguous attempt.
+/// A message that is being sent. A connection that is cut meanwhile drops it, and then what became of a call under way is
+/// never known: that is counted and logged like any other ambiguous attempt.
 struct Attempt<'a> {
     visit: &'a Visit,
     end: &'a End,
     granted: &'a Granted,
-    over: bool,
+    state: AttemptState,
+}
+
+enum AttemptState {
+    Calling,
+    /// The provider answered, and the answer is not recorded yet: a throttled message waits for its next call.
+    Answered(Outcome),
+    Over,
 }
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        if self.over {
-            return;
-        }
-        self.visit.relay.count_ambiguous();
-        let outcome =
-            Outcome::ambiguous(Kind::Silent, replies::PROVIDER_SILENT, "cut off while the provider was called");
+        let outcome = match std::mem::replace(&mut self.state, AttemptState::Over) {
+            AttemptState::Over => return,
+            AttemptState::Answered(outcome) => outcome,
+            AttemptState::Calling => {
+                self.visit.relay.count_ambiguous();
+                let detail = "cut off while the provider was called";
+                Outcome::ambiguous(Kind::Silent, replies::PROVIDER_SILENT, detail)
+            }
+        };
         self.visit.record_attempt(self.end, self.granted, &outcome, &outcome.reply);
     }
 }

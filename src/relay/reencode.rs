@@ -12,10 +12,9 @@ use super::admission::Refusal;
 use super::reception::Loaded;
 use crate::mail::headers::{HeaderLimits, blank_line};
 use crate::mail::mime::{MimeLimits, Part, Structure, TransferEncoding};
-use crate::mail::{Content, HeaderSection, replies};
+use crate::mail::{Content, HeaderSection, quoted_printable, replies};
 use crate::smtp::MESSAGE_OCTETS_MAX;
 use bytes::Bytes;
-use quoted_printable::{InputMode, Options};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
@@ -249,21 +248,15 @@ fn fold_at(line: &[u8]) -> Option<usize> {
 fn write_body(out: &mut Vec<u8>, body: &[u8], recode: Recode) -> Result<(), Refusal> {
     match recode {
         Recode::Plain => write_quoted(out, body),
-        Recode::QuotedPrintable => {
-            let text = quoted_printable::decode(body, quoted_printable::ParseMode::Robust);
-            write_quoted(out, &text.map_err(|_| refuse("in quoted-printable that cannot be read"))?)
-        }
+        Recode::QuotedPrintable => write_quoted(out, &quoted_printable::decode(body)),
         Recode::Base64 => body.split_inclusive(|octet| *octet == b'\n').try_for_each(|line| wrap(out, line)),
     }
 }
 
-/// What is encoded at a time: no more than a few lines are in memory twice.
-const PIECE_OCTETS: usize = 4 * 1024;
-
-/// Text as quoted-printable. Every line of it gets its line end; octets of a decoded text that are no line end are encoded.
+/// Text as quoted-printable. A CR or LF that is no line end is encoded.
 fn write_quoted(out: &mut Vec<u8>, text: &[u8]) -> Result<(), Refusal> {
     let encoded =
-        text.iter().filter(|octet| !matches!(octet, b' '..=b'<' | b'>'..=b'~' | b'\t' | b'\r' | b'\n')).count();
+        text.iter().filter(|octet| !quoted_printable::is_plain(**octet) && !matches!(octet, b'\r' | b'\n')).count();
     let octets = text.len() + 2 * encoded;
     if (out.len() + octets) as u64 > MESSAGE_OCTETS_MAX {
         return Err(too_large(out.len() + octets));
@@ -271,17 +264,8 @@ fn write_quoted(out: &mut Vec<u8>, text: &[u8]) -> Result<(), Refusal> {
     // With the soft line breaks.
     out.reserve(octets + octets / 16 + 64);
     for line in text.split_inclusive(|octet| *octet == b'\n') {
-        let (line, end) = match line.strip_suffix(b"\r\n") {
-            Some(line) => (line, &b"\r\n"[..]),
-            None => (line, &b""[..]),
-        };
-        for (number, piece) in line.chunks(PIECE_OCTETS).enumerate() {
-            if number > 0 {
-                out.extend_from_slice(b"=\r\n");
-            }
-            let options = Options::default().input_mode(InputMode::Binary);
-            out.extend_from_slice(quoted_printable::encode_with_options(piece, options).as_bytes());
-        }
+        let (line, end) = line.strip_suffix(b"\r\n").map_or((line, &b""[..]), |line| (line, b"\r\n"));
+        quoted_printable::encode_line(out, line);
         out.extend_from_slice(end);
     }
     Ok(())

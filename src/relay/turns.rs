@@ -56,6 +56,9 @@ pub(super) struct Turns {
     budget: Arc<Budget>,
     calls: Arc<Semaphore>,
     waiting: AtomicUsize,
+    /// Messages that the provider throttled. They go before those that wait, in the order in which they were throttled.
+    throttled: AtomicUsize,
+    throttled_order: tokio::sync::Mutex<()>,
     /// What the head of the queue waits for, for whoever comes too late.
     short_of: AtomicU8,
     queues: Mutex<Queues>,
@@ -67,6 +70,7 @@ pub(super) struct Turns {
 #[derive(Debug)]
 pub(super) struct Turn {
     taken: Option<Taken>,
+    recipients: u32,
     _call: OwnedSemaphorePermit,
     _memory: Share,
 }
@@ -135,6 +139,8 @@ impl Turns {
             budget,
             calls: Arc::new(Semaphore::new(settings.calls_max.clamp(1, Semaphore::MAX_PERMITS))),
             waiting: AtomicUsize::new(0),
+            throttled: AtomicUsize::new(0),
+            throttled_order: tokio::sync::Mutex::default(),
             short_of: AtomicU8::new(ShortOf::Calls as u8),
             queues: Mutex::default(),
             came: Notify::new(),
@@ -155,6 +161,7 @@ impl Turns {
     /// A turn for a message of that application, before the deadline.
     pub(super) async fn turn(self: &Arc<Self>, app: &App, weight: Weight, deadline: Instant) -> Result<Turn, NoTurn> {
         if self.waiting.load(Ordering::Acquire) == 0
+            && self.throttled.load(Ordering::Acquire) == 0
             && let Some(turn) = self.at_once(app, weight).await?
         {
             return Ok(turn);
@@ -191,7 +198,7 @@ impl Turns {
         if self.pace.is_some() {
             self.queues().queue(app, &self.settings).charge(weight.recipients, self.clock.now());
         }
-        Ok(Some(Turn { taken, _call: call, _memory: memory }))
+        Ok(Some(Turn { taken, recipients: weight.recipients, _call: call, _memory: memory }))
     }
 
     /// Puts a message into its application's queue. True: somebody has to begin giving turns.
@@ -226,7 +233,10 @@ impl Turns {
                 Ok(taken) => {
                     self.is_short_of(ShortOf::Memory);
                     match self.budget.send(waiter.weight.octets).await {
-                        Some(memory) => Ok(Turn { taken, _call: call, _memory: memory }),
+                        Some(memory) => {
+                            let recipients = waiter.weight.recipients;
+                            Ok(Turn { taken, recipients, _call: call, _memory: memory })
+                        }
                         None => Err(NoTurn::late("there is no memory budget any more")),
                     }
                 }
@@ -242,6 +252,10 @@ impl Turns {
     async fn next(&self) -> Option<(Waiter, Result<Option<Taken>, NoTurn>)> {
         loop {
             let came = self.came.notified();
+            if self.throttled.load(Ordering::Acquire) > 0 {
+                let _ = tokio::time::timeout(LOOK_AGAIN, came).await;
+                continue;
+            }
             let Head { app, recipients, guaranteed } = self.head()?;
             let Some(pace) = &self.pace else {
                 match self.pop(&app, guaranteed) {
@@ -323,6 +337,28 @@ impl Turns {
         }
     }
 
+    /// Room in the rate again for a message that the provider throttled, which takes its place before all that wait. False: not
+    /// before the deadline.
+    pub(super) async fn again(&self, turn: &mut Turn, deadline: Instant) -> bool {
+        let Some(pace) = &self.pace else { return false };
+        let _counted = Throttled::count(self);
+        // The pace gives back what the throttled attempt took, where that does not make it worse.
+        turn.taken = None;
+        let take = async {
+            let _first = self.throttled_order.lock().await;
+            loop {
+                match pace.take(turn.recipients, false).await {
+                    PaceDecision::Go(taken) => return Some(taken),
+                    PaceDecision::Wait(wait) if self.clock.now() + wait > deadline => return None,
+                    PaceDecision::Wait(wait) => tokio::time::sleep(wait.min(LOOK_AGAIN)).await,
+                    PaceDecision::Closed { .. } => return None,
+                }
+            }
+        };
+        turn.taken = tokio::time::timeout_at(deadline.into(), take).await.ok().flatten();
+        turn.taken.is_some()
+    }
+
     fn is_short_of(&self, what: ShortOf) {
         self.short_of.store(what as u8, Ordering::Relaxed);
     }
@@ -348,6 +384,24 @@ impl Turn {
     /// What was taken of the rate, for [`Pace::heard`].
     pub(super) fn taken(&self) -> Option<Taken> {
         self.taken
+    }
+}
+
+/// A message that was throttled and waits, in the count of them.
+struct Throttled<'a>(&'a Turns);
+
+impl<'a> Throttled<'a> {
+    fn count(turns: &'a Turns) -> Self {
+        turns.throttled.fetch_add(1, Ordering::AcqRel);
+        Self(turns)
+    }
+}
+
+impl Drop for Throttled<'_> {
+    fn drop(&mut self) {
+        if self.0.throttled.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.came.notify_one();
+        }
     }
 }
 
@@ -424,3 +478,7 @@ impl fmt::Debug for Turns {
 #[cfg(test)]
 #[path = "turns_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "throttle_tests.rs"]
+mod throttle_tests;

@@ -17,7 +17,8 @@ pub trait Transport: Send + Sync + 'static {
     /// One attempt to hand the message on, over before `deadline`.
     ///
     /// The relay does not drop the future once it has begun, not even when the client hangs up: a dropped attempt would be
-    /// an ambiguous one that nobody counted.
+    /// an ambiguous one that nobody counted. After `Kind::Throttled` with `Certainty::NotSent` it may call again with the same
+    /// message.
     async fn send(&self, message: Permitted, deadline: Instant) -> Outcome;
 
     /// What the provider lets the account send. Asked at start and every few minutes.

@@ -25,7 +25,6 @@ fn error(name: &str) -> Fault {
 async fn every_fault_is_one_request_and_one_clear_reply() {
     let slow = NonZeroU32::new(1).unwrap();
     let rows = vec![
-        row(Fault::throttled(), "454 4.7.0 Throttling failure: maximum sending rate exceeded", 0, "NotSent"),
         row(error("MessageRejected"), "554 5.7.1", 0, "NotSent"),
         row(error("BadRequestException"), "554 5.6.0", 0, "NotSent"),
         row(error("MailFromDomainNotVerifiedException"), "451 4.3.5", 0, "NotSent"),
@@ -127,6 +126,18 @@ async fn wrong_credentials_defer_and_name_what_the_operator_must_mend() {
 }
 
 #[tokio::test]
+async fn a_recipient_that_is_not_verified_is_refused_and_the_reply_names_the_sandbox() {
+    let house = House::with(|mut plan: Plan| {
+        plan.emulator.account.production_access = false;
+        plan
+    })
+    .await;
+    let reply = house.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
+    assert!(reply.starts_with("554 5.7.1 Recipient refused: the SES account is in the sandbox"), "{reply}");
+    house.log.expect("kind: Refused");
+}
+
+#[tokio::test]
 async fn an_unverified_identity_and_a_missing_configuration_set_are_told_apart() {
     let house = House::with(|mut plan: Plan| {
         plan.app.from.push(gatepost::policy::AddressPattern::parse("*@unverified.example").unwrap());
@@ -136,7 +147,9 @@ async fn an_unverified_identity_and_a_missing_configuration_set_are_told_apart()
     .await;
     let unverified = NOTE.replace("ann@example.com", "ann@unverified.example");
     let reply = house.send("ann@example.com", &["bob@elsewhere.example"], &unverified).await;
-    assert!(reply.starts_with("554 5.7.1 Message rejected by the provider"), "{reply}");
+    assert!(reply.starts_with("451 4.3.5"), "a lapsed DNS record loses no mail: {reply}");
+    house.log.expect("kind: OurConfiguration");
+    house.log.expect("The following identities failed the check in region US-EAST-1: ann@unverified.example");
     let missing = format!("X-SES-CONFIGURATION-SET: missing\r\n{NOTE}");
     let reply = house.send("ann@example.com", &["bob@elsewhere.example"], &missing).await;
     assert!(reply.starts_with("451 4.3.5"), "{reply}");

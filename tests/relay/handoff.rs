@@ -2,8 +2,8 @@
 
 use crate::support::{House, NOTE, Plan, until};
 use gatepost::mail::parameters::{
-    ConfigurationSetName, EndpointId, Feedback, IdentityArn, ListManagement, ListName, RequestedField, Tag, TagText,
-    TenantName,
+    ConfigurationSetName, EndpointId, Feedback, IdentityArn, ListManagement, ListName, RequestedField, Tag, TagName,
+    TagText, TenantName,
 };
 use gatepost::mail::trace::TraceDetail;
 use gatepost::mail::{Mailbox, SendParameters};
@@ -149,7 +149,7 @@ async fn what_the_operator_set_goes_along_with_every_message() {
         plan.app.send = SendParameters {
             configuration_set: Some(ConfigurationSetName::parse("gatepost-dev").unwrap()),
             identity_arn: Some(IdentityArn::parse(arn).unwrap()),
-            tags: Some(vec![Tag { name: TagText::parse("app").unwrap(), value: TagText::parse("legacy").unwrap() }]),
+            tags: Some(vec![Tag { name: TagName::parse("app").unwrap(), value: TagText::parse("legacy").unwrap() }]),
             tenant: Some(TenantName::parse("blue").unwrap()),
             list_management: Some(ListManagement {
                 contact_list: ListName::parse("list").unwrap(),

@@ -33,9 +33,9 @@ async fn ses_sees_no_more_than_the_limit_and_refusals_do_not_count() {
         assert!(reply.starts_with("550"), "{reply}");
     }
     // So does a definite failure of SES.
-    house.emulator.script([gatepost::emulator::Fault::throttled()]);
+    house.emulator.script([gatepost::emulator::Fault::refuse(gatepost::emulator::ErrorName::MessageRejected)]);
     let reply = client.send("ann@example.com", TO, NOTE).await;
-    assert!(reply.starts_with("454"), "{reply}");
+    assert!(reply.starts_with("554"), "{reply}");
     // And a transaction that the client gives up.
     client.say("MAIL FROM:<ann@example.com>").await;
     client.expect("250").await;

@@ -161,7 +161,7 @@ async fn what_ses_refuses_is_not_counted_and_a_redirect_is_logged_as_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_throttle_slows_all_and_recovery_comes_by_itself() {
+async fn a_throttled_message_is_sent_again_and_the_client_does_not_notice() {
     let house = House::with(|plan: Plan| {
         let pace = PaceSettings { recipients_per_second_max: Some(400.0), percent: 100, ..PaceSettings::default() };
         plan.build(move |builder| builder.pace(pace).account_interval(None))
@@ -169,12 +169,41 @@ async fn a_throttle_slows_all_and_recovery_comes_by_itself() {
     .await;
     house.emulator.script(vec![Fault::throttled(); 3]);
     let replies = flood(&house, 4, 60).await;
-    let throttled = replies.iter().filter(|reply| reply.starts_with("454 4.7.0")).count();
-    assert!((1..=3).contains(&throttled), "{replies:?}");
-    let (requests, accepted) = house.counts();
-    assert_eq!((requests as usize, accepted as usize), (60, 60 - throttled));
+    assert!(replies.iter().all(|reply| reply.starts_with("250")), "each is sent again: {replies:?}");
+    assert_eq!(house.counts(), (63, 60));
     house.log.expect("PaceChanged { change: \"throttled: nothing for ");
-    assert!(house.relay.relay().pace().unwrap().view().slowed);
+}
+
+#[tokio::test]
+async fn a_throttled_message_is_deferred_when_the_deadline_does_not_allow_another_attempt() {
+    let house =
+        House::with(|plan: Plan| plan.build(|builder| builder.account_interval(None).deadline(short_deadline(1_500))))
+            .await;
+    house.emulator.script(vec![Fault::throttled(); 100]);
+    let mut client = house.client().await;
+    let reply = client.send("ann@example.com", TO, NOTE).await;
+    assert!(reply.starts_with("454 4.7.0 Throttling failure: maximum sending rate"), "{reply}");
+    let (requests, accepted) = house.counts();
+    assert!((2..20).contains(&requests) && accepted == 0, "{requests} requests, with pauses that double");
+    until("nothing is held", || house.relay.relay().turns() == (0, 0)).await;
+    house.emulator.script(Vec::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_bucket_of_ses_defers_nothing() {
+    for reported in [None, Some(2_000.0)] {
+        let house = House::with(|mut plan: Plan| {
+            plan.emulator.account.recipients_per_second_max = Some(200.0);
+            plan.emulator.account.recipients_at_once_max = Some(10);
+            plan.emulator.account.recipients_per_second_reported = reported;
+            plan
+        })
+        .await;
+        house.log.until("QuotaRead").await;
+        let replies = flood(&house, 16, 600).await;
+        assert!(replies.iter().all(|reply| reply.starts_with("250")), "{reported:?}: {replies:?}");
+        assert_eq!(house.counts().1, 600);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

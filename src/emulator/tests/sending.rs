@@ -80,6 +80,24 @@ async fn what_ses_refuses_is_refused_in_its_words() {
         ("no author at all", raw("To: bob@example.net\r\n\r\n"), "MessageRejected", "Missing required header 'From'."),
         ("no header", raw("\r\nhello\r\n"), "BadRequestException", "Invalid MIME content: no header."),
         (
+            "To without a domain",
+            raw("From: ann@example.com\r\nTo: root\r\n\r\n"),
+            "BadRequestException",
+            "Missing final '@domain'",
+        ),
+        (
+            "semicolons in Cc",
+            raw("From: ann@example.com\r\nCc: a@x.example; b@y.example\r\n\r\n"),
+            "BadRequestException",
+            "Illegal semicolon, not in group",
+        ),
+        (
+            "space in Reply-To",
+            raw("From: ann@example.com\r\nReply-To: a b@x.example\r\n\r\n"),
+            "BadRequestException",
+            "Local address contains control or whitespace",
+        ),
+        (
             "no blank line",
             raw("From: ann@example.com\r\n"),
             "BadRequestException",
@@ -157,8 +175,9 @@ async fn what_ses_refuses_is_refused_in_its_words() {
         (
             "tenant without the identity",
             with(json!({"TenantName": "t2"})),
-            "BadRequestException",
-            "The identity <example.com> is not associated with tenant <t2>.",
+            "AccessDeniedException",
+            "User `arn:aws:iam::111122223333:user/emulated' is not authorized to perform `ses:SendRawEmail' on resource \
+             `arn:aws:ses:us-east-1:111122223333:identity/example.com'",
         ),
         (
             "other content",
@@ -211,6 +230,9 @@ async fn what_ses_takes_is_taken() {
         }),
         ("null return path", raw("Return-Path: <>\r\nFrom: ann@example.com\r\n\r\n")),
         ("tenant", with(json!({"TenantName": "t1"}))),
+        ("a comment after the Sender", raw("From: ann@example.com\r\nSender: app@example.com (Cron Daemon)\r\n\r\n")),
+        ("an empty group in To", raw("From: ann@example.com\r\nTo: undisclosed-recipients:;\r\n\r\n")),
+        ("tags of SES's own", with(json!({"EmailTags": [{"Name": "ses:feedback-id-a", "Value": "x"}]}))),
         ("delegated identity", {
             let mut request = raw("From: ann@example.org\r\n\r\n");
             request["FromEmailAddressIdentityArn"] = json!(delegated);

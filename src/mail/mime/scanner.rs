@@ -174,18 +174,29 @@ impl Scanner {
         self.visited
     }
 
-    /// Passes over lines that do not begin with two hyphens. Returns how many octets.
+    /// Passes over lines that cannot be delimiters. Returns how many octets.
     fn pass_over(&mut self, rest: &[u8]) -> usize {
-        let octets = match DASHES.find(rest) {
-            Some(at) => at + 1,
-            // The end of what came may be the start of such a line.
-            None if rest.ends_with(b"\n-") => rest.len() - 1,
-            None => rest.len(),
+        let mut passed = 0;
+        let octets = loop {
+            match DASHES.find(&rest[passed..]) {
+                // Enough of the line is here to see that it is no delimiter.
+                Some(at) if self.is_other(&rest[passed + at + 3..]) => passed += at + 3,
+                Some(at) => break passed + at + 1,
+                // The end of what came may be the start of such a line.
+                None if rest.ends_with(b"\n-") => break rest.len() - 1,
+                None => break rest.len(),
+            }
         };
         if rest[octets - 1] == b'\n' {
             self.start_line(octets);
         }
         octets
+    }
+
+    /// Whether what follows two hyphens begins with no boundary. Not known for less than eight octets.
+    fn is_other(&self, text: &[u8]) -> bool {
+        let start = first_octets(text);
+        text.len() >= 8 && self.boundaries.iter().all(|boundary| (start ^ boundary.start) & boundary.mask != 0)
     }
 
     /// The next line begins that many octets on.

@@ -4,11 +4,11 @@
 //! counts for telemetry that nobody has set up. Here the same orchestrator runs the SDK's own serializer, signers,
 //! credentials and deserializer, and only those. A test holds what is sent against what `Client` sends.
 
-use super::client::{Account, SesError};
+use super::client::{Account, Http, SesError};
+use super::credentials::CachedCredentials;
 use super::document;
 use crate::mail::USER_AGENT;
 use aws_config::Region;
-use aws_config::identity::IdentityCache;
 use aws_config::timeout::TimeoutConfig;
 use aws_runtime::auth::{SigV4OperationSigningConfig, sigv4, sigv4a};
 use aws_runtime::service_clock_skew::{DisableClockSkewCorrection, ServiceClockSkewInterceptor};
@@ -18,7 +18,7 @@ use aws_sdk_sesv2::config::http::{HttpRequest, HttpResponse};
 use aws_sdk_sesv2::config::interceptors::{
     BeforeSerializationInterceptorContextMut, BeforeTransmitInterceptorContextMut,
 };
-use aws_sdk_sesv2::config::{Intercept, RuntimeComponents, SharedHttpClient, StalledStreamProtectionConfig};
+use aws_sdk_sesv2::config::{Intercept, RuntimeComponents, StalledStreamProtectionConfig};
 use aws_sdk_sesv2::error::{BoxError, SdkError};
 use aws_sdk_sesv2::operation::get_account::{GetAccount, GetAccountError, GetAccountInput, GetAccountOutput};
 use aws_sdk_sesv2::operation::send_email::{SendEmail, SendEmailError, SendEmailInput, SendEmailOutput};
@@ -27,6 +27,7 @@ use aws_smithy_runtime::client::retries::classifiers::HttpStatusCodeClassifier;
 use aws_smithy_runtime_api::client::auth::static_resolver::StaticAuthSchemeOptionResolver;
 use aws_smithy_runtime_api::client::auth::{AuthSchemeOptionResolverParams, SharedAuthScheme};
 use aws_smithy_runtime_api::client::endpoint::{EndpointResolverParams, ResolveEndpoint};
+use aws_smithy_runtime_api::client::identity::SharedIdentityCache;
 use aws_smithy_runtime_api::client::interceptors::context::{Error as AnyError, Input, Output};
 use aws_smithy_runtime_api::client::interceptors::{SharedInterceptor, dyn_dispatch_hint};
 use aws_smithy_runtime_api::client::orchestrator::{OrchestratorError, SensitiveOutput};
@@ -47,28 +48,32 @@ pub(super) struct Calls {
     send_email: Operation<SendEmailInput, SendEmailOutput, SendEmailError>,
     get_account: Operation<GetAccountInput, GetAccountOutput, GetAccountError>,
     region: Region,
+    credentials: CachedCredentials,
 }
 
 impl Calls {
-    /// Calls for that account. `http`: the client; the SDK's own if none.
+    /// Calls for that account.
     ///
     /// # Errors
     /// If SES has no such endpoint.
-    pub(super) async fn new(
-        account: Account,
-        http: Option<SharedHttpClient>,
-        timeouts: TimeoutConfig,
-    ) -> Result<Self, SesError> {
-        let parts = Parts { components: components(&account).await?, account, http, timeouts };
+    pub(super) async fn new(account: Account, http: Http, timeouts: TimeoutConfig) -> Result<Self, SesError> {
+        let credentials = CachedCredentials::default();
+        let parts = Parts { components: components(&account, credentials.clone()).await?, account, http, timeouts };
         Ok(Self {
             send_email: parts.operation("SendEmail", &SendEmail::new()),
             get_account: parts.operation("GetAccount", &GetAccount::new()),
             region: parts.account.region,
+            credentials,
         })
     }
 
     pub(super) fn region(&self) -> &str {
         self.region.as_ref()
+    }
+
+    /// SES does not take the credentials any more: the next call asks their source again.
+    pub(super) fn forget_credentials(&self) {
+        self.credentials.forget();
     }
 
     /// `SendEmail`.
@@ -90,12 +95,12 @@ impl Calls {
 struct Parts {
     account: Account,
     components: RuntimeComponentsBuilder,
-    http: Option<SharedHttpClient>,
+    http: Http,
     timeouts: TimeoutConfig,
 }
 
 /// Where to, as whom, signed how.
-async fn components(account: &Account) -> Result<RuntimeComponentsBuilder, SesError> {
+async fn components(account: &Account, credentials: CachedCredentials) -> Result<RuntimeComponentsBuilder, SesError> {
     let endpoints = Endpoints::of(account).await.map_err(SesError::NoEndpoint)?;
     // The second is for endpoints that ask for it: a multi-region endpoint takes no other.
     let schemes = StaticAuthSchemeOptionResolver::new(vec![sigv4::SCHEME_ID, sigv4a::SCHEME_ID]);
@@ -106,7 +111,7 @@ async fn components(account: &Account) -> Result<RuntimeComponentsBuilder, SesEr
         .with_auth_scheme(SharedAuthScheme::new(sigv4a::SigV4aAuthScheme::new()))
         .with_identity_resolver(sigv4::SCHEME_ID, account.credentials.clone())
         .with_identity_resolver(sigv4a::SCHEME_ID, account.credentials.clone())
-        .with_identity_cache(Some(IdentityCache::lazy().build()))
+        .with_identity_cache(Some(SharedIdentityCache::new(credentials)))
         .with_interceptor(SharedInterceptor::new(ServiceClockSkewInterceptor::new()))
         .with_interceptor(SharedInterceptor::new(Own)))
 }
@@ -137,10 +142,10 @@ impl Parts {
             .with_config(self.config(&generated.0))
             .with_runtime_components(self.components.clone());
         let operation = Operation::builder().service_name("SESv2").operation_name(name);
-        let operation = match &self.http {
-            Some(http) => operation.http_client(http.clone()),
-            // The SDK's own closes a connection that led to an error only if it is told to.
-            None => operation.with_connection_poisoning().retry_classifier(HttpStatusCodeClassifier::default()),
+        let operation = operation.http_client(self.http.client.clone());
+        let operation = match self.http.is_of_sdk {
+            true => operation.with_connection_poisoning().retry_classifier(HttpStatusCodeClassifier::default()),
+            false => operation,
         };
         operation
             // It would send twice by itself.

@@ -1,7 +1,8 @@
 use super::*;
 use crate::mail::{Clock, SystemClock};
 use aws_config::retry::RetryConfig;
-use aws_sdk_sesv2::config::{BehaviorVersion, Builder, Credentials, SharedCredentialsProvider};
+use aws_credential_types::credential_fn::provide_credentials_fn;
+use aws_sdk_sesv2::config::{BehaviorVersion, Builder, Credentials, SharedCredentialsProvider, SharedHttpClient};
 use aws_sdk_sesv2::primitives::Blob;
 use aws_sdk_sesv2::types::{Destination, EmailContent, MessageTag, RawMessage};
 use aws_sdk_sesv2::{Client, Config};
@@ -13,6 +14,7 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::date_time::Format;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -50,6 +52,10 @@ impl Catcher {
         assert_eq!(all.len(), 1);
         all.remove(0)
     }
+}
+
+fn http(client: Catcher) -> Http {
+    Http { client: SharedHttpClient::new(client), is_of_sdk: false }
 }
 
 fn account() -> Account {
@@ -97,7 +103,7 @@ fn message(content: &[u8], tag: &str) -> SendEmailInput {
 
 async fn calls(account: Account, catcher: &Catcher) -> Calls {
     let timeouts = TimeoutConfig::builder().connect_timeout(Duration::from_secs(1)).build();
-    Calls::new(account, Some(SharedHttpClient::new(catcher.clone())), timeouts).await.unwrap()
+    Calls::new(account, http(catcher.clone()), timeouts).await.unwrap()
 }
 
 async fn ours(account: Account, message: SendEmailInput) -> HttpRequest {
@@ -240,10 +246,42 @@ async fn a_clock_that_is_wrong_is_known_after_the_first_answer_unless_it_is_to_b
     }
 }
 
+/// Credentials that SES called expired were used for up to an hour.
+#[tokio::test]
+async fn credentials_that_ses_refuses_are_asked_for_again() {
+    let asked = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&asked);
+    let source = provide_credentials_fn(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        async { Ok(credentials()) }
+    });
+    let account = Account { credentials: SharedCredentialsProvider::new(source), ..account() };
+    let calls = calls(account, &Catcher::default()).await;
+    for (forget, want) in [(false, 1), (false, 1), (true, 2), (false, 2), (true, 2)] {
+        if forget {
+            calls.forget_credentials();
+        }
+        assert!(calls.get_account().await.is_err());
+        assert_eq!(asked.load(Ordering::SeqCst), want, "the last time, a moment later, they are kept");
+    }
+}
+
+#[tokio::test]
+async fn a_profile_that_does_not_exist_is_told_at_the_start() {
+    let settings = crate::transport::ses::SesSettings {
+        region: Some("eu-central-1".to_owned()),
+        profile: Some("no-such-profile-of-gatepost".to_owned()),
+        ..crate::transport::ses::SesSettings::default()
+    };
+    let failed = super::super::client::connect(settings, http(Catcher::default())).await.unwrap_err();
+    assert!(matches!(&failed, SesError::NoProfile(name) if name == "no-such-profile-of-gatepost"), "{failed}");
+    assert!(failed.to_string().contains("ses.profile or AWS_PROFILE"), "{failed}");
+}
+
 #[tokio::test]
 async fn an_endpoint_that_is_none_is_told_at_the_start() {
     // As the environment may name one beside our settings.
     let account = Account { endpoint_url: Some("http://127.0.0.1:1".to_owned()), fips: true, ..account() };
-    let failed = Calls::new(account, None, TimeoutConfig::builder().build()).await;
+    let failed = Calls::new(account, http(Catcher::default()), TimeoutConfig::builder().build()).await;
     assert!(matches!(failed, Err(SesError::NoEndpoint(_))), "{failed:?}");
 }

@@ -3,12 +3,19 @@
 use super::calls::Calls;
 use super::http::KeptConnections;
 use crate::mail::parameters::RoleArn;
+use aws_config::profile;
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::{TimeoutConfig, TimeoutConfigBuilder};
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_runtime::env_config::file::EnvConfigFiles;
 use aws_sdk_sesv2::config::{Credentials, SharedCredentialsProvider, SharedHttpClient};
 use aws_sdk_sesv2::error::BoxError;
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector, http_client_fn};
+use aws_types::os_shim_internal::{Env, Fs};
 use aws_types::region::SigningRegionSet;
 use aws_types::service_config::ServiceConfigKey;
 use std::fmt;
@@ -94,6 +101,9 @@ pub struct SesTimeouts {
     pub attempt: Duration,
     /// The call as a whole. There is one attempt a call, so the shorter of the two bounds it.
     pub operation: Duration,
+    /// How long a connection is kept without a call. Shorter than any load balancer or proxy on the way keeps it: a call
+    /// that meets the close is ambiguous. Zero: each call has a connection of its own.
+    pub idle: Duration,
 }
 
 impl SesTimeouts {
@@ -105,7 +115,7 @@ impl SesTimeouts {
 impl Default for SesTimeouts {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { connect: seconds(3), read: seconds(55), attempt: seconds(58), operation: seconds(60) }
+        Self { connect: seconds(3), read: seconds(55), attempt: seconds(58), operation: seconds(60), idle: seconds(20) }
     }
 }
 
@@ -127,6 +137,14 @@ pub enum SesError {
         "the endpoint URL has an @, which stands behind a user or a password: take them away; AWS credentials are enough"
     )]
     EndpointSecret,
+    /// Settings or `AWS_PROFILE` name one that is not there.
+    #[error(
+        "no profile {0:?} in the shared AWS configuration: correct ses.profile or AWS_PROFILE, or the files that AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE name"
+    )]
+    NoProfile(String),
+    /// The files of profiles cannot be read.
+    #[error("the shared AWS configuration cannot be read: {0}")]
+    ProfileFiles(String),
     /// Nothing in the chain can bring any.
     #[error("no source of AWS credentials: name a profile, or run where a role is given")]
     NoCredentials,
@@ -141,21 +159,42 @@ pub enum SesError {
 /// What names a proxy, in capitals or not.
 const PROXY_VARIABLES: [&str; 3] = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"];
 
-/// The HTTP client for the calls to SES; none, which is the SDK's own, where the environment names a proxy: that one knows
-/// how to speak to it. Each operation then has connections of its own, and reads the root certificates when it is first used.
-pub(super) fn http(settings: &SesSettings) -> Result<Option<SharedHttpClient>, SesError> {
+/// An HTTP client.
+#[derive(Clone, Debug)]
+pub(super) struct Http {
+    pub client: SharedHttpClient,
+    /// It is the SDK's own, which closes a connection that led to an error only if the operation asks for that.
+    pub is_of_sdk: bool,
+}
+
+/// The SDK's client, by way of the proxy that the environment names. All operations share its connections.
+fn by_proxy(timeouts: SesTimeouts) -> Http {
+    let waits = HttpConnectorSettings::builder().connect_timeout(timeouts.connect).read_timeout(timeouts.read).build();
+    let connector = Connector::builder()
+        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+        .proxy_config(ProxyConfig::from_env())
+        .connector_settings(waits)
+        .pool_idle_timeout(timeouts.idle)
+        .build();
+    let connector = SharedHttpConnector::new(connector);
+    Http { client: http_client_fn(move |_, _| connector.clone()), is_of_sdk: true }
+}
+
+/// The HTTP client for the calls to SES: the SDK's own where the environment names a proxy, since that one speaks to it. How
+/// long it keeps a connection is set there as well; a close that meets the beginning of a request is ambiguous there.
+pub(super) fn http(settings: &SesSettings) -> Result<Http, SesError> {
     let set = |name: String| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let named = |name: &&str| set(name.to_string()) || set(name.to_lowercase());
     if PROXY_VARIABLES.iter().any(named) {
-        return Ok(None);
+        return Ok(by_proxy(settings.timeouts));
     }
     let tls = settings.endpoint_url.as_ref().is_none_or(|url| !url.starts_with("http:"));
     let client = KeptConnections::new(settings.timeouts, tls).map_err(SesError::NoRoots)?;
-    Ok(Some(SharedHttpClient::new(client)))
+    Ok(Http { client: SharedHttpClient::new(client), is_of_sdk: false })
 }
 
 /// The calls to SES for those settings.
-pub(super) async fn connect(settings: SesSettings, http: Option<SharedHttpClient>) -> Result<Calls, SesError> {
+pub(super) async fn connect(settings: SesSettings, http: Http) -> Result<Calls, SesError> {
     // They are bounded by whoever makes them, who has a deadline to keep in any case: the SDK would set two timers more.
     let timeouts = waits(settings.timeouts).disable_operation_attempt_timeout().disable_operation_timeout();
     let account = match without_environment(&settings) {
@@ -192,6 +231,7 @@ pub(super) struct Account {
 
 /// What settings leave open is looked for where every AWS program does: environment, profile, container, instance.
 async fn with_environment(settings: &SesSettings) -> Result<Account, SesError> {
+    has_profile(settings).await?;
     let SesTimeouts { attempt, operation, .. } = settings.timeouts;
     let timeouts = waits(settings.timeouts).operation_attempt_timeout(attempt).operation_timeout(operation);
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
@@ -233,6 +273,20 @@ async fn with_environment(settings: &SesSettings) -> Result<Account, SesError> {
         trusts_clock: shared.disable_clock_skew_correction().unwrap_or_default(),
         region_set: shared.sigv4a_signing_region_set().cloned(),
     })
+}
+
+/// The SDK takes credentials from the next source where the profile does not exist: mail would leave with the role of the
+/// container or the instance.
+async fn has_profile(settings: &SesSettings) -> Result<(), SesError> {
+    let of_environment = || std::env::var("AWS_PROFILE").ok().filter(|name| !name.is_empty());
+    let Some(name) = settings.profile.clone().or_else(of_environment) else { return Ok(()) };
+    let (fs, env) = (Fs::real(), Env::real());
+    let profiles = profile::load(&fs, &env, &EnvConfigFiles::default(), Some(name.clone().into())).await;
+    let profiles = profiles.map_err(|error| SesError::ProfileFiles(error.to_string()))?;
+    match profiles.get_profile(&name) {
+        Some(_) => Ok(()),
+        None => Err(SesError::NoProfile(name)),
+    }
 }
 
 /// `AWS_ENDPOINT_URL_SESV2`, `endpoint_url` of the service in the profile, or the same for all services.

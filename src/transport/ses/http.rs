@@ -5,6 +5,7 @@
 //! anything was written when a call fails.
 
 use super::client::SesTimeouts;
+use super::wire::{Progress, Wire};
 use crate::mail::boxed;
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::http as smithy;
@@ -20,24 +21,19 @@ use http::{HeaderValue, Request, Response, header::HOST};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, MaybeHttpsStream};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::runtime::{self, Handle};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::rustls;
 use tower_service::Service;
-
-/// A connection that waited longer is not used again. Load balancers close theirs after a minute.
-const IDLE_MAX: Duration = Duration::from_secs(50);
 
 /// Longest answer that is read. SES's have a few hundred.
 const ANSWER_OCTETS_MAX: usize = 256 * 1024;
@@ -101,7 +97,8 @@ impl KeptConnections {
         tcp.set_nodelay(true);
         // So that it tries the next address before all the time is gone.
         tcp.set_connect_timeout(Some(timeouts.connect));
-        let connector = Connector { dialer: HttpsConnector::from((tcp, tls)), timeouts, pool: Arc::default() };
+        let pool = Arc::new(Pool { idle_max: timeouts.idle, connections: Mutex::default() });
+        let connector = Connector { dialer: HttpsConnector::from((tcp, tls)), timeouts, pool };
         Self(SharedHttpConnector::new(Shared(Arc::new(connector))))
     }
 }
@@ -150,35 +147,50 @@ fn addressed(request: HttpRequest) -> Result<(Uri, Request<SdkBody>), BoxError> 
 }
 
 impl Connector {
-    async fn call(&self, origin: Uri, mut request: Request<SdkBody>) -> Result<Response<SdkBody>, HttpError> {
-        loop {
-            let kept = poll_fn(|cx| Poll::Ready(self.pool.take(&origin, cx))).await;
-            let is_new = kept.is_none();
-            let mut connection = match kept {
-                Some(connection) => connection,
-                // Boxed: few calls need the frame, and each would carry it.
-                None => Box::pin(self.connect(&origin)).await?,
-            };
-            let exchange = timeout(self.timeouts.read, connection.exchange(request)).await;
-            match exchange.map_err(|_| HttpError::AnswerTimeout(self.timeouts.read))? {
-                Ok(response) => {
-                    self.pool.put(connection);
-                    return Ok(response);
-                }
-                // It has ended since it was taken.
-                Err(Failed::Unsent(_, unsent)) if !is_new => request = *unsent,
-                Err(Failed::Unsent(error, _)) => return Err(HttpError::NotConnected(origin, error)),
-                Err(Failed::Sent(error)) => return Err(HttpError::Broken(error)),
+    async fn call(&self, origin: Uri, request: Request<SdkBody>) -> Result<Response<SdkBody>, HttpError> {
+        let kept = poll_fn(|cx| Poll::Ready(self.pool.take(&origin, cx))).await;
+        // Without a copy, a close before the first octet is an error like that of a new connection.
+        let spare = kept.is_some().then(|| copy(&request)).flatten();
+        let connection = match kept {
+            Some(connection) => connection,
+            // Boxed: few calls need the frame, and each would carry it.
+            None => Box::pin(self.connect(&origin)).await?,
+        };
+        match (self.exchange(connection, request).await?, spare) {
+            (Ok(response), _) => Ok(response),
+            // The endpoint closed it since the last call. Once more, on a connection that nobody has used.
+            (Err(Failed::Unsent(_)), Some(request)) => {
+                let connection = Box::pin(self.connect(&origin)).await?;
+                let exchange = Box::pin(self.exchange(connection, request)).await?;
+                exchange.map_err(|failed| failed.into_error(origin))
             }
+            (Err(failed), _) => Err(failed.into_error(origin)),
         }
+    }
+
+    /// A call on that connection, which is kept if it went well.
+    async fn exchange(
+        &self,
+        mut connection: KeptConnection,
+        request: Request<SdkBody>,
+    ) -> Result<Result<Response<SdkBody>, Failed>, HttpError> {
+        let exchange = timeout(self.timeouts.read, connection.exchange(request)).await;
+        let exchange = exchange.map_err(|_| HttpError::AnswerTimeout(self.timeouts.read))?;
+        if exchange.is_ok() {
+            connection.progress.answered();
+            self.pool.put(connection);
+        }
+        Ok(exchange)
     }
 
     async fn connect(&self, origin: &Uri) -> Result<KeptConnection, HttpError> {
         let failed = |error| HttpError::NotConnected(origin.clone(), error);
         let connect = async {
             let stream = self.dialer.clone().call(origin.clone()).await?;
-            let (sender, work) = http1::handshake(stream).await?;
+            let progress = Arc::<Progress>::default();
+            let (sender, work) = http1::handshake(Wire::new(stream, Arc::clone(&progress))).await?;
             Ok(KeptConnection {
+                progress,
                 origin: origin.clone(),
                 sender,
                 work: Box::new(work),
@@ -194,13 +206,24 @@ impl Connector {
     }
 }
 
+/// The same request again; none if its body is not in memory. The message itself is shared.
+fn copy(request: &Request<SdkBody>) -> Option<Request<SdkBody>> {
+    let mut copy = Request::new(request.body().try_clone()?);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}
+
 /// A connection to SES. Dropped, it is closed, whatever was under way.
 #[derive(Debug)]
 struct KeptConnection {
     origin: Uri,
     sender: SendRequest<SdkBody>,
     /// Reads and writes when polled. No task of its own does. Boxed, since it is large and goes from hand to hand.
-    work: Box<Connection<MaybeHttpsStream<TokioIo<TcpStream>>, SdkBody>>,
+    work: Box<Connection<Wire, SdkBody>>,
+    progress: Arc<Progress>,
     ended: bool,
     idle_since: Instant,
     /// Wakes whoever waits for it; another runtime's task, by way of another thread.
@@ -209,9 +232,18 @@ struct KeptConnection {
 
 /// Why a connection has no answer.
 enum Failed {
-    /// It had ended before it took the request.
-    Unsent(BoxError, Box<Request<SdkBody>>),
+    /// It ended before an octet of the request was written.
+    Unsent(BoxError),
     Sent(BoxError),
+}
+
+impl Failed {
+    fn into_error(self, origin: Uri) -> HttpError {
+        match self {
+            Self::Unsent(error) => HttpError::NotConnected(origin, error),
+            Self::Sent(error) => HttpError::Broken(error),
+        }
+    }
 }
 
 impl KeptConnection {
@@ -242,16 +274,14 @@ impl KeptConnection {
     }
 
     async fn exchange(&mut self, request: Request<SdkBody>) -> Result<Response<SdkBody>, Failed> {
+        self.progress.begin();
         let head = self.sender.try_send_request(request);
         let (head, body) = match self.until(head).await {
             Ok(response) => response.into_parts(),
-            Err(mut error) => {
-                let request = error.take_message();
+            Err(error) => {
                 let error = error.into_error().into();
-                return Err(match request {
-                    Some(request) => Failed::Unsent(error, Box::new(request)),
-                    None => Failed::Sent(error),
-                });
+                let failed = if self.progress.is_written() { Failed::Sent } else { Failed::Unsent };
+                return Err(failed(error));
             }
         };
         let body =
@@ -261,8 +291,12 @@ impl KeptConnection {
 }
 
 /// Connections that wait for a call: the last used at the end.
-#[derive(Debug, Default)]
-struct Pool(Mutex<Idle>);
+#[derive(Debug)]
+struct Pool {
+    /// A connection that waited longer is not used again.
+    idle_max: Duration,
+    connections: Mutex<Idle>,
+}
 
 #[derive(Debug, Default)]
 struct Idle {
@@ -273,7 +307,7 @@ struct Idle {
 
 impl Pool {
     fn idle(&self) -> MutexGuard<'_, Idle> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The one that was used last, since that is the likeliest to be open still; if there is a choice, one of this runtime.
@@ -290,7 +324,7 @@ impl Pool {
                 let place = last(Some(here)).or_else(|| last(None))?;
                 connections.remove(place)
             };
-            if connection.idle_since.elapsed() < IDLE_MAX && connection.is_free(cx) {
+            if connection.idle_since.elapsed() < self.idle_max && connection.is_free(cx) {
                 return Some(connection);
             }
         }
@@ -313,9 +347,9 @@ impl Pool {
     fn close_old(&self) -> Option<Instant> {
         let mut idle = self.idle();
         let now = Instant::now();
-        let old = idle.connections.partition_point(|connection| connection.idle_since + IDLE_MAX <= now);
+        let old = idle.connections.partition_point(|connection| connection.idle_since + self.idle_max <= now);
         idle.connections.drain(..old);
-        let next = idle.connections.first().map(|connection| connection.idle_since + IDLE_MAX);
+        let next = idle.connections.first().map(|connection| connection.idle_since + self.idle_max);
         if next.is_none() {
             idle.sweeper = None;
         }

@@ -35,6 +35,32 @@ impl Server {
         Self::over(None, script).await
     }
 
+    /// Answers every request, and closes a connection that has had none for so long.
+    async fn closing_after(idle: Duration) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let open = Arc::<AtomicUsize>::default();
+        let server = Self { port, opened: Arc::default(), open: Arc::clone(&open) };
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let open = Arc::clone(&open);
+                tokio::spawn(async move {
+                    open.fetch_add(1, Ordering::SeqCst);
+                    let mut request = Vec::new();
+                    while let Ok(Ok(1..)) = tokio::time::timeout(idle, stream.read_buf(&mut request)).await {
+                        if request.ends_with(b"the message") {
+                            stream.write_all(FINE.as_bytes()).await.unwrap();
+                            request.clear();
+                        }
+                    }
+                    drop(stream);
+                    open.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        server
+    }
+
     async fn over(tls: Option<TlsAcceptor>, script: Script) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -150,6 +176,7 @@ async fn no_more_connections_than_calls_at_a_time() {
 
 #[tokio::test]
 async fn one_of_another_runtime_is_used_while_that_lives() {
+    let idle_max = SesTimeouts::default().idle;
     let server = Server::start(|_, _| Turn::Write(FINE)).await;
     let (connector, url) = (connector(SesTimeouts::default()), server.url("http"));
     let other = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -169,7 +196,7 @@ async fn one_of_another_runtime_is_used_while_that_lives() {
     one.and(two).unwrap();
     server.until_open(2).await;
     assert_eq!(server.opened(), 4, "both were of the runtime that is gone");
-    later(IDLE_MAX).await;
+    later(idle_max).await;
     server.until_open(0).await;
 }
 
@@ -192,20 +219,86 @@ async fn one_that_the_other_side_closed_is_not() {
 
 #[tokio::test]
 async fn one_that_has_waited_too_long_is_closed() {
+    let idle_max = SesTimeouts::default().idle;
     let server = Server::start(|_, _| Turn::Write(FINE)).await;
     let (connector, url) = (connector(SesTimeouts::default()), server.url("http"));
     let (one, two) = tokio::join!(call(&connector, &url), call(&connector, &url));
     one.and(two).unwrap();
     server.until_open(2).await;
-    later(IDLE_MAX - Duration::from_secs(1)).await;
+    later(idle_max - Duration::from_secs(1)).await;
     call(&connector, &url).await.unwrap();
     later(Duration::from_secs(1)).await;
     server.until_open(1).await;
-    later(IDLE_MAX).await;
+    later(idle_max).await;
     server.until_open(0).await;
     call(&connector, &url).await.unwrap();
     assert_eq!(server.opened(), 3);
-    later(IDLE_MAX).await;
+    later(idle_max).await;
+    server.until_open(0).await;
+}
+
+/// An endpoint that closes idle connections earlier than we do gave 3 to 15 ambiguous attempts of 64.
+#[tokio::test]
+async fn an_endpoint_that_closes_idle_connections_costs_no_message() {
+    let millisecond = Duration::from_millis(1);
+    for idle in [1, 5, 30].map(Duration::from_secs) {
+        let server = Server::closing_after(idle).await;
+        let (connector, url) = (connector(SesTimeouts::default()), server.url("http"));
+        assert_eq!(call(&connector, &url).await.unwrap(), "fine");
+        for wait in [idle - millisecond, idle, idle - millisecond, idle + millisecond, idle * 2] {
+            later(wait).await;
+            if wait >= idle {
+                server.until_open(0).await;
+            }
+            assert_eq!(call(&connector, &url).await.unwrap(), "fine", "closes after {idle:?}, called after {wait:?}");
+        }
+    }
+}
+
+/// The runtime has not heard of the close when the request begins: the octets went out, and no answer came.
+#[test]
+fn a_close_just_as_the_request_starts_is_not_sent() {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (close, closing) = std::sync::mpsc::channel::<()>();
+    let (closed, is_closed) = std::sync::mpsc::channel::<()>();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"the message") {
+                let mut octets = [0; 1024];
+                let read = stream.read(&mut octets).unwrap();
+                request.extend_from_slice(&octets[..read]);
+            }
+            stream.write_all(FINE.as_bytes()).unwrap();
+            closing.recv().unwrap();
+            drop(stream);
+            closed.send(()).unwrap();
+        }
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let connector = connector(SesTimeouts::default());
+        let url = format!("http://localhost:{port}/v2/email/outbound-emails?a=b");
+        for _ in 0..5 {
+            assert_eq!(call(&connector, &url).await.unwrap(), "fine");
+            // Without a wait of the runtime, so that it does not look at the socket meanwhile.
+            close.send(()).unwrap();
+            is_closed.recv().unwrap();
+        }
+    });
+}
+
+#[tokio::test]
+async fn without_idle_time_each_call_has_a_connection_of_its_own() {
+    let server = Server::start(|_, _| Turn::Write(FINE)).await;
+    let connector = connector(SesTimeouts { idle: Duration::ZERO, ..SesTimeouts::default() });
+    for _ in 0..3 {
+        assert_eq!(call(&connector, &server.url("http")).await.unwrap(), "fine");
+    }
+    assert_eq!(server.opened(), 3);
     server.until_open(0).await;
 }
 

@@ -8,9 +8,11 @@
 
 mod calls;
 mod client;
+mod credentials;
 mod document;
 mod http;
 mod outcomes;
+mod wire;
 
 pub use client::{RoleSettings, SesError, SesSettings, SesTimeouts, StaticCredentials};
 
@@ -22,6 +24,7 @@ use aws_sdk_sesv2::operation::send_email::SendEmailInput;
 use aws_sdk_sesv2::primitives::Blob;
 use aws_sdk_sesv2::types::{Destination, EmailContent, ListManagementOptions, MessageTag, RawMessage};
 use calls::Calls;
+use outcomes::Identities;
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -120,6 +123,7 @@ fn feedback(envelope: &Envelope, granted: &Granted) -> (Option<String>, Option<S
 #[async_trait]
 impl Transport for SesTransport {
     async fn send(&self, message: Permitted, deadline: std::time::Instant) -> Outcome {
+        let identities = Identities { envelope: message.envelope_shared(), content: message.content().clone() };
         let (call, client) = match self.request(message) {
             Ok(call) => call,
             Err(outcome) => return *outcome,
@@ -131,7 +135,12 @@ impl Transport for SesTransport {
                 Some(id) => Outcome::sent(id),
                 None => outcomes::silent("SES answered 200 without a message id"),
             },
-            Ok(Err(error)) => outcomes::of_error(&error),
+            Ok(Err(error)) => {
+                if outcomes::refuses_credentials(&error) {
+                    client.forget_credentials();
+                }
+                outcomes::of_error(&error, &identities)
+            }
             Err(_) if longest < deadline => outcomes::silent(format!("no answer within {:?}", self.call_max)),
             Err(_) => outcomes::silent("no answer before the deadline"),
         }

@@ -4,7 +4,8 @@
 //! the SDK's own classification. What is not in the table defers: unknown is never a rejection.
 
 use super::http::HttpError;
-use crate::mail::{Kind, Outcome, QuotaError, Reply, replies};
+use crate::mail::parameters::identity_covers;
+use crate::mail::{Content, Envelope, Kind, Outcome, QuotaError, Reply, author, replies};
 use aws_sdk_sesv2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sesv2::operation::get_account::GetAccountError;
 use aws_sdk_sesv2::operation::send_email::SendEmailError;
@@ -12,6 +13,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 // Of the SDK's own client, which speaks to proxies.
 use hyper_util::client::legacy::Error as SdkHttpError;
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Error code → what it means. `LimitExceededException` is modelled as "too many resources" and in practice is the daily
@@ -50,14 +52,55 @@ const CODES: &[(&str, Kind, Reply)] = &[
     ("OptInRequired", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
 ];
 
+/// Whom a message is from and to, for SES's list of identities that are not verified.
+pub(super) struct Identities {
+    pub(super) envelope: Arc<Envelope>,
+    pub(super) content: Content,
+}
+
+/// Guide, "Amazon SES email sending errors": the text before the list.
+const NOT_VERIFIED: &str = "Email address is not verified. The following identities failed the check in region ";
+
+impl Identities {
+    /// What the list means, if there is one. In the sandbox recipients must be verified too: only if nothing but recipients
+    /// stands there is it for the author to mend. Otherwise it is the operator's identity, whose DNS records may have gone.
+    fn unverified(&self, text: &str) -> Option<(Kind, Reply)> {
+        let (_, list) = text.strip_prefix(NOT_VERIFIED)?.split_once(':')?;
+        let listed = || list.trim().trim_end_matches('.').split(',').map(str::trim).filter(|name| !name.is_empty());
+        let is_author = |name: &str| {
+            let fields = self.content.fields_named("From").filter_map(|field| author::parse(field.value).ok());
+            fields.flatten().any(|author| identity_covers(name, &author.mailbox))
+        };
+        let is_recipient =
+            |name: &str| self.envelope.forward_paths().iter().any(|path| identity_covers(name, path.mailbox()));
+        let sandbox = listed().next().is_some() && listed().all(|name| is_recipient(name) && !is_author(name));
+        Some(match sandbox {
+            true => (Kind::Refused, replies::SANDBOX),
+            false => (Kind::OurConfiguration, replies::OUR_CONFIGURATION),
+        })
+    }
+}
+
+/// Whether SES does not take the credentials: others may be there already.
+pub(super) fn refuses_credentials(error: &SdkError<SendEmailError, HttpResponse>) -> bool {
+    const CODES: [&str; 4] =
+        ["ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException", "InvalidClientTokenId"];
+    matches!(error, SdkError::ServiceError(context) if context.err().code().is_some_and(|code| CODES.contains(&code)))
+}
+
 /// What a failed call comes to.
-pub(super) fn of_error(error: &SdkError<SendEmailError, HttpResponse>) -> Outcome {
+pub(super) fn of_error(error: &SdkError<SendEmailError, HttpResponse>, identities: &Identities) -> Outcome {
     let detail = chain(error);
     match error {
         SdkError::ServiceError(context) => {
             let (code, message) = (context.err().code(), context.err().message());
             let status = context.raw().status().as_u16();
             let mut outcome = of_answer(code, message, status);
+            if code == Some("MessageRejected")
+                && let Some((kind, reply)) = message.and_then(|text| identities.unverified(text))
+            {
+                (outcome.kind, outcome.reply) = (kind, reply);
+            }
             outcome.retry_after = retry_after(context.raw());
             outcome.code = CODES.iter().map(|(name, ..)| *name).find(|name| code == Some(name)).unwrap_or("other");
             outcome
@@ -176,7 +219,35 @@ fn retry_after(response: &HttpResponse) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::Certainty;
+    use crate::mail::{Certainty, ForwardPath, MailParameters, Mailbox, ReversePath};
+
+    #[test]
+    fn an_identity_that_is_not_verified_is_the_operators_unless_only_recipients_are_listed() {
+        let path = |text: &str| ForwardPath::new(Mailbox::parse(text).unwrap()).unwrap();
+        let mut envelope = Envelope::new(ReversePath::Null, MailParameters::default(), path("bob@b.example"));
+        envelope.add(path("eve@c.example"));
+        let text = b"From: Ann <ann@a.example>\r\n\r\nhi\r\n";
+        let content = Content::parse(bytes::Bytes::from_static(text), &Default::default(), Default::default()).unwrap();
+        let identities = Identities { envelope: Arc::new(envelope), content };
+        let operator = Some((Kind::OurConfiguration, replies::OUR_CONFIGURATION));
+        let sandbox = Some((Kind::Refused, replies::SANDBOX));
+        for (list, want) in [
+            ("ann@a.example", operator.clone()),
+            ("a.example", operator.clone()),
+            ("bob@b.example, ann@a.example", operator.clone()),
+            ("bob@b.example", sandbox.clone()),
+            ("bob@b.example, eve@c.example", sandbox.clone()),
+            ("b.example", sandbox),
+            // Where bounces would go, for example.
+            ("bounces@d.example", operator.clone()),
+            ("bob@b.example, bounces@d.example", operator.clone()),
+            ("", operator),
+        ] {
+            assert_eq!(identities.unverified(&format!("{NOT_VERIFIED}EU-WEST-1: {list}")), want, "{list}");
+        }
+        assert_eq!(identities.unverified("Email address is not verified."), None);
+        assert_eq!(identities.unverified("Virus found"), None);
+    }
 
     #[test]
     fn every_error_has_its_class() {
