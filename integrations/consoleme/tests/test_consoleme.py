@@ -311,7 +311,6 @@ def test_a_rate_limit_of_recipients(consoleme, relay, smtp, seen):
 @pytest.mark.parametrize(
     "fault, reason, text",
     [
-        ("429", "454 4.7.0", "DATA: 454 4.7.0 Throttling failure: maximum sending rate exceeded"),
         ("MessageRejected", "554 5.7.1", "DATA: 554 5.7.1 Message rejected by the provider"),
         ("access-denied", "451 4.3.5", "DATA: 451 4.3.5 Sending is not available, the operator has been told"),
     ],
@@ -320,6 +319,14 @@ def test_what_ses_refuses(consoleme, relay, smtp, seen, fault, reason, text):
     emulator(relay, "POST", "/faults", [fault])
     status_change(consoleme)
     failed(seen, "DATA", reason, text)
+
+
+def test_a_throttle_of_ses_is_not_felt(consoleme, relay, smtp, seen):
+    """A throttled message is certainly not sent, so the relay sends it again."""
+    emulator(relay, "POST", "/faults", ["429"])
+    status_change(consoleme)
+    the_mail(relay)
+    assert [name for name, _ in seen.counts] == ["lib.ses.success"]
 
 
 def test_the_daily_quota_of_ses(consoleme, smtp, seen):

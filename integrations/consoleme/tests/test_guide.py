@@ -183,7 +183,8 @@ def test_the_log_tells_why_and_the_relay_tells_more(host, relay, named, ending):
     last = entry["exc_info"].splitlines()[-1]
     assert last.startswith(f"consoleme_smtp.delivery.NotDelivered: {ending} (ref ")
     reference = re.search(r"\(ref (\S+)\)", last).group(1)
-    (line,) = [line for line in host.log.read_text().splitlines() if f'transaction="{reference}"' in line]
+    lines = [line for line in host.log.read_text().splitlines() if f'transaction="{reference}"' in line]
+    (line,) = [line for line in lines if "command refused" in line]
     assert "fits no allowed pattern" in line
     assert host.messages() == []
 

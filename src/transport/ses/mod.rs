@@ -10,6 +10,7 @@ mod calls;
 mod client;
 mod credentials;
 mod document;
+mod first_poll;
 mod http;
 mod outcomes;
 mod wire;
@@ -24,6 +25,7 @@ use aws_sdk_sesv2::operation::send_email::SendEmailInput;
 use aws_sdk_sesv2::primitives::Blob;
 use aws_sdk_sesv2::types::{Destination, EmailContent, ListManagementOptions, MessageTag, RawMessage};
 use calls::Calls;
+use first_poll::Writers;
 use outcomes::Identities;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -37,6 +39,7 @@ pub struct SesTransport {
     roles: HashMap<RoleArn, Calls>,
     /// The longest that a call may take, whatever deadline it is given.
     call_max: Duration,
+    writers: Writers,
 }
 
 impl SesTransport {
@@ -52,7 +55,7 @@ impl SesTransport {
             roles.insert(role.arn.clone(), client::connect(settings.as_role(role), http.clone()).await?);
         }
         let call_max = settings.timeouts.call();
-        Ok(Self { client: client::connect(settings, http).await?, roles, call_max })
+        Ok(Self { client: client::connect(settings, http).await?, roles, call_max, writers: Writers::default() })
     }
 
     /// The region that messages are sent to, wherever it was named.
@@ -130,17 +133,28 @@ impl Transport for SesTransport {
         };
         let deadline = deadline.into();
         let longest = Instant::now().checked_add(self.call_max).unwrap_or(deadline);
-        match timeout_at(longest.min(deadline), boxed(|| client.send_email(call))).await {
-            Ok(Ok(output)) => match output.message_id().and_then(MessageId::new) {
+        let large = identities.content.octets().len() >= first_poll::OCTETS_MIN;
+        let sent = async {
+            match large {
+                false => Some(boxed(|| client.send_email(call)).await),
+                true => {
+                    let client = client.clone();
+                    boxed(|| self.writers.run(async move { client.send_email(call).await })).await
+                }
+            }
+        };
+        match timeout_at(longest.min(deadline), sent).await {
+            Ok(Some(Ok(output))) => match output.message_id().and_then(MessageId::new) {
                 Some(id) => Outcome::sent(id),
                 None => outcomes::silent("SES answered 200 without a message id"),
             },
-            Ok(Err(error)) => {
+            Ok(Some(Err(error))) => {
                 if outcomes::refuses_credentials(&error) {
                     client.forget_credentials();
                 }
                 outcomes::of_error(&error, &identities)
             }
+            Ok(None) => outcomes::silent("the thread that wrote the call has ended"),
             Err(_) if longest < deadline => outcomes::silent(format!("no answer within {:?}", self.call_max)),
             Err(_) => outcomes::silent("no answer before the deadline"),
         }
