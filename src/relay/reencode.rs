@@ -1,7 +1,7 @@
 //! Lines over 998 octets: they are made shorter before policy judges, where that changes nothing for any reader.
 //!
 //! SES refuses such lines. Web applications make them (an HTML mail in one line), and so do programs that write base64 or
-//! a To field in one line. A text body becomes quoted-printable, base64 is wrapped, and a header field is folded where it
+//! a To field in one line. A text body becomes quoted-printable or base64, whichever is shorter, base64 is wrapped, and a header field is folded where it
 //! has a blank; a field without one is never broken, because at 998 it could become a From field. What is signed, what is
 //! in a message inside the message, and every other body are left alone: a message with a long line there is refused, and
 //! so is one whose parts do not lie at the same place for all readers.
@@ -14,7 +14,10 @@ use crate::mail::headers::{HeaderLimits, blank_line};
 use crate::mail::mime::{MimeLimits, Part, Structure, TransferEncoding};
 use crate::mail::{Content, HeaderSection, quoted_printable, replies};
 use crate::smtp::MESSAGE_OCTETS_MAX;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
@@ -71,13 +74,19 @@ fn shorten(content: &Content, limits: &HeaderLimits, mime: MimeLimits) -> Result
     let mut copied = 0;
     for Change { header, body, recode } in changes {
         shortened.extend_from_slice(&octets[copied..header.start]);
-        write_header(&mut shortened, &octets[header.clone()], recode, header.start == 0)?;
-        let blank = &octets[header.end..body.start];
-        shortened.extend_from_slice(blank);
-        copied = body.start;
-        if let Some(recode) = recode {
-            write_body(&mut shortened, &octets[body.clone()], recode)?;
-            copied = body.end;
+        let text = recode.and_then(|recode| Text::of(&octets[body.clone()], recode));
+        let encoding = text.as_ref().map(Text::encoding);
+        write_header(&mut shortened, &octets[header.clone()], encoding, header.start == 0)?;
+        shortened.extend_from_slice(&octets[header.end..body.start]);
+        copied = if recode.is_some() { body.end } else { body.start };
+        match (text, recode) {
+            (Some(text), _) => text.write(&mut shortened)?,
+            (None, Some(_)) => {
+                octets[body]
+                    .split_inclusive(|octet| *octet == b'\n')
+                    .try_for_each(|line| wrap(&mut shortened, line))?;
+            }
+            (None, None) => {}
         }
     }
     shortened.extend_from_slice(&octets[copied..]);
@@ -106,9 +115,9 @@ struct Change {
 /// What becomes of a body.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Recode {
-    /// It becomes quoted-printable.
+    /// It is text without an encoding, and gets one.
     Plain,
-    /// It is quoted-printable, badly, and becomes it well.
+    /// It is quoted-printable with lines that are too long.
     QuotedPrintable,
     /// Its lines are wrapped.
     Base64,
@@ -188,27 +197,30 @@ fn recode(part: &Part) -> Result<Recode, Refusal> {
     }
 }
 
-/// A header section with long fields folded and, where the body becomes quoted-printable, with that encoding in the place
-/// of the old one.
-fn write_header(out: &mut Vec<u8>, header: &[u8], recode: Option<Recode>, top: bool) -> Result<(), Refusal> {
+/// A header section with long fields folded and, where the body is encoded anew, with that encoding in the place of the old
+/// one.
+fn write_header(out: &mut Vec<u8>, header: &[u8], encoding: Option<Encoding>, top: bool) -> Result<(), Refusal> {
     let section = HeaderSection::parse(header, &HeaderLimits { octets_max: usize::MAX, ..HeaderLimits::default() })
         .map_err(|_| refuse("below a header that cannot be read"))?;
-    let quoted = matches!(recode, Some(Recode::Plain | Recode::QuotedPrintable));
     let mut mime_version = false;
     for field in section.fields(header) {
         mime_version |= field.is("MIME-Version");
-        if quoted && field.is("Content-Transfer-Encoding") {
+        if encoding.is_some() && field.is("Content-Transfer-Encoding") {
             continue;
         }
         for line in field.octets.split_inclusive(|octet| *octet == b'\n') {
             fold(out, line)?;
         }
     }
-    if quoted {
+    if let Some(encoding) = encoding {
         if top && !mime_version {
             out.extend_from_slice(b"MIME-Version: 1.0\r\n");
         }
-        out.extend_from_slice(b"Content-Transfer-Encoding: quoted-printable\r\n");
+        out.extend_from_slice(b"Content-Transfer-Encoding: ");
+        out.extend_from_slice(match encoding {
+            Encoding::QuotedPrintable => b"quoted-printable\r\n",
+            Encoding::Base64 => b"base64\r\n",
+        });
     }
     Ok(())
 }
@@ -245,30 +257,69 @@ fn fold_at(line: &[u8]) -> Option<usize> {
     near.or_else(|| (HEADER_LINE_OCTETS.max(text) + 1..LINE_OCTETS_MAX.min(end)).find(starts))
 }
 
-fn write_body(out: &mut Vec<u8>, body: &[u8], recode: Recode) -> Result<(), Refusal> {
-    match recode {
-        Recode::Plain => write_quoted(out, body),
-        Recode::QuotedPrintable => write_quoted(out, &quoted_printable::decode(body)),
-        Recode::Base64 => body.split_inclusive(|octet| *octet == b'\n').try_for_each(|line| wrap(out, line)),
-    }
+/// The new encoding of a text body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encoding {
+    QuotedPrintable,
+    /// Where quoted-printable would be longer: text that is mostly not ASCII.
+    Base64,
 }
 
-/// Text as quoted-printable. A CR or LF that is no line end is encoded.
-fn write_quoted(out: &mut Vec<u8>, text: &[u8]) -> Result<(), Refusal> {
-    let encoded =
-        text.iter().filter(|octet| !quoted_printable::is_plain(**octet) && !matches!(octet, b'\r' | b'\n')).count();
-    let octets = text.len() + 2 * encoded;
-    if (out.len() + octets) as u64 > MESSAGE_OCTETS_MAX {
-        return Err(too_large(out.len() + octets));
+/// The text of a body that is encoded anew.
+struct Text<'a> {
+    octets: Cow<'a, [u8]>,
+    /// Octets that quoted-printable encodes.
+    encoded: usize,
+}
+
+impl<'a> Text<'a> {
+    /// `None` for a body that is only wrapped.
+    fn of(body: &'a [u8], recode: Recode) -> Option<Self> {
+        let octets = match recode {
+            Recode::Plain => Cow::Borrowed(body),
+            Recode::QuotedPrintable => Cow::Owned(quoted_printable::decode(body)),
+            Recode::Base64 => return None,
+        };
+        let is_encoded = |octet: &&u8| !quoted_printable::is_plain(**octet) && !matches!(octet, b'\r' | b'\n');
+        let encoded = octets.iter().filter(is_encoded).count();
+        Some(Self { octets, encoded })
     }
-    // With the soft line breaks.
-    out.reserve(octets + octets / 16 + 64);
-    for line in text.split_inclusive(|octet| *octet == b'\n') {
-        let (line, end) = line.strip_suffix(b"\r\n").map_or((line, &b""[..]), |line| (line, b"\r\n"));
-        quoted_printable::encode_line(out, line);
-        out.extend_from_slice(end);
+
+    /// Quoted-printable adds two octets to each that it encodes, base64 a third to all.
+    fn encoding(&self) -> Encoding {
+        if self.encoded * 6 > self.octets.len() { Encoding::Base64 } else { Encoding::QuotedPrintable }
     }
-    Ok(())
+
+    fn write(&self, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let text = &self.octets;
+        let (octets, breaks) = match self.encoding() {
+            Encoding::QuotedPrintable => (text.len() + 2 * self.encoded, text.len() / 16),
+            Encoding::Base64 => (text.len() / 3 * 4, text.len() / 24),
+        };
+        if (out.len() + octets) as u64 > MESSAGE_OCTETS_MAX {
+            return Err(too_large(out.len() + octets));
+        }
+        out.reserve(octets + breaks + 64);
+        match self.encoding() {
+            // A CR or LF that is no line end is encoded.
+            Encoding::QuotedPrintable => {
+                for line in text.split_inclusive(|octet| *octet == b'\n') {
+                    let (line, end) = line.strip_suffix(b"\r\n").map_or((line, &b""[..]), |line| (line, b"\r\n"));
+                    quoted_printable::encode_line(out, line);
+                    out.extend_from_slice(end);
+                }
+            }
+            Encoding::Base64 => {
+                let mut line = [0; BASE64_LINE_OCTETS];
+                for piece in text.chunks(BASE64_LINE_OCTETS / 4 * 3) {
+                    let octets = STANDARD.encode_slice(piece, &mut line).unwrap_or_default();
+                    out.extend_from_slice(&line[..octets]);
+                    out.extend_from_slice(b"\r\n");
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Breaks a line of base64 that is too long. Line ends mean nothing there (RFC 2045 §6.8).

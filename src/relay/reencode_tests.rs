@@ -63,6 +63,20 @@ fn a_text_body_becomes_quoted_printable_and_says_the_same() {
 }
 
 #[test]
+fn a_text_that_is_mostly_not_ascii_becomes_base64_and_grows_by_a_third_only() {
+    for (name, text) in
+        [("plain", PARTS.replace("PLAIN", &long("\u{436}\u{438}"))), ("html", PARTS.replace("HTML", &long("\u{672c}")))]
+    {
+        let short = shortened(text.as_bytes()).unwrap();
+        assert!(long_lines(&short).next().is_none(), "{name}");
+        assert_eq!(texts(&short), texts(text.as_bytes()), "{name}");
+        let shown = String::from_utf8(short.clone()).unwrap();
+        assert_eq!(shown.matches("Content-Transfer-Encoding: base64\r\n").count(), 1, "{name}");
+        assert!(short.len() < text.len() * 7 / 5, "{name}: {} of {}", short.len(), text.len());
+    }
+}
+
+#[test]
 fn a_long_line_anywhere_else_is_refused() {
     let line = long("x ");
     let signed = PARTS.replace("multipart/mixed", "multipart/signed").replace("PLAIN", &line);
