@@ -175,7 +175,7 @@ fn own_from(findings: &mut Findings<'_>, path: &str, rules: &Rules, app: &mut po
         let hint = "set foreign_from = \"rewrite\" or missing_from = \"fill\", or take it away";
         findings.error(&key("own_from"), "own_from is never used", hint);
     }
-    let Author { display_name, mailbox } = &own.0;
+    let Author { display_name, mailbox, .. } = &own.0;
     if app.checked.author && !app.permits(mailbox) {
         findings.error(&key("own_from"), format!("{mailbox} fits no pattern of from, so it would be refused"), "");
     }
