@@ -6,9 +6,9 @@
 
 use super::client::{Account, SesError};
 use super::document;
+use super::identities::Identities;
 use crate::mail::USER_AGENT;
 use aws_config::Region;
-use aws_config::identity::IdentityCache;
 use aws_config::timeout::TimeoutConfig;
 use aws_runtime::auth::{SigV4OperationSigningConfig, sigv4, sigv4a};
 use aws_runtime::service_clock_skew::{DisableClockSkewCorrection, ServiceClockSkewInterceptor};
@@ -19,7 +19,7 @@ use aws_sdk_sesv2::config::interceptors::{
     BeforeSerializationInterceptorContextMut, BeforeTransmitInterceptorContextMut,
 };
 use aws_sdk_sesv2::config::{Intercept, RuntimeComponents, SharedHttpClient, StalledStreamProtectionConfig};
-use aws_sdk_sesv2::error::{BoxError, SdkError};
+use aws_sdk_sesv2::error::{BoxError, ProvideErrorMetadata as _, SdkError};
 use aws_sdk_sesv2::operation::get_account::{GetAccount, GetAccountError, GetAccountInput, GetAccountOutput};
 use aws_sdk_sesv2::operation::send_email::{SendEmail, SendEmailError, SendEmailInput, SendEmailOutput};
 use aws_smithy_runtime::client::orchestrator::operation::Operation;
@@ -46,6 +46,7 @@ use std::fmt::Debug;
 pub(super) struct Calls {
     send_email: Operation<SendEmailInput, SendEmailOutput, SendEmailError>,
     get_account: Operation<GetAccountInput, GetAccountOutput, GetAccountError>,
+    identities: Identities,
     region: Region,
 }
 
@@ -59,10 +60,12 @@ impl Calls {
         http: Option<SharedHttpClient>,
         timeouts: TimeoutConfig,
     ) -> Result<Self, SesError> {
-        let parts = Parts { components: components(&account).await?, account, http, timeouts };
+        let identities = Identities::new();
+        let parts = Parts { components: components(&account, &identities).await?, account, http, timeouts };
         Ok(Self {
             send_email: parts.operation("SendEmail", &SendEmail::new()),
             get_account: parts.operation("GetAccount", &GetAccount::new()),
+            identities,
             region: parts.account.region,
         })
     }
@@ -76,13 +79,21 @@ impl Calls {
         &self,
         input: SendEmailInput,
     ) -> Result<SendEmailOutput, SdkError<SendEmailError, HttpResponse>> {
-        self.send_email.invoke(input).await
+        let result = self.send_email.invoke(input).await;
+        if let Err(SdkError::ServiceError(refused)) = &result {
+            self.identities.heard(refused.err().code());
+        }
+        result
     }
 
     /// `GetAccount`.
     pub(super) async fn get_account(&self) -> Result<GetAccountOutput, SdkError<GetAccountError, HttpResponse>> {
         let input = GetAccountInput::builder().build().map_err(SdkError::construction_failure)?;
-        self.get_account.invoke(input).await
+        let result = self.get_account.invoke(input).await;
+        if let Err(SdkError::ServiceError(refused)) = &result {
+            self.identities.heard(refused.err().code());
+        }
+        result
     }
 }
 
@@ -95,7 +106,7 @@ struct Parts {
 }
 
 /// Where to, as whom, signed how.
-async fn components(account: &Account) -> Result<RuntimeComponentsBuilder, SesError> {
+async fn components(account: &Account, identities: &Identities) -> Result<RuntimeComponentsBuilder, SesError> {
     let endpoints = Endpoints::of(account).await.map_err(SesError::NoEndpoint)?;
     // The second is for endpoints that ask for it: a multi-region endpoint takes no other.
     let schemes = StaticAuthSchemeOptionResolver::new(vec![sigv4::SCHEME_ID, sigv4a::SCHEME_ID]);
@@ -106,7 +117,7 @@ async fn components(account: &Account) -> Result<RuntimeComponentsBuilder, SesEr
         .with_auth_scheme(SharedAuthScheme::new(sigv4a::SigV4aAuthScheme::new()))
         .with_identity_resolver(sigv4::SCHEME_ID, account.credentials.clone())
         .with_identity_resolver(sigv4a::SCHEME_ID, account.credentials.clone())
-        .with_identity_cache(Some(IdentityCache::lazy().build()))
+        .with_identity_cache(Some(identities.clone()))
         .with_interceptor(SharedInterceptor::new(ServiceClockSkewInterceptor::new()))
         .with_interceptor(SharedInterceptor::new(Own)))
 }

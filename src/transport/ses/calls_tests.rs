@@ -1,5 +1,6 @@
 use super::*;
 use crate::mail::{Clock, SystemClock};
+use aws_config::credential_process::CredentialProcessProvider;
 use aws_config::retry::RetryConfig;
 use aws_sdk_sesv2::config::{BehaviorVersion, Builder, Credentials, SharedCredentialsProvider};
 use aws_sdk_sesv2::primitives::Blob;
@@ -14,7 +15,7 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::date_time::Format;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Keeps what would have been sent.
 #[derive(Clone, Debug, Default)]
@@ -22,16 +23,24 @@ struct Catcher {
     caught: Arc<Mutex<Vec<HttpRequest>>>,
     /// Answers 403, and that it is so late.
     date: Option<DateTime>,
+    /// The same, with a time that changes.
+    jumping: Option<Arc<Mutex<SystemTime>>>,
+    /// The error code of that answer.
+    code: Option<&'static str>,
 }
 
 impl HttpConnector for Catcher {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         self.caught.lock().unwrap().push(request);
-        HttpConnectorFuture::ready(match self.date {
+        let date = self.jumping.as_ref().map(|time| DateTime::from(*time.lock().unwrap()));
+        HttpConnectorFuture::ready(match self.date.or(date) {
             None => Err(ConnectorError::io("caught".into())),
             Some(date) => {
                 let mut response = HttpResponse::new(403.try_into().unwrap(), SdkBody::from("{}"));
                 response.headers_mut().insert("date", date.fmt(Format::HttpDate).unwrap());
+                if let Some(code) = self.code {
+                    response.headers_mut().insert("x-amzn-errortype", code);
+                }
                 Ok(response)
             }
         })
@@ -218,25 +227,65 @@ async fn a_call_is_made_once() {
     assert_eq!(asked.headers().get("user-agent"), Some(USER_AGENT));
 }
 
+/// The time that a request is signed with, in seconds since 1970.
+fn signed_at(request: &HttpRequest) -> i64 {
+    let text = request.headers().get("x-amz-date").unwrap();
+    let [date, time] = [&text[..8], &text[9..15]];
+    let text = format!("{}-{}-{}T{}:{}:{}Z", &date[..4], &date[4..6], &date[6..], &time[..2], &time[2..4], &time[4..]);
+    DateTime::from_str(&text, Format::DateTime).unwrap().secs()
+}
+
 #[tokio::test]
 async fn a_clock_that_is_wrong_is_known_after_the_first_answer_unless_it_is_to_be_trusted() {
     let hour = Duration::from_secs(3600);
     let now = SystemClock.wall();
-    let signed_at = |request: HttpRequest| {
-        let text = request.headers().get("x-amz-date").unwrap().to_owned();
-        let [date, time] = [&text[..8], &text[9..15]];
-        let text =
-            format!("{}-{}-{}T{}:{}:{}Z", &date[..4], &date[4..6], &date[6..], &time[..2], &time[2..4], &time[4..]);
-        DateTime::from_str(&text, Format::DateTime).unwrap().secs()
-    };
     for (trusts_clock, want) in [(false, 3590..3700), (true, 0..100)] {
         let catcher = Catcher { date: Some(DateTime::from(now + hour)), ..Catcher::default() };
         let calls = calls(Account { trusts_clock, ..account() }, &catcher).await;
         assert!(calls.get_account().await.is_err());
-        let first = signed_at(catcher.only());
+        let first = signed_at(&catcher.only());
         assert!(calls.send_email(message(b"a", "a")).await.is_err());
-        let ahead = signed_at(catcher.only()) - first;
+        let ahead = signed_at(&catcher.only()) - first;
         assert!(want.contains(&ahead), "{ahead} s");
+    }
+}
+
+/// The clock jumps while the relay runs: seen from here, the clock of SES does.
+#[tokio::test]
+async fn after_a_jump_of_the_clock_one_call_is_refused_and_the_next_is_signed_with_the_time_of_ses() {
+    let now = SystemClock.wall();
+    let mut catcher = Catcher::default();
+    let shared = Arc::new(Mutex::new(now));
+    catcher.jumping = Some(Arc::clone(&shared));
+    let calls = calls(account(), &catcher).await;
+    for hours in [-5_i64, 30, 0] {
+        let time = DateTime::from_secs(DateTime::from(now).secs() + hours * 3_600);
+        *shared.lock().unwrap() = SystemTime::try_from(time).unwrap();
+        assert!(calls.send_email(message(b"a", "a")).await.is_err());
+        catcher.only();
+        assert!(calls.send_email(message(b"a", "a")).await.is_err());
+        let off = signed_at(&catcher.only()) - time.secs();
+        assert!((-60..60).contains(&off), "{hours} h: {off} s");
+    }
+}
+
+/// They have expired for AWS, and not for a machine whose clock was set back.
+#[cfg(unix)]
+#[tokio::test]
+async fn credentials_that_aws_calls_expired_are_asked_for_again_and_not_for_each_message() {
+    for (code, want) in [("ExpiredTokenException", 2), ("ExpiredToken", 2), ("AccessDeniedException", 1)] {
+        let catcher =
+            Catcher { date: Some(DateTime::from(SystemClock.wall())), code: Some(code), ..Catcher::default() };
+        let directory = tempfile::tempdir().unwrap();
+        let asked = directory.path().join("asked");
+        let answer = r#"{"Version":1,"AccessKeyId":"id","SecretAccessKey":"s","SessionToken":"t","Expiration":"2199-01-01T00:00:00Z"}"#;
+        let command = format!("echo . >> '{}'; echo '{answer}'", asked.display());
+        let credentials = SharedCredentialsProvider::new(CredentialProcessProvider::new(command));
+        let calls = calls(Account { credentials, ..account() }, &catcher).await;
+        for _ in 0..3 {
+            assert!(calls.send_email(message(b"a", "a")).await.is_err());
+        }
+        assert_eq!(std::fs::read_to_string(&asked).unwrap().lines().count(), want, "{code}");
     }
 }
 

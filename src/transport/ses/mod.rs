@@ -10,6 +10,7 @@ mod calls;
 mod client;
 mod document;
 mod http;
+mod identities;
 mod outcomes;
 
 pub use client::{RoleSettings, SesError, SesSettings, SesTimeouts, StaticCredentials};
