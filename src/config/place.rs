@@ -6,6 +6,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// A place that a person can go to.
@@ -129,13 +130,17 @@ struct Stand {
 impl Places {
     /// Of a file's text. One that is not TOML has no places.
     pub fn new(file: &Path, text: &str) -> Self {
+        let document = DeTable::parse(text);
+        Self::of_document(file, text, document.as_ref().ok().map(Spanned::get_ref))
+    }
+
+    /// The same, of a text that is parsed already.
+    pub(super) fn of_document(file: &Path, text: &str, document: Option<&DeTable<'_>>) -> Self {
         let mut keys = BTreeSet::new();
-        if let Ok(document) = DeTable::parse(text) {
-            for (top, value) in document.get_ref() {
-                keys.insert(top.get_ref().to_string());
-                if let DeValue::Table(section) = value.get_ref() {
-                    keys.extend(section.keys().map(|key| join(top.get_ref(), key.get_ref())));
-                }
+        for (top, value) in document.into_iter().flatten() {
+            keys.insert(top.get_ref().to_string());
+            if let DeValue::Table(section) = value.get_ref() {
+                keys.extend(section.keys().map(|key| join(top.get_ref(), key.get_ref())));
             }
         }
         Self { file: file.to_owned(), text: text.into(), keys, ..Self::default() }
