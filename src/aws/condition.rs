@@ -10,9 +10,9 @@
 //! | `ForAllValues:` | every request value fits some policy value | **true**, also for an empty list |
 //! | `Null: true` / `false` | false / true | true / false, also for an empty list |
 //!
+//! AWS does not say what `ForAnyValue:…IfExists` is on a missing key; it is read as `IfExists` says.
 //! An operator without a set qualifier on a key with several values, which AWS leaves open, is read as "any" if positive and
-//! "none" if negated; lint reports
-//! such a condition, because either reading surprises somebody.
+//! "none" if negated; lint reports such a condition, and `simulate` notes both.
 
 use super::arn;
 use super::context::Context;
@@ -270,6 +270,18 @@ impl Condition {
         })
     }
 
+    /// Whether it has no set qualifier on a key that has several values in this request: AWS does not say what holds then.
+    pub(super) fn is_open_on_many(&self, context: &Context) -> bool {
+        let many = context.get(&self.key_folded).is_some_and(|values| values.len() > 1);
+        many && self.qualifier.is_none() && self.operator.kind != Kind::Null
+    }
+
+    /// Whether it is `ForAnyValue:…IfExists` on a key that this request does not have: AWS does not say what holds then.
+    pub(super) fn is_open_on_missing(&self, context: &Context) -> bool {
+        let missing = context.get(&self.key_folded).is_none();
+        missing && self.if_exists && self.qualifier == Some(SetQualifier::ForAnyValue)
+    }
+
     /// As it would be written: `ForAllValues:StringLikeIfExists`.
     pub fn operator_text(&self) -> String {
         let qualifier = match self.qualifier {
@@ -318,50 +330,8 @@ fn compile_value(kind: Kind, text: &str, variables: bool) -> Result<Value, &'sta
         Kind::Date(_) => parse_date(text).map(Value::Date).ok_or("a date (ISO 8601) or seconds since 1970"),
         Kind::Bool | Kind::Null => parse_bool(text).map(Value::Bool).ok_or("true or false"),
         Kind::IpAddress => parse_network(text).map(Value::Network).ok_or("an IP address or network"),
-        Kind::Arn => compile_arn(text, variables).map(Value::Arn).ok_or("an ARN of six parts"),
+        Kind::Arn => arn::compile(text, variables).map(Value::Arn).ok_or("an ARN of six parts"),
     }
-}
-
-/// An ARN pattern by parts. A pattern with fewer parts than six is none, except for `*`, which is any ARN.
-pub(super) fn compile_arn(text: &str, variables: bool) -> Option<Box<[Pattern; 6]>> {
-    let parts: Vec<String> = if text == "*" { vec!["*".to_owned(); 6] } else { split_outside_variables(text) };
-    if parts.len() != 6 || !matches!(parts[0].as_str(), "arn" | "*") {
-        return None;
-    }
-    let patterns: Vec<Pattern> =
-        parts.iter().map(|part| Pattern::compile(part, true, variables)).collect::<Result<_, _>>().ok()?;
-    patterns.try_into().ok().map(Box::new)
-}
-
-/// As [`compile_arn`], and a star at the end reaches over the colons that are not written: `arn:aws:ses:*`.
-/// "IAM JSON policy elements: Resource", "Using wildcards in resource ARNs".
-pub(super) fn compile_resource(text: &str, variables: bool) -> Option<Box<[Pattern; 6]>> {
-    let written = split_outside_variables(text).len();
-    if (3..6).contains(&written) && text.ends_with('*') {
-        return compile_arn(&format!("{text}{}", ":*".repeat(6 - written)), variables);
-    }
-    compile_arn(text, variables)
-}
-
-/// Six parts at the first five colons that are not inside `${…}`.
-fn split_outside_variables(text: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    let mut depth = false;
-    for c in text.chars() {
-        match c {
-            '{' if parts.last().is_some_and(|part| part.ends_with('$')) => depth = true,
-            '}' => depth = false,
-            ':' if !depth && parts.len() < 6 => {
-                parts.push(String::new());
-                continue;
-            }
-            _ => {}
-        }
-        if let Some(part) = parts.last_mut() {
-            part.push(c);
-        }
-    }
-    parts
 }
 
 fn parse_bool(text: &str) -> Option<bool> {

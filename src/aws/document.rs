@@ -1,7 +1,7 @@
 //! IAM policy documents: JSON in, statements out. Strict: an element, operator or value that is not understood is an error
 //! that names statement and key. IAM User Guide, "Grammar of the IAM JSON policy language".
 
-use super::condition::{Condition, ConditionError, compile_resource};
+use super::condition::{Condition, ConditionError};
 use super::json::Json;
 use super::pattern::Pattern;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -141,6 +141,16 @@ impl Document {
             .map(|(before, value)| read_statement(before + 1, value, variables, kind).map_err(|wrong| wrong.of(name)))
             .collect::<Result<_, _>>()?;
         Ok(Self { name: name.to_owned(), variables, statements, allowed_last: LastTime::default() })
+    }
+
+    /// Resource patterns that AWS does not allow, each with its place and why; they fit nothing here.
+    pub fn resources_not_allowed(&self) -> impl Iterator<Item = (String, &str, &'static str)> {
+        self.statements.iter().flat_map(move |statement| {
+            let patterns = statement.resources.iter().flat_map(|resources| &resources.patterns);
+            patterns.filter_map(move |(text, _)| {
+                Some((statement.place(), text.as_str(), super::arn::not_allowed(text, self.variables)?))
+            })
+        })
     }
 
     /// The statements that deny.
@@ -340,7 +350,7 @@ fn read_actions(key: &str, value: Json) -> Result<Vec<(String, Pattern)>, String
 fn read_resources(key: &str, value: Json, variables: bool) -> Result<Vec<ArnPattern>, String> {
     texts(key, value)?
         .into_iter()
-        .map(|text| match compile_resource(&text, variables) {
+        .map(|text| match super::arn::compile_resource(&text, variables) {
             Some(patterns) => Ok((text, patterns)),
             None => Err(format!("{key} {text:?} must be * or arn:partition:service:region:account:resource")),
         })

@@ -26,16 +26,30 @@ pub struct Request<'a> {
 /// A request, with the parts of its resource found once for all statements, if one asks for them.
 struct Asked<'a> {
     request: &'a Request<'a>,
+    /// Who asks has a permissions boundary.
+    has_boundary: bool,
     resource: OnceCell<Option<[&'a str; 6]>>,
 }
 
 impl<'a> Asked<'a> {
     fn of(request: &'a Request<'a>) -> Self {
-        Self { request, resource: OnceCell::new() }
+        Self::beside(request, false)
+    }
+
+    fn beside(request: &'a Request<'a>, has_boundary: bool) -> Self {
+        Self { request, has_boundary, resource: OnceCell::new() }
     }
 
     fn names_principal(&self, statement: &Statement) -> bool {
-        statement.principal.as_ref().is_none_or(|principals| principal_fits(principals, self.request.principal))
+        statement.principal.as_ref().is_none_or(|principals| {
+            self.ignores_exception(statement) || principal_fits(principals, self.request.principal)
+        })
+    }
+
+    /// `NotPrincipal` in a Deny spares nobody who has a permissions boundary, "regardless of the values specified in the
+    /// NotPrincipal element". "AWS JSON policy elements: NotPrincipal".
+    fn ignores_exception(&self, statement: &Statement) -> bool {
+        self.has_boundary && denies_by_not_principal(statement)
     }
 
     fn names_action(&self, statement: &Statement) -> bool {
@@ -95,9 +109,23 @@ impl Decision<'_> {
     }
 }
 
+/// Whether a statement denies all but those that it names.
+pub(super) fn denies_by_not_principal(statement: &Statement) -> bool {
+    statement.effect == Effect::Deny && statement.principal.as_ref().is_some_and(|principals| principals.negated)
+}
+
 /// Evaluates the documents of one policy type. Allocates nothing.
 pub fn evaluate<'a>(documents: impl IntoIterator<Item = &'a Document>, request: &Request<'_>) -> Decision<'a> {
-    let asked = Asked::of(request);
+    evaluate_beside(documents, request, false)
+}
+
+/// The same for somebody who has a permissions boundary, or not.
+pub(super) fn evaluate_beside<'a>(
+    documents: impl IntoIterator<Item = &'a Document>,
+    request: &Request<'_>,
+    has_boundary: bool,
+) -> Decision<'a> {
+    let asked = Asked::beside(request, has_boundary);
     let mut decision = Decision::ImplicitDeny;
     for document in documents {
         for statement in &document.statements {
@@ -162,7 +190,16 @@ pub struct Trace<'a> {
 
 /// Every statement of the documents, as [`evaluate`] sees it.
 pub fn trace<'a>(documents: impl IntoIterator<Item = &'a Document>, request: &Request<'_>) -> Vec<Trace<'a>> {
-    let asked = Asked::of(request);
+    trace_beside(documents, request, false)
+}
+
+/// The same for somebody who has a permissions boundary, or not.
+pub(super) fn trace_beside<'a>(
+    documents: impl IntoIterator<Item = &'a Document>,
+    request: &Request<'_>,
+    has_boundary: bool,
+) -> Vec<Trace<'a>> {
+    let asked = Asked::beside(request, has_boundary);
     let mut steps = Vec::new();
     for document in documents {
         for statement in &document.statements {

@@ -16,6 +16,9 @@ use super::document::{DocumentKind, open, read_statement};
 use super::simulate::PolicyType;
 use sheet::{Entry, Sheet};
 
+/// The rule about sending without a configuration set, which does not count where no message has one.
+pub const NO_CONFIGURATION_SET: &str = "no-configuration-set";
+
 /// What a document is attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

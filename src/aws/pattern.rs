@@ -124,6 +124,12 @@ impl Pattern {
         self.0 == Form::Anything
     }
 
+    /// Whether one of its variables has neither value nor default in this context, so that it fits nothing.
+    pub(super) fn is_unset(&self, context: &Context) -> bool {
+        let pieces: &[Piece] = if let Form::Pieces(pieces) = &self.0 { pieces } else { &[] };
+        pieces.iter().any(|piece| matches!(piece, Piece::Variable(key, None) if context.single(key).is_none()))
+    }
+
     /// The keys of its variables, lower case.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
         let pieces: &[Piece] = if let Form::Pieces(pieces) = &self.0 { pieces } else { &[] };

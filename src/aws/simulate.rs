@@ -8,7 +8,7 @@
 //! requests within a single account", "Cross-account policy evaluation logic".
 
 use super::document::{Document, DocumentError, DocumentKind, Effect};
-use super::evaluate::{Decision, Mismatch, Request, Trace, evaluate, trace};
+use super::evaluate::{Decision, Mismatch, Request, Trace, denies_by_not_principal, evaluate_beside, trace_beside};
 use super::{Arn, Context};
 use std::collections::BTreeMap;
 
@@ -210,16 +210,22 @@ enum Grant {
 pub fn simulate<'a>(policies: &'a Policies, request: &Request<'_>) -> Outcome<'a> {
     let context = implied(request);
     let request = Request { context: &context, ..*request };
+    let has_boundary = policies.0.contains_key(&PolicyType::Boundary);
     let said: Vec<Said<'a>> = policies
         .levels()
         .map(|(policy_type, documents)| Said {
             policy_type,
-            decision: evaluate(documents, &request),
-            statements: trace(documents, &request),
+            decision: evaluate_beside(documents, &request, has_boundary),
+            statements: trace_beside(documents, &request, has_boundary),
         })
         .collect();
     let mut notes = Vec::new();
     let (verdict, decided_by) = decide(&said, &request, &mut notes);
+    let all = || said.iter().flat_map(|said| &said.statements);
+    if has_boundary && all().any(|step| step.mismatch.is_none() && denies_by_not_principal(step.statement)) {
+        notes.push(NOT_PRINCIPAL);
+    }
+    notes.extend(OPEN.iter().filter(|(is_open, _)| all().any(|step| is_open(step, &context))).map(|(_, note)| *note));
     let missing_keys = missing_keys(&said, &context);
     Outcome { verdict, decided_by, said, missing_keys, notes }
 }
@@ -393,6 +399,43 @@ fn missing_keys(said: &[Said<'_>], context: &Context) -> Vec<String> {
     missing
 }
 
+/// What AWS leaves open, if a statement depends on it, and how it is read here.
+type Open = (fn(&Trace<'_>, &Context) -> bool, &'static str);
+
+const OPEN: &[Open] = &[
+    (
+        |step, context| {
+            conditions_matter(step) && step.statement.conditions.iter().any(|one| one.is_open_on_many(context))
+        },
+        "AWS does not say what a condition without ForAllValues: or ForAnyValue: is on a key with several values; here it \
+         holds if any value fits, and a negated one if none does",
+    ),
+    (
+        |step, context| {
+            conditions_matter(step) && step.statement.conditions.iter().any(|one| one.is_open_on_missing(context))
+        },
+        "AWS does not say what ForAnyValue: with IfExists is on a key that is missing; here it holds",
+    ),
+    (
+        |step, context| {
+            let asked = !matches!(step.mismatch, Some(Mismatch::Principal | Mismatch::Action));
+            asked
+                && step.statement.resources.as_ref().is_some_and(|resources| {
+                    let negated = resources.patterns.iter().filter(|_| resources.negated);
+                    negated.flat_map(|(_, parts)| parts.iter()).any(|part| part.is_unset(context))
+                })
+        },
+        "AWS does not say what NotResource spares with a policy variable that has no value; here it spares nothing, so the \
+         statement applies",
+    ),
+];
+
+/// Whether all but the conditions of a statement fit.
+fn conditions_matter(step: &Trace<'_>) -> bool {
+    matches!(step.mismatch, None | Some(Mismatch::Condition(_)))
+}
+
+const NOT_PRINCIPAL: &str = "a Deny with NotPrincipal spares nobody who has a permissions boundary, whomever it names";
 const NO_PRINCIPAL: &str =
     "no principal was given: only Principal \"*\" matches, and the accounts are taken to be the same";
 const ACROSS_ACCOUNTS: &str = "across accounts: the identity-based policy and the resource-based policy must both allow, and \

@@ -242,3 +242,69 @@ fn each_type_has_its_own_grammar() {
     let full = statement(r#""Effect":"Allow","Principal":"*","Action":"*","Resource":"*""#);
     assert!(PolicyType::Rcp.parse("RCPFullAWSAccess", &full).is_ok());
 }
+
+fn attached(documents: &[(PolicyType, &str)]) -> Policies {
+    let mut policies = Policies::new();
+    for (policy_type, statement) in documents {
+        let json = format!(r#"{{"Version":"2012-10-17","Statement":[{statement}]}}"#);
+        policies.attach(*policy_type, vec![policy_type.parse("test.json", &json).unwrap()]);
+    }
+    policies
+}
+
+/// "AWS JSON policy elements: NotPrincipal": "will always deny any IAM principal that has a permissions boundary policy
+/// attached, regardless of the values specified in the NotPrincipal element".
+#[test]
+fn a_deny_with_not_principal_denies_whoever_has_a_boundary() {
+    let allow = r#"{"Effect":"Allow","Action":"ses:*","Resource":"*"}"#;
+    let spare = format!(r#"{{"Effect":"Deny","NotPrincipal":{{"AWS":"{USER}"}},"Action":"ses:*","Resource":"*"}}"#);
+    let other = spare.replace("ses:*", "ses:Get*");
+    let context = Context::new();
+    let request = Request { action: "ses:SendRawEmail", resource: IDENTITY, principal: Some(USER), context: &context };
+    for (documents, wanted, noted) in [
+        (vec![(PolicyType::Resource, spare.as_str())], Verdict::Allowed, false),
+        (vec![(PolicyType::Resource, &spare), (PolicyType::Boundary, allow)], Verdict::ExplicitDeny, true),
+        (vec![(PolicyType::Resource, &other), (PolicyType::Boundary, allow)], Verdict::Allowed, false),
+    ] {
+        let policies = attached(&[&[(PolicyType::Identity, allow)], &documents[..]].concat());
+        let outcome = simulate(&policies, &request);
+        assert_eq!(outcome.verdict, wanted, "{documents:?}");
+        assert_eq!(
+            outcome.notes.iter().any(|note| note.contains("permissions boundary, whom")),
+            noted,
+            "{documents:?}"
+        );
+    }
+}
+
+#[test]
+fn what_aws_leaves_open_is_noted_where_a_statement_depends_on_it() {
+    let statement = |rest: &str| format!(r#"{{"Effect":"Allow","Action":"ses:*",{rest}}}"#);
+    let when = |condition: &str| statement(&format!(r#""Resource":"*","Condition":{{{condition}}}"#));
+    let spare = statement(r#""NotResource":"arn:aws:ses:us-east-1:111122223333:identity/${aws:PrincipalTag/x}""#);
+    let default = spare.replace("/x}", "/x, 'other'}");
+    for (statement, noted) in [
+        (when(r#""StringLike":{"ses:Recipients":"*@a.example"}"#), "several values"),
+        (when(r#""ForAnyValue:StringLike":{"ses:Recipients":"*@a.example"}"#), ""),
+        (when(r#""StringLike":{"ses:FromAddress":"*@a.example"}"#), ""),
+        (when(r#""ForAnyValue:StringLikeIfExists":{"aws:TagKeys":"x"}"#), "a key that is missing"),
+        (when(r#""ForAnyValue:StringLikeIfExists":{"ses:Recipients":"*@a.example"}"#), ""),
+        (when(r#""StringLikeIfExists":{"aws:TagKeys":"x"}"#), ""),
+        (spare, "spares nothing"),
+        (default, ""),
+        // Of another action, so nothing depends on it.
+        (when(r#""StringLike":{"ses:Recipients":"*@a.example"}"#).replace("ses:*", "ses:Get*"), ""),
+    ] {
+        let policies = attached(&[(PolicyType::Identity, &statement)]);
+        let context = Context::new()
+            .with_list("ses:Recipients", ["a@a.example", "b@b.example"])
+            .with("ses:FromAddress", "ann@a.example");
+        let request =
+            Request { action: "ses:SendRawEmail", resource: IDENTITY, principal: Some(USER), context: &context };
+        let notes = simulate(&policies, &request).notes;
+        match noted {
+            "" => assert!(notes.is_empty(), "{statement}: {notes:?}"),
+            noted => assert!(notes.len() == 1 && notes[0].contains(noted), "{statement}: {notes:?}"),
+        }
+    }
+}

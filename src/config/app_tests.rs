@@ -301,3 +301,40 @@ fn the_region_of_documents_may_come_from_the_environment_or_the_emulator() {
     assert!(read(&text, &[("AWS_REGION", "eu-west-1")]).is_ok());
     assert!(read(&format!("{text}\n[ses]\nemulator = true"), &[]).is_ok());
 }
+
+#[test]
+fn pairs_with_an_equal_claim_are_listed_up_to_a_bound_and_counted() {
+    let same = |place| format!("[[app]]\nname = 'app{place}'\nlisteners = ['main']\nfrom = ['*@example.com']\n");
+    let apps: String = (0..152).map(same).collect();
+    let told = warnings(&with(&apps));
+    let pairs: Vec<&String> =
+        told.iter().filter(|line| line.contains("with equal claim; it is taken for app0")).collect();
+    assert_eq!(pairs.len(), 100, "{told:?}");
+    assert!(told.iter().any(|line| line.contains("51 more pairs of applications")), "{told:?}");
+}
+
+/// Names, warnings' places and equal claims were each looked for among all applications: 62 s for 50,000.
+#[test]
+fn the_work_of_a_start_grows_with_the_applications_and_not_with_their_square() {
+    let octets = |number: usize| (number >> 16, number >> 8 & 255, number & 255);
+    let app = |place: usize| {
+        let (a, b, c) = octets(place);
+        let (name, limit) = (format!("app{place}"), format!("[[limit]]\napps = ['app{place}']\nrates = ['9/s']"));
+        format!(
+            "[[app]]\nname = '{name}'\nnetworks = ['10.{a}.{b}.{c}']\nfrom = ['a@b.example']\nsoft_fail = true\n{limit}\n"
+        )
+    };
+    let cost = |count: usize| {
+        let text = with(&(0..count).map(app).collect::<String>());
+        let config = Config::parse(Path::new("f"), &text, std::iter::empty()).unwrap();
+        // Of this thread alone: other tests run beside it.
+        let now = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        let before = now();
+        let plan = config.plan(&Surroundings::default(), Purpose::Check).unwrap();
+        let after = now();
+        assert_eq!(plan.warnings.len(), count);
+        (after.tv_sec - before.tv_sec) as f64 + (after.tv_nsec - before.tv_nsec) as f64 / 1e9
+    };
+    let (some, many) = (cost(2_000), cost(16_000));
+    assert!(many < some * 24.0, "8 times the applications took {:.1} times as long ({some:.2} s)", many / some);
+}

@@ -14,7 +14,13 @@ pub(super) fn documents(findings: &mut Findings<'_>, path: &str, files: &[PathBu
         let path = format!("{path}.{place}");
         let Some(text) = findings.text(&path, &Source::File(file.clone())) else { continue };
         match Document::parse(&file.display().to_string(), &text, DocumentKind::Identity) {
-            Ok(document) => read.push(Arc::new(document)),
+            Ok(document) => {
+                for (place, pattern, why) in document.resources_not_allowed() {
+                    let message = format!("{}, {place}: resource {pattern:?} fits nothing: {why}", document.name);
+                    findings.warn(&path, message, "write it as AWS takes it; `gatepost policy lint` lists all of them");
+                }
+                read.push(Arc::new(document));
+            }
             Err(error) => {
                 findings.error(&path, error.to_string(), "an identity policy as IAM takes it: no Principal");
             }

@@ -7,6 +7,7 @@ use crate::limit::{By, LimitRule, Measure, OverLimit, Window};
 use crate::mail::RuleName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -113,6 +114,7 @@ pub enum LimitOver {
 pub(super) fn plan(findings: &mut Findings<'_>) -> Vec<LimitRule> {
     let config = findings.config;
     let mut rules = Vec::new();
+    let apps: HashSet<&str> = config.app.iter().filter_map(|app| Some(app.name.as_ref()?.0.as_str())).collect();
     for (place, limit) in config.limit.iter().enumerate() {
         let path = |key: &str| format!("limit.{place}.{key}");
         if limit.rates.is_empty() {
@@ -147,7 +149,7 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Vec<LimitRule> {
             findings.warn(&path("rates"), message, "raise the burst, or lower smtp.message_octets_max");
         }
         for (number, app) in limit.apps.iter().enumerate() {
-            if !config.app.iter().any(|known| known.name.as_ref() == Some(app)) {
+            if !apps.contains(app.0.as_str()) {
                 let hint = "the name of an [[app]] of this file";
                 findings.error(&path(&format!("apps.{number}")), format!("no application is called {app}"), hint);
             }

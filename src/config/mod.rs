@@ -63,6 +63,8 @@ use number::Seconds;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use toml::Spanned;
+use toml::de::DeTable;
 use values::Hostname;
 
 /// The configuration of gatepost, an SMTP relay to Amazon SES.
@@ -199,7 +201,9 @@ impl Config {
         text: &str,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let mut places = Places::new(file, text);
+        // Once: of many applications, this is most of the work of a start.
+        let document = DeTable::parse(text);
+        let mut places = Places::of_document(file, text, document.as_ref().ok().map(Spanned::get_ref));
         let wrong = |error: toml::de::Error, places: &Places| {
             let octet = error.span().map(|span| span.start);
             let path = octet.and_then(|octet| places.path_at(octet)).unwrap_or_default();
@@ -207,7 +211,8 @@ impl Config {
             let place = octet.map_or_else(|| Place::File(places.file().to_owned()), |octet| places.at(octet));
             ConfigError::Wrong(vec![Problem { place, message: told.message, hint: told.hint }])
         };
-        let read: Self = toml::from_str(text).map_err(|error| wrong(error, &places))?;
+        let read = document.and_then(|document| Self::deserialize(toml::Deserializer::from(document)));
+        let read = read.map_err(|error| wrong(error, &places))?;
         let overrides = environment::overrides(environment);
         if overrides.is_empty() {
             return Ok(Self { places, ..read });

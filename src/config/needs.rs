@@ -5,7 +5,7 @@
 
 use super::plan::Plan;
 use crate::policy::{AddressPattern, App, OnAuthor};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// What a configuration says about the AWS side.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,8 @@ impl Plan {
     /// What this configuration needs of AWS.
     pub fn aws_facts(&self) -> AwsFacts {
         let config = self.config();
-        let known = &config.aws.identities;
+        let listed = &config.aws.identities;
+        let known = Known { listed, lower: listed.iter().map(|name| name.to_ascii_lowercase()).collect() };
         let (mut identities, mut sets, mut from) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let mut remarks = Vec::new();
         for app in self.policy().every_app() {
@@ -42,7 +43,7 @@ impl Plan {
                 from.insert(string_like(pattern));
                 match &app.send.identity_arn {
                     Some(arn) => drop(identities.insert(arn.to_string())),
-                    None => identities.extend(identities_of(pattern, known)),
+                    None => identities.extend(identities_of(pattern, &known)),
                 }
             }
             sets.extend(app.send.configuration_set.iter().map(ToString::to_string));
@@ -84,16 +85,22 @@ fn string_like(pattern: &AddressPattern) -> String {
     if pattern.is_everybody() { "*".to_owned() } else { pattern.to_string().replace('?', "${?}") }
 }
 
+/// The verified identities, and the same in lower case to look up.
+struct Known<'a> {
+    listed: &'a [String],
+    lower: HashSet<String>,
+}
+
 /// The verified identities that addresses of a pattern are of; where nothing is known, its domain.
-fn identities_of(pattern: &AddressPattern, known: &[String]) -> Vec<String> {
+fn identities_of(pattern: &AddressPattern, known: &Known<'_>) -> Vec<String> {
     let text = pattern.to_string();
     let domain = text.rsplit_once('@').map_or(text.as_str(), |(_, domain)| domain);
     let domain = domain.strip_prefix("*.").unwrap_or(domain);
     if domain == "*" {
-        return known.to_vec();
+        return known.listed.to_vec();
     }
     // The same address, its domain, or the nearest parent of it.
-    let is_known = |name: &str| known.iter().any(|identity| identity.eq_ignore_ascii_case(name));
+    let is_known = |name: &str| known.lower.contains(&name.to_ascii_lowercase());
     if is_known(&text) {
         return vec![text];
     }

@@ -6,6 +6,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// A place that a person can go to.
@@ -106,6 +107,8 @@ pub struct Places {
     /// The top-level keys, and those right below them.
     keys: BTreeSet<String>,
     stands: OnceLock<BTreeMap<String, Stand>>,
+    /// The octet that each line begins at.
+    line_starts: OnceLock<Vec<usize>>,
     variables: BTreeMap<String, String>,
 }
 
@@ -127,13 +130,17 @@ struct Stand {
 impl Places {
     /// Of a file's text. One that is not TOML has no places.
     pub fn new(file: &Path, text: &str) -> Self {
+        let document = DeTable::parse(text);
+        Self::of_document(file, text, document.as_ref().ok().map(Spanned::get_ref))
+    }
+
+    /// The same, of a text that is parsed already.
+    pub(super) fn of_document(file: &Path, text: &str, document: Option<&DeTable<'_>>) -> Self {
         let mut keys = BTreeSet::new();
-        if let Ok(document) = DeTable::parse(text) {
-            for (top, value) in document.get_ref() {
-                keys.insert(top.get_ref().to_string());
-                if let DeValue::Table(section) = value.get_ref() {
-                    keys.extend(section.keys().map(|key| join(top.get_ref(), key.get_ref())));
-                }
+        for (top, value) in document.into_iter().flatten() {
+            keys.insert(top.get_ref().to_string());
+            if let DeValue::Table(section) = value.get_ref() {
+                keys.extend(section.keys().map(|key| join(top.get_ref(), key.get_ref())));
             }
         }
         Self { file: file.to_owned(), text: text.into(), keys, ..Self::default() }
@@ -156,7 +163,7 @@ impl Places {
 
     /// The same, with nothing looked up yet.
     pub(super) fn fresh(&self) -> Self {
-        Self { stands: OnceLock::new(), ..self.clone() }
+        Self { stands: OnceLock::new(), line_starts: OnceLock::new(), ..self.clone() }
     }
 
     /// The place of a path, or of the nearest thing around it that stands somewhere; of the empty path, the file.
@@ -174,12 +181,15 @@ impl Places {
         Place::File(self.file.clone())
     }
 
-    /// The place of an octet of the file.
+    /// The place of an octet of the file. Lines are found once: a file may have as many problems as lines.
     pub(super) fn at(&self, octet: usize) -> Place {
-        let before = self.text.get(..octet).unwrap_or(&self.text);
-        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
-        let line = before.matches('\n').count() + 1;
-        Place::Line { file: self.file.clone(), line, column: before[line_start..].chars().count() + 1 }
+        let starts = self
+            .line_starts
+            .get_or_init(|| std::iter::once(0).chain(self.text.match_indices('\n').map(|(end, _)| end + 1)).collect());
+        let line = starts.partition_point(|start| *start <= octet);
+        let line_start = starts.get(line.saturating_sub(1)).copied().unwrap_or_default();
+        let before = self.text.get(line_start..octet).or_else(|| self.text.get(line_start..)).unwrap_or_default();
+        Place::Line { file: self.file.clone(), line, column: before.chars().count() + 1 }
     }
 
     /// The path of what stands at an octet: the innermost key or value around it.

@@ -327,6 +327,18 @@ fn bounds(findings: &mut Findings<'_>, users: Option<&Users>) {
         let message = format!("a message of {octets} octets would never find room");
         findings.error("memory.disk_octets", message, "at least smtp.message_octets_max");
     }
+    if let Some(directory) = &config.memory.disk_directory
+        && !directory.is_dir()
+    {
+        let what = if directory.exists() { "is no directory" } else { "does not exist" };
+        let message =
+            format!("{} {what}: content that does not fit into memory could not be stored", directory.display());
+        findings.error(
+            "memory.disk_directory",
+            message,
+            "make it, writable for the relay's user; or leave the key out",
+        );
+    }
     let verifying = users.map_or(0, Authenticator::octets_held_max);
     if verifying * 2 > config.memory.octets.get() {
         let message = format!("verifying passwords alone may take {verifying} octets");

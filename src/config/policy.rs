@@ -11,7 +11,7 @@ use crate::mail::parameters::{AppName, TagName};
 use crate::mail::{Author, SendParameters, SystemClock};
 use crate::policy::{self, AddressPattern, AppPolicy, Missing, OnAuthor, Others, Recognition};
 use crate::policy::{TagTemplate, TextPattern};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// All of it; `None` if something of it is wrong.
@@ -20,9 +20,11 @@ pub(super) fn plan(findings: &mut Findings<'_>, users: &BTreeSet<String>) -> Opt
     let common = Common::plan(findings);
     let others = everybody_else(findings, &common);
     let mut apps = Vec::new();
+    let mut names = HashSet::new();
     for (place, app) in config.app.iter().enumerate() {
         let at = Spot { path: format!("app.{place}"), app };
-        apps.extend(at.plan(findings, users, &common));
+        let is_first = app.name.as_ref().is_none_or(|name| names.insert(name.0.as_str()));
+        apps.extend(at.plan(findings, users, &common, is_first));
     }
     let documents = documents(findings, "policy.documents", &config.policy.documents);
     let any = !config.policy.documents.is_empty() || config.app.iter().any(|app| !app.documents.is_empty());
@@ -34,15 +36,29 @@ pub(super) fn plan(findings: &mut Findings<'_>, users: &BTreeSet<String>) -> Opt
     }
     let made = AppPolicy::new(apps, others, documents, account, Arc::new(SystemClock));
     let policy = made.map_err(|error| findings.error("policy", error.to_string(), "")).ok()?;
-    for (first, second) in policy.overlaps() {
-        let position = |name: &AppName| policy.apps().iter().position(|app| app.name == *name).unwrap_or_default();
-        let message = format!("a client could be {first} and {second} with equal claim; it is taken for {first}");
-        let hint = "the first of the file wins; name something more specific in one of them";
-        findings.warn(&format!("app.{}.name", position(second)), message, hint);
-    }
+    overlaps(findings, &policy);
     identities_cover_authors(findings, &policy);
     Some(policy.soft_fail(config.policy.soft_fail))
 }
+
+/// Warns of applications that a client could be with equal claim: of the first pairs, and of how many more there are.
+fn overlaps(findings: &mut Findings<'_>, policy: &AppPolicy) {
+    let pairs = policy.overlaps();
+    let name = |place: usize| &policy.apps()[place].name;
+    for &(first, second) in pairs.iter().take(OVERLAPS_MAX) {
+        let (winner, other) = (name(first), name(second));
+        let message = format!("a client could be {winner} and {other} with equal claim; it is taken for {winner}");
+        let hint = "the first of the file wins; name something more specific in one of them";
+        findings.warn(&format!("app.{second}.name"), message, hint);
+    }
+    let more = pairs.len().saturating_sub(OVERLAPS_MAX);
+    if more > 0 {
+        findings.warn("app", format!("{more} more pairs of applications have an equal claim"), "");
+    }
+}
+
+/// Pairs with an equal claim that are listed.
+const OVERLAPS_MAX: usize = 100;
 
 /// An author that `identity_arn` does not cover is refused at every message.
 fn identities_cover_authors(findings: &mut Findings<'_>, policy: &AppPolicy) {
@@ -183,7 +199,7 @@ fn own_from(findings: &mut Findings<'_>, path: &str, rules: &Rules, app: &mut po
         let hint = "set foreign_from = \"rewrite\" or missing_from = \"fill\", or take it away";
         findings.error(&key("own_from"), "own_from is never used", hint);
     }
-    let Author { display_name, mailbox } = &own.0;
+    let Author { display_name, mailbox, .. } = &own.0;
     if app.checked.author && !app.permits(mailbox) {
         findings.error(&key("own_from"), format!("{mailbox} fits no pattern of from, so it would be refused"), "");
     }
@@ -257,8 +273,15 @@ impl Spot<'_> {
         format!("{}.{key}", self.path)
     }
 
-    fn plan(&self, findings: &mut Findings<'_>, users: &BTreeSet<String>, common: &Common) -> Option<policy::App> {
-        let name = self.name(findings);
+    /// `is_first`: no application before it has its name.
+    fn plan(
+        &self,
+        findings: &mut Findings<'_>,
+        users: &BTreeSet<String>,
+        common: &Common,
+        is_first: bool,
+    ) -> Option<policy::App> {
+        let name = self.name(findings, is_first);
         self.recognisable(findings, users);
         let rules = self.app.rules();
         let from = match (rules.from.is_empty(), self.app.documents.is_empty()) {
@@ -293,14 +316,12 @@ impl Spot<'_> {
         (!nothing).then_some(app)
     }
 
-    fn name(&self, findings: &mut Findings<'_>) -> Option<AppName> {
+    fn name(&self, findings: &mut Findings<'_>, is_first: bool) -> Option<AppName> {
         let Some(name) = &self.app.name else {
             findings.error(&self.path, "an application needs a name", "for example: name = \"billing\"");
             return None;
         };
-        let same = findings.config.app.iter().filter(|other| other.name.as_ref() == Some(name)).count();
-        let first = findings.config.app.iter().find(|other| other.name.as_ref() == Some(name));
-        if same > 1 && !first.is_some_and(|first| std::ptr::eq(first, self.app)) {
+        if !is_first {
             let message = format!("another application is called {name} already");
             findings.error(&self.key("name"), message, "each needs its own name");
         }

@@ -484,3 +484,20 @@ proptest! {
         let _ = Config::parse(Path::new("f"), &good, environment);
     }
 }
+
+/// It was found out by the first large message, which was refused with 451.
+#[test]
+fn a_directory_for_content_that_is_missing_or_a_file_is_an_error_of_check() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for (path, want) in [
+        (directory.path().to_owned(), "good"),
+        (file, "is no directory"),
+        (directory.path().join("missing"), "does not exist"),
+    ] {
+        let told = refusal(&listener(&format!("[memory]\ndisk_directory = {:?}", path.display().to_string())));
+        assert!(told.contains(want), "{told}");
+        assert!(want == "good" || told.starts_with("f:9:18: "), "{told}");
+    }
+}

@@ -348,7 +348,7 @@ fn read_author(text: &str) -> Result<Author, String> {
     if name.chars().any(char::is_control) || name.len() > NAME_OCTETS_MAX {
         return Err(format!("{name:?}: a name may have {NAME_OCTETS_MAX} octets, and no control characters"));
     }
-    Ok(Author { display_name: Some(name.to_owned()), mailbox })
+    Ok(Author { display_name: Some(name.to_owned()), mailbox, domain_as_written: None })
 }
 
 /// Fields that policy judges, or without which there is no message.

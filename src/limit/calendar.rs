@@ -6,7 +6,7 @@
 use super::rule::{Period, Quota};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -55,6 +55,24 @@ impl Calendar {
 /// A key's count in one period.
 pub(super) type Place = (u128, Span);
 
+/// Why nothing was taken of a quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// There never is room for that many.
+    Never,
+    /// Until the period is over.
+    For(Duration),
+    /// There is room, and too much was taken since counts were last written down.
+    Unwritten,
+}
+
+impl Full {
+    /// As rates say it: until there is room, or never.
+    pub(super) fn after(wait: Option<Duration>) -> Self {
+        wait.map_or(Self::Never, Self::For)
+    }
+}
+
 /// How much was counted, by key and period.
 #[derive(Debug)]
 pub(super) struct Counts {
@@ -65,8 +83,8 @@ pub(super) struct Counts {
 #[derive(Debug, Default)]
 struct Shelves {
     counts: HashMap<Place, u32>,
-    /// What changed since it was last written down.
-    changed: HashSet<Place>,
+    /// What changed since it was last written down, and how much was taken of it meanwhile.
+    changed: HashMap<Place, u32>,
     /// When counts that are long over were last looked for: looking through a million takes a while.
     swept: i64,
 }
@@ -80,7 +98,7 @@ impl Shelves {
 
 impl Counts {
     pub(super) fn new(keys_max: usize, kept: HashMap<Place, u32>) -> Self {
-        let shelves = Shelves { counts: kept, changed: HashSet::new(), swept: i64::MIN };
+        let shelves = Shelves { counts: kept, changed: HashMap::new(), swept: i64::MIN };
         Self { shelves: Mutex::new(shelves), keys_max }
     }
 
@@ -88,18 +106,20 @@ impl Counts {
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes so many of a quota. `Err(None)`: there never is room for that many; otherwise, when the period is over.
+    /// Takes so many of a quota. `unwritten_max`: how much of it may be taken between two times that counts are written
+    /// down; one amount may always.
     pub(super) fn take(
         &self,
         quota: &Quota,
         place: Place,
         amount: NonZeroU32,
         wall: SystemTime,
-    ) -> Result<(), Option<Duration>> {
+        unwritten_max: Option<u32>,
+    ) -> Result<(), Full> {
         if amount > quota.amount {
-            return Err(None);
+            return Err(Full::Never);
         }
-        let full = || Err(Some(until(place.1.end, wall)));
+        let full = || Err(Full::For(until(place.1.end, wall)));
         let mut shelves = self.shelves();
         if shelves.counts.len() >= self.keys_max && !shelves.counts.contains_key(&place) {
             let now = seconds(wall);
@@ -110,12 +130,16 @@ impl Counts {
                 return full();
             }
         }
+        let unwritten = shelves.changed.get(&place).copied().unwrap_or_default();
+        let with_this = unwritten.saturating_add(amount.get());
+        let too_much = unwritten > 0 && unwritten_max.is_some_and(|most| with_this > most);
         let count = shelves.counts.entry(place).or_default();
         match count.checked_add(amount.get()) {
+            Some(sum) if sum <= quota.amount.get() && too_much => return Err(Full::Unwritten),
             Some(sum) if sum <= quota.amount.get() => *count = sum,
             _ => return full(),
         }
-        shelves.changed.insert(place);
+        shelves.changed.insert(place, with_this);
         Ok(())
     }
 
@@ -124,7 +148,8 @@ impl Counts {
         let mut shelves = self.shelves();
         if let Some(count) = shelves.counts.get_mut(&place) {
             *count = count.saturating_sub(amount.get());
-            shelves.changed.insert(place);
+            // What was taken stays: it may be given back and taken again and again before it is written down.
+            shelves.changed.entry(place).or_default();
         }
     }
 
@@ -136,12 +161,15 @@ impl Counts {
     pub(super) fn changes(&self) -> Vec<(Place, u32)> {
         let mut shelves = self.shelves();
         let changed = std::mem::take(&mut shelves.changed);
-        changed.into_iter().map(|place| (place, shelves.counts.get(&place).copied().unwrap_or_default())).collect()
+        changed.into_keys().map(|place| (place, shelves.counts.get(&place).copied().unwrap_or_default())).collect()
     }
 
     /// What could not be written down, to be tried again.
     pub(super) fn unwritten(&self, changes: &[(Place, u32)]) {
-        self.shelves().changed.extend(changes.iter().map(|(place, _)| *place));
+        let mut shelves = self.shelves();
+        for (place, _) in changes {
+            shelves.changed.entry(*place).or_default();
+        }
     }
 
     /// Everything that is not long over.
@@ -199,7 +227,7 @@ mod tests {
         let quota = Quota { amount: NonZeroU32::new(3).unwrap(), per: Period::Day };
         let take = |time: &str| {
             let span = calendar.span(Period::Day, at(time)).unwrap();
-            counts.take(&quota, (7, span), NonZeroU32::MIN, at(time)).is_ok()
+            counts.take(&quota, (7, span), NonZeroU32::MIN, at(time), None).is_ok()
         };
         assert_eq!([(); 4].map(|()| take("2026-11-21T10:00:00Z")), [true, true, true, false]);
         assert!(take("2026-12-24T10:00:00Z"), "a clock that is a month ahead");
@@ -213,14 +241,33 @@ mod tests {
         let quota = Quota { amount: NonZeroU32::new(3).unwrap(), per: Period::Day };
         let take = |key: u128, time: &str| {
             let span = calendar.span(Period::Day, at(time)).unwrap();
-            counts.take(&quota, (key, span), NonZeroU32::MIN, at(time))
+            counts.take(&quota, (key, span), NonZeroU32::MIN, at(time), None)
         };
         for key in 0..10 {
             assert_eq!(take(key, "2026-11-21T10:00:00Z"), Ok(()));
         }
-        assert_eq!(take(10, "2026-11-21T23:00:00Z"), Err(Some(Duration::from_secs(3_600))), "no room is no pass");
+        assert_eq!(take(10, "2026-11-21T23:00:00Z"), Err(Full::For(Duration::from_secs(3_600))), "no room is no pass");
         assert_eq!(take(9, "2026-11-21T10:00:00Z"), Ok(()));
         assert_eq!(take(10, "2026-11-24T10:00:00Z"), Ok(()));
         assert_eq!(counts.all(at("2026-11-24T10:00:00Z")).len(), 1);
+    }
+
+    #[test]
+    fn between_two_writes_a_bounded_part_is_taken_and_one_amount_always() {
+        let counts = Counts::new(10, HashMap::new());
+        let quota = Quota { amount: NonZeroU32::new(100).unwrap(), per: Period::Day };
+        let place = (1, Span { start: 0, end: i64::MAX / 2 });
+        let take = |amount| {
+            let amount = NonZeroU32::new(amount).unwrap();
+            counts.take(&quota, place, amount, SystemTime::UNIX_EPOCH, Some(5))
+        };
+        assert_eq!([take(3), take(2), take(1)], [Ok(()), Ok(()), Err(Full::Unwritten)]);
+        // What is given back may have been seen.
+        counts.put_back(place, NonZeroU32::MIN);
+        assert_eq!(take(1), Err(Full::Unwritten));
+        assert_eq!(counts.changes(), [(place, 4)]);
+        assert_eq!([take(20), take(1)], [Ok(()), Err(Full::Unwritten)]);
+        counts.changes();
+        assert!(matches!([take(80), take(101)], [Err(Full::For(_)), Err(Full::Never)]));
     }
 }

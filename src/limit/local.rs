@@ -5,7 +5,7 @@
 //! Rates are forgotten at a restart, which takes no longer than they need to recover; quotas are kept if a directory is
 //! given.
 
-use super::calendar::{Calendar, Counts, Span};
+use super::calendar::{Calendar, Counts, Full, Span};
 use super::charges::{Charge, Keys, NoRoom, Rules};
 use super::meter::{KEYS_MAX, RateMeter};
 use super::rule::{LimitRule, Quota, Window};
@@ -116,39 +116,52 @@ impl LocalLimiter {
         &self.meters[usize::from(charge.rule)][usize::from(charge.window)]
     }
 
-    /// Takes what a step costs from every limit that it touches, or from none; waits for nothing.
+    /// Takes what a step costs from every limit that it touches, or from none; waits for nothing, so not for quotas to be
+    /// written down either.
     pub fn try_take(&self, step: &LimitStep<'_>) -> LimitDecision {
         let charges = self.rules.charges(step);
         if charges.is_empty() {
             return LimitDecision::Taken(Ticket::default());
         }
-        match self.take_all(&charges) {
+        match self.take_all(&charges, false) {
             Ok(()) => LimitDecision::Taken(Ticket::of(charges)),
-            Err(no_room) => self.rules.over(no_room, &step.stage),
+            Err(refused) => self.rules.over(refused.no_room(), &step.stage),
         }
     }
 
-    /// Takes all of them, or none.
-    fn take_all(&self, charges: &[Charge]) -> Result<(), NoRoom> {
+    /// Takes all of them, or none. `as_written`: of quotas no more than may be taken before it is written down.
+    fn take_all(&self, charges: &[Charge], as_written: bool) -> Result<(), NotTaken> {
         let now = self.now();
         for (place, charge) in charges.iter().enumerate() {
             let taken = match self.meter(charge) {
-                Meter::Rate(meter) => meter.take(charge.key, charge.amount, now),
-                Meter::Quota(quota) => self.take_quota(charge, quota),
+                Meter::Rate(meter) => meter.take(charge.key, charge.amount, now).map_err(Full::after),
+                Meter::Quota(quota) => self.take_quota(charge, quota, as_written),
             };
-            if let Err(wait) = taken {
+            if let Err(why) = taken {
                 self.put_back(&charges[..place]);
-                return Err(NoRoom { rule: charge.rule, wait });
+                return Err(NotTaken { rule: charge.rule, why });
             }
         }
         Ok(())
     }
 
-    fn take_quota(&self, charge: &Charge, quota: &Quota) -> Result<(), Option<Duration>> {
+    /// The same, with the waits for quotas to be written down.
+    async fn take_all_as_written(&self, charges: &[Charge]) -> Result<(), NotTaken> {
+        loop {
+            match (self.take_all(charges, true), &self.keeper) {
+                (Err(NotTaken { why: Full::Unwritten, .. }), Some(keeper)) => keeper.hurry().await,
+                (taken, _) => return taken,
+            }
+        }
+    }
+
+    fn take_quota(&self, charge: &Charge, quota: &Quota, as_written: bool) -> Result<(), Full> {
         let wall = self.clock.wall();
         // A machine without a date has no days: nothing passes until it has one.
-        let span = self.calendar.span(quota.per, wall).ok_or(Some(NO_DATE_WAIT))?;
-        self.counts.take(quota, (charge.key, span), charge.amount, wall)?;
+        let span = self.calendar.span(quota.per, wall).ok_or(Full::For(NO_DATE_WAIT))?;
+        let keeper = self.keeper.as_ref().filter(|_| as_written);
+        let unwritten_max = keeper.and_then(|keeper| keeper.unwritten_max(quota.amount.get()));
+        self.counts.take(quota, (charge.key, span), charge.amount, wall, unwritten_max)?;
         if let Some(keeper) = &self.keeper {
             keeper.wake();
         }
@@ -188,6 +201,25 @@ impl LocalLimiter {
     }
 }
 
+/// Where there was no room.
+struct NotTaken {
+    rule: u16,
+    why: Full,
+}
+
+impl NotTaken {
+    fn no_room(&self) -> NoRoom {
+        let wait = match self.why {
+            Full::Never => None,
+            Full::For(wait) => Some(wait),
+            Full::Unwritten => Some(DISK_WAIT_MAX),
+        };
+        NoRoom { rule: self.rule, wait }
+    }
+}
+
+/// The longest wait for quotas to be written down. Beyond, the message is deferred.
+const DISK_WAIT_MAX: Duration = Duration::from_secs(2);
 pub(super) const NO_DATE_WAIT: Duration = Duration::from_secs(60);
 
 /// Nobody can know them.
@@ -213,9 +245,15 @@ impl Limiter for LocalLimiter {
         }
         let began = self.now();
         loop {
-            let no_room = match self.take_all(&charges) {
+            let mut taken = self.take_all(&charges, true);
+            if matches!(taken, Err(NotTaken { why: Full::Unwritten, .. })) {
+                let written = tokio::time::timeout(DISK_WAIT_MAX, self.take_all_as_written(&charges)).await;
+                taken = written
+                    .map_err(|_| LimitError::Unavailable("quota counts are not written down in time".to_owned()))?;
+            }
+            let no_room = match taken {
                 Ok(()) => return Ok(LimitDecision::Taken(Ticket::of(charges))),
-                Err(no_room) => no_room,
+                Err(refused) => refused.no_room(),
             };
             let patience = self.rules.patience(no_room).saturating_sub(self.now().saturating_sub(began));
             match no_room.wait {

@@ -288,3 +288,40 @@ async fn a_refused_step_takes_nothing_of_a_quota() {
     let left: Vec<u64> = limiter.look(&sender.step(MAIL)).await.unwrap().iter().map(|view| view.left).collect();
     assert_eq!(left, [2, 0]);
 }
+
+/// Went wrong once: what was taken within half a second was forgotten by a crash, and a process that crashed again and again
+/// used the quota of a day many times over.
+#[tokio::test]
+async fn what_a_crash_forgets_is_a_bounded_part_of_a_quota() {
+    for (quota, forgotten_max) in [("40/day", 2), ("1000/day", 20)] {
+        let directory = tempfile::tempdir().unwrap();
+        let rules = || vec![rule("app", By::App, Measure::Messages, &[quota], OverLimit::Defer)];
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
+        let kept = LocalLimiter::kept(rules(), Arc::clone(&clock), TimeZone::UTC, directory.path()).unwrap();
+        let sender = near("one");
+        let left = |limiter: &LocalLimiter| limiter.left(&limiter.rules.charges(&sender.step(MAIL))[0]);
+        for _ in 0..39 {
+            assert_eq!(sender.mail(&kept).await, "ok");
+            // What another process finds if this one crashes now.
+            let seen = LocalLimiter::seen(rules(), Arc::clone(&clock), TimeZone::UTC, directory.path()).unwrap();
+            assert!(left(&seen) <= left(&kept) + forgotten_max, "{quota}: {} of {}", left(&seen), left(&kept));
+        }
+    }
+}
+
+/// A clock that is set back, by NTP or by an operator, does not stop what is within the limits.
+#[tokio::test]
+async fn a_jump_of_the_clock_stops_neither_rates_nor_quotas_that_have_room() {
+    let clock = Arc::new(ManualClock::new());
+    let rules = vec![rule("app", By::App, Measure::Messages, &["2/s", "100/day"], OverLimit::Defer)];
+    let limiter = LocalLimiter::new(rules, Arc::clone(&clock) as Arc<dyn Clock>);
+    let sender = near("one");
+    let wall = clock.wall();
+    let day = Duration::from_secs(86_400);
+    for jumped in [wall - Duration::from_secs(3_600), wall - 400 * day, wall + 400 * day, wall] {
+        clock.set_wall(jumped);
+        assert_eq!([sender.mail(&limiter).await, sender.mail(&limiter).await], ["ok", "ok"], "{jumped:?}");
+        assert!(sender.mail(&limiter).await.starts_with("app: 451"), "the rate is kept");
+        clock.advance(Duration::from_secs(1));
+    }
+}

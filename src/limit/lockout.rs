@@ -203,4 +203,18 @@ mod tests {
         let client = Client::new(SessionId::fresh(), address, "main".into());
         assert!(matches!(lockout.standing(&client, "ann"), Standing::Locked(_)));
     }
+
+    #[test]
+    fn a_jump_of_the_clock_locks_nobody_out_for_longer() {
+        let clock = Arc::new(ManualClock::new());
+        let lockout = Lockout::new(LockoutSettings::default(), Arc::clone(&clock) as Arc<dyn Clock>);
+        let client = Client::new(SessionId::fresh(), ClientAddress::Ip("192.0.2.1:1".parse().unwrap()), "main".into());
+        for _ in 0..10 {
+            lockout.failed(&client, "ann");
+        }
+        clock.set_wall(clock.wall() - Duration::from_secs(86_400));
+        assert_eq!(lockout.standing(&client, "ann"), Standing::Locked(Duration::from_secs(120)));
+        clock.advance(Duration::from_secs(3_600));
+        assert_eq!(lockout.standing(&client, "ann"), Standing::Free);
+    }
 }

@@ -185,3 +185,14 @@ async fn an_account_that_tells_of_room_is_tried_at_once() {
     pace.account(quota(900.0));
     go(&pace).await;
 }
+
+#[tokio::test]
+async fn a_jump_of_the_clock_does_not_change_the_pace() {
+    let (clock, pace) = pace(fixed(20.0));
+    let wall = clock.wall();
+    for jumped in [wall - Duration::from_secs(86_400), wall + Duration::from_secs(86_400), wall] {
+        clock.set_wall(jumped);
+        let went = second(&clock, &pace, Kind::Refused).await;
+        assert!((19..=40).contains(&went), "{went}");
+    }
+}

@@ -1,7 +1,9 @@
 //! Where quotas survive a restart: one file, to which counts are appended.
 //!
 //! A line is a key, its period, the count as it is now, and a checksum; the last line of a key holds. Lines are on disk
-//! within half a second of the counting, so a crash loses less than a second of it. A torn last line is passed over; any
+//! within half a second of the counting, and sooner where more than a hundredth of a quota was taken meanwhile: what is
+//! beyond waits for the disk. So a crash forgets a hundredth that is being written and one that is not yet, and a process
+//! that crashes again and again cannot use a quota many times over. A torn last line is passed over; any
 //! other that cannot be read is reported, because a quota would begin anew. One process at a time: the file beside it is
 //! locked. What is over is left out when the file is written anew, at start and when it has grown.
 
@@ -16,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Why counts cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -54,11 +57,17 @@ pub(super) struct Keeper {
 struct Bell {
     rung: Mutex<Rung>,
     heard: Condvar,
+    /// The changes so far are being written.
+    began: Notify,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Rung {
     changed: bool,
+    /// Somebody waits for the disk.
+    urgent: bool,
+    /// The last write failed.
+    broken: bool,
     ended: bool,
 }
 
@@ -86,6 +95,10 @@ const LOCK: &str = "quotas.lock";
 const FIRST_LINE: &str = "gatepost quotas 1";
 /// How long a change waits for others before it is written down.
 const GATHER: Duration = Duration::from_millis(400);
+/// Of a quota, this part may be taken before it is written down.
+const UNWRITTEN_PART: u32 = 100;
+/// The longest wait for one write to begin.
+const WRITE_MAX: Duration = Duration::from_secs(1);
 /// After an error.
 const RETRY: Duration = Duration::from_secs(1);
 /// The file is written anew when it has this many lines, and four for each count.
@@ -144,6 +157,26 @@ impl Keeper {
     }
 }
 
+impl Keeper {
+    /// How much of a quota may be taken before it is written down; `None`: counts cannot be written, and the log says so.
+    pub(super) fn unwritten_max(&self, quota: u32) -> Option<u32> {
+        let is_written = self.thread.is_some() && !self.bell.rung().broken;
+        is_written.then_some(quota / UNWRITTEN_PART)
+    }
+
+    /// Has the changes so far written at once, and waits until that begins.
+    pub(super) async fn hurry(&self) {
+        let began = self.bell.began.notified();
+        {
+            let mut rung = self.bell.rung();
+            (rung.changed, rung.urgent) = (true, true);
+            self.bell.heard.notify_one();
+        }
+        // A write that began before this call may be the one that is heard of; the caller asks again.
+        let _ = tokio::time::timeout(WRITE_MAX, began).await;
+    }
+}
+
 impl Drop for Keeper {
     /// What was counted last is written down before the process ends.
     fn drop(&mut self) {
@@ -164,9 +197,9 @@ impl Bell {
     fn wait(&self, gather: Duration) -> bool {
         let quiet = |rung: &mut Rung| !rung.changed && !rung.ended;
         let rung = self.heard.wait_while(self.rung(), quiet).unwrap_or_else(PoisonError::into_inner);
-        let gathered = self.heard.wait_timeout_while(rung, gather, |rung| !rung.ended);
+        let gathered = self.heard.wait_timeout_while(rung, gather, |rung| !rung.ended && !rung.urgent);
         let (mut rung, _) = gathered.unwrap_or_else(PoisonError::into_inner);
-        rung.changed = false;
+        (rung.changed, rung.urgent) = (false, false);
         !rung.ended
     }
 }
@@ -176,8 +209,10 @@ impl StateFile {
     fn keep(&mut self, bell: &Bell, counts: &Counts, clock: &dyn Clock) -> bool {
         let more = bell.wait(if self.broken { RETRY } else { GATHER });
         let changes = counts.changes();
+        bell.began.notify_waiters();
         let written = self.write(&changes, counts, clock);
         let (was_broken, file) = (std::mem::replace(&mut self.broken, written.is_err()), self.path.display());
+        bell.rung().broken = self.broken;
         match written {
             Ok(()) if was_broken => tracing::info!(%file, "quota counts are written down again"),
             Ok(()) => {}

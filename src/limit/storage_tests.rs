@@ -8,7 +8,7 @@ const KEYS: Keys = Keys([0x0123, 0x4567]);
 
 fn take(counts: &Counts, key: u128) {
     let quota = Quota { amount: NonZeroU32::MAX, per: Period::Day };
-    counts.take(&quota, (key, SPAN), NonZeroU32::MIN, SystemClock.wall()).unwrap();
+    counts.take(&quota, (key, SPAN), NonZeroU32::MIN, SystemClock.wall(), None).unwrap();
 }
 
 /// Opens, counts, and ends as a process does that is asked to; what the file holds then.

@@ -22,6 +22,21 @@ pub struct Author {
     pub display_name: Option<String>,
     /// The address.
     pub mailbox: Mailbox,
+    /// The domain as it stands in the field, if that has upper-case letters, which [`Mailbox`] has not.
+    pub domain_as_written: Option<Box<str>>,
+}
+
+impl Author {
+    /// The address as it stands in the field: what SES compares `ses:FromAddress` with.
+    pub fn address_as_written(&self) -> String {
+        let mut address = self.mailbox.to_string();
+        if let Some(domain) = &self.domain_as_written
+            && let Some(at) = address.rfind('@')
+        {
+            address.replace_range(at + 1.., domain);
+        }
+        address
+    }
 }
 
 /// As it would stand in a field: `"Display, Name" <address>`. Names outside ASCII become an encoded word (RFC 2047).
@@ -302,7 +317,7 @@ impl Parser {
     /// `mailbox = [display-name] "<" addr-spec ">" / addr-spec`
     fn mailbox(&mut self, words: &[Token]) -> Result<(), AuthorError> {
         let mut comments: Vec<String> = words.iter().filter_map(|token| token.comment.clone()).collect();
-        let (phrase, mailbox) = if self.special() == Some(b'<') {
+        let (phrase, mailbox, domain_as_written) = if self.special() == Some(b'<') {
             comments.extend(self.tokens[self.at].comment.clone());
             self.at += 1;
             let inside = self.words();
@@ -313,14 +328,15 @@ impl Parser {
                 return Err(AuthorError::Ambiguous("comment inside an angle-address"));
             }
             self.at += 1;
-            let mailbox = addr_spec(&inside)?;
+            let (mailbox, written) = addr_spec(&inside)?;
             match phrase(words) {
                 // The same address twice, without quotes, has one reading.
-                Err(_) if addr_spec(words).as_ref() == Ok(&mailbox) => (None, mailbox),
-                phrase => (phrase?, mailbox),
+                Err(_) if addr_spec(words).is_ok_and(|(shown, _)| shown == mailbox) => (None, mailbox, written),
+                phrase => (phrase?, mailbox, written),
             }
         } else {
-            (None, addr_spec(words)?)
+            let (mailbox, written) = addr_spec(words)?;
+            (None, mailbox, written)
         };
         comments.extend(self.tokens.get(self.at).map_or(self.comment.clone(), |token| token.comment.clone()));
         let display_name = match phrase {
@@ -330,7 +346,7 @@ impl Parser {
             Some(phrase) => Some(phrase),
             None => (!comments.is_empty()).then(|| comments.join(" ")),
         };
-        let author = Author { display_name, mailbox };
+        let author = Author { display_name, mailbox, domain_as_written };
         if self.authors.len() == MAILBOXES_MAX {
             return Err(AuthorError::Ambiguous("too many mailboxes"));
         }
@@ -374,8 +390,8 @@ fn phrase(words: &[Token]) -> Result<Option<String>, AuthorError> {
 }
 
 /// `addr-spec = local-part "@" domain`, without white space or comments inside (those are obsolete syntax, and readers
-/// differ on them).
-fn addr_spec(words: &[Token]) -> Result<Mailbox, AuthorError> {
+/// differ on them). Beside the mailbox, the domain as written if it is written otherwise.
+fn addr_spec(words: &[Token]) -> Result<(Mailbox, Option<Box<str>>), AuthorError> {
     const MALFORMED: AuthorError = AuthorError::Ambiguous("address is malformed");
     if words.iter().skip(1).any(|token| token.gap) {
         return Err(AuthorError::Ambiguous("white space or comment inside an address"));
@@ -390,8 +406,9 @@ fn addr_spec(words: &[Token]) -> Result<Mailbox, AuthorError> {
         [Token { kind: Kind::Literal(inside), .. }] => format!("[{inside}]"),
         _ => dotted(domain).ok_or(MALFORMED)?,
     };
-    let domain = MailDomain::parse(&domain).map_err(|_| MALFORMED)?;
-    Mailbox::from_parts(local_part, domain).map_err(|_| MALFORMED)
+    let read = MailDomain::parse(&domain).map_err(|_| MALFORMED)?;
+    let written = domain.bytes().any(|octet| octet.is_ascii_uppercase()).then(|| domain.into_boxed_str());
+    Ok((Mailbox::from_parts(local_part, read).map_err(|_| MALFORMED)?, written))
 }
 
 /// `dot-atom-text`.

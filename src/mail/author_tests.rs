@@ -170,3 +170,19 @@ fn display_names_are_decoded_in_every_charset_that_clients_still_use() {
         assert_eq!(decode_phrase(name), want, "{name}");
     }
 }
+
+#[test]
+fn the_domain_as_written_is_kept_beside_the_one_that_is_compared() {
+    for (field, written) in [
+        (" Ann@Example.COM", "Ann@Example.COM"),
+        (" Ann <Ann@Example.COM>", "Ann@Example.COM"),
+        (" Ann@Example.COM <Ann@example.com>", "Ann@example.com"),
+        (" \"a@b\"@X.example", "\"a@b\"@X.example"),
+        (" ann@example.com", "ann@example.com"),
+        (" ann@[IPv6:::1]", "ann@[IPv6:::1]"),
+    ] {
+        let authors = parse(field.as_bytes()).unwrap();
+        assert_eq!(authors[0].address_as_written(), written, "{field}");
+        assert_eq!(authors[0].mailbox, crate::mail::Mailbox::parse(written).unwrap(), "{field}");
+    }
+}

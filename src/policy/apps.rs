@@ -185,10 +185,10 @@ impl AppPolicy {
         &self.apps
     }
 
-    /// Pairs of applications that one client could be both of with equal claim.
-    pub fn overlaps(&self) -> Vec<(&AppName, &AppName)> {
-        let name = |place: usize| &self.apps[place].name;
-        self.recogniser.overlaps().into_iter().map(|(a, b)| (name(a), name(b))).collect()
+    /// Pairs of applications that one client could be both of with equal claim, by their places in [`apps`](Self::apps): the
+    /// one that it is taken for, and the other.
+    pub fn overlaps(&self) -> BTreeSet<(usize, usize)> {
+        self.recogniser.overlaps()
     }
 
     /// Which application a client is.

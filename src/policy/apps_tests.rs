@@ -281,6 +281,14 @@ async fn iam_documents_are_asked_and_a_refusal_names_the_statement() {
             "configuration-set/other",
         ),
         ("foreign author", policy(vec![allow.clone()], None), NEAR, "From: x@b.example\n\n", "implicitDeny"),
+        // Went wrong once: the domain was compared in lower case, and SES, which gets the message as it is, refused it.
+        (
+            "the domain as it leaves",
+            policy(vec![allow.clone()], None),
+            NEAR,
+            "From: X <x@A.example>\n\n",
+            "implicitDeny",
+        ),
         (
             "one of two foreign",
             policy(vec![allow.clone()], None),

@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | action | `ses:SendRawEmail`, which is what SES v2 `SendEmail` with raw content is authorised as. An explicit deny of `ses:SendEmail` refuses too |
 //! | resource | the identity of each author (its address or a domain that covers it), and the configuration set, each by itself |
-//! | `ses:FromAddress`, `ses:FromDisplayName` | of From; a message with several authors is asked about for each |
+//! | `ses:FromAddress`, `ses:FromDisplayName` | of From, with the upper and lower case that it leaves with; a message with several authors is asked about for each |
 //! | `ses:FeedbackAddress` | where bounces will go, if anywhere |
 //! | `ses:Recipients` | all forward-paths |
 //! | `ses:ApiVersion` | `2` |
@@ -242,7 +242,7 @@ impl Documents<'_> {
         let (envelope, client) = (facts.envelope, facts.client);
         let value = match key {
             "ses:recipients" => return Some(envelope.forward_paths().iter().map(ToString::to_string).collect()),
-            "ses:fromaddress" => author.mailbox.to_string(),
+            "ses:fromaddress" => author.address_as_written(),
             "ses:fromdisplayname" => crate::mail::author::decode_phrase(author.display_name.as_ref()?),
             "ses:feedbackaddress" => {
                 send.feedback_address(envelope, self.app.permits_bounces_to(envelope.reverse_path()))?.to_string()

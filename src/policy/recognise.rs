@@ -7,7 +7,7 @@
 
 use crate::mail::{Client, ClientAddress, ClientCertificate};
 use ipnet::IpNet;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -69,6 +69,18 @@ impl Recognition {
         let listener = self.listeners.iter().find(|name| ***name == *client.listener);
         met.extend(listener.map(|name| format!("listener {name}")));
         met.join(", ")
+    }
+
+    /// Every way to meet all demands.
+    fn claims(&self) -> impl Iterator<Item = Claim<'_>> {
+        alternatives(&self.certificates).flat_map(move |certificate| {
+            alternatives(&self.identities).flat_map(move |identity| {
+                alternatives(&self.networks).flat_map(move |network| {
+                    let network = network.map(IpNet::trunc);
+                    alternatives(&self.listeners).map(move |listener| (certificate, identity, network, listener))
+                })
+            })
+        })
     }
 
     fn meets(&self, client: &Client) -> Option<Specificity> {
@@ -186,36 +198,34 @@ impl Recogniser {
     }
 
     /// Pairs of applications that one client could be both of with equal claim: the order of the file decides, which
-    /// nobody may have meant.
-    pub fn overlaps(&self) -> Vec<(usize, usize)> {
-        let mut pairs = Vec::new();
-        let mut add = |places: &[usize]| {
-            for (at, &first) in places.iter().enumerate() {
-                for &second in &places[at + 1..] {
-                    let (a, b) = (&self.all[first], &self.all[second]);
-                    let equal_claim = a.certificates.is_empty() == b.certificates.is_empty()
-                        && share(&a.identities, &b.identities)
-                        && a.networks.is_empty() == b.networks.is_empty()
-                        && (a.networks.is_empty() || a.networks.iter().any(|network| b.networks.contains(network)))
-                        && share(&a.listeners, &b.listeners);
-                    if equal_claim && !pairs.contains(&(first, second)) {
-                        pairs.push((first, second));
-                    }
+    /// nobody may have meant. Of many with one claim, each is paired with the first.
+    ///
+    /// The work grows with the number of applications, not with its square.
+    pub fn overlaps(&self) -> BTreeSet<(usize, usize)> {
+        let mut firsts: HashMap<Claim<'_>, usize> = HashMap::new();
+        let mut pairs = BTreeSet::new();
+        for (place, demands) in self.all.iter().enumerate().filter(|(_, demands)| !demands.is_empty()) {
+            for claim in demands.claims().take(CLAIMS_MAX) {
+                let first = *firsts.entry(claim).or_insert(place);
+                if first != place {
+                    pairs.insert((first, place));
                 }
             }
-        };
-        self.certificates.values().for_each(|places| add(places));
-        self.identities.values().for_each(|places| add(places));
-        self.networks.values().for_each(|places| add(places));
-        self.listeners.values().for_each(|places| add(places));
-        pairs.sort_unstable();
+        }
         pairs
     }
 }
 
-/// Whether two demands can be met by one value, or neither is made.
-fn share(a: &[String], b: &[String]) -> bool {
-    a.is_empty() && b.is_empty() || a.iter().any(|value| b.contains(value))
+/// One alternative of every demand, which a client can meet all at once.
+type Claim<'a> = (Option<&'a CertificateMatch>, Option<&'a String>, Option<IpNet>, Option<&'a String>);
+
+/// Claims of one application that [`Recogniser::overlaps`] compares: so many networks times so many names. What is beyond
+/// is not compared, so an application cannot make a start take long.
+const CLAIMS_MAX: usize = 100_000;
+
+/// Every alternative of a demand; one `None` where it is not made.
+fn alternatives<T>(demand: &[T]) -> impl Iterator<Item = Option<&T>> + Clone {
+    demand.iter().map(Some).chain(demand.is_empty().then_some(None))
 }
 
 fn file<K: std::hash::Hash + Eq>(index: &mut HashMap<K, Vec<usize>>, keys: Vec<K>, place: usize) {
@@ -319,7 +329,33 @@ mod tests {
             name("app"),
             name("app"),
         ]);
-        assert_eq!(recogniser.overlaps(), [(0, 1), (3, 4)]);
+        assert_eq!(recogniser.overlaps(), BTreeSet::from([(0, 1), (3, 4)]));
         assert_eq!(recogniser.recognise(&client("10.0.0.1:1", "x", None, None)), Some(0), "the first of equals");
+    }
+
+    #[test]
+    fn the_pairs_of_equal_claims_grow_with_the_applications_and_not_with_their_square() {
+        // Every pair of them was compared, and looked up in the list of pairs: 62 s for 50,000.
+        let main = Recognition { listeners: vec!["main".into()], ..Recognition::default() };
+        let pairs = Recogniser::new(vec![main; 20_000]).overlaps();
+        assert_eq!((pairs.len(), pairs.first(), pairs.last()), (19_999, Some(&(0, 1)), Some(&(0, 19_999))));
+        // One certificate for all of them, and a name for each: nothing in common.
+        let named = |place: usize| Recognition {
+            certificates: vec![CertificateMatch::Name("gateway.internal".into())],
+            identities: vec![format!("app{place}")],
+            ..Recognition::default()
+        };
+        assert!(Recogniser::new((0..20_000).map(named).collect()).overlaps().is_empty());
+    }
+
+    #[test]
+    fn the_claims_of_one_application_are_bounded() {
+        let many = Recognition {
+            identities: (0..1_000).map(|number| format!("user{number}")).collect(),
+            networks: (0..25).map(|number| IpNet::new([10, 0, 0, 0].into(), 8 + number).unwrap()).collect(),
+            listeners: (0..1_000).map(|number| format!("listener{number}")).collect(),
+            ..Recognition::default()
+        };
+        assert_eq!(Recogniser::new(vec![many.clone(), many]).overlaps(), BTreeSet::from([(0, 1)]));
     }
 }

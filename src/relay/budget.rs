@@ -2,8 +2,8 @@
 //!
 //! Memory is divided once: a share for content that is being received, a share for messages that are being sent, and what
 //! verifying passwords may take. Two shares, because a message that waits for its turn to be sent holds its received
-//! octets meanwhile: out of one share, all could wait for each other. Sending takes its weight in one piece and in turn,
-//! so a large message is not overtaken for ever. Units are KiB, which is what a semaphore can count.
+//! octets meanwhile: out of one share, all could wait for each other. Sending takes its weight in one piece. Units are KiB,
+//! which is what a semaphore can count.
 
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -104,6 +104,11 @@ impl Budget {
     /// Memory to send that many octets with, when it is there; in turn.
     pub(super) async fn send(&self, octets: u64) -> Option<Share> {
         Arc::clone(&self.sending).acquire_many_owned(self.sending_weight(octets)).await.ok()
+    }
+
+    /// Whether the memory to send that many octets with is there now.
+    pub(super) fn has_memory_to_send(&self, octets: u64) -> bool {
+        self.sending.available_permits() >= self.sending_weight(octets) as usize
     }
 
     fn sending_weight(&self, octets: u64) -> u32 {

@@ -46,7 +46,7 @@ impl Visit {
         end.octets = message.octets;
         let settings = &self.relay.settings.deadline;
         let deadline = end.ended + settings.of(end.octets);
-        // Re-encoding adds 37 of 100 octets at most, and holds both messages for a moment.
+        // Re-encoding adds two thirds at most, and holds both messages for a moment.
         let octets = if long_lines { end.octets.saturating_mul(2) } else { end.octets };
         let weight = self.relay.transport.octets_held(octets);
         let turn_deadline = deadline.checked_sub(settings.attempt_min).unwrap_or(end.ended);

@@ -1,10 +1,10 @@
 //! Lines over 998 octets: they are made shorter before policy judges, where that changes nothing for any reader.
 //!
 //! SES refuses such lines. Web applications make them (an HTML mail in one line), and so do programs that write base64 or
-//! a To field in one line. A text body becomes quoted-printable or base64, whichever is shorter, base64 is wrapped, and a header field is folded where it
-//! has a blank; a field without one is never broken, because at 998 it could become a From field. What is signed, what is
-//! in a message inside the message, and every other body are left alone: a message with a long line there is refused, and
-//! so is one whose parts do not lie at the same place for all readers.
+//! a To field in one line. A text body becomes quoted-printable, or base64 if it is mostly not ASCII. Base64 is wrapped. A
+//! header field is folded where it has a blank; one without is never broken, because at 998 it could become a From field.
+//! What is signed, what is in a message inside the message, and every other body are left alone: a message with a long line
+//! there is refused, and so is one whose parts do not lie at the same place for all readers.
 //! RFC 5321 §4.5.3.1.6, RFC 2045 §6.7 and §6.8, RFC 5322 §2.2.3, RFC 1847 §2.1.
 
 use super::Relay;
@@ -261,7 +261,7 @@ fn fold_at(line: &[u8]) -> Option<usize> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Encoding {
     QuotedPrintable,
-    /// Where quoted-printable would be longer: text that is mostly not ASCII.
+    /// Where quoted-printable would be much longer: text that is mostly not ASCII.
     Base64,
 }
 
@@ -285,9 +285,10 @@ impl<'a> Text<'a> {
         Some(Self { octets, encoded })
     }
 
-    /// Quoted-printable adds two octets to each that it encodes, base64 a third to all.
+    /// Quoted-printable adds two octets to each that it encodes, base64 a third to all. What quoted-printable makes two thirds
+    /// longer is not readable in it either.
     fn encoding(&self) -> Encoding {
-        if self.encoded * 6 > self.octets.len() { Encoding::Base64 } else { Encoding::QuotedPrintable }
+        if self.encoded * 3 > self.octets.len() { Encoding::Base64 } else { Encoding::QuotedPrintable }
     }
 
     fn write(&self, out: &mut Vec<u8>) -> Result<(), Refusal> {

@@ -3,8 +3,9 @@
 //! Applications share by weight: start-time fair queueing over recipients, which is what the provider counts. An
 //! application that stays below its guaranteed rate goes first, out of a reserve that the others may not touch, so one
 //! that floods costs it next to nothing. Nobody waits longer than the deadline allows; who certainly would is told at
-//! once. All three are taken for the message at the head only, so that what waits holds neither calls nor memory, and a
-//! large message is not overtaken for ever.
+//! once. All three are taken for the message at the head only, so that what waits holds neither calls nor memory. Where the
+//! memory for the head is not there, a message that fits goes first; what overtakes a message holds together no more octets
+//! than that message, so a large one is not overtaken for ever.
 //! Goyal, Vin, Cheng: "Start-time Fair Queuing", 1996.
 
 use super::budget::{Budget, Share};
@@ -115,6 +116,8 @@ struct Queue {
 
 struct Waiter {
     weight: Weight,
+    /// Octets of the messages that went before it although it came first.
+    overtaken_octets: u64,
     came: Instant,
     turn: oneshot::Sender<Result<Turn, NoTurn>>,
 }
@@ -123,6 +126,8 @@ struct Waiter {
 const GUARANTEE_BURST: Duration = Duration::from_secs(1);
 /// Without news, the head of the queue is looked at this often: a rate may have changed.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// Messages of an application that are looked at for one that fits.
+const LOOK_BEHIND_MAX: usize = 64;
 /// Applications whose tags are remembered; a policy that names more begins anew.
 const APPS_MAX: usize = 10_000;
 
@@ -167,7 +172,7 @@ impl Turns {
             return Ok(turn);
         }
         let (turn, mine) = oneshot::channel();
-        let give = self.enqueue(app, Waiter { weight, came: self.clock.now(), turn }, deadline)?;
+        let give = self.enqueue(app, Waiter { weight, overtaken_octets: 0, came: self.clock.now(), turn }, deadline)?;
         self.came.notify_one();
         if give {
             let turns = Arc::clone(self);
@@ -226,21 +231,9 @@ impl Turns {
         loop {
             self.is_short_of(ShortOf::Calls);
             let Ok(call) = Arc::clone(&self.calls).acquire_owned().await else { return };
-            self.is_short_of(ShortOf::Rate);
             let Some((waiter, taken)) = self.next().await else { return };
-            let turn = match taken {
-                Err(no_turn) => Err(no_turn),
-                Ok(taken) => {
-                    self.is_short_of(ShortOf::Memory);
-                    match self.budget.send(waiter.weight.octets).await {
-                        Some(memory) => {
-                            let recipients = waiter.weight.recipients;
-                            Ok(Turn { taken, recipients, _call: call, _memory: memory })
-                        }
-                        None => Err(NoTurn::late("there is no memory budget any more")),
-                    }
-                }
-            };
+            let recipients = waiter.weight.recipients;
+            let turn = taken.map(|(taken, memory)| Turn { taken, recipients, _call: call, _memory: memory });
             // Who has gone meanwhile gives back what it got.
             if let Err(Ok(turn)) = waiter.turn.send(turn) {
                 self.give_back(turn).await;
@@ -248,33 +241,47 @@ impl Turns {
         }
     }
 
-    /// The next message, with its room in the rate. `None`: nobody waits any more.
-    async fn next(&self) -> Option<(Waiter, Result<Option<Taken>, NoTurn>)> {
+    /// The next message, with its memory and its room in the rate. `None`: nobody waits any more.
+    async fn next(&self) -> Option<(Waiter, Result<(Option<Taken>, Share), NoTurn>)> {
         loop {
             let came = self.came.notified();
             if self.throttled.load(Ordering::Acquire) > 0 {
                 let _ = tokio::time::timeout(LOOK_AGAIN, came).await;
                 continue;
             }
-            let Head { app, recipients, guaranteed } = self.head()?;
+            let head = self.head()?;
+            let memory = match self.budget.try_send(head.weight.octets) {
+                Some(memory) => memory,
+                None => {
+                    self.is_short_of(ShortOf::Memory);
+                    // What comes meanwhile, or waits, may fit by then; what was put aside for the head is free again.
+                    tokio::select! {
+                        memory = self.budget.send(head.weight.octets) => memory?,
+                        () = self.came.notified() => continue,
+                        () = tokio::time::sleep(LOOK_AGAIN) => continue,
+                    }
+                }
+            };
+            self.is_short_of(ShortOf::Rate);
             let Some(pace) = &self.pace else {
-                match self.pop(&app, guaranteed) {
-                    Some(waiter) => return Some((waiter, Ok(None))),
+                match self.pop(&head) {
+                    Some(waiter) => return Some((waiter, Ok((None, memory)))),
                     None => continue,
                 }
             };
-            match pace.take(recipients, guaranteed).await {
-                PaceDecision::Go(taken) => match self.pop(&app, guaranteed) {
-                    Some(waiter) => return Some((waiter, Ok(Some(taken)))),
+            match pace.take(head.weight.recipients, head.guaranteed).await {
+                PaceDecision::Go(taken) => match self.pop(&head) {
+                    Some(waiter) => return Some((waiter, Ok((Some(taken), memory)))),
                     None => pace.give_back(taken).await,
                 },
                 PaceDecision::Closed { reply, detail } => {
-                    if let Some(waiter) = self.pop(&app, guaranteed) {
+                    if let Some(waiter) = self.pop(&head) {
                         return Some((waiter, Err(NoTurn::paced(reply, detail))));
                     }
                 }
                 PaceDecision::Wait(wait) => {
-                    let _ = tokio::time::timeout(wait.min(LOOK_AGAIN), came).await;
+                    drop(memory);
+                    let _ = tokio::time::timeout(wait.min(LOOK_AGAIN), self.came.notified()).await;
                 }
             }
         }
@@ -290,20 +297,10 @@ impl Turns {
             gone += queue.forget_gone();
         }
         self.waiting.fetch_sub(gone, Ordering::AcqRel);
-        let waiting = || queues.by_app.iter().filter_map(|(app, queue)| Some((app, queue, queue.waiting.front()?)));
-        let guaranteed = waiting()
-            .filter(|(_, queue, waiter)| queue.has_guaranteed(waiter.weight.recipients, now))
-            .min_by_key(|(_, _, waiter)| waiter.came);
-        let fair = || waiting().min_by(|one, other| one.1.finish.total_cmp(&other.1.finish));
-        let head = match (guaranteed, fair()) {
-            (Some((app, _, waiter)), _) => Some((app, waiter, true)),
-            (None, Some((app, _, waiter))) => Some((app, waiter, false)),
-            (None, None) => None,
-        };
-        let head = head.map(|(app, waiter, guaranteed)| Head {
-            app: app.clone(),
-            recipients: waiter.weight.recipients,
-            guaranteed,
+        let head = queues.first(now, |_| Some(0));
+        let head = head.map(|head| match self.budget.has_memory_to_send(head.weight.octets) {
+            true => head,
+            false => queues.overtaking(&head, now, |octets| self.budget.has_memory_to_send(octets)).unwrap_or(head),
         });
         if head.is_none() {
             queues.giving = false;
@@ -311,19 +308,20 @@ impl Turns {
         head
     }
 
-    /// Takes the first of an application's queue.
-    fn pop(&self, app: &App, guaranteed: bool) -> Option<Waiter> {
+    /// Takes it out of its application's queue.
+    fn pop(&self, head: &Head) -> Option<Waiter> {
         let now = self.clock.now();
         let mut queues = self.queues();
+        queues.count_overtaken(head);
         let virtual_now = queues.now;
-        let queue = queues.by_app.get_mut(app)?;
-        let waiter = queue.waiting.pop_front()?;
+        let queue = queues.by_app.get_mut(&head.app)?;
+        let waiter = queue.waiting.remove(head.place)?;
         queue.recipients = queue.recipients.saturating_sub(waiter.weight.recipients.into());
         queue.charge(waiter.weight.recipients, now);
         let start = queue.finish.max(virtual_now);
         queue.finish = start + f64::from(waiter.weight.recipients) / queue.share.weight;
         // Who goes first by guarantee goes out of the order of tags.
-        if !guaranteed {
+        if !head.guaranteed {
             queues.now = start;
         }
         self.waiting.fetch_sub(1, Ordering::AcqRel);
@@ -415,8 +413,12 @@ enum ShortOf {
 
 struct Head {
     app: App,
-    recipients: u32,
+    /// In the application's queue: 0, or behind those that it overtakes.
+    place: usize,
+    weight: Weight,
     guaranteed: bool,
+    /// The application whose turn it would be, if that is another.
+    overtakes: Option<App>,
 }
 
 impl NoTurn {
@@ -430,6 +432,50 @@ impl NoTurn {
 }
 
 impl Queues {
+    /// The application whose turn it is, of those that `place` gives a message of.
+    fn first(&self, now: Instant, place: impl Fn(&Queue) -> Option<usize>) -> Option<Head> {
+        let waiting = || {
+            self.by_app.iter().filter_map(|(app, queue)| {
+                let place = place(queue)?;
+                Some((app, queue, place, queue.waiting.get(place)?))
+            })
+        };
+        let guaranteed = waiting()
+            .filter(|(_, queue, _, waiter)| queue.has_guaranteed(waiter.weight.recipients, now))
+            .min_by_key(|(.., waiter)| waiter.came);
+        let fair = || waiting().min_by(|one, other| one.1.finish.total_cmp(&other.1.finish));
+        let is_guaranteed = guaranteed.is_some();
+        let (app, _, place, waiter) = guaranteed.or_else(fair)?;
+        Some(Head { app: app.clone(), place, weight: waiter.weight, guaranteed: is_guaranteed, overtakes: None })
+    }
+
+    /// A message that fits, to go before the head, which does not, if those that it overtakes permit it.
+    fn overtaking(&self, head: &Head, now: Instant, fits: impl Fn(u64) -> bool) -> Option<Head> {
+        let blocked = self.by_app.get(&head.app)?.waiting.get(head.place)?;
+        let place = |queue: &Queue| queue.first_that_fits(&fits);
+        let mut found = self.first(now, place)?;
+        if found.app != head.app {
+            if !blocked.lets_pass(found.weight.octets) {
+                return None;
+            }
+            found.overtakes = Some(head.app.clone());
+        }
+        Some(found)
+    }
+
+    fn count_overtaken(&mut self, head: &Head) {
+        if let Some(queue) = head.overtakes.as_ref().and_then(|app| self.by_app.get_mut(app))
+            && let Some(waiter) = queue.waiting.front_mut()
+        {
+            waiter.overtaken_octets = waiter.overtaken_octets.saturating_add(head.weight.octets);
+        }
+        if let Some(queue) = self.by_app.get_mut(&head.app) {
+            for waiter in queue.waiting.iter_mut().take(head.place) {
+                waiter.overtaken_octets = waiter.overtaken_octets.saturating_add(head.weight.octets);
+            }
+        }
+    }
+
     fn queue(&mut self, app: &App, settings: &TurnSettings) -> &mut Queue {
         if self.by_app.len() >= APPS_MAX && !self.by_app.contains_key(app) {
             self.by_app.retain(|_, queue| !queue.waiting.is_empty());
@@ -441,7 +487,22 @@ impl Queues {
     }
 }
 
+impl Waiter {
+    /// Whether a message of that many octets may go before it.
+    fn lets_pass(&self, octets: u64) -> bool {
+        self.overtaken_octets.saturating_add(octets) <= self.weight.octets
+    }
+}
+
 impl Queue {
+    /// The place of the first message that fits, if all before it let it pass.
+    fn first_that_fits(&self, fits: impl Fn(u64) -> bool) -> Option<usize> {
+        let ahead = self.waiting.iter().take(LOOK_BEHIND_MAX);
+        let place = ahead.clone().position(|waiter| fits(waiter.weight.octets))?;
+        let octets = self.waiting.get(place)?.weight.octets;
+        ahead.take(place).all(|waiter| waiter.lets_pass(octets)).then_some(place)
+    }
+
     /// Leaves out those at the front whose deadline has come.
     fn forget_gone(&mut self) -> usize {
         let mut gone = 0;

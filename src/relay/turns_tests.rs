@@ -155,3 +155,62 @@ async fn calls_in_flight_are_bounded_and_what_is_not_used_is_given_back() {
     drop(held);
     turns.turn(&app, weight, deadline()).await.unwrap();
 }
+
+/// Memory to send with for two large messages; the first two hold it.
+async fn full_of_large(turns: &Arc<Turns>) -> Vec<Turn> {
+    let deadline = Simulated.now() + Duration::from_secs(18);
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        held.push(turns.turn(&app("one"), Weight { recipients: 1, octets: LARGE }, deadline).await.unwrap());
+    }
+    held
+}
+
+const LARGE: u64 = 80 * 1024 * 1024;
+
+fn wait_for_turn(turns: &Arc<Turns>, name: &str, octets: u64) -> tokio::task::JoinHandle<Result<Turn, NoTurn>> {
+    let (turns, app, deadline) = (Arc::clone(turns), app(name), Simulated.now() + Duration::from_secs(18));
+    tokio::spawn(async move { turns.turn(&app, Weight { recipients: 1, octets }, deadline).await })
+}
+
+/// Messages waited behind the first that did not fit into the memory, for all of their deadline.
+#[tokio::test(start_paused = true)]
+async fn a_small_message_goes_before_large_ones_that_do_not_fit() {
+    for name in ["one", "two"] {
+        let turns = turns(1_000.0, &[], 100);
+        let held = full_of_large(&turns).await;
+        let large: Vec<_> = (0..5).map(|_| wait_for_turn(&turns, "one", LARGE)).collect();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let began = Simulated.now();
+        wait_for_turn(&turns, name, 10_000).await.unwrap().unwrap();
+        assert!(Simulated.now() - began < Duration::from_secs(1), "{name}: {:?}", Simulated.now() - began);
+        assert_eq!(turns.in_use().0, 5, "the large ones still wait");
+        drop(held);
+        for large in large {
+            drop(large.await.unwrap().unwrap());
+        }
+        assert_eq!((turns.in_use(), turns.budget.in_use()), ((0, 0), (0, 0, 0)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_message_is_overtaken_by_no_more_octets_than_its_own() {
+    for name in ["one", "two"] {
+        let turns = turns(1_000.0, &[], 100);
+        let held = full_of_large(&turns).await;
+        let large = wait_for_turn(&turns, "one", LARGE);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        // Each is sent in no time, so memory is not what ends it.
+        let small = (0..20).map(|_| wait_for_turn(&turns, name, LARGE / 10));
+        let small: Vec<_> = small.map(|small| tokio::spawn(async { drop(small.await.unwrap().unwrap()) })).collect();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let passed = small.iter().filter(|small| small.is_finished()).count();
+        // The first of another application may be in its turn, and overtakes nothing then.
+        assert!((10..=11).contains(&passed), "{name}: {passed}");
+        drop(held);
+        drop(large.await.unwrap().unwrap());
+        for small in small {
+            small.await.unwrap();
+        }
+    }
+}

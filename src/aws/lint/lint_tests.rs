@@ -14,13 +14,16 @@ fn rules(kind: Kind, json: &str) -> (Vec<&'static str>, String) {
 
 const SEND: &str = r#""Effect":"Allow","Action":["ses:SendEmail","ses:SendRawEmail"]"#;
 const IDENTITY: &str = r#""Resource":"arn:aws:ses:us-east-1:111122223333:identity/example.com""#;
+/// With the configuration set, which is authorised too.
+const BOTH: &str = r#""Resource":["arn:aws:ses:us-east-1:111122223333:identity/example.com","arn:aws:ses:us-east-1:111122223333:configuration-set/relay"]"#;
 
 #[test]
 fn each_rule_speaks_of_what_it_is_for() {
     let allow = |rest: &str| format!("{SEND},{rest}");
     let deny = |rest: &str| format!(r#""Effect":"Deny","Action":["ses:SendEmail","ses:SendRawEmail"],{rest}"#);
-    let arn = |text: &str| format!(r#""Resource":"{text}""#);
-    let when = |condition: &str| format!(r#"{IDENTITY},"Condition":{condition}"#);
+    let set = "arn:aws:ses:us-east-1:111122223333:configuration-set/relay";
+    let arn = |text: &str| format!(r#""Resource":["{text}","{set}"]"#);
+    let when = |condition: &str| format!(r#"{BOTH},"Condition":{condition}"#);
     for (elements, rule, says) in [
         // Actions.
         (
@@ -63,6 +66,22 @@ fn each_rule_speaks_of_what_it_is_for() {
             "invalid-resource",
             "no wildcard for the service",
         ),
+        (
+            deny(&arn("arn:aws:ses:us-east-1:111122223333:ident*")),
+            "invalid-resource",
+            "no wildcard for the type of the resource, as in identity/ or configuration-set/: this Deny denies nothing there",
+        ),
+        (
+            allow(&arn("arn:aws:ses:us-east-1:111122223333:*/x.example")),
+            "invalid-resource",
+            "no wildcard for the type of the resource",
+        ),
+        (
+            allow(&arn("arn:aws:ses:${aws:RequestedRegion}:111122223333:identity/x.example")),
+            "invalid-resource",
+            "no policy variable for the partition, service, region or account: nothing is allowed by it",
+        ),
+        (allow(IDENTITY), "no-configuration-set", "the account has by default; add arn:"),
         (
             deny(&arn("arn:aws:ses:us-east-1:111122223333:contact-list/x")),
             "resource-type",
@@ -117,6 +136,16 @@ fn each_rule_speaks_of_what_it_is_for() {
             "literal-star",
             "StringLike has wildcards",
         ),
+        (
+            allow(&when(r#"{"StringLike":{"ses:FromAddress":".*@x.example"}}"#)),
+            "regular-expression",
+            "StringLike has no regular expressions",
+        ),
+        (
+            allow(&when(r#"{"StringEquals":{"ses:FromAddress":"Shop <shop@x.example>"}}"#)),
+            "display-name",
+            "ses:FromDisplayName has the name",
+        ),
         (allow(&when(r#"{"StringEquals":{"aws:SourceVpce":"vpce-xxxx"}}"#)), "placeholder", "no VPC endpoint id"),
         (
             allow(&when(r#"{"ArnEquals":{"aws:PrincipalArn":"arn:aws:iam::ACCOUNT:role/x"}}"#)),
@@ -125,7 +154,7 @@ fn each_rule_speaks_of_what_it_is_for() {
         ),
         // What cannot be read.
         (allow(&when(r#"{"StringLikes":{"ses:FromAddress":"a"}}"#)), "not-understood", "did you mean StringLike?"),
-        (allow(&format!(r#"{IDENTITY},"Principal":"*""#)), "not-understood", "Principal stands in"),
+        (allow(&format!(r#"{BOTH},"Principal":"*""#)), "not-understood", "Principal stands in"),
         (allow(r#""Condition":{}"#), "not-understood", "has no Resource"),
     ] {
         let (rules, text) = rules(Kind::Identity, &statement(&elements));
@@ -138,7 +167,7 @@ fn each_rule_speaks_of_what_it_is_for() {
 #[test]
 fn good_documents_meet_silence() {
     for elements in [
-        format!(r#"{SEND},{IDENTITY},"Condition":{{"StringLike":{{"ses:FromAddress":"*@example.com"}}}}"#),
+        format!(r#"{SEND},{BOTH},"Condition":{{"StringLike":{{"ses:FromAddress":"*@example.com"}}}}"#),
         format!(
             r#"{SEND},"Resource":"*","Condition":{{"ForAllValues:StringLike":{{"ses:Recipients":"*@x.example"}},"Null":{{"ses:Recipients":"false"}}}}"#
         ),
@@ -146,7 +175,10 @@ fn good_documents_meet_silence() {
         r#""Effect":"Allow","Action":"ses:*","Resource":"arn:aws:ses:*:111122223333:*","Condition":{"StringEquals":{"ses:FromAddress":"a@x.example","aws:PrincipalTag/team":"mail"}}"#.to_owned(),
         r#""Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::bucket/*""#.to_owned(),
         r#""Effect":"Allow","Action":"*","Resource":"*""#.to_owned(),
-        format!(r#"{SEND},"Resource":"arn:aws:ses:us-east-1:111122223333:identity/${{aws:PrincipalTag/domain}}""#),
+        format!(
+            r#"{SEND},"Resource":["arn:aws:ses:us-east-1:111122223333:identity/${{aws:PrincipalTag/domain}}","arn:aws:ses:*:111122223333:configuration-set/*"]"#
+        ),
+        r#""Effect":"Deny","Action":"ses:Send*","Resource":"arn:aws:ses:us-east-1:111122223333:identity/example.com""#.to_owned(),
     ] {
         let (rules, text) = rules(Kind::Identity, &statement(&elements));
         assert!(rules.is_empty(), "{elements}\n{text}");

@@ -3,6 +3,7 @@
 use super::shape::{is_account, is_endpoint, is_region};
 use super::sheet::{Asked, Entry, Sheet};
 use super::{Kind, Report};
+use crate::aws::arn::not_allowed;
 use crate::aws::service::MULTIVALUED_KEYS;
 
 /// Rules that say more than the strict reader, which would report the same statement.
@@ -17,7 +18,7 @@ pub(super) fn look(sheet: &Sheet<'_>, report: &mut Report<'_>) {
         }
         principals(sheet, entry, report);
         for text in &entry.resources {
-            resource(entry, text, report);
+            resource(sheet, entry, text, report);
         }
         for asked in &entry.conditions {
             condition(entry, asked, report);
@@ -68,8 +69,8 @@ fn principals(sheet: &Sheet<'_>, entry: &Entry, report: &mut Report<'_>) {
             if entry.allows {
                 "NotPrincipal in Allow opens to everybody else, whoever that is; name Principal".to_owned()
             } else {
-                "NotPrincipal in Deny spares a role's sessions only if session, role and account are all listed; use \
-                 Principal \"*\" and ArnNotEquals on aws:PrincipalArn"
+                "NotPrincipal in Deny spares a role's sessions only if session, role and account are all listed, and nobody \
+                 who has a permissions boundary; use Principal \"*\" and ArnNotEquals on aws:PrincipalArn"
                     .to_owned()
             },
         );
@@ -101,25 +102,26 @@ fn principals(sheet: &Sheet<'_>, entry: &Entry, report: &mut Report<'_>) {
 }
 
 /// The shape of a resource.
-fn resource(entry: &Entry, text: &str, report: &mut Report<'_>) {
+fn resource(sheet: &Sheet<'_>, entry: &Entry, text: &str, report: &mut Report<'_>) {
     if text == "*" {
         return;
     }
+    let consequence = match (entry.denies, entry.not_resource) {
+        (true, false) => "this Deny denies nothing there",
+        (true, true) => "this Deny does not spare it",
+        (false, _) => "nothing is allowed by it",
+    };
     let parts: Vec<&str> = text.splitn(6, ':').collect();
     let tail = parts.len() >= 3 && text.ends_with('*');
     if parts[0] != "arn" || parts.len() < 6 && !tail {
-        let consequence = match (entry.denies, entry.not_resource) {
-            (true, false) => "this Deny denies nothing there",
-            (true, true) => "this Deny does not spare it",
-            (false, _) => "nothing is allowed by it",
-        };
         let text = format!("{text:?} is no ARN (arn:partition:service:region:account:resource): {consequence}");
         report.statement("invalid-resource", entry, Some("Resource"), text);
         return;
     }
-    if parts[2].contains(['*', '?']) {
-        let text = format!("{text:?}: AWS takes no wildcard for the service");
-        report.statement("invalid-resource", entry, Some("Resource"), text);
+    // Of what a template left there, [`placeholders`] speaks.
+    let why = not_allowed(text, sheet.variables).filter(|_| !text.contains("${AWS::"));
+    if let Some(why) = why {
+        report.statement("invalid-resource", entry, Some("Resource"), format!("{text:?}: {why}: {consequence}"));
     }
     placeholders(entry, "Resource", text, report);
 }
@@ -190,6 +192,21 @@ fn condition(entry: &Entry, asked: &Asked, report: &mut Report<'_>) {
             report.statement("literal-star", entry, key, text);
         }
     }
+    if asked.compares_text() && asked.has_wildcards() {
+        for value in asked.values.iter().filter(|value| value.contains(".*")) {
+            let text = format!(
+                "{value:?}: {} has no regular expressions: .* is a dot and then anything; * alone is anything",
+                asked.operator
+            );
+            report.statement("regular-expression", entry, key, text);
+        }
+    }
+    if asked.compares_text() && ADDRESS_KEYS.iter().any(|known| known.eq_ignore_ascii_case(&asked.key)) {
+        for value in asked.values.iter().filter(|value| value.contains(['<', '>'])) {
+            let hint = "the key has the address alone, without display name and angle brackets; ses:FromDisplayName has the name";
+            report.statement("display-name", entry, key, format!("{value:?}: {hint}"));
+        }
+    }
     if asked.key.eq_ignore_ascii_case("aws:SourceVpce") {
         for value in asked.values.iter().filter(|value| !is_endpoint(value) && !asked.has_wildcards()) {
             report.statement(
@@ -201,6 +218,9 @@ fn condition(entry: &Entry, asked: &Asked, report: &mut Report<'_>) {
         }
     }
 }
+
+/// Keys whose values are addresses.
+const ADDRESS_KEYS: &[&str] = &["ses:FromAddress", "ses:FeedbackAddress", "ses:Recipients"];
 
 /// Whether another condition of the statement fails without the key.
 fn presence_is_asked(entry: &Entry, key: &str) -> bool {

@@ -2,7 +2,8 @@
 //! content is sent under another action than the operation's name says.
 
 use super::sheet::{Asked, Entry, Sheet};
-use super::{Kind, Report, did_you_mean};
+use super::{Kind, NO_CONFIGURATION_SET, Report, did_you_mean};
+use crate::aws::arn::not_allowed;
 use crate::aws::service::{Action, actions, actions_named, is_global_key, own_keys, resource_types};
 
 pub(super) fn look(sheet: &Sheet<'_>, report: &mut Report<'_>) {
@@ -19,6 +20,9 @@ pub(super) fn look(sheet: &Sheet<'_>, report: &mut Report<'_>) {
         }
     }
     raw(sheet, report);
+    if sheet.kind == Kind::Identity {
+        configuration_set(sheet, report);
+    }
 }
 
 fn action(entry: &Entry, text: &str, report: &mut Report<'_>) {
@@ -65,7 +69,7 @@ fn resources(entry: &Entry, report: &mut Report<'_>) {
         let [_, _, service, _, _, resource] = parts[..] else { continue };
         let (name, _) = resource.split_once('/').unwrap_or((resource, ""));
         // A pattern may be meant for many types; of one in the service, and of placeholders, the language's own rules speak.
-        if name.contains(['*', '?', '$']) || service.contains(['*', '?']) || text.contains("${AWS::") {
+        if name.contains(['*', '?', '$']) || not_allowed(text, true).is_some() {
             continue;
         }
         if service != "ses" {
@@ -161,5 +165,31 @@ fn raw(sheet: &Sheet<'_>, report: &mut Report<'_>) {
              also by SendEmail of the v2 API"
         };
         report.statement("send-raw-email", entry, Some("Action"), text.to_owned());
+    }
+}
+
+/// SES authorises a message for its configuration set too, also for one that the identity or the account has by default.
+fn configuration_set(sheet: &Sheet<'_>, report: &mut Report<'_>) {
+    let sends = |entry: &&Entry| {
+        entry.allows && !entry.not_resource && !entry.resources.is_empty() && entry.names("SendRawEmail")
+    };
+    let anywhere = sheet.statements.iter().filter(|entry| entry.allows).any(|entry| {
+        let sends = entry.not_action || entry.names("SendRawEmail") || entry.actions.iter().any(|text| text == "*");
+        sends && (entry.not_resource || entry.resources.iter().any(|text| covers_a_set(text)))
+    });
+    let Some(entry) = sheet.statements.iter().find(sends).filter(|_| !anywhere) else { return };
+    let text = "no configuration set is among the resources, so a message with one is refused, also with one that the identity \
+                or the account has by default; add arn:…:configuration-set/NAME";
+    report.statement(NO_CONFIGURATION_SET, entry, Some("Resource"), text.to_owned());
+}
+
+/// Whether a resource pattern can fit a configuration set.
+fn covers_a_set(text: &str) -> bool {
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    match parts[..] {
+        [_, _, _, _, _, resource] => {
+            resource.starts_with("configuration-set/") || resource == "*" || text.contains("${")
+        }
+        _ => text.ends_with('*'),
     }
 }

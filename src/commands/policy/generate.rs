@@ -2,7 +2,7 @@
 
 use super::{CANNOT_CREATE, DATA, Failure, OK, USAGE, json};
 use crate::aws::generate::{Generated, Needs, ReadActions, generate};
-use crate::aws::lint::{Finding, lint};
+use crate::aws::lint::{Finding, NO_CONFIGURATION_SET, lint};
 use crate::aws::trust::Trust;
 use crate::commands::{ConfigFile, exit};
 use crate::config::{AwsFacts, Purpose};
@@ -104,6 +104,8 @@ impl Arguments {
         for document in &documents {
             findings.extend(lint(&document.file, &document.json, document.kind));
         }
+        // Where no configuration set is asked for, its absence is meant.
+        findings.retain(|finding| finding.rule != NO_CONFIGURATION_SET || !needs.configuration_sets.is_empty());
         if let Some(directory) = &self.write {
             for document in &documents {
                 write(directory, document)?;

@@ -208,7 +208,6 @@ fn json_is_json_and_says_the_same() {
 fn lint_is_silent_on_good_documents_and_a_rule_can_be_left_out() {
     for (kind, file) in [
         ("identity", "role.json"),
-        ("identity", "role-without-set.json"),
         ("identity", "boundary-without-ses.json"),
         ("endpoint", "endpoint-other-role.json"),
         ("resource", "identity-deny-outside.json"),
@@ -219,6 +218,8 @@ fn lint_is_silent_on_good_documents_and_a_rule_can_be_left_out() {
         let path = format!("tests/policies/{file}");
         assert_eq!(run(&["lint", "--kind", kind, &path]), (OK, String::new(), String::new()), "{file}");
     }
+    let (code, out, _) = run(&["lint", "--kind", "identity", "tests/policies/role-without-set.json"]);
+    assert!(code == DATA && out.contains("[no-configuration-set]"), "{out}");
     let raw = "tests/policies/role-without-raw.json";
     assert_eq!(run(&["lint", "--kind", "identity", raw]).0, DATA);
     assert_eq!(run(&["lint", "--kind", "identity", "--allow", "send-raw-email", raw]).0, OK);

@@ -16,7 +16,7 @@ use aws_smithy_types::date_time::Format;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Keeps what would have been sent.
 #[derive(Clone, Debug, Default)]
@@ -24,12 +24,15 @@ struct Catcher {
     caught: Arc<Mutex<Vec<HttpRequest>>>,
     /// Answers 403, and that it is so late.
     date: Option<DateTime>,
+    /// The same, with a time that changes.
+    jumping: Option<Arc<Mutex<SystemTime>>>,
 }
 
 impl HttpConnector for Catcher {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         self.caught.lock().unwrap().push(request);
-        HttpConnectorFuture::ready(match self.date {
+        let date = self.jumping.as_ref().map(|time| DateTime::from(*time.lock().unwrap()));
+        HttpConnectorFuture::ready(match self.date.or(date) {
             None => Err(ConnectorError::io("caught".into())),
             Some(date) => {
                 let mut response = HttpResponse::new(403.try_into().unwrap(), SdkBody::from("{}"));
@@ -224,24 +227,25 @@ async fn a_call_is_made_once() {
     assert_eq!(asked.headers().get("user-agent"), Some(USER_AGENT));
 }
 
+/// The time that a request is signed with, in seconds since 1970.
+fn signed_at(request: &HttpRequest) -> i64 {
+    let text = request.headers().get("x-amz-date").unwrap();
+    let [date, time] = [&text[..8], &text[9..15]];
+    let text = format!("{}-{}-{}T{}:{}:{}Z", &date[..4], &date[4..6], &date[6..], &time[..2], &time[2..4], &time[4..]);
+    DateTime::from_str(&text, Format::DateTime).unwrap().secs()
+}
+
 #[tokio::test]
 async fn a_clock_that_is_wrong_is_known_after_the_first_answer_unless_it_is_to_be_trusted() {
     let hour = Duration::from_secs(3600);
     let now = SystemClock.wall();
-    let signed_at = |request: HttpRequest| {
-        let text = request.headers().get("x-amz-date").unwrap().to_owned();
-        let [date, time] = [&text[..8], &text[9..15]];
-        let text =
-            format!("{}-{}-{}T{}:{}:{}Z", &date[..4], &date[4..6], &date[6..], &time[..2], &time[2..4], &time[4..]);
-        DateTime::from_str(&text, Format::DateTime).unwrap().secs()
-    };
     for (trusts_clock, want) in [(false, 3590..3700), (true, 0..100)] {
         let catcher = Catcher { date: Some(DateTime::from(now + hour)), ..Catcher::default() };
         let calls = calls(Account { trusts_clock, ..account() }, &catcher).await;
         assert!(calls.get_account().await.is_err());
-        let first = signed_at(catcher.only());
+        let first = signed_at(&catcher.only());
         assert!(calls.send_email(message(b"a", "a")).await.is_err());
-        let ahead = signed_at(catcher.only()) - first;
+        let ahead = signed_at(&catcher.only()) - first;
         assert!(want.contains(&ahead), "{ahead} s");
     }
 }
@@ -276,6 +280,25 @@ async fn a_profile_that_does_not_exist_is_told_at_the_start() {
     let failed = super::super::client::connect(settings, http(Catcher::default())).await.unwrap_err();
     assert!(matches!(&failed, SesError::NoProfile(name) if name == "no-such-profile-of-gatepost"), "{failed}");
     assert!(failed.to_string().contains("ses.profile or AWS_PROFILE"), "{failed}");
+}
+
+/// The clock jumps while the relay runs: seen from here, the clock of SES does.
+#[tokio::test]
+async fn after_a_jump_of_the_clock_one_call_is_refused_and_the_next_is_signed_with_the_time_of_ses() {
+    let now = SystemClock.wall();
+    let mut catcher = Catcher::default();
+    let shared = Arc::new(Mutex::new(now));
+    catcher.jumping = Some(Arc::clone(&shared));
+    let calls = calls(account(), &catcher).await;
+    for hours in [-5_i64, 30, 0] {
+        let time = DateTime::from_secs(DateTime::from(now).secs() + hours * 3_600);
+        *shared.lock().unwrap() = SystemTime::try_from(time).unwrap();
+        assert!(calls.send_email(message(b"a", "a")).await.is_err());
+        catcher.only();
+        assert!(calls.send_email(message(b"a", "a")).await.is_err());
+        let off = signed_at(&catcher.only()) - time.secs();
+        assert!((-60..60).contains(&off), "{hours} h: {off} s");
+    }
 }
 
 #[tokio::test]
