@@ -37,8 +37,8 @@ fuzz_target!(|input: (u8, &[u8])| {
                     let _ = authors.iter().map(|author| author::names_another(&author.mailbox, field.name)).count();
                 }
                 let _ = address_list::check(field.value);
-                let readable = address_list::readable(field.value).join(", ");
-                assert_eq!(address_list::check(readable.as_bytes()), Ok(()), "{readable}");
+                let readable = address_list::readable(field.value).join(&b", "[..]);
+                assert_eq!(address_list::check(&readable), Ok(()), "{readable:?}");
             }
         }
         (Err(_), Err(_)) => {}

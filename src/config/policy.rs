@@ -7,6 +7,7 @@ use super::plan::Findings;
 use super::rules::{AddressFields, App, Enforcement, ForeignFrom, Gets, MissingFrom, Rules, Unchecked};
 use super::sections::{Auth, Certificates, Listener};
 use super::values::{CertificateText, FromPattern, Network};
+use crate::mail::author::names_another;
 use crate::mail::parameters::{AppName, TagName};
 use crate::mail::{Author, SendParameters, SystemClock};
 use crate::policy::{self, AddressPattern, AppPolicy, Missing, OnAuthor, Others, Recognition};
@@ -205,6 +206,11 @@ fn own_from(findings: &mut Findings<'_>, path: &str, rules: &Rules, app: &mut po
     }
     let fits =
         |name: &String| app.display_names.is_empty() || app.display_names.iter().any(|known| known.matches(name));
+    let shows_another = |name: &String| app.display_names.is_empty() && names_another(mailbox, name);
+    if app.checked.author && display_name.as_ref().is_some_and(shows_another) {
+        let message = "the name shows the address of another mailbox, so it would be refused";
+        findings.error(&key("own_from"), message, "");
+    }
     if !display_name.as_ref().is_none_or(fits) {
         findings.error(&key("own_from"), "the name fits none of display_names, so it would be refused", "");
     }

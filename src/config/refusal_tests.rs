@@ -91,6 +91,7 @@ fn what_cannot_be_read_is_told_with_line_column_and_hint() {
         ("[[listener]]\ntls = true", "f:2:7", "expected", "tls: none, starttls or implicit"),
         ("[ses]\nendpoint_url = 'vpce.example'", "f:2:16", "not an http or https URL", "endpoint_url: An https:// URL"),
         ("[ses]\nendpoint_url = 'https://u:p@a'", "f:2:16", "the URL has an @", "endpoint_url: An https:// URL"),
+        ("[ses]\nendpoint_url = 'https://a/?t=s'", "f:2:16", "a query or a fragment", "endpoint_url: An https:// URL"),
         ("[ses]\nfeedback = 'nobody'", "f:2:12", "neither reverse-path, nor account", "feedback: reverse-path"),
         ("[ses]\nidentity_arn = 'arn:aws:s3:::x'", "f:2:16", "identity ARN", "identity_arn: The ARN"),
         ("[ses.list_management]\ntopic = 'x'", "f:1:1", "missing key `contact_list`", "A contact list"),

@@ -255,6 +255,9 @@ fn read_url(text: &str) -> Result<String, String> {
                 .to_owned(),
         );
     }
+    if text.contains(['?', '#']) {
+        return Err("the URL has a query or a fragment, of which SES takes none".to_owned());
+    }
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let plain = text.bytes().all(|octet| octet.is_ascii_graphic());
     match rest {
@@ -351,16 +354,18 @@ fn read_author(text: &str) -> Result<Author, String> {
     Ok(Author { display_name: Some(name.to_owned()), mailbox, domain_as_written: None })
 }
 
-/// Fields that policy judges, or without which there is no message.
-const FIELDS_THAT_STAY: [&str; 8] = [
+/// Fields that policy judges or writes, or without which there is no message.
+const FIELDS_THAT_STAY: [&str; 10] = [
     "From",
     "Sender",
+    "Reply-To",
     "Resent-From",
     "Resent-Sender",
     "Date",
     "MIME-Version",
     "Content-Type",
     "Content-Transfer-Encoding",
+    "X-Original-Recipients",
 ];
 
 fn read_field_name(text: &str) -> Result<String, String> {

@@ -97,7 +97,12 @@ pub fn parse(value: &[u8]) -> Result<Vec<Author>, AuthorError> {
     let (tokens, comment) = tokens(value)?;
     // Wherever it stands, in a comment or in quotes too: some reader shows it.
     let text = std::str::from_utf8(value).unwrap_or_default();
-    if words::encoded(text).any(|word| word.contains(is_control)) {
+    if words::encoded(text).any(|word| word.is_doubtful) {
+        return Err(AuthorError::Ambiguous(
+            "encoded word in an unknown charset, or with another one or a control in it",
+        ));
+    }
+    if words::encoded(text).any(|word| word.text.contains(is_control)) {
         return Err(AuthorError::Ambiguous("encoded control character"));
     }
     let mut parser = Parser { tokens, comment, at: 0, authors: Vec::new() };
@@ -110,18 +115,35 @@ fn is_control(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-/// Whether a text, as people see it, has an address in it that is not this mailbox. What stands before and behind the `@`
-/// counts, so a lone one is no address.
+/// Whether a text, as people see it, has an address in it that is not this mailbox: with a local part, an `@` and a domain
+/// with a dot. A lone `@` is no address.
 pub fn names_another(mailbox: &Mailbox, text: &str) -> bool {
-    let shown = decode_phrase(text).replace(['\u{ff20}', '\u{fe6b}'], "@");
-    let own = mailbox.to_string();
-    let separates =
-        |c: char| c.is_whitespace() || matches!(c, '<' | '>' | '(' | ')' | '[' | ']' | ',' | ';' | ':' | '"' | '\'');
-    shown.split(separates).any(|word| {
+    shows_address(text, Some(&mailbox.to_string()))
+}
+
+/// Whether a text, as people see it, has an address in it other than `own`.
+fn shows_address(text: &str, own: Option<&str>) -> bool {
+    let shown = decode_phrase(text).replace(['\u{ff20}', '\u{fe6b}'], "@").replace(['\u{ff0e}', '\u{3002}'], ".");
+    let around = |c: char| matches!(c, '<' | '>' | '(' | ')' | '[' | ']' | '"' | '\'' | '\\') || c.is_control();
+    let separates = |c: char| c.is_whitespace() || matches!(c, ',' | ';' | ':');
+    // To the eye, quotes, brackets and blanks next to the `@` do not keep an address apart.
+    let bare: String = shown.chars().filter(|c| !around(*c) && !is_invisible(*c)).collect();
+    let joined = bare.split('@').map(str::trim).collect::<Vec<_>>().join("@");
+    let split: Vec<&str> = shown.split(|c: char| separates(c) || around(c)).collect();
+    split.into_iter().chain(bare.split(separates)).chain(joined.split(separates)).any(|word| {
         let word = word.trim_matches(|c: char| matches!(c, '.' | '!' | '?' | '-' | '='));
         let Some((local_part, domain)) = word.split_once('@') else { return false };
-        !local_part.is_empty() && domain.contains(char::is_alphanumeric) && !word.eq_ignore_ascii_case(&own)
+        let inside = domain.trim_matches('.');
+        !local_part.is_empty()
+            && inside.contains('.')
+            && domain.contains(char::is_alphanumeric)
+            && !own.is_some_and(|own| word.eq_ignore_ascii_case(own))
     })
+}
+
+/// Characters without width.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
 }
 
 /// Whether mail-parser reads the same authors from the same value.
@@ -294,7 +316,12 @@ impl Parser {
 
     /// `group = display-name ":" [mailbox-list] ";"`
     fn group(&mut self, name: &[Token]) -> Result<(), AuthorError> {
-        phrase(name)?.ok_or(AuthorError::Ambiguous("group has no name"))?;
+        let shown = phrase(name)?.ok_or(AuthorError::Ambiguous("group has no name"))?;
+        // What stands around a group is shown by some readers as the name of the author.
+        let around = name.iter().chain(self.tokens.get(self.at)).filter_map(|token| token.comment.as_deref());
+        if around.chain([&*shown]).any(|text| shows_address(text, None)) {
+            return Err(AuthorError::Ambiguous("group name contains an address"));
+        }
         self.at += 1;
         if self.special() == Some(b';') {
             self.at += 1;

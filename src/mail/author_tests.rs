@@ -41,6 +41,14 @@ fn fields_with_two_readings_are_refused() {
         ("name only", " Ann"),
         ("two angle-addresses", " <ann@a.example> <evil@b.example>"),
         ("address as display name", " evil@b.example <ann@a.example>"),
+        ("another address as the name of a group", " \"evil@b.example\": ann@a.example;"),
+        ("another address as the encoded name of a group", " =?utf-8?q?evil=40b.example?=: ann@a.example;"),
+        ("another address in a comment before a group", " (evil@b.example) team: ann@a.example;"),
+        ("another address in a comment behind a group's name", " team (evil@b.example): ann@a.example;"),
+        ("an unknown charset", " =?cp037?q?=83=85=96?= <ann@a.example>"),
+        ("a C1 control of latin-1", " =?iso-8859-1?q?a=85b?= <ann@a.example>"),
+        ("an encoded word in an encoded word", " =?utf-8?q?=3D=3Futf-8=3Fq=3Fa=3F=3D?= <ann@a.example>"),
+        ("a question mark before an encoded line feed", " =?utf-8?q?a?b=0A?= <ann@a.example>"),
         ("another address in a comment", " Ann (evil@b.example) <ann@a.example>"),
         ("another address in a comment behind", " Ann <ann@a.example> (evil@b.example)"),
         ("encoded line feed", " =?utf-8?q?Ann=0AFrom=3A_evil=40b.example?= <ann@a.example>"),
@@ -130,13 +138,27 @@ fn a_name_with_an_address_in_it_is_found_in_every_spelling() {
         "ceo\u{ff20}b.example",
         "<ceo@b.example>",
         "ann@a.example, ceo@b.example",
-        "ceo@localhost",
+        "(ceo)@b.example",
+        "\"ceo\"@b.example",
+        "ceo@<b.example>",
+        "ceo @b.example",
+        "ceo@\u{200b}b.example",
+        "ceo\u{a0}@ b.example",
     ] {
         assert!(names_another(&ann, name), "{name}");
     }
-    for name in
-        ["Ann", "ann@a.example", "ANN@A.EXAMPLE", "Meet @ 5", "@ann", "Doe, Ann: \"the (first)\"", "ann@", "a @ b"]
-    {
+    for name in [
+        "Ann",
+        "ann@a.example",
+        "ANN@A.EXAMPLE",
+        "Meet @ 5",
+        "@ann",
+        "Doe, Ann: \"the (first)\"",
+        "ann@",
+        "a @ b",
+        "me@home",
+        "a=b@c",
+    ] {
         assert!(!names_another(&ann, name), "{name}");
     }
 }

@@ -32,8 +32,8 @@ pub enum HeaderError {
         /// Counted from 1.
         line: usize,
     },
-    /// A control character other than TAB, which some readers take for the end of a line: what follows it could be a field
-    /// to them.
+    /// A control character other than TAB, or a line separator of Unicode, which some readers take for the end of a line:
+    /// what follows it could be a field to them.
     #[error("header line {line} contains the control character 0x{octet:02X}")]
     Control {
         /// Counted from 1.
@@ -81,6 +81,9 @@ impl Field<'_> {
     }
 }
 
+/// U+0085, U+2028, U+2029.
+const SEPARATORS: [&[u8]; 3] = [b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9"];
+
 impl HeaderSection {
     /// Splits a header section: everything before the blank line, each line with its CR LF.
     ///
@@ -101,6 +104,10 @@ impl HeaderSection {
             let text = octets[start..end].strip_suffix(b"\r\n").ok_or(malformed)?;
             if let Some(&octet) = text.iter().find(|octet| octet.is_ascii_control() && **octet != b'\t') {
                 return Err(HeaderError::Control { line, octet });
+            }
+            // NEL and the line and paragraph separators, as UTF-8.
+            if let Some(found) = SEPARATORS.iter().find(|found| memchr::memmem::find(text, found).is_some()) {
+                return Err(HeaderError::Control { line, octet: found[found.len() - 1] });
             }
             if matches!(octets[start], b' ' | b'\t') {
                 // A continuation; on the first line it continues nothing.

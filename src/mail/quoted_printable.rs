@@ -45,7 +45,10 @@ pub(crate) fn decode(body: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(body.len());
     for line in body.split_inclusive(|octet| *octet == b'\n') {
         // Blanks at the end of a line were added on the way (RFC 2045 §6.7 (3)).
-        let inside = line.trim_ascii_end();
+        let inside = line.strip_suffix(b"\n").unwrap_or(line);
+        let inside = inside.strip_suffix(b"\r").unwrap_or(inside);
+        let end = inside.iter().rposition(|octet| !matches!(octet, b' ' | b'\t')).map_or(0, |last| last + 1);
+        let inside = &inside[..end];
         let soft = inside.ends_with(b"=");
         let mut rest = inside.strip_suffix(b"=").unwrap_or(inside);
         while let Some(at) = memchr::memchr(b'=', rest) {

@@ -22,35 +22,46 @@ pub(crate) fn decode(text: &str) -> Cow<'_, str> {
             decoded.push_str(before);
         }
         after_word = word.is_some();
-        decoded.push_str(&word.unwrap_or_default());
+        decoded.push_str(word.as_ref().map_or("", |word| &word.text));
     }
     Cow::Owned(decoded)
 }
 
+/// One encoded word.
+pub(crate) struct Word {
+    pub(crate) text: String,
+    /// Decoding may hide what other readers see: a charset that is not known here, a control character that the charset has
+    /// and the text has not, or an encoded word inside.
+    pub(crate) is_doubtful: bool,
+    /// The charset is one in which nothing can be read.
+    pub(crate) is_opaque: bool,
+}
+
 /// The encoded words of a text, each of them decoded.
-pub(crate) fn encoded(text: &str) -> impl Iterator<Item = String> + '_ {
+pub(crate) fn encoded(text: &str) -> impl Iterator<Item = Word> + '_ {
     pieces(text).filter_map(|(_, word)| word)
 }
 
 /// The text in pieces: what stands as it is, and the encoded word behind it.
-fn pieces(text: &str) -> impl Iterator<Item = (&str, Option<String>)> {
+fn pieces(text: &str) -> impl Iterator<Item = (&str, Option<Word>)> {
     let mut rest = text;
+    // Whether there is an end of a word in the rest: looked for once, not for each start.
+    let mut ends = true;
     std::iter::from_fn(move || {
-        let start = match rest.find("=?") {
+        let start = match rest.find("=?").filter(|_| ends) {
             _ if rest.is_empty() => return None,
-            None => {
-                return Some((std::mem::take(&mut rest), None));
-            }
+            None => return Some((std::mem::take(&mut rest), None)),
             Some(start) => start,
         };
         let (before, word) = rest.split_at(start);
         match encoded_word(word) {
-            Some((plain, octets)) => {
+            Ok((word_, octets)) => {
                 rest = &word[octets..];
-                Some((before, Some(plain)))
+                Some((before, Some(word_)))
             }
             // A false start is text.
-            None => {
+            Err(NoEnd(no_end)) => {
+                ends = !no_end;
                 let (before, behind) = rest.split_at(start + 2);
                 rest = behind;
                 Some((before, None))
@@ -59,21 +70,31 @@ fn pieces(text: &str) -> impl Iterator<Item = (&str, Option<String>)> {
     })
 }
 
-/// The encoded word at the start of `text`, and its length. Looks no further than three question marks behind its start,
-/// so that many false starts cost no more than their length.
-fn encoded_word(text: &str) -> Option<(String, usize)> {
-    let mut pieces = text.get(2..)?.splitn(4, '?');
-    let (label, encoding, encoded) = (pieces.next()?, pieces.next()?, pieces.next()?);
-    pieces.next()?.strip_prefix('=')?;
-    // RFC 2231 §5: a language may follow the charset.
-    let charset = label.split('*').next().unwrap_or_default();
-    let octets = match encoding {
-        "b" | "B" => base64(encoded.as_bytes()),
-        "q" | "Q" => quoted(encoded.as_bytes()),
-        _ => return None,
+/// Not an encoded word; true: because nothing that follows ends one.
+struct NoEnd(bool);
+
+/// The encoded word at the start of `text`, and its length. As Python reads it, question marks may stand inside.
+fn encoded_word(text: &str) -> Result<(Word, usize), NoEnd> {
+    let mut pieces = text.get(2..).unwrap_or_default().splitn(3, '?');
+    let (Some(label), Some(encoding), Some(rest)) = (pieces.next(), pieces.next(), pieces.next()) else {
+        return Err(NoEnd(true));
     };
-    let marks = "=????=".len();
-    Some((in_charset(charset.as_bytes(), &octets), label.len() + encoding.len() + encoded.len() + marks))
+    let decoder: fn(&[u8]) -> Vec<u8> = match encoding {
+        "b" | "B" => base64,
+        "q" | "Q" => quoted,
+        _ => return Err(NoEnd(false)),
+    };
+    let end = rest.find("?=").ok_or(NoEnd(true))?;
+    // RFC 2231 §5: a language may follow the charset.
+    let charset = label.split('*').next().unwrap_or_default().as_bytes();
+    let octets = decoder(&rest.as_bytes()[..end]);
+    let text = in_charset(charset, &octets);
+    // 0x80 to 0x9F are C1 controls there, and letters in windows-1252, which is read in its place.
+    let latin =
+        charset.len() >= 8 && charset[..8].eq_ignore_ascii_case(b"iso-8859") || charset.eq_ignore_ascii_case(b"latin1");
+    let hidden = latin && octets.iter().any(|octet| matches!(octet, 0x80..=0x9f));
+    let is_doubtful = hidden || !is_known(charset) || text.contains("=?");
+    Ok((Word { text, is_doubtful, is_opaque: is_opaque(charset) }, "=????=".len() + label.len() + encoding.len() + end))
 }
 
 fn base64(encoded: &[u8]) -> Vec<u8> {
@@ -125,12 +146,26 @@ fn escaped(encoded: &[u8], mark: u8) -> Vec<(u8, bool)> {
 
 /// Octets of a charset as text. What has no meaning in it becomes U+FFFD.
 pub(super) fn in_charset(label: &[u8], octets: &[u8]) -> String {
-    let utf8 =
-        label.is_empty() || [&b"utf-8"[..], b"utf8", b"us-ascii"].iter().any(|own| label.eq_ignore_ascii_case(own));
-    match charset_decoder(label).filter(|_| !utf8) {
+    match charset_decoder(label).filter(|_| !is_utf8(label)) {
         Some(decoder) => decoder(octets),
         None => String::from_utf8_lossy(octets).into_owned(),
     }
+}
+
+fn is_utf8(label: &[u8]) -> bool {
+    label.is_empty() || [&b"utf-8"[..], b"utf8", b"us-ascii"].iter().any(|own| label.eq_ignore_ascii_case(own))
+}
+
+/// Whether an unknown charset may be one in which ASCII is not ASCII (EBCDIC, UTF-32): nothing can be said of text in it.
+pub(super) fn is_opaque(label: &[u8]) -> bool {
+    const PREFIXES: [&[u8]; 8] = [b"cp", b"ibm", b"csibm", b"ebcdic", b"utf-32", b"utf32", b"ucs", b"iso-10646"];
+    let starts = |prefix: &[u8]| label.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    !is_known(label) && PREFIXES.iter().any(|prefix| starts(prefix))
+}
+
+/// Whether text in the charset can be read.
+pub(super) fn is_known(label: &[u8]) -> bool {
+    is_utf8(label) || charset_decoder(label).is_some()
 }
 
 #[cfg(test)]
@@ -154,6 +189,9 @@ mod tests {
             ("=??q?a?=", "a"),
             ("=?utf-8?q?=zz=4?=", "=zz=4"),
             ("=?utf-8?b?Y?=", ""),
+            ("=?utf-8?b?YS5l?eGU=?=", "a.exe"),
+            ("=?utf-8?q?x?y=2Eexe?=", "x?y.exe"),
+            ("=?utf-8?q?a?=?=", "a?="),
             ("=?utf-16be?b?AC4AZQB4AGU=?=", ".exe"),
         ] {
             assert_eq!(decode(text), want, "{text}");

@@ -133,7 +133,8 @@ impl LogObserver {
     fn transaction(&self, record: &TransactionRecord<'_>) {
         let Who { session, client, listener, identity, tls } = self.who(record.client);
         let (transaction, mail_from) = (record.transaction.to_string(), self.reverse_path(record.reverse_path));
-        let (app, reason, outcome) = (record.app.unwrap_or(""), record.why.word(), record.why.outcome());
+        let (app, reason, outcome) =
+            (record.app.unwrap_or(""), record.why.word(), record.why.outcome().replace("rejected", "refused"));
         let reply = record.why.reply().map(ToString::to_string).unwrap_or_default();
         let TransactionRecord { recipients, octets, after, .. } = record;
         macro_rules! line {

@@ -13,14 +13,15 @@ pub(super) fn judge(structure: &Structure, denied: &[String]) -> Result<(), Reas
     }
 }
 
-/// By the last extension, as an operating system would run it: trailing dots, blanks and quotes do not count, and a NUL
-/// ends the name.
+/// By the last extension, as an operating system would run it: what is neither letter nor digit does not count at the end, a
+/// NUL ends the name, and so does a colon (`a.exe::$DATA`).
 fn denies(denied: &[String], name: &str) -> bool {
-    let name = name.split('\0').next().unwrap_or_default();
-    let name = name.trim_end_matches(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '.' | '"' | '\''));
-    let Some((_, extension)) = name.rsplit_once('.') else { return false };
-    let extension = extension.to_lowercase();
-    denied.contains(&extension)
+    let name = name.split('\0').next().unwrap_or_default().replace(['\u{ff0e}', '\u{2024}'], ".");
+    let ends = [name.as_str(), name.split(':').next().unwrap_or_default()];
+    ends.into_iter().any(|name| {
+        let name = name.trim_end_matches(|c: char| !c.is_alphanumeric());
+        name.rsplit_once('.').is_some_and(|(_, extension)| denied.contains(&extension.to_lowercase()))
+    })
 }
 
 #[cfg(test)]
@@ -47,6 +48,9 @@ mod tests {
             "\"a.exe. \"",
             "\"a.exe...\"",
             "'a.exe'",
+            "\"a.exe\u{200b}\"",
+            "\"a.exe::$DATA\"",
+            "\"a\u{ff0e}exe\"",
             "\"a.exe\t\"",
             "\"a.txt\"; filename=run.js",
             "\"\"; filename*=utf-8''a%2Eexe",

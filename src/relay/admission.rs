@@ -125,9 +125,12 @@ impl Relay {
         message: &Loaded,
         authors: &mut Vec<Author>,
     ) -> Result<Arc<Granted>, Refusal> {
-        if message.content.fields().any(|field| !field.is("From") && hides_a_from_field(field.value)) {
-            let detail = "a continuation line looks like a second From field".to_owned();
-            return Err(Refusal { reply: replies::AUTHOR_AMBIGUOUS, rule: None, detail });
+        let mut fields = message.content.fields().filter(|field| !field.is("From"));
+        if let Some(field) = fields.find(|field| hides_a_from_field(field.value)) {
+            let detail = format!("a continuation line of {} looks like a From field", field.name);
+            let reply = replies::AUTHOR_AMBIGUOUS
+                .with_text(&format!("Continuation line of {} looks like a From field", field.name));
+            return Err(Refusal { reply, rule: None, detail });
         }
         let fields = Fields::read(&message.content);
         let facts = MessageFacts {

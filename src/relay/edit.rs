@@ -5,6 +5,7 @@
 use super::Relay;
 use super::admission::Refusal;
 use super::reception::Loaded;
+use super::reencode::fold;
 use crate::mail::address_list;
 use crate::mail::headers::{HeaderLimits, blank_line};
 use crate::mail::parameters::Edits;
@@ -29,40 +30,50 @@ pub(super) fn apply(
             || edits.without_resent && field.name.get(..7).is_some_and(|name| name.eq_ignore_ascii_case("Resent-"))
             || edits.without.iter().any(|name| field.is(name))
     };
+    let mut has_reply_to = false;
     // Our own trace field, which is the first, stays in any case.
     for (place, field) in message.content.fields().enumerate().filter(|(place, field)| *place == 0 || !goes(field)) {
         let unreadable = edits.readable_lists
             && place > 0
             && address_list::FIELDS.iter().any(|name| field.is(name))
             && address_list::check(field.value).is_err();
-        if !unreadable {
-            header.extend_from_slice(field.octets);
+        let readable = if unreadable { address_list::readable(field.value) } else { Vec::new() };
+        // An empty Reply-To would keep the author that is replaced out of it.
+        let empty = if unreadable { readable.is_empty() } else { field.value.trim_ascii().is_empty() };
+        if empty && (unreadable || edits.author.is_some() && field.is("Reply-To")) {
             continue;
         }
-        let readable = address_list::readable(field.value);
-        if !readable.is_empty() {
-            // One address a line: header lines have a length too.
-            header.extend_from_slice(format!("{}: {}\r\n", field.name, readable.join(",\r\n\t")).as_bytes());
+        has_reply_to |= field.is("Reply-To");
+        match unreadable {
+            false => header.extend_from_slice(field.octets),
+            // One address a line: header lines have a length.
+            true => {
+                let list = readable.join(&b",\r\n\t"[..]);
+                header.extend_from_slice(&[field.name.as_bytes(), b": ", &list, b"\r\n"].concat());
+            }
         }
     }
-    let mut add = |name: &str, value: &str| header.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+    let mut add = |name: &str, value: &str| {
+        let field = format!("{name}: {value}\r\n");
+        field.as_bytes().split_inclusive(|octet| *octet == b'\n').try_for_each(|line| fold(&mut header, line))
+    };
     if let Some(author) = &edits.author {
-        add("From", &author.to_string());
-        if !authors.is_empty() && message.content.fields_named("Reply-To").next().is_none() {
-            // One mailbox a line: header lines have a length too.
+        add("From", &author.to_string())?;
+        if !authors.is_empty() && !has_reply_to {
+            // One mailbox a line.
             let list: Vec<String> = authors.iter().map(ToString::to_string).collect();
-            add("Reply-To", &list.join(",\r\n\t"));
+            add("Reply-To", &list.join(",\r\n\t"))?;
         }
     }
     if edits.date {
-        add("Date", &rfc5322_date(relay.clock.wall()));
+        add("Date", &rfc5322_date(relay.clock.wall()))?;
     }
     if edits.message_id {
-        add("Message-ID", &format!("<{transaction}@{}>", relay.settings.hostname));
+        add("Message-ID", &format!("<{transaction}@{}>", relay.settings.hostname))?;
     }
     if let Some(path) = &edits.redirect_to {
         let list: Vec<String> = message.envelope.forward_paths().iter().map(ToString::to_string).collect();
-        add("X-Original-Recipients", &list.join(",\r\n\t"));
+        add("X-Original-Recipients", &list.join(",\r\n\t"))?;
         let envelope = &message.envelope;
         let redirected = Envelope::new(envelope.reverse_path().clone(), envelope.parameters(), path.clone());
         message.envelope = Arc::new(redirected);

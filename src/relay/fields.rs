@@ -89,13 +89,14 @@ fn resent(content: &Content) -> Field {
     if mailboxes.is_empty() { Field::Missing } else { Field::Mailboxes(mailboxes) }
 }
 
-/// Whether a folded line of a field begins with `From:`. To us it is part of that field; a reader that trims lines before
-/// it looks at them sees an author.
+/// Whether a folded line of a field begins with `From:` and has an address. To us it is part of that field; a reader that
+/// trims lines before it looks at them sees an author.
 pub(super) fn hides_a_from_field(value: &[u8]) -> bool {
     value.split(|octet| *octet == b'\n').skip(1).any(|line| {
         let line = line.trim_ascii_start();
         line.get(..4).is_some_and(|name| name.eq_ignore_ascii_case(b"From"))
             && line[4..].trim_ascii_start().starts_with(b":")
+            && line.contains(&b'@')
     })
 }
 

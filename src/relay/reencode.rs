@@ -226,7 +226,7 @@ fn write_header(out: &mut Vec<u8>, header: &[u8], encoding: Option<Encoding>, to
 }
 
 /// Folds a header line over the limit where it has blanks. No line of the result is blank.
-fn fold(out: &mut Vec<u8>, line: &[u8]) -> Result<(), Refusal> {
+pub(super) fn fold(out: &mut Vec<u8>, line: &[u8]) -> Result<(), Refusal> {
     let mut rest = line;
     while line.len() > LINE_OCTETS_MAX + 2 && rest.len() > HEADER_LINE_OCTETS + 2 {
         match fold_at(rest) {
@@ -252,7 +252,9 @@ fn fold_at(line: &[u8]) -> Option<usize> {
     let named = if blank(line[0]) { 0 } else { memchr::memchr(b':', line).map_or(0, |at| at + 1) };
     let text = named + line[named..].iter().position(|octet| !blank(*octet))?;
     let end = line.iter().rposition(|octet| !octet.is_ascii_whitespace())?;
-    let starts = |at: &usize| blank(line[*at]) && !blank(line[at - 1]);
+    // A continuation that reads as a From field would be refused.
+    let from = |rest: &[u8]| rest.get(..4).is_some_and(|name| name.eq_ignore_ascii_case(b"From"));
+    let starts = |at: &usize| blank(line[*at]) && !blank(line[at - 1]) && !from(line[*at..].trim_ascii_start());
     let near = (text + 1..=HEADER_LINE_OCTETS.min(end)).rev().find(starts);
     near.or_else(|| (HEADER_LINE_OCTETS.max(text) + 1..LINE_OCTETS_MAX.min(end)).find(starts))
 }

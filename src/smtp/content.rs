@@ -15,9 +15,9 @@ pub enum LineEndings {
     #[default]
     Refuse,
     /// Repair it, before policy sees the message. For devices that send bare LF, and for programs that send CR CR LF. A run
-    /// of CR and LF becomes as many line ends as it has LFs, and one if it has none: where one reader sees a blank line and
-    /// another does not, there is none, because it would end the header section. Still only CR LF . CR LF ends the data;
-    /// a line that is a dot to other readers (CR LF . LF, CR LF . CR) is refused.
+    /// of CR and LF becomes as many line ends as it has LFs, and one if it has none. A blank line that only some readers see
+    /// ends no header section: with CR LF next to LF in front of it the message is refused. Still only CR LF . CR LF ends
+    /// the data; a line that is a dot to other readers (CR LF . LF, CR LF . CR) is refused.
     Normalize,
 }
 
@@ -87,6 +87,10 @@ pub struct Scanner {
     dots: bool,
     /// After a fault: find the end, mind nothing else.
     discarding: bool,
+    /// Where line ends are repaired: no blank line has come.
+    in_header: bool,
+    /// The last line end was an LF without CR.
+    bare: bool,
 }
 
 impl Scanner {
@@ -101,6 +105,8 @@ impl Scanner {
             long: false,
             dots: true,
             discarding: false,
+            in_header: line_endings == LineEndings::Normalize,
+            bare: false,
         }
     }
 
@@ -145,7 +151,9 @@ impl Scanner {
             (At::DotCr, _) if self.discarding => self.drop_one_after_bare_cr(octet),
             // To a reader that takes the CR for a line end, the data ended here.
             (At::DotCr, _) => self.fault(0, ContentFault::BareLineEnd),
+            (At::LfCr, b'\n') if !self.agrees(false) => self.doubtful_blank_line(1),
             (At::Cr | At::LfCr, b'\n') => {
+                self.bare = false;
                 self.at = At::LineStart;
                 self.line_octets = 0;
                 match (self.discarding, repairs) {
@@ -231,6 +239,10 @@ impl Scanner {
             match (line_end.map(|_| input[at]), input.get(at + 1)) {
                 (None, _) => return self.passed(at),
                 (Some(b'\r'), Some(b'\n')) => {
+                    if text.is_empty() && matches!(self.at, At::LineStart | At::Lf) && !self.agrees(false) {
+                        return self.doubtful_blank_line(at + 2);
+                    }
+                    self.bare = false;
                     self.at = At::LineStart;
                     self.line_octets = 0;
                     start = at + 2;
@@ -275,9 +287,12 @@ impl Scanner {
 
     /// A bare LF.
     fn bare_lf(&mut self) -> Step {
+        let doubtful = matches!(self.at, At::LineStart | At::Lf) && !self.agrees(true);
         match self.line_endings {
             _ if self.discarding => self.drop_one(At::Text),
+            LineEndings::Normalize if doubtful => self.fault(1, ContentFault::BareLineEnd),
             LineEndings::Normalize if self.at != At::Dot => {
+                self.bare = true;
                 self.at = if self.dots { At::Lf } else { At::LineStart };
                 self.line_octets = 0;
                 Step::Instead(1, b"\r\n")
@@ -285,6 +300,22 @@ impl Scanner {
             // After a dot that began the line: to a reader that takes the LF for a line end, the data ended here.
             LineEndings::Refuse | LineEndings::Normalize => self.fault(1, ContentFault::BareLineEnd),
         }
+    }
+
+    /// A line end comes at the start of a line: whether it makes a blank line to every reader, or where that does not matter.
+    /// The first blank line ends the header section. CR LF beside a bare LF is one line end to a reader of CR LF only, and
+    /// two to others.
+    fn agrees(&mut self, bare: bool) -> bool {
+        let agreed = !self.in_header || self.discarding || self.bare == bare;
+        self.in_header &= !agreed;
+        agreed
+    }
+
+    /// A CR LF that makes a blank line to some readers only.
+    fn doubtful_blank_line(&mut self, consumed: usize) -> Step {
+        let fault = self.fault(consumed, ContentFault::BareLineEnd);
+        self.at = At::LineStart;
+        fault
     }
 
     fn fault(&mut self, consumed: usize, fault: ContentFault) -> Step {

@@ -114,6 +114,11 @@ async fn what_policy_replaces_need_not_be_readable() {
         assert!(got.contains("\r\nFrom: shop@a.example\r\n") && got.matches("From:").count() == 1, "{head}: {got}");
         assert!(!got.contains("Sender:") && !got.contains("Resent-"), "{head}: {got}");
     }
+    // Who is replaced stays reachable, also where Reply-To is there and empty.
+    let text = "From: Eve <eve@b.example>\r\nReply-To: \r\n\r\nx\r\n";
+    assert!(site.send(&Note { text, ..Note::default() }).await.starts_with("250"));
+    let got = header(&site.newest());
+    assert!(got.contains("\r\nReply-To: Eve <eve@b.example>\r\n") && got.matches("Reply-To").count() == 1, "{got}");
     // What fits stays, and so does a Resent field that fits.
     let text = "From: eve@b.example\r\nResent-From: ann@a.example\r\n\r\nx\r\n";
     assert!(site.send(&Note { text, ..Note::default() }).await.starts_with("250"));

@@ -300,6 +300,13 @@ async fn repaired_line_ends_make_no_blank_line_in_a_header_section() {
         let raw = house.emulator.messages().pop().unwrap().raw;
         assert!(raw.ends_with(want.as_bytes()), "{name}: {}", String::from_utf8_lossy(&raw));
     }
+    // Readers differ on where the header section ends.
+    for between in ["\r\n\n", "\n\r\n", "\n\r\r\n"] {
+        let (from, rest) = message.split_once('\n').unwrap();
+        let text = format!("{from}{between}{}\r\n", rest.replace('\n', "\r\n"));
+        let reply = house.send("ann@example.com", &["bob@elsewhere.example"], &text).await;
+        assert!(reply.starts_with("550 5.5.2 Message lines must end with CR LF"), "{between:?}: {reply}");
+    }
     // No line end of it is one to all readers.
     let reply = house
         .send("ann@example.com", &["bob@elsewhere.example"], &format!("{}\r\n", message.replace('\n', "\r")))

@@ -20,6 +20,8 @@ pub(super) struct Fields {
     pub(super) names: Vec<String>,
     /// A field stands twice.
     pub(super) repeated: bool,
+    /// A name in a charset that cannot be read.
+    opaque: bool,
     parameters: usize,
     /// Octets that were looked at, once for each reading.
     pub(super) visited: u64,
@@ -57,10 +59,16 @@ impl Fields {
             self.take_encoding(&unfolded);
             return Ok(());
         }
+        let decoded = words::decode(&String::from_utf8_lossy(&unfolded)).into_owned().into_bytes();
         if name == Name::Type {
             self.take_type(&unfolded)?;
+            self.take_kind(&decoded)?;
         }
         self.take_parameters(&unfolded, limits)?;
+        // Python decodes the whole field before it looks for parameters.
+        if unfolded.windows(2).any(|pair| pair == b"=?") {
+            self.take_parameters(&decoded, limits)?;
+        }
         if unfolded.len() != value.len() {
             let tight = without_folds(value, true);
             if tight != unfolded {
@@ -69,7 +77,7 @@ impl Fields {
         }
         self.names.sort_unstable();
         self.names.dedup();
-        Ok(())
+        if self.opaque { Err(MimeError::UnreadableName) } else { Ok(()) }
     }
 
     fn take_encoding(&mut self, value: &[u8]) {
@@ -87,37 +95,45 @@ impl Fields {
     }
 
     fn take_type(&mut self, value: &[u8]) -> Result<(), MimeError> {
-        let whole = value.split(|octet| *octet == b';').next().unwrap_or_default().trim_ascii();
-        let lower = whole[..whole.len().min(MEDIA_TYPE_OCTETS_MAX)].to_ascii_lowercase();
-        self.multipart |= lower.starts_with(b"multipart");
-        // A missing semicolon does not keep lenient readers from finding it.
-        if let Some(at) = memchr::memmem::find(&lower, b"boundary=") {
-            let value = token(&whole[at + b"boundary=".len()..]);
-            self.add_boundary(value.strip_prefix(b"\"").unwrap_or(value).strip_suffix(b"\"").unwrap_or(value))?;
-        }
-        let inside = [&b"rfc822"[..], b"global", b"news"];
-        self.message |= lower.strip_prefix(b"message").is_some_and(|rest| {
-            inside.iter().any(|name| {
-                rest.trim_ascii_start().strip_prefix(b"/").is_some_and(|rest| rest.trim_ascii_start().starts_with(name))
-            })
-        });
         self.repeated |= self.media_type.is_some();
         if self.media_type.is_none() {
+            let lower = value[..value.len().min(MEDIA_TYPE_OCTETS_MAX)].to_ascii_lowercase();
             self.media_type = Some(String::from_utf8_lossy(token(&lower)).into_owned());
         }
-        Ok(())
+        self.take_kind(value)
+    }
+
+    /// Whether it has parts, by any reading. Some readers take the body of every message/* for a message.
+    fn take_kind(&mut self, value: &[u8]) -> Result<(), MimeError> {
+        let first = value.split(|octet| *octet == b';').next().unwrap_or_default().trim_ascii();
+        let first = &first[..first.len().min(MEDIA_TYPE_OCTETS_MAX)];
+        let lower = first.to_ascii_lowercase();
+        self.multipart |= lower.starts_with(b"multipart");
+        self.message |= lower.starts_with(b"message");
+        // A missing semicolon does not keep lenient readers from finding it.
+        match memchr::memmem::find(&lower, b"boundary=").map(|at| token(&first[at + b"boundary=".len()..])) {
+            Some(value) => {
+                self.add_boundary(value.strip_prefix(b"\"").unwrap_or(value).strip_suffix(b"\"").unwrap_or(value))
+            }
+            None => Ok(()),
+        }
     }
 
     fn take_parameters(&mut self, value: &[u8], limits: &MimeLimits) -> Result<(), MimeError> {
-        let quoted = by_quotes(value);
+        let quoted = by_quotes(value, false);
         self.parameters += quoted.len();
         self.take_reading(&quoted)?;
         self.visited += value.len() as u64;
-        if value.iter().any(|octet| matches!(octet, b'"' | b'\'' | b'\\' | b'(')) {
-            self.visited += value.len() as u64;
-            let plain = by_semicolons(value);
-            self.parameters = self.parameters.max(plain.len());
-            self.take_reading(&plain)?;
+        // Where there is nothing that readers treat in different ways, all of them read the same.
+        if value.iter().any(|octet| TSPECIALS.contains(octet)) {
+            for mut reading in [by_quotes(value, true), by_separators(value, b";"), by_separators(value, b"; \t,")] {
+                self.visited += value.len() as u64;
+                self.parameters = self.parameters.max(reading.len());
+                // Each boundary more makes parts of lines that are none to most readers.
+                let quoted = quoted.iter().any(|parameter| parameter.base == b"boundary" && parameter.quoted);
+                reading.retain(|parameter| !(quoted && parameter.base == b"boundary"));
+                self.take_reading(&reading)?;
+            }
         }
         match self.parameters > limits.parameters_max {
             true => Err(MimeError::TooManyParameters(limits.parameters_max)),
@@ -130,26 +146,29 @@ impl Fields {
         for parameter in parameters.iter().filter(|parameter| parameter.base == b"boundary") {
             self.add_boundary(&parameter.value)?;
         }
-        let is_name = |parameter: &&Parameter| memchr::memmem::find(&parameter.base, b"name").is_some();
+        let is_name = |parameter: &&Parameter| matches!(&*parameter.base, b"name" | b"filename");
         let mut pieces: Vec<&Parameter> = parameters.iter().filter(is_name).collect();
-        for piece in &pieces {
+        for piece in pieces.iter().filter(|piece| piece.number.is_none()) {
             self.add_names(&[piece]);
         }
-        // As they stand, and by number.
-        pieces.sort_by(|a, b| a.base.cmp(&b.base));
         let boundaries = parameters.iter().filter(|parameter| parameter.base == b"boundary" && parameter.split);
-        let boundaries: Vec<&Parameter> = boundaries.collect();
-        if !boundaries.is_empty() {
-            let mut boundaries = boundaries;
-            boundaries.sort_by_key(|piece| piece.number);
-            let plain: Vec<u8> = boundaries.iter().flat_map(|piece| piece.decoded(piece.extended)).collect();
-            self.add_boundary(&without_charset(&plain))?;
-        }
+        let mut boundaries: Vec<&Parameter> = boundaries.collect();
+        boundaries.sort_by_key(|piece| piece.number);
+        let plain: Vec<u8> = boundaries.iter().flat_map(|piece| piece.decoded(piece.extended)).collect();
+        self.add_boundary(&without_charset(&plain))?;
+        pieces.sort_by(|a, b| a.base.cmp(&b.base));
         for group in pieces.chunk_by(|a, b| a.base == b.base).filter(|group| group.iter().any(|piece| piece.split)) {
+            // As they stand; by number; and by number up to a gap, of two with one number the first.
             self.add_names(group);
             let mut numbered = group.to_vec();
             numbered.sort_by_key(|piece| piece.number);
             self.add_names(&numbered);
+            numbered.retain(|piece| piece.number.is_some());
+            numbered.dedup_by_key(|piece| piece.number);
+            let whole = numbered.iter().zip(0..).take_while(|(piece, place)| piece.number == Some(*place)).count();
+            if (1..group.len()).contains(&whole) {
+                self.add_names(&numbered[..whole]);
+            }
         }
         Ok(())
     }
@@ -179,11 +198,12 @@ impl Fields {
         let raw = join(|_| false);
         self.visited += raw.len() as u64;
         if pieces.iter().any(|piece| piece.extended) || raw.contains(&b'%') {
-            for octets in [join(|piece| piece.extended), join(|_| true)] {
+            for octets in [join(|piece| piece.extended), join(|_| true), words::percent(&raw)] {
                 self.visited += octets.len() as u64;
                 let name = without_charset(&octets);
                 let charset = octets.split(|octet| *octet == b'\'').next().unwrap_or_default();
                 let charset = if name.len() < octets.len() { charset } else { b"" };
+                self.opaque |= words::is_opaque(charset);
                 self.add_name(words::in_charset(charset, &name));
                 self.add_name(String::from_utf8_lossy(&octets).into_owned());
             }
@@ -193,12 +213,19 @@ impl Fields {
 
     fn add_name(&mut self, name: String) {
         if name.contains("=?") {
+            self.opaque |= words::encoded(&name).any(|word| word.is_opaque);
             self.visited += name.len() as u64;
             self.names.push(words::decode(&name).into_owned());
         }
         self.names.push(name);
     }
 }
+
+/// RFC 2045 §5.1, and what else readers treat in different ways.
+const TSPECIALS: &[u8] = b"()<>@,\\\"[]?' \t";
+
+/// What ends a value without quotes, to a strict reader.
+const TOKEN_ENDS: &[u8] = b"<>@,\\\"[]?= \t";
 
 /// A media type is shorter; of a longer one, the start is enough to know it.
 const MEDIA_TYPE_OCTETS_MAX: usize = 100;
@@ -240,26 +267,23 @@ struct Parameter {
     base: Vec<u8>,
     /// There is a `*` in the name.
     split: bool,
-    /// RFC 2231 §3: which piece; the first where it does not say.
-    number: u32,
+    /// RFC 2231 §3: which piece.
+    number: Option<u32>,
     /// RFC 2231 §4: a `*` at the end of the name, so the value is percent-encoded.
     extended: bool,
     value: Vec<u8>,
+    /// The value stood in quotes.
+    quoted: bool,
 }
 
 impl Parameter {
     fn new(name: &[u8], value: Vec<u8>) -> Self {
-        let name = name.trim_ascii().to_ascii_lowercase();
+        let name = without_comments(name).trim_ascii().to_ascii_lowercase();
         let mut pieces = name.split(|octet| *octet == b'*');
         let base = pieces.next().unwrap_or_default().trim_ascii().to_vec();
         let number = pieces.next().and_then(|digits| std::str::from_utf8(digits).ok()?.trim().parse().ok());
-        Self {
-            base,
-            split: name.contains(&b'*'),
-            number: number.unwrap_or_default(),
-            extended: name.ends_with(b"*"),
-            value,
-        }
+        let (split, extended) = (name.contains(&b'*'), name.ends_with(b"*"));
+        Self { base, split, number, extended, value, quoted: false }
     }
 
     fn decoded(&self, decode: bool) -> Vec<u8> {
@@ -267,10 +291,12 @@ impl Parameter {
     }
 }
 
-/// RFC 2045 §5.1: quotes and comments count.
-fn by_quotes(value: &[u8]) -> Vec<Parameter> {
+/// RFC 2045 §5.1: quotes and comments count. A value without quotes ends at a semicolon or comment, or, with `token`, at
+/// anything that is no token. The type in front may be missing.
+fn by_quotes(value: &[u8], token: bool) -> Vec<Parameter> {
     let mut parameters = Vec::new();
-    let mut rest = after(value, b';');
+    let first = value.split(|octet| *octet == b';').next().unwrap_or_default();
+    let mut rest = if first.contains(&b'=') { value } else { after(value, b';') };
     while !rest.is_empty() {
         let end = rest.iter().position(|octet| matches!(octet, b'=' | b';')).unwrap_or(rest.len());
         let name = &rest[..end];
@@ -279,6 +305,7 @@ fn by_quotes(value: &[u8]) -> Vec<Parameter> {
             continue;
         }
         rest = skip_comments(&rest[end + 1..]);
+        let quote = rest.starts_with(b"\"");
         let value = match rest.strip_prefix(b"\"") {
             Some(inside) => {
                 let (value, behind) = quoted(inside);
@@ -286,22 +313,23 @@ fn by_quotes(value: &[u8]) -> Vec<Parameter> {
                 value
             }
             None => {
-                let end = rest.iter().position(|octet| matches!(octet, b';' | b'(')).unwrap_or(rest.len());
+                let ends = |octet: &u8| matches!(octet, b';' | b'(') || token && TOKEN_ENDS.contains(octet);
+                let end = rest.iter().position(ends).unwrap_or(rest.len());
                 let value = rest[..end].trim_ascii().to_vec();
                 rest = &rest[end..];
                 value
             }
         };
-        parameters.push(Parameter::new(name, value));
+        parameters.push(Parameter { quoted: quote, ..Parameter::new(name, value) });
         rest = after(rest, b';');
     }
     parameters
 }
 
 /// Quotes and comments count for nothing but the quotes around a value.
-fn by_semicolons(value: &[u8]) -> Vec<Parameter> {
+fn by_separators(value: &[u8], separators: &[u8]) -> Vec<Parameter> {
     let quote = |octet: &u8| matches!(octet, b'"' | b'\'' | b' ' | b'\t');
-    let pairs = value.split(|octet| *octet == b';').skip(1).filter_map(|pair| {
+    let pairs = value.split(|octet| separators.contains(octet)).filter_map(|pair| {
         let (name, value) = pair.split_at(memchr::memchr(b'=', pair)?);
         let value = &value[1..];
         let start = value.iter().position(|octet| !quote(octet)).unwrap_or(value.len());
@@ -309,6 +337,21 @@ fn by_semicolons(value: &[u8]) -> Vec<Parameter> {
         Some(Parameter::new(name, value[start..end.max(start)].to_vec()))
     });
     pairs.collect()
+}
+
+/// A name without comments; one that does not end takes the rest.
+fn without_comments(name: &[u8]) -> Vec<u8> {
+    let mut depth = 0_usize;
+    let mut kept = Vec::with_capacity(name.len());
+    for &octet in name {
+        match octet {
+            b'(' => depth += 1,
+            b')' => depth = depth.saturating_sub(1),
+            _ if depth == 0 => kept.push(octet),
+            _ => {}
+        }
+    }
+    kept
 }
 
 fn after(value: &[u8], mark: u8) -> &[u8] {

@@ -63,7 +63,20 @@ fn a_file_name_is_found_in_every_spelling() {
         ("a semicolon in quotes", "Content-Disposition: attachment; x=\"a;b\"; filename=a.exe"),
         ("single quotes", "Content-Disposition: attachment; filename='a.exe'"),
         ("after a line that is no field", "hello\nContent-Disposition: attachment; filename=a.exe"),
-        ("another field that names it", "Content-Type: application/x; x-unix-name=a.exe"),
+        ("text behind a value without quotes", "Content-Disposition: attachment; filename=a.exe x"),
+        ("a quote behind a value", "Content-Disposition: attachment; filename=a.exe \"x\""),
+        ("a comma behind a value", "Content-Disposition: attachment; filename=a.exe, x"),
+        ("no disposition", "Content-Disposition: filename=a.exe"),
+        ("no type", "Content-Type: name=\"a.exe\""),
+        ("no semicolon", "Content-Disposition: attachment filename=\"a.exe\""),
+        ("no semicolon between", "Content-Disposition: attachment; size=3 filename=a.exe"),
+        ("a field in an encoded word", "Content-Disposition: =?utf-8?q?attachment=3B_filename=3Da.exe?="),
+        ("pieces up to a gap", "Content-Disposition: attachment; filename*0=a.e; filename*1=xe; filename*3=.txt"),
+        ("pieces, the first of two", "Content-Disposition: attachment; filename*0=a.e; filename*1=xe; filename*1=.txt"),
+        ("comments before names", "Content-Disposition: attachment; (c) filename*0=a.; (d) filename*1=exe"),
+        ("a comment in a name", "Content-Disposition: attachment; filename*0=\"a.\"; filename(c)*1=\"exe\""),
+        ("an escape over two pieces", "Content-Disposition: attachment; filename*0*=utf-8''a%2; filename*1*=Eexe"),
+        ("a question mark in an encoded word", "Content-Disposition: attachment; filename=\"=?utf-8?b?YS5l?eGU=?=\""),
     ] {
         let names: Vec<String> = scan(&attached(headers)).unwrap().names().map(str::to_owned).collect();
         assert!(names.iter().any(|name| name == "a.exe"), "{name}: {names:?}");
@@ -96,6 +109,15 @@ fn a_part_is_found_wherever_a_reader_sees_one() {
                 &format!("--b\nContent-Type: multipart/mixed; boundary=bc\n\n--bc\n\nx\n--bc--\n{evil}--b--\n"),
             ),
         ),
+        ("text behind the boundary parameter", multipart("multipart/mixed; boundary=b x", &format!("--b\n{evil}"))),
+        (
+            "an encoded boundary parameter",
+            multipart("multipart/mixed; boundary=\"=?utf-8?q?b?=\"", &format!("--b\n{evil}")),
+        ),
+        ("a message of another type", multipart("message/x-foo", evil)),
+        ("a part of a message", multipart("message/partial; id=x", evil)),
+        ("a type that is folded inside", multipart("message/r\n fc822", evil)),
+        ("an encoded type", multipart("=?utf-8?q?message/rfc822?=", evil)),
         ("a message inside", multipart("message/rfc822", evil)),
         ("a message inside a message", multipart("message/rfc822", &format!("Content-Type: message/rfc822\n\n{evil}"))),
         ("a digest", multipart("multipart/digest; boundary=b", &format!("--b\n\n{evil}"))),
@@ -182,6 +204,20 @@ fn readers_that_may_disagree_are_told_from_those_that_do_not() {
     ] {
         assert_eq!(scan(&text).unwrap().is_certain(), certain, "{name}");
     }
+}
+
+#[test]
+fn names_that_are_none_are_not_found() {
+    for headers in [
+        "Content-Type: application/x; hostname=www.example.com",
+        "Content-Disposition: attachment; filename*0=\"report.com\"; filename*1=\"pany.pdf\"",
+        "Content-Disposition: attachment; filename*0*=utf-8''package.js; filename*1*=on",
+    ] {
+        let structure = scan(&attached(headers)).unwrap();
+        assert!(structure.names().all(|name| !name.ends_with(".com") && !name.ends_with(".js")), "{structure:#?}");
+    }
+    let opaque = attached("Content-Disposition: attachment; filename=\"=?cp037?q?=81=4B=85=A7=85?=\"");
+    assert_eq!(scan(&opaque), Err(MimeError::UnreadableName));
 }
 
 #[test]

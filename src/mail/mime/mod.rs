@@ -65,6 +65,9 @@ pub enum MimeError {
     /// Over [`MimeLimits::parameter_octets_max`].
     #[error("Content-Type and Content-Disposition of all MIME parts are longer than {0} octets")]
     ParametersTooLarge(usize),
+    /// A file name in a charset such as EBCDIC, in which nothing can be read.
+    #[error("File name of a MIME part is in a charset that cannot be read")]
+    UnreadableName,
     /// Over [`BOUNDARY_OCTETS_MAX`].
     #[error("MIME boundary is longer than {0} octets")]
     BoundaryTooLong(usize),

@@ -10,8 +10,9 @@ use std::task::{Context, Poll, Waker};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-/// A larger message takes longer than other connections of the thread should wait for it.
-pub(super) const OCTETS_MIN: usize = 4 * 1024 * 1024;
+/// A larger message takes longer than other connections of the thread should wait for it. For smaller ones, what the pool's
+/// threads keep of their memory for some seconds costs more.
+pub(super) const OCTETS_MIN: usize = 12 * 1024 * 1024;
 
 /// Threads of the blocking pool that may be in use for this at a time: as many as there are processors.
 #[derive(Clone, Debug)]
