@@ -60,12 +60,11 @@ OTHER_PARTS = {
 
 
 def python_parts(message):
-    """Media types in order. Python takes the body of every message/* apart, also where there is no message in it."""
+    """Media types in order. Of the blocks of a delivery status, which Python takes for parts, the first counts here."""
     yield message.get_content_type()
-    if message.is_multipart() and message.get_content_type() in ("message/rfc822", "message/global", "message/news"):
-        yield from python_parts(message.get_payload(0))
-    elif message.is_multipart() and message.get_content_maintype() == "multipart":
-        for part in message.get_payload():
+    if message.is_multipart():
+        parts = message.get_payload()
+        for part in parts[:1] if message.get_content_maintype() == "message" else parts:
             yield from python_parts(part)
 
 
