@@ -59,21 +59,20 @@ impl Fields {
             self.take_encoding(&unfolded);
             return Ok(());
         }
+        // Python decodes the whole field before it looks for parameters.
         let decoded = words::decode(&String::from_utf8_lossy(&unfolded)).into_owned().into_bytes();
+        let tight = without_folds(value, true);
         if name == Name::Type {
             self.take_type(&unfolded)?;
             self.take_kind(&decoded)?;
         }
-        self.take_parameters(&unfolded, limits)?;
-        // Python decodes the whole field before it looks for parameters.
-        if unfolded.windows(2).any(|pair| pair == b"=?") {
-            self.take_parameters(&decoded, limits)?;
+        let mut most = self.take_parameters(&unfolded)?;
+        for reading in [decoded, tight].iter().filter(|reading| **reading != unfolded) {
+            most = most.max(self.take_parameters(reading)?);
         }
-        if unfolded.len() != value.len() {
-            let tight = without_folds(value, true);
-            if tight != unfolded {
-                self.take_parameters(&tight, limits)?;
-            }
+        self.parameters += most;
+        if self.parameters > limits.parameters_max {
+            return Err(MimeError::TooManyParameters(limits.parameters_max));
         }
         self.names.sort_unstable();
         self.names.dedup();
@@ -119,26 +118,24 @@ impl Fields {
         }
     }
 
-    fn take_parameters(&mut self, value: &[u8], limits: &MimeLimits) -> Result<(), MimeError> {
+    /// The parameters in every reading. Returns the most that one of them has.
+    fn take_parameters(&mut self, value: &[u8]) -> Result<usize, MimeError> {
         let quoted = by_quotes(value, false);
-        self.parameters += quoted.len();
         self.take_reading(&quoted)?;
         self.visited += value.len() as u64;
+        let mut most = quoted.len();
         // Where there is nothing that readers treat in different ways, all of them read the same.
         if value.iter().any(|octet| TSPECIALS.contains(octet)) {
+            let quoted = quoted.iter().any(|parameter| parameter.base == b"boundary" && parameter.quoted);
             for mut reading in [by_quotes(value, true), by_separators(value, b";"), by_separators(value, b"; \t,")] {
                 self.visited += value.len() as u64;
-                self.parameters = self.parameters.max(reading.len());
+                most = most.max(reading.len());
                 // Each boundary more makes parts of lines that are none to most readers.
-                let quoted = quoted.iter().any(|parameter| parameter.base == b"boundary" && parameter.quoted);
                 reading.retain(|parameter| !(quoted && parameter.base == b"boundary"));
                 self.take_reading(&reading)?;
             }
         }
-        match self.parameters > limits.parameters_max {
-            true => Err(MimeError::TooManyParameters(limits.parameters_max)),
-            false => Ok(()),
-        }
+        Ok(most)
     }
 
     /// What one reading of the parameters gives.
