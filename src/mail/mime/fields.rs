@@ -66,9 +66,10 @@ impl Fields {
             self.take_type(&unfolded)?;
             self.take_kind(&decoded)?;
         }
-        let mut most = self.take_parameters(&unfolded)?;
+        let mut seen = Vec::new();
+        let mut most = self.take_parameters(&unfolded, &mut seen)?;
         for reading in [decoded, tight].iter().filter(|reading| **reading != unfolded) {
-            most = most.max(self.take_parameters(reading)?);
+            most = most.max(self.take_parameters(reading, &mut seen)?);
         }
         self.parameters += most;
         if self.parameters > limits.parameters_max {
@@ -118,28 +119,40 @@ impl Fields {
         }
     }
 
-    /// The parameters in every reading. Returns the most that one of them has.
-    fn take_parameters(&mut self, value: &[u8]) -> Result<usize, MimeError> {
+    /// The parameters in every reading that is not among those `seen`. Returns the most that one of them has.
+    fn take_parameters(&mut self, value: &[u8], seen: &mut Vec<Vec<Parameter>>) -> Result<usize, MimeError> {
         let quoted = by_quotes(value, false);
-        self.take_reading(&quoted)?;
         self.visited += value.len() as u64;
         let mut most = quoted.len();
+        let in_quotes = quoted.iter().any(|parameter| parameter.base == b"boundary" && parameter.quoted);
+        self.take_reading(quoted, seen)?;
         // Where there is nothing that readers treat in different ways, all of them read the same.
         if value.iter().any(|octet| TSPECIALS.contains(octet)) {
-            let quoted = quoted.iter().any(|parameter| parameter.base == b"boundary" && parameter.quoted);
             for mut reading in [by_quotes(value, true), by_separators(value, b";"), by_separators(value, b"; \t,")] {
                 self.visited += value.len() as u64;
                 most = most.max(reading.len());
                 // Each boundary more makes parts of lines that are none to most readers.
-                reading.retain(|parameter| !(quoted && parameter.base == b"boundary"));
-                self.take_reading(&reading)?;
+                reading.retain(|parameter| !(in_quotes && parameter.base == b"boundary"));
+                self.take_reading(reading, seen)?;
             }
         }
         Ok(most)
     }
 
-    /// What one reading of the parameters gives.
-    fn take_reading(&mut self, parameters: &[Parameter]) -> Result<(), MimeError> {
+    /// What one reading of the parameters gives, if it is a new one.
+    fn take_reading(&mut self, reading: Vec<Parameter>, seen: &mut Vec<Vec<Parameter>>) -> Result<(), MimeError> {
+        // Only these matter.
+        let matters = |parameter: &Parameter| matches!(&*parameter.base, b"boundary" | b"name" | b"filename");
+        let parameters: Vec<Parameter> = reading.into_iter().filter(matters).collect();
+        if parameters.is_empty() || seen.contains(&parameters) {
+            return Ok(());
+        }
+        self.take_new_reading(&parameters)?;
+        seen.push(parameters);
+        Ok(())
+    }
+
+    fn take_new_reading(&mut self, parameters: &[Parameter]) -> Result<(), MimeError> {
         for parameter in parameters.iter().filter(|parameter| parameter.base == b"boundary") {
             self.add_boundary(&parameter.value)?;
         }
@@ -271,6 +284,14 @@ struct Parameter {
     value: Vec<u8>,
     /// The value stood in quotes.
     quoted: bool,
+}
+
+/// With or without quotes around its value.
+impl PartialEq for Parameter {
+    fn eq(&self, other: &Self) -> bool {
+        let key = |parameter: &Self| (parameter.split, parameter.number, parameter.extended);
+        key(self) == key(other) && self.base == other.base && self.value == other.value
+    }
 }
 
 impl Parameter {
