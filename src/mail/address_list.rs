@@ -1,7 +1,7 @@
 //! To, Cc and Reply-To: whether SES can read them, and what of them it can.
 //!
 //! SES refuses a raw message with an address in one of these fields that it cannot read ("Missing final '@domain'",
-//! "Local address contains control or whitespace"), and does not say in which field. They name nobody whom policy judges,
+//! "Local address contains control or whitespace"), and does not say in which field. Policy judges no address in them,
 //! so this reader is as lenient as SES is: display names may hold anything. RFC 5322 §3.4, one pass, no recursion.
 
 use super::address::{AddressError, MailDomain, Mailbox, is_atext};

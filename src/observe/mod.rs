@@ -23,7 +23,7 @@ pub trait Observer: Send + Sync + 'static {
     /// Called once per event.
     fn observe(&self, event: &Event<'_>);
 
-    /// Called about every ten seconds, for what is told together.
+    /// Called about every ten seconds, for summary lines.
     fn summarise(&self) {}
 }
 

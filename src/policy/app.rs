@@ -179,7 +179,7 @@ impl App {
     /// MAIL.
     pub(super) fn judge_reverse_path(&self, path: &ReversePath, unreadable: bool) -> Result<(), Reason> {
         match path {
-            // What is not looked at gets no bounces, so that it is no address matters to nobody.
+            // A path that is not checked gets no bounces, so it need not be an address.
             ReversePath::Null if unreadable && !self.checked.reverse_path => Ok(()),
             ReversePath::Null if unreadable => {
                 Err(refusal("unreadable", replies::BAD_REVERSE_PATH_SYNTAX, "MAIL FROM is no address".to_owned()))

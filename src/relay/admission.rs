@@ -207,7 +207,7 @@ impl Relay {
 }
 
 /// Refuses what policy accepted although it cannot be read, and does not have replaced: a policy that only reports, or that
-/// does not look at these facts, permits no message whose author nobody knows.
+/// does not look at these facts, permits no message whose author is not known.
 fn readable(facts: &MessageFacts<'_>, granted: &Granted) -> Result<(), Refusal> {
     let edits = &granted.edits;
     let refuse =
