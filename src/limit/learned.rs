@@ -113,7 +113,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 impl Learned {
-    /// Recipients a second; `told`: by the account or the settings.
+    /// Recipients a second; `told`: the rate of GetAccount or of the settings.
     pub(super) fn rate(&mut self, now: Instant, told: Option<f64>) -> Option<f64> {
         if self.since.is_some_and(|since| now.saturating_duration_since(since.at) > LEARNED) {
             *self = Self::default();

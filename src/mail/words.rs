@@ -55,13 +55,13 @@ fn pieces(text: &str) -> impl Iterator<Item = (&str, Option<Word>)> {
         };
         let (before, word) = rest.split_at(start);
         match encoded_word(word) {
-            Ok((word_, octets)) => {
+            Ok((decoded, octets)) => {
                 rest = &word[octets..];
-                Some((before, Some(word_)))
+                Some((before, Some(decoded)))
             }
             // A false start is text.
-            Err(NoEnd(no_end)) => {
-                ends = !no_end;
+            Err(fault) => {
+                ends = fault != NotAWord::NothingEndsIt;
                 let (before, behind) = rest.split_at(start + 2);
                 rest = behind;
                 Some((before, None))
@@ -70,21 +70,26 @@ fn pieces(text: &str) -> impl Iterator<Item = (&str, Option<Word>)> {
     })
 }
 
-/// Not an encoded word; true: because nothing that follows ends one.
-struct NoEnd(bool);
+/// Why no encoded word begins there.
+#[derive(PartialEq, Eq)]
+enum NotAWord {
+    UnknownEncoding,
+    /// Nothing that follows ends one, nor any word that begins later.
+    NothingEndsIt,
+}
 
 /// The encoded word at the start of `text`, and its length. As Python reads it, question marks may stand inside.
-fn encoded_word(text: &str) -> Result<(Word, usize), NoEnd> {
+fn encoded_word(text: &str) -> Result<(Word, usize), NotAWord> {
     let mut pieces = text.get(2..).unwrap_or_default().splitn(3, '?');
     let (Some(label), Some(encoding), Some(rest)) = (pieces.next(), pieces.next(), pieces.next()) else {
-        return Err(NoEnd(true));
+        return Err(NotAWord::NothingEndsIt);
     };
     let decoder: fn(&[u8]) -> Vec<u8> = match encoding {
         "b" | "B" => base64,
         "q" | "Q" => quoted,
-        _ => return Err(NoEnd(false)),
+        _ => return Err(NotAWord::UnknownEncoding),
     };
-    let end = rest.find("?=").ok_or(NoEnd(true))?;
+    let end = rest.find("?=").ok_or(NotAWord::NothingEndsIt)?;
     // RFC 2231 §5: a language may follow the charset.
     let charset = label.split('*').next().unwrap_or_default().as_bytes();
     let octets = decoder(&rest.as_bytes()[..end]);

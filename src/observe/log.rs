@@ -133,8 +133,7 @@ impl LogObserver {
     fn transaction(&self, record: &TransactionRecord<'_>) {
         let Who { session, client, listener, identity, tls } = self.who(record.client);
         let (transaction, mail_from) = (record.transaction.to_string(), self.reverse_path(record.reverse_path));
-        let (app, reason, outcome) =
-            (record.app.unwrap_or(""), record.why.word(), record.why.outcome().replace("rejected", "refused"));
+        let (app, reason, outcome) = (record.app.unwrap_or(""), record.why.word(), logged(record.why.outcome()));
         let reply = record.why.reply().map(ToString::to_string).unwrap_or_default();
         let TransactionRecord { recipients, octets, after, .. } = record;
         macro_rules! line {
@@ -189,6 +188,11 @@ impl Drop for LogObserver {
     fn drop(&mut self) {
         self.tell_repeats(true);
     }
+}
+
+/// The log says of a message that it is refused where the metric `outcome` says rejected.
+fn logged(outcome: &'static str) -> &'static str {
+    if outcome == "rejected" { "refused" } else { outcome }
 }
 
 impl Observer for LogObserver {
