@@ -386,6 +386,21 @@ fn theirs(message: &mail_parser::Message<'_>, seen: &mut Vec<(String, Option<Str
     }
 }
 
+/// Once the rest of such a line was read as the first field of its part where the network had cut the line.
+#[test]
+fn a_long_delimiter_is_one_line_however_it_is_cut() {
+    let long = "x".repeat(200);
+    let text = format!(
+        "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b{long}Content-Type: a/b\r\n\r\n--b{}x\r\nA: b\r\n--b{long}--\r\n",
+        " ".repeat(200)
+    );
+    let whole = scan_with(MimeLimits::default(), text.as_bytes(), usize::MAX).unwrap().0;
+    assert_eq!((whole.parts().len(), whole.is_certain()), (4, false));
+    for pieces in 1..300 {
+        assert_eq!(scan_with(MimeLimits::default(), text.as_bytes(), pieces).unwrap().0, whole, "{pieces}");
+    }
+}
+
 proptest! {
     #[test]
     fn mail_parser_sees_the_same_parts_and_names(text in message(), pieces in 1..40_usize) {

@@ -83,7 +83,7 @@ struct Delimiter {
     exact: bool,
 }
 
-/// Longer lines are no delimiter with nothing behind it.
+/// What is looked at of a line that begins with a boundary. In a longer one something else than blanks may follow.
 const DELIMITER_OCTETS_MAX: usize = 2 * super::BOUNDARY_OCTETS_MAX;
 
 static DASHES: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n--"));
@@ -151,7 +151,7 @@ impl Scanner {
     pub fn end(mut self) -> Result<Structure, MimeError> {
         if !self.line.is_empty() {
             let line = std::mem::take(&mut self.line);
-            self.take_line(&line)?;
+            self.take_line(&line, self.offset)?;
         }
         self.end_headers(self.offset)?;
         self.close(0, self.offset);
@@ -211,8 +211,9 @@ impl Scanner {
     fn gather(&mut self, rest: &[u8]) -> Result<usize, MimeError> {
         let end = memchr::memchr(b'\n', rest).map(|end| end + 1);
         let octets = end.unwrap_or(rest.len());
+        let line_end = self.offset + octets as u64;
         if end.is_some() && self.line.is_empty() {
-            self.take_line(&rest[..octets])?;
+            self.take_line(&rest[..octets], line_end)?;
         } else {
             self.line.extend_from_slice(&rest[..octets]);
             if end.is_none() {
@@ -220,7 +221,7 @@ impl Scanner {
                 return Ok(octets);
             }
             let line = std::mem::take(&mut self.line);
-            self.take_line(&line)?;
+            self.take_line(&line, line_end)?;
             // Its memory serves the next line.
             self.line = line;
             self.line.clear();
@@ -231,6 +232,15 @@ impl Scanner {
 
     /// A line has come that is not complete: whether it can still be what it is gathered for.
     fn check_line(&mut self) -> Result<(), MimeError> {
+        if self.line.len() > DELIMITER_OCTETS_MAX {
+            let mut line = std::mem::take(&mut self.line);
+            let delimits = self.delimiter(&line).is_some();
+            line.truncate(if delimits { DELIMITER_OCTETS_MAX + 1 } else { line.len() });
+            self.line = line;
+            if delimits {
+                return Ok(());
+            }
+        }
         match &mut self.at {
             At::Header(header) if header.octets + self.line.len() > self.limits.header_octets_max => {
                 self.header_too_large()
@@ -238,9 +248,8 @@ impl Scanner {
             At::Line
                 if self.line.len() >= 2 && !self.line.starts_with(b"--") || self.line.len() > DELIMITER_OCTETS_MAX =>
             {
-                let line = std::mem::take(&mut self.line);
+                self.line.clear();
                 self.at = At::Text;
-                self.take_line(&line)?;
                 Ok(())
             }
             _ => Ok(()),
@@ -262,16 +271,16 @@ impl Scanner {
         }
     }
 
-    /// Takes in a line, with its line end if it has one.
-    fn take_line(&mut self, line: &[u8]) -> Result<(), MimeError> {
+    /// Takes in a line, with its line end if it has one, and where the next one begins. Of a long delimiter its start.
+    fn take_line(&mut self, line: &[u8], end: u64) -> Result<(), MimeError> {
         if let Some(delimiter) = self.delimiter(line) {
-            return self.take_delimiter(&delimiter, self.line_start + line.len() as u64);
+            return self.take_delimiter(&delimiter, end);
         }
         let At::Header(mut header) = std::mem::replace(&mut self.at, At::Text) else { return Ok(()) };
         let text = line.strip_suffix(b"\n").unwrap_or(line);
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         if text.is_empty() {
-            return self.end_header(header, self.line_start, self.line_start + line.len() as u64);
+            return self.end_header(header, self.line_start, end);
         }
         header.octets += line.len();
         header.count += usize::from(!matches!(text[0], b' ' | b'\t'));
@@ -415,7 +424,8 @@ impl Scanner {
             self.visited += boundary.text.len() as u64;
             let Some(behind) = text.strip_prefix(&*boundary.text) else { continue };
             let close = behind.starts_with(b"--");
-            let exact = if close { &behind[2..] } else { behind }.trim_ascii().is_empty();
+            let blank = if close { &behind[2..] } else { behind }.trim_ascii().is_empty();
+            let exact = blank && line.len() <= DELIMITER_OCTETS_MAX;
             let delimiter = Delimiter { level: boundary.level, close, exact };
             if exact {
                 return Some(delimiter);
