@@ -43,6 +43,9 @@ section! {
         /// Seconds that a connection is kept without a call; 0: each call has a connection of its own. Keep it below what
         /// load balancers, NAT gateways and proxies on the way allow.
         idle_seconds_max: SecondsOrZero = Number::seconds(SesTimeouts::default().idle),
+        /// true or false: the reply to a message that SES rejects (BadRequestException, MessageRejected) has SES's own text in
+        /// it, without ARNs, account numbers and addresses that do not stand in the message's header section.
+        error_text: bool = true,
     } [gets]
 }
 
@@ -71,6 +74,7 @@ impl Ses {
             fips: self.fips,
             dual_stack: self.dual_stack,
             timeouts: self.timeouts(),
+            hide_error_text: !self.error_text,
         }
     }
 

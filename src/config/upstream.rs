@@ -21,6 +21,7 @@ pub struct Emulation {
     /// What it looks like.
     pub emulator: EmulatorSettings,
     timeouts: SesTimeouts,
+    hide_error_text: bool,
     /// Roles that applications send as, each with a key pair of its own: the emulator has no STS.
     roles: Vec<RoleSettings>,
 }
@@ -37,6 +38,7 @@ impl Emulation {
                 secret_access_key: pair.secret_access_key,
             }),
             timeouts: self.timeouts,
+            hide_error_text: self.hide_error_text,
             roles: self.roles.clone(),
             ..SesSettings::default()
         }
@@ -85,7 +87,12 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Upstream {
         });
         role.credentials = Some(pair);
     }
-    Upstream::Emulator(Box::new(Emulation { emulator: settings, timeouts: ses.timeouts(), roles }))
+    Upstream::Emulator(Box::new(Emulation {
+        emulator: settings,
+        timeouts: ses.timeouts(),
+        hide_error_text: !ses.error_text,
+        roles,
+    }))
 }
 
 /// Every role that an application sends as, once.

@@ -242,7 +242,9 @@ fn tokens(value: &[u8]) -> Result<(Vec<Token>, Option<String>), AuthorError> {
                 rest = after;
                 Kind::Special(first)
             }
-            _ => return Err(AuthorError::Ambiguous("stray special character")),
+            b')' => return Err(AuthorError::Ambiguous(") without ( before it")),
+            b']' => return Err(AuthorError::Ambiguous("] without [ before it; put the display name in quotes")),
+            _ => return Err(AuthorError::Ambiguous("backslash outside quotes")),
         };
         tokens.push(Token { kind, gap, comment: comment.take() });
         gap = false;
@@ -410,7 +412,10 @@ fn phrase(words: &[Token]) -> Result<Option<String>, AuthorError> {
         match &token.kind {
             Kind::Atom(word) | Kind::Quoted(word) => text.push_str(word),
             Kind::Special(b'.') => text.push('.'),
-            _ => return Err(AuthorError::Ambiguous("display name contains an address")),
+            Kind::Literal(_) => {
+                return Err(AuthorError::Ambiguous("display name contains brackets; put it in quotes"));
+            }
+            Kind::Special(_) => return Err(AuthorError::Ambiguous("display name contains an address")),
         }
     }
     Ok((!words.is_empty()).then_some(text))
@@ -419,23 +424,28 @@ fn phrase(words: &[Token]) -> Result<Option<String>, AuthorError> {
 /// `addr-spec = local-part "@" domain`, without white space or comments inside (those are obsolete syntax, and readers
 /// differ on them). Beside the mailbox, the domain as written if it is written otherwise.
 fn addr_spec(words: &[Token]) -> Result<(Mailbox, Option<Box<str>>), AuthorError> {
-    const MALFORMED: AuthorError = AuthorError::Ambiguous("address is malformed");
+    const LOCAL_PART: AuthorError = AuthorError::Ambiguous("local part of an address is malformed");
+    const DOMAIN: AuthorError = AuthorError::Ambiguous("domain of an address is malformed");
+    if words.is_empty() {
+        return Err(AuthorError::Ambiguous("address is missing"));
+    }
+    let at = words.iter().position(|token| token.kind == Kind::Special(b'@'));
+    let at = at.ok_or(AuthorError::Ambiguous("address has no domain"))?;
     if words.iter().skip(1).any(|token| token.gap) {
         return Err(AuthorError::Ambiguous("white space or comment inside an address"));
     }
-    let at = words.iter().position(|token| token.kind == Kind::Special(b'@')).ok_or(MALFORMED)?;
     let (local, domain) = (&words[..at], &words[at + 1..]);
     let local_part = match local {
         [Token { kind: Kind::Quoted(text), .. }] => text.clone(),
-        _ => dotted(local).ok_or(MALFORMED)?,
+        _ => dotted(local).ok_or(LOCAL_PART)?,
     };
     let domain = match domain {
         [Token { kind: Kind::Literal(inside), .. }] => format!("[{inside}]"),
-        _ => dotted(domain).ok_or(MALFORMED)?,
+        _ => dotted(domain).ok_or(DOMAIN)?,
     };
-    let read = MailDomain::parse(&domain).map_err(|_| MALFORMED)?;
+    let read = MailDomain::parse(&domain).map_err(|_| DOMAIN)?;
     let written = domain.bytes().any(|octet| octet.is_ascii_uppercase()).then(|| domain.into_boxed_str());
-    Ok((Mailbox::from_parts(local_part, read).map_err(|_| MALFORMED)?, written))
+    Ok((Mailbox::from_parts(local_part, read).map_err(|_| LOCAL_PART)?, written))
 }
 
 /// `dot-atom-text`.

@@ -1,17 +1,27 @@
 //! The envelope: one reverse-path and at least one forward-path. RFC 5321 §2.3.1.
 
+use super::address::AddressError;
 use super::path::{ForwardPath, ReversePath};
 
 /// What MAIL said beside the reverse-path.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MailParameters {
     /// `SIZE=`: what the client believes the message's size in octets to be (RFC 1870 §6.1).
     pub declared_octets: Option<u64>,
     /// `BODY=` (RFC 6152).
     pub body: BodyType,
-    /// What stood in MAIL FROM is no address. It is taken as the null reverse-path where policy says so
+    /// What stood in MAIL FROM, if it is no address. It is taken as the null reverse-path where policy says so
     /// ([`Granted::takes_unreadable_path`](crate::mail::Granted::takes_unreadable_path)), and refused elsewhere.
-    pub unreadable_path: bool,
+    pub unreadable_path: Option<Box<UnreadablePath>>,
+}
+
+/// The argument of a MAIL that is no address, such as `scanner`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadablePath {
+    /// As it was written between the angle brackets.
+    pub text: String,
+    /// Why it is no address.
+    pub error: AddressError,
 }
 
 /// RFC 6152 §2.
@@ -59,8 +69,8 @@ impl Envelope {
     }
 
     /// What MAIL said beside the reverse-path.
-    pub fn parameters(&self) -> MailParameters {
-        self.parameters
+    pub fn parameters(&self) -> &MailParameters {
+        &self.parameters
     }
 
     /// The recipients, in the order of their RCPT commands; at least one.

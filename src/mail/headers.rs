@@ -41,9 +41,12 @@ pub enum HeaderError {
         /// The character.
         octet: u8,
     },
-    /// Over [`HeaderLimits::octets_max`] or [`HeaderLimits::fields_max`].
-    #[error("header section is over its limit")]
+    /// Over [`HeaderLimits::octets_max`].
+    #[error("header section has too many octets")]
     TooLarge,
+    /// Over [`HeaderLimits::fields_max`].
+    #[error("header section has too many fields")]
+    TooManyFields,
     /// Over [`HeaderLimits::hops_max`].
     #[error("too many Received fields")]
     TooManyHops,
@@ -125,7 +128,7 @@ impl HeaderSection {
             start = end;
         }
         match () {
-            () if spans.len() > limits.fields_max => Err(HeaderError::TooLarge),
+            () if spans.len() > limits.fields_max => Err(HeaderError::TooManyFields),
             () if hops > limits.hops_max => Err(HeaderError::TooManyHops),
             () => Ok(Self { spans }),
         }
@@ -287,7 +290,7 @@ mod tests {
         let limits = HeaderLimits { octets_max: 40, fields_max: 2, hops_max: 1 };
         let parse = |text: &str| HeaderSection::parse(text.as_bytes(), &limits).map(|_| ());
         assert_eq!(parse("A: 1\r\nB: 2\r\n"), Ok(()));
-        assert_eq!(parse("A: 1\r\nB: 2\r\nC: 3\r\n"), Err(HeaderError::TooLarge));
+        assert_eq!(parse("A: 1\r\nB: 2\r\nC: 3\r\n"), Err(HeaderError::TooManyFields));
         assert_eq!(parse(&format!("A: {}\r\n", "x".repeat(40))), Err(HeaderError::TooLarge));
         assert_eq!(parse("received: a\r\nReceived: b\r\n"), Err(HeaderError::TooManyHops));
     }

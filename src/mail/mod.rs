@@ -33,7 +33,7 @@ pub use author::{Author, AuthorError};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use content::{Content, ContentError};
 pub use credentials::{Credentials, Password};
-pub use envelope::{BodyType, Envelope, MailParameters};
+pub use envelope::{BodyType, Envelope, MailParameters, UnreadablePath};
 pub(crate) use frame::boxed;
 pub use headers::{Field, HeaderError, HeaderSection};
 pub use id::{SessionId, TransactionId};

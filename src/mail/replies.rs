@@ -49,8 +49,6 @@ table! {
     TOO_MANY_CONNECTIONS_FROM_CLIENT = 421 (4, 7, 0) "Too many connections from your address";
     /// Too many connections of this application.
     TOO_MANY_CONNECTIONS_FROM_APP = 421 (4, 7, 0) "Too many connections of your application";
-    /// A client network that no listener rule admits.
-    CLIENT_NOT_ADMITTED = 554 (5, 7, 1) "Client address not permitted";
     /// The client was silent for too long between commands.
     IDLE_TOO_LONG = 421 (4, 4, 2) "Timeout waiting for data from client";
     /// The content came too slowly or stopped coming.
@@ -161,8 +159,8 @@ table! {
     AUTHOR_MISSING = 550 (5, 7, 1) "Message has no From field";
     /// More than one From field.
     AUTHOR_REPEATED = 550 (5, 7, 1) "Message has more than one From field";
-    /// A From or Sender field that two readers could read differently.
-    AUTHOR_AMBIGUOUS = 550 (5, 7, 1) "From or Sender field cannot be read unambiguously";
+    /// A From or Sender field that cannot be read, or that two readers could read differently. The text says which, and why.
+    AUTHOR_AMBIGUOUS = 550 (5, 7, 1) "From or Sender field cannot be read";
     /// Raw 8-bit or ESC octets in an address field.
     AUTHOR_NOT_ASCII = 550 (5, 7, 1) "From or Sender field contains raw 8-bit or control octets; encode them (RFC 2047)";
     /// To, Cc or Reply-To with an address that the provider cannot read: it would refuse the message. The text says which.
@@ -192,8 +190,8 @@ table! {
     SANDBOX = 554 (5, 7, 1) "Recipient refused: the SES account is in the sandbox";
     /// The provider calls the request malformed.
     BAD_REQUEST = 554 (5, 6, 0) "Message not acceptable to the provider";
-    /// Only the operator can mend this: permission, credentials, paused sending, missing configuration set.
-    OUR_CONFIGURATION = 451 (4, 3, 5) "Sending is not available, the operator has been told";
+    /// Only the operator can correct this: permission, credentials, paused sending, missing configuration set.
+    OUR_CONFIGURATION = 451 (4, 3, 5) "Sending is not possible until the operator of this relay corrects its configuration";
     /// The provider could not be reached, or failed.
     PROVIDER_UNAVAILABLE = 451 (4, 4, 1) "Provider not available, try again later";
     /// No answer in time: the message may have been sent.

@@ -51,6 +51,12 @@ impl Reply {
         Self { code: self.code, status: self.status, text: Cow::Owned(text) }
     }
 
+    /// The same reply with its cause behind the text: `Bad address syntax: address has no domain`.
+    #[must_use]
+    pub fn with_cause(&self, cause: impl fmt::Display) -> Self {
+        self.with_text(&format!("{}: {cause}", self.text))
+    }
+
     /// The same reply with the id under which the log tells more.
     #[must_use]
     pub fn with_reference(&self, id: &dyn fmt::Display) -> Self {

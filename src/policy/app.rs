@@ -10,7 +10,7 @@ use super::{AddressField, Reason, Unreadable};
 use crate::aws::Document;
 use crate::mail::author::names_another;
 use crate::mail::parameters::{AppName, RequestedField};
-use crate::mail::{Author, Mailbox, Reply, ReversePath, RuleName, SendParameters, replies};
+use crate::mail::{Author, Mailbox, Reply, ReversePath, RuleName, SendParameters, UnreadablePath, replies};
 use std::sync::{Arc, LazyLock};
 
 /// One application.
@@ -170,6 +170,18 @@ impl App {
         self.from.iter().any(|pattern| pattern.matches(mailbox))
     }
 
+    /// The refusal of an address that fits no pattern. A wrong case is hard to see, so it is named.
+    fn not_permitted(&self, rule: &'static str, reply: Reply, mailbox: &Mailbox) -> Reason {
+        match self.from.iter().find(|pattern| pattern.matches_without_case(mailbox)) {
+            Some(pattern) => refusal(
+                rule,
+                reply.with_cause("upper and lower case of the local part differ from a permitted address"),
+                format!("{}, but {pattern} if the case of the local part did not count", does_not_fit(mailbox)),
+            ),
+            None => refusal(rule, reply, does_not_fit(mailbox)),
+        }
+    }
+
     /// Whether bounces may go to a reverse-path: only to an address that was looked at and fits. One that merely passed,
     /// unchecked or reported, could be anybody's, and SES would refuse the call for an identity that is not verified.
     pub(super) fn permits_bounces_to(&self, path: &ReversePath) -> bool {
@@ -177,18 +189,23 @@ impl App {
     }
 
     /// MAIL.
-    pub(super) fn judge_reverse_path(&self, path: &ReversePath, unreadable: bool) -> Result<(), Reason> {
+    pub(super) fn judge_reverse_path(
+        &self,
+        path: &ReversePath,
+        unreadable: Option<&UnreadablePath>,
+    ) -> Result<(), Reason> {
         match path {
             // A path that is not checked gets no bounces, so it need not be an address.
-            ReversePath::Null if unreadable && !self.checked.reverse_path => Ok(()),
-            ReversePath::Null if unreadable => {
-                Err(refusal("unreadable", replies::BAD_REVERSE_PATH_SYNTAX, "MAIL FROM is no address".to_owned()))
+            ReversePath::Null if unreadable.is_some() && !self.checked.reverse_path => Ok(()),
+            ReversePath::Null if let Some(UnreadablePath { text, error }) = unreadable => {
+                let reply = replies::BAD_REVERSE_PATH_SYNTAX.with_cause(error);
+                Err(refusal("unreadable", reply, format!("MAIL FROM:<{text}>: {error}")))
             }
             ReversePath::Null if !self.null_reverse_path => {
                 Err(refusal("null_reverse_path", replies::NULL_REVERSE_PATH_NOT_PERMITTED, String::new()))
             }
             ReversePath::Mailbox(mailbox) if self.checked.reverse_path && !self.permits(mailbox) => {
-                Err(refusal("reverse_path", replies::REVERSE_PATH_NOT_PERMITTED, does_not_fit(mailbox)))
+                Err(self.not_permitted("reverse_path", replies::REVERSE_PATH_NOT_PERMITTED, mailbox))
             }
             _ => Ok(()),
         }
@@ -233,7 +250,11 @@ impl App {
             AddressField::Mailboxes(authors) => {
                 let stranger = authors.iter().find(|author| self.checked.author && !self.permits(&author.mailbox));
                 match (stranger, authors.iter().find_map(|author| self.misnamed(author))) {
-                    (Some(author), _) => ("author", replies::AUTHOR_NOT_PERMITTED, does_not_fit(&author.mailbox)),
+                    (Some(author), _) => {
+                        let Reason { reply, detail, .. } =
+                            self.not_permitted("author", replies::AUTHOR_NOT_PERMITTED, &author.mailbox);
+                        ("author", reply, detail)
+                    }
                     (None, Some(detail)) => ("display_names", replies::AUTHOR_NOT_PERMITTED, detail),
                     (None, None) => return Ok(None),
                 }
@@ -271,7 +292,7 @@ impl App {
             }
             for author in field.mailboxes().iter().filter(|_| checked) {
                 if !self.permits(&author.mailbox) {
-                    return Err(refusal(rule, replies::SENDER_FIELD_NOT_PERMITTED, does_not_fit(&author.mailbox)));
+                    return Err(self.not_permitted(rule, replies::SENDER_FIELD_NOT_PERMITTED, &author.mailbox));
                 }
                 let named = author.display_name.as_ref().filter(|_| self.display_names.is_empty());
                 if let Some(name) = named.filter(|name| names_another(&author.mailbox, name)) {

@@ -235,7 +235,7 @@ impl AppPolicy {
         let has = |name| facts.content.fields_named(name).next().is_some();
         let missing = |rule: &Missing<()>, name: &'static str| match rule {
             Missing::Refuse if !has(name) => {
-                Err(refusal("missing_field", replies::FIELD_MISSING, format!("{name} is missing")))
+                Err(refusal("missing_field", replies::FIELD_MISSING.with_cause(name), format!("{name} is missing")))
             }
             rule => Ok(matches!(rule, Missing::Fill(())) && !has(name)),
         };
@@ -315,7 +315,8 @@ impl Policy for AppPolicy {
             return Ok(self.nobody(facts.client, facts.auth_could_help));
         };
         let mut tally = Tally::of(app);
-        let judged = tally.rule(app.judge_reverse_path(facts.reverse_path, facts.parameters.unreadable_path));
+        let judged =
+            tally.rule(app.judge_reverse_path(facts.reverse_path, facts.parameters.unreadable_path.as_deref()));
         Ok(decide(app, &tally, judged, |()| Granted {
             takes_unreadable_path: !app.checked.reverse_path,
             ..grant(app, facts.client, "reverse_path")

@@ -44,7 +44,7 @@ async fn mail(policy: &AppPolicy, client: &Client, path: &str, auth_could_help: 
         text => ReversePath::Mailbox(mailbox(text)),
     };
     let parameters = MailParameters::default();
-    let facts = MailFacts { client, auth_could_help, reverse_path: &reverse_path, parameters };
+    let facts = MailFacts { client, auth_could_help, reverse_path: &reverse_path, parameters: &parameters };
     told(policy.reverse_path(&facts).await.unwrap())
 }
 

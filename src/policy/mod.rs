@@ -74,7 +74,7 @@ pub struct MailFacts<'a> {
     /// The reverse-path.
     pub reverse_path: &'a ReversePath,
     /// What MAIL said beside it.
-    pub parameters: MailParameters,
+    pub parameters: &'a MailParameters,
 }
 
 /// What is known at RCPT.

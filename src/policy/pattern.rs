@@ -93,6 +93,13 @@ impl AddressPattern {
         };
         domain && runs_match(&self.local_runs, mailbox.local_part())
     }
+
+    /// Whether a mailbox would fit if local parts were compared without case.
+    pub fn matches_without_case(&self, mailbox: &Mailbox) -> bool {
+        let local_runs = self.local_runs.iter().map(|run| run.to_ascii_lowercase()).collect();
+        let lower = Mailbox::from_parts(mailbox.local_part().to_ascii_lowercase(), mailbox.domain().clone());
+        lower.is_ok_and(|mailbox| Self { local_runs, domain: self.domain.clone() }.matches(&mailbox))
+    }
 }
 
 /// A text with `*` for any run of characters, compared without case: for display names.

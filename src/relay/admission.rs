@@ -7,7 +7,9 @@ use super::fields::{Fields, hides_a_from_field};
 use super::reception::Loaded;
 use super::{Relay, edit};
 use crate::limit::{LimitDecision, LimitError, LimitStage, LimitStep, LimitView, Ticket};
-use crate::mail::{Author, Client, Envelope, Granted, Permitted, Reply, ReversePath, RuleName, TransactionId, replies};
+use crate::mail::{
+    Author, Client, Envelope, Granted, Permitted, Reply, ReversePath, RuleName, TransactionId, UnreadablePath, replies,
+};
 use crate::observe::Event;
 use crate::policy::{
     AddressField, MailFacts, MessageFacts, PolicyDecision, PolicyError, RcptFacts, Reason, Unreadable,
@@ -41,12 +43,12 @@ impl Relay {
     /// What policy says to MAIL.
     pub(super) async fn decide_reverse_path(&self, facts: &MailFacts<'_>) -> Result<Arc<Granted>, Refusal> {
         let granted = self.decided(facts.client, self.policy.reverse_path(facts).await)?;
-        match facts.parameters.unreadable_path && !granted.takes_unreadable_path {
-            true => {
-                let detail = "the reverse-path is no address".to_owned();
-                Err(Refusal { reply: replies::BAD_REVERSE_PATH_SYNTAX, rule: None, detail })
+        match facts.parameters.unreadable_path.as_deref().filter(|_| !granted.takes_unreadable_path) {
+            Some(UnreadablePath { text, error }) => {
+                let reply = replies::BAD_REVERSE_PATH_SYNTAX.with_cause(error);
+                Err(Refusal { reply, rule: None, detail: text.clone() })
             }
-            false => Ok(granted),
+            None => Ok(granted),
         }
     }
 

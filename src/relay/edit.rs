@@ -75,7 +75,7 @@ pub(super) fn apply(
         let list: Vec<String> = message.envelope.forward_paths().iter().map(ToString::to_string).collect();
         add("X-Original-Recipients", &list.join(",\r\n\t"))?;
         let envelope = &message.envelope;
-        let redirected = Envelope::new(envelope.reverse_path().clone(), envelope.parameters(), path.clone());
+        let redirected = Envelope::new(envelope.reverse_path().clone(), envelope.parameters().clone(), path.clone());
         message.envelope = Arc::new(redirected);
     }
     let section = HeaderSection::parse(&header, &HeaderLimits { octets_max: usize::MAX, ..relay.settings.header });

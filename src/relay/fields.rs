@@ -61,14 +61,12 @@ fn one(name: &'static str, values: &[&[u8]]) -> Field {
         return Field::Empty;
     }
     if hides_a_from_field(value) {
-        let detail = "a continuation line looks like a second From field".to_owned();
-        return Field::Unreadable(fault(name, replies::AUTHOR_AMBIGUOUS, detail));
+        return Field::Unreadable(ambiguous(name, "a continuation line looks like a second From field"));
     }
     match read_mailboxes(name, value) {
         Ok(mailboxes) if mailboxes.is_empty() => Field::Empty,
         Ok(mailboxes) if name == "Sender" && mailboxes.len() > 1 => {
-            let detail = format!("names {} mailboxes, not one", mailboxes.len());
-            Field::Unreadable(fault(name, replies::AUTHOR_AMBIGUOUS, detail))
+            Field::Unreadable(ambiguous(name, "names more than one mailbox"))
         }
         Ok(mailboxes) => Field::Mailboxes(mailboxes),
         Err(fault) => Field::Unreadable(fault),
@@ -102,17 +100,19 @@ pub(super) fn hides_a_from_field(value: &[u8]) -> bool {
 
 /// Our strict reader, and mail-parser as the witness. Anything that the two read differently is unreadable.
 fn read_mailboxes(name: &'static str, value: &[u8]) -> Result<Vec<Author>, Unreadable> {
-    let authors = author::parse(value).map_err(|error| {
-        let reply = match error {
-            AuthorError::NotAscii(_) => replies::AUTHOR_NOT_ASCII,
-            _ => replies::AUTHOR_AMBIGUOUS,
-        };
-        fault(name, reply, error.to_string())
+    let authors = author::parse(value).map_err(|error| match error {
+        AuthorError::Ambiguous(cause) => ambiguous(name, cause),
+        AuthorError::NotAscii(_) => {
+            fault(name, replies::AUTHOR_NOT_ASCII.with_text(&format!("{name} field: {RAW_OCTETS}")), error.to_string())
+        }
     })?;
     if !authors.is_empty() && !author::agree(value, &authors) {
         let ours: Vec<String> = authors.iter().map(|author| author.mailbox.to_string()).collect();
         let detail = format!("a second reader does not see {}", ours.join(", "));
-        return Err(fault(name, replies::AUTHOR_AMBIGUOUS, detail));
+        return Err(Unreadable {
+            detail: format!("{name}: {detail}"),
+            ..ambiguous(name, "two mail readers would see different addresses")
+        });
     }
     Ok(authors)
 }
@@ -127,6 +127,14 @@ fn list(content: &Content) -> Option<Unreadable> {
         })
     })
 }
+
+/// A field that cannot be read, or not in one way only. The cause is a phrase of ours: it goes into the reply.
+fn ambiguous(name: &'static str, cause: &str) -> Unreadable {
+    fault(name, replies::AUTHOR_AMBIGUOUS.with_text(&format!("{name} field: {cause}")), cause.to_owned())
+}
+
+/// What the client can do about raw octets in an address field.
+const RAW_OCTETS: &str = "raw 8-bit or control octets; encode them (RFC 2047)";
 
 fn fault(name: &'static str, reply: Reply, detail: String) -> Unreadable {
     Unreadable { field: name, reply, detail: format!("{name}: {detail}") }

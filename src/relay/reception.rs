@@ -341,10 +341,9 @@ fn repeated_field(section: &HeaderSection, raw: &[u8]) -> Option<&'static str> {
 fn header_fault(error: HeaderError) -> Fault {
     let reply = match error {
         HeaderError::TooLarge => replies::HEADER_TOO_LARGE,
+        HeaderError::TooManyFields => replies::HEADER_TOO_LARGE.with_cause("too many fields"),
         HeaderError::TooManyHops => replies::TOO_MANY_HOPS,
-        HeaderError::Malformed { .. } | HeaderError::Control { .. } => {
-            replies::MALFORMED_HEADER.with_text(&format!("Malformed message header: {error}"))
-        }
+        HeaderError::Malformed { .. } | HeaderError::Control { .. } => replies::MALFORMED_HEADER.with_cause(error),
     };
     Fault { reply, detail: error.to_string() }
 }

@@ -118,7 +118,7 @@ impl Visit {
     }
 
     /// The session refused something by itself.
-    pub fn report(&mut self, verb: &str, reply: &Reply) {
+    pub fn report(&mut self, verb: &str, argument: &str, reply: &Reply) {
         match self.spoiled.take() {
             Some(Spoiled(Some(end))) => {
                 self.open = None;
@@ -134,7 +134,7 @@ impl Visit {
                      use a listener with tls = \"implicit\"",
                 );
             }
-            None => self.refused(verb, reply, None, None, ""),
+            None => self.refused(verb, reply, None, None, argument),
         }
     }
 
@@ -244,7 +244,7 @@ impl Visit {
             Action::Abandon(Abandon::Quit) => self.abandon(Abandonment::Quit).await,
             Action::Abandon(Abandon::Refused) => self.spoil().await,
             Action::Hello { word, esmtp } => self.hello(word, esmtp).await,
-            Action::Report { verb, reply } => self.report(verb, &reply),
+            Action::Report { verb, argument, reply } => self.report(verb, &argument, &reply),
             Action::Closing { after, reply } => self.closing(after, &reply).await,
             other @ (Action::Transmit | Action::StartTls | Action::Close) => return Some(other),
         }
@@ -273,7 +273,7 @@ impl Visit {
             client: &self.client,
             auth_could_help: self.auth_offered && !self.authenticated && self.client.identity.is_none(),
             reverse_path: &reverse_path,
-            parameters,
+            parameters: &parameters,
         };
         let judged = match self.relay.decide_reverse_path(&facts).await {
             Ok(granted) => {

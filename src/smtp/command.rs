@@ -3,7 +3,9 @@
 //! Input is one line without its CR LF. Strict in what it understands, tolerant where clients are sloppy and the meaning
 //! is not in doubt: lower case, a space after the colon, no angle brackets, trailing spaces, any EHLO word.
 
-use crate::mail::{AddressError, BodyType, ForwardPath, MailParameters, Mailbox, Reply, ReversePath, replies};
+use crate::mail::{
+    AddressError, BodyType, ForwardPath, MailParameters, Mailbox, Reply, ReversePath, UnreadablePath, replies,
+};
 use std::borrow::Cow;
 
 /// A command that can be carried out, if it comes in order.
@@ -90,10 +92,11 @@ pub fn parse(line: &[u8]) -> Result<Command, BadCommand> {
     let argument = match std::str::from_utf8(argument) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) if hello => String::from_utf8_lossy(argument),
-        Err(_) => return Err(BadCommand::unread(&verb, replies::SYNTAX)),
+        Err(_) => return Err(BadCommand::unread(&verb, replies::SYNTAX.with_cause("the line is not UTF-8"))),
     };
     if argument.chars().any(|c| c.is_control() && c != '\t' && !(hello && c == '\0')) {
-        return Err(BadCommand::unread(&verb, replies::SYNTAX));
+        let reply = replies::SYNTAX.with_cause("the line contains a control character");
+        return Err(BadCommand::unread(&verb, reply));
     }
     parse(&argument)
 }
@@ -121,6 +124,43 @@ pub fn verb(line: &[u8]) -> &'static str {
     VERBS.iter().find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(word)).map_or("?", |(name, _)| name)
 }
 
+/// Verbs of other servers, which clients try: extensions of Postfix and Exchange, and RFC 821's.
+const OTHER_VERBS: [&str; 14] = [
+    "XCLIENT",
+    "XFORWARD",
+    "XEXCH50",
+    "X-EXPS",
+    "X-LINK2STATE",
+    "XADR",
+    "TURN",
+    "ETRN",
+    "ATRN",
+    "BURL",
+    "SEND",
+    "SOML",
+    "SAML",
+    "PROXY",
+];
+
+/// What the log says of a line that is refused: the text behind the verb, or the name of a verb that other servers know,
+/// cut at 256 octets. Empty where it may be a secret: behind AUTH, and of any other word, which may be a password of a
+/// client that did not notice that its AUTH was refused.
+pub fn argument(line: &[u8]) -> String {
+    let text = match verb(line) {
+        "AUTH" => return String::new(),
+        "?" => {
+            let word = line.split(|octet| matches!(octet, b' ' | b'\t')).next().unwrap_or_default();
+            let known = OTHER_VERBS.iter().find(|name| name.as_bytes().eq_ignore_ascii_case(word));
+            return known.map(|name| (*name).to_owned()).unwrap_or_default();
+        }
+        verb => trim_start(&line[verb.len().min(line.len())..]),
+    };
+    String::from_utf8_lossy(&text[..text.len().min(ARGUMENT_OCTETS_MAX)]).into_owned()
+}
+
+/// A path of the greatest length (RFC 5321 §4.5.3.1.3).
+const ARGUMENT_OCTETS_MAX: usize = 256;
+
 /// Whether a line is the beginning of an HTTP request: a web page can make a browser send one here, with SMTP commands
 /// in its body.
 pub fn is_http(line: &[u8]) -> bool {
@@ -136,15 +176,15 @@ const VERBS: &[(&str, Parse)] = &[
     ("HELO", |word| Ok(Command::Helo(printable(word)))),
     ("MAIL", mail),
     ("RCPT", rcpt),
-    ("DATA", |rest| alone(rest, Command::Data)),
+    ("DATA", |rest| alone("DATA", rest, Command::Data)),
     ("BDAT", bdat),
-    ("RSET", |rest| alone(rest, Command::Rset)),
+    ("RSET", |rest| alone("RSET", rest, Command::Rset)),
     ("NOOP", |_| Ok(Command::Noop)),
     ("VRFY", |_| Ok(Command::Vrfy)),
     ("EXPN", |_| Ok(Command::Expn)),
     ("HELP", |_| Ok(Command::Help)),
-    ("QUIT", |rest| alone(rest, Command::Quit)),
-    ("STARTTLS", |rest| alone(rest, Command::StartTls)),
+    ("QUIT", |rest| alone("QUIT", rest, Command::Quit)),
+    ("STARTTLS", |rest| alone("STARTTLS", rest, Command::StartTls)),
     ("AUTH", auth),
 ];
 
@@ -152,8 +192,9 @@ fn printable(word: &str) -> String {
     word.replace('\0', "\u{fffd}")
 }
 
-fn alone(rest: &str, command: Command) -> Result<Command, BadCommand> {
-    if rest.is_empty() { Ok(command) } else { Err(replies::SYNTAX.into()) }
+fn alone(verb: &str, rest: &str, command: Command) -> Result<Command, BadCommand> {
+    let superfluous = || replies::SYNTAX.with_cause(format_args!("{verb} takes no argument")).into();
+    if rest.is_empty() { Ok(command) } else { Err(superfluous()) }
 }
 
 fn mail(argument: &str) -> Result<Command, BadCommand> {
@@ -164,8 +205,8 @@ fn mail(argument: &str) -> Result<Command, BadCommand> {
         Ok(mailbox) => ReversePath::Mailbox(mailbox),
         Err(AddressError::NonAsciiLocalPart) => return Err(replies::NON_ASCII_LOCAL_PART.into()),
         // Devices say `MAIL FROM:<scanner>`. Whether that will do is for policy to say.
-        Err(_) => {
-            known.unreadable_path = true;
+        Err(error) => {
+            known.unreadable_path = Some(Box::new(UnreadablePath { text: path.to_owned(), error }));
             ReversePath::Null
         }
     };
@@ -174,14 +215,15 @@ fn mail(argument: &str) -> Result<Command, BadCommand> {
             ("SIZE", Some(value)) => {
                 // RFC 1870 §4: up to 20 digits, which may be more than fits; that is too large, and no syntax error.
                 let digits = (1..=20).contains(&value.len()) && value.bytes().all(|octet| octet.is_ascii_digit());
-                known.declared_octets =
-                    Some(value.parse().ok().or(digits.then_some(u64::MAX)).filter(|_| digits).ok_or(replies::SYNTAX)?);
+                let octets = value.parse().ok().or(digits.then_some(u64::MAX)).filter(|_| digits);
+                let bad = || replies::SYNTAX.with_cause("SIZE must be 1 to 20 digits");
+                known.declared_octets = Some(octets.ok_or_else(bad)?);
             }
             ("BODY", Some(value)) if value.eq_ignore_ascii_case("7BIT") => known.body = BodyType::SevenBit,
             ("BODY", Some(value)) if value.eq_ignore_ascii_case("8BITMIME") => known.body = BodyType::EightBitMime,
             // RFC 4954 §5: who handed it to the client; nothing that we would act on. `AUTH=<>` says nobody.
             ("AUTH", Some(_)) => {}
-            _ => return Err(replies::UNKNOWN_PARAMETER.into()),
+            _ => return Err(unknown_parameter(&keyword, value)),
         }
     }
     Ok(Command::Mail(reverse_path, known))
@@ -191,14 +233,26 @@ fn rcpt(argument: &str) -> Result<Command, BadCommand> {
     let (path, mut parameters) = path_and_parameters(argument, "TO:", &replies::BAD_FORWARD_PATH_SYNTAX)?;
     let mailbox = Mailbox::parse(path).map_err(|error| match error {
         AddressError::NonAsciiLocalPart => replies::NON_ASCII_LOCAL_PART,
+        AddressError::NoDomain if path.is_empty() => {
+            replies::RECIPIENT_WITHOUT_DOMAIN.with_text("Recipient address is missing")
+        }
         AddressError::NoDomain => replies::RECIPIENT_WITHOUT_DOMAIN,
-        _ => replies::BAD_FORWARD_PATH_SYNTAX,
+        error => replies::BAD_FORWARD_PATH_SYNTAX.with_cause(error),
     })?;
-    if parameters.next().is_some() {
-        return Err(replies::UNKNOWN_PARAMETER.into());
+    if let Some((keyword, value)) = parameters.next() {
+        return Err(unknown_parameter(&keyword, value));
     }
     Ok(Command::Rcpt(ForwardPath::new(mailbox).ok_or(replies::RECIPIENT_LITERAL)?))
 }
+
+fn unknown_parameter(keyword: &str, value: Option<&str>) -> BadCommand {
+    let parameter = value.map_or_else(|| keyword.to_owned(), |value| format!("{keyword}={value}"));
+    let parameter: String = parameter.chars().take(PARAMETER_CHARACTERS_MAX).collect();
+    replies::UNKNOWN_PARAMETER.with_cause(parameter).into()
+}
+
+/// Of a parameter in a reply. Those of RFC 3461 and RFC 6531 are shorter.
+const PARAMETER_CHARACTERS_MAX: usize = 40;
 
 /// Divides `FROM:<path> KEY=value …` into the path without brackets and the parameters. A source route is refused and
 /// not stripped: what another reader would take for the address differs.
@@ -211,21 +265,29 @@ fn path_and_parameters<'a>(
         .get(..prefix.len())
         .filter(|start| start.eq_ignore_ascii_case(prefix))
         .map(|_| argument[prefix.len()..].trim_start())
-        .ok_or(replies::SYNTAX)?;
+        .ok_or_else(|| {
+            let verb = if prefix == "FROM:" { "MAIL" } else { "RCPT" };
+            replies::SYNTAX.with_cause(format_args!("expected {verb} {prefix}<address>"))
+        })?;
+    let bad = |cause: &str| BadCommand::from(error.with_cause(cause));
     let (path, rest) = if let Some(inside) = after.strip_prefix('<') {
-        let end = closing_bracket(inside).ok_or_else(|| error.clone())?;
+        let end = closing_bracket(inside).ok_or_else(|| bad("> is missing"))?;
         (inside[..end].trim(), &inside[end + 1..])
     } else {
         // Without brackets the path ends at the first space; with a quote or bracket in it, that is no longer certain.
         let end = after.find([' ', '\t']).unwrap_or(after.len());
-        let path = &after[..end];
-        if path.is_empty() || path.contains(['<', '>', '"']) {
-            return Err(error.clone().into());
+        match &after[..end] {
+            "" => return Err(bad("address is missing")),
+            _ if after.contains('<') => return Err(bad("text before <; only an address may stand here, no name")),
+            path if path.contains(['>', '"']) => return Err(bad("address has > or a quote and no angle brackets")),
+            path => (path, &after[end..]),
         }
-        (path, &after[end..])
     };
-    if !rest.is_empty() && !rest.starts_with([' ', '\t']) || path.starts_with('@') {
-        return Err(error.clone().into());
+    if !rest.is_empty() && !rest.starts_with([' ', '\t']) {
+        return Err(bad("text after >"));
+    }
+    if path.starts_with('@') {
+        return Err(bad("source routes are not accepted"));
     }
     let parameters = rest.split_ascii_whitespace().map(|parameter| match parameter.split_once('=') {
         Some((keyword, value)) => (keyword.to_ascii_uppercase(), Some(value)),
@@ -253,22 +315,23 @@ fn bdat(argument: &str) -> Result<Command, BadCommand> {
     let mut words = argument.split_ascii_whitespace();
     let digits = words.next().filter(|word| word.len() <= 18 && word.bytes().all(|octet| octet.is_ascii_digit()));
     let octets = digits.and_then(|word| word.parse().ok());
-    let octets: u64 = octets.ok_or_else(|| BadCommand::unread("BDAT", replies::SYNTAX))?;
-    let bad = BadCommand { reply: replies::SYNTAX, chunk_octets: Some(octets) };
+    let reply = || replies::SYNTAX.with_cause("expected BDAT octets [LAST]");
+    let octets: u64 = octets.ok_or_else(|| BadCommand::unread("BDAT", reply()))?;
     match (words.next(), words.next()) {
         (None, None) => Ok(Command::Bdat { octets, last: false }),
         (Some(word), None) if word.eq_ignore_ascii_case("LAST") => Ok(Command::Bdat { octets, last: true }),
-        _ => Err(bad),
+        _ => Err(BadCommand { reply: reply(), chunk_octets: Some(octets) }),
     }
 }
 
 fn auth(argument: &str) -> Result<Command, BadCommand> {
     let mut words = argument.split_ascii_whitespace();
-    let mechanism = words.next().ok_or(replies::SYNTAX)?.to_ascii_uppercase();
+    let bad = || replies::SYNTAX.with_cause("expected AUTH mechanism [initial-response]");
+    let mechanism = words.next().ok_or_else(bad)?.to_ascii_uppercase();
     let initial_response = words.next().map(str::to_owned);
     match words.next() {
         None => Ok(Command::Auth { mechanism, initial_response }),
-        Some(_) => Err(replies::SYNTAX.into()),
+        Some(_) => Err(bad().into()),
     }
 }
 

@@ -45,6 +45,8 @@ pub enum Action {
     Report {
         /// The verb, `?` if unknown.
         verb: &'static str,
+        /// What stood behind the verb, if that is why it was refused: see [`command::argument`].
+        argument: String,
         /// What was replied.
         reply: Reply,
     },
@@ -64,6 +66,13 @@ pub enum Action {
     StartTls,
     /// Send what `poll_transmit` has and close.
     Close,
+}
+
+impl Action {
+    /// A refusal whose argument is not the reason.
+    fn report(verb: &'static str, reply: Reply) -> Self {
+        Self::Report { verb, argument: String::new(), reply }
+    }
 }
 
 /// Why a session abandons a transaction.
@@ -164,7 +173,7 @@ pub struct Settings {
     pub hostname: String,
     /// TLS.
     pub tls: TlsMode,
-    /// Nothing but EHLO, NOOP, STARTTLS and QUIT before TLS.
+    /// Nothing but EHLO, NOOP, STARTTLS and QUIT before TLS; any other command receives 530 (RFC 3207 §4).
     pub require_tls: bool,
     /// AUTH.
     pub auth: AuthMode,

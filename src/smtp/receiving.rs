@@ -142,7 +142,7 @@ impl Session {
             && let Some(reply) = receiving.fault.take()
         {
             self.close_reported(&reply);
-            return Progress::Do(Action::Report { verb: "DATA", reply });
+            return Progress::Do(Action::report("DATA", reply));
         }
         if self.input.is_empty() {
             return Progress::Wait;
@@ -232,7 +232,7 @@ impl Session {
     pub(super) fn swallow(&mut self, octets: u64, reply: Reply) -> Progress {
         if octets > Chunks::swallow_octets_max(&self.settings) {
             self.write(&reply);
-            self.state = State::Closing(Some(Box::new(Action::Report { verb: "BDAT", reply })));
+            self.state = State::Closing(Some(Box::new(Action::report("BDAT", reply))));
         } else {
             self.state = State::Swallow { remaining: octets, reply, pace: Pace::new(self.now) };
         }

@@ -392,7 +392,7 @@ impl Session {
         if self.commands == 0 && !self.encrypted && self.input.starts_with(TLS_HANDSHAKE) {
             self.input.clear();
             self.close_reported(&replies::NOT_TLS);
-            return Progress::Do(Action::Report { verb: "?", reply: replies::NOT_TLS });
+            return Progress::Do(Action::report("?", replies::NOT_TLS));
         }
         let limit = self.settings.limits.command_line_octets_max;
         let (line, fault) = match self.take_line(limit, &replies::LINE_TOO_LONG) {
@@ -408,7 +408,7 @@ impl Session {
         }
         if command::is_http(&line) {
             self.close_reported(&replies::NOT_HTTP);
-            return Progress::Do(Action::Report { verb: "?", reply: replies::NOT_HTTP });
+            return Progress::Do(Action::report("?", replies::NOT_HTTP));
         }
         let verb = command::verb(&line);
         self.last_verb = verb;
@@ -423,7 +423,7 @@ impl Session {
             Ok(command) => self.run(verb, command),
             Err(bad) => match bad.chunk_octets {
                 Some(octets) => self.swallow(octets, bad.reply),
-                None => self.refuse(verb, &bad.reply),
+                None => self.refuse_line(verb, &bad.reply, command::argument(&line)),
             },
         }
     }
@@ -435,9 +435,14 @@ impl Session {
 
     /// Refuses a command in here: reply, count, report.
     pub(super) fn refuse(&mut self, verb: &'static str, reply: &Reply) -> Progress {
+        self.refuse_line(verb, reply, String::new())
+    }
+
+    /// The same for a line that cannot be read, with its argument for the log.
+    fn refuse_line(&mut self, verb: &'static str, reply: &Reply, argument: String) -> Progress {
         self.waiting_since = self.now;
         self.count_error(reply);
-        Progress::Do(Action::Report { verb, reply: reply.clone() })
+        Progress::Do(Action::Report { verb, argument, reply: reply.clone() })
     }
 
     /// Replies with a refusal and counts it; too many and the session ends.

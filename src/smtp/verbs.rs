@@ -9,11 +9,8 @@ use crate::mail::{Credentials, Envelope, ForwardPath, MailParameters, Reply, Rev
 impl Session {
     /// Carries out a command, or refuses it.
     pub(super) fn run(&mut self, verb: &'static str, command: Command) -> Progress {
-        // RFC 3207 §4: before TLS where it is required, everything but these.
-        let before_tls = matches!(
-            command,
-            Command::Ehlo(_) | Command::Helo(_) | Command::Noop | Command::StartTls | Command::Quit | Command::Rset
-        );
+        // RFC 3207 §4: before TLS where it is required, nothing but these.
+        let before_tls = matches!(command, Command::Ehlo(_) | Command::Noop | Command::StartTls | Command::Quit);
         if self.tls_missing() && !before_tls {
             return match command {
                 Command::Bdat { octets, .. } => self.swallow(octets, replies::TLS_REQUIRED),
@@ -119,9 +116,9 @@ impl Session {
         self.transactions += 1;
         if self.transactions > self.settings.limits.transactions_max {
             self.close_reported(&replies::TOO_MANY_TRANSACTIONS);
-            return Progress::Do(Action::Report { verb: "MAIL", reply: replies::TOO_MANY_TRANSACTIONS });
+            return Progress::Do(Action::report("MAIL", replies::TOO_MANY_TRANSACTIONS));
         }
-        self.ask(Asked::ReversePath(path.clone(), parameters), Question::ReversePath(path, parameters))
+        self.ask(Asked::ReversePath(path.clone(), parameters.clone()), Question::ReversePath(path, parameters))
     }
 
     fn rcpt(&mut self, transaction: Transaction, path: ForwardPath) -> Progress {
@@ -132,7 +129,7 @@ impl Session {
                 // Not an error of the client's: RFC 5321 §4.5.3.1.10 lets it send the rest in another transaction.
                 self.state = State::Command(transaction);
                 self.write(&replies::TOO_MANY_RECIPIENTS);
-                Progress::Do(Action::Report { verb: "RCPT", reply: replies::TOO_MANY_RECIPIENTS })
+                Progress::Do(Action::report("RCPT", replies::TOO_MANY_RECIPIENTS))
             }
             Transaction::Mail(..) | Transaction::Rcpt(_) => {
                 self.ask(Asked::ForwardPath(transaction, path.clone()), Question::ForwardPath(path))
@@ -221,7 +218,7 @@ impl Session {
             sasl::Progress::Verify(credentials) => self.verify(credentials),
             sasl::Progress::Fail(reply) => {
                 self.auth_failed(&reply);
-                Progress::Do(Action::Report { verb: "AUTH", reply })
+                Progress::Do(Action::report("AUTH", reply))
             }
         }
     }

@@ -34,7 +34,7 @@ NO_FROM = "Message has no From field"
 MALFORMED = "Malformed message header"
 # File → what the reply says.
 REFUSED = {
-    "msg_05.txt": "cannot be read unambiguously",  # a From without a domain
+    "msg_05.txt": "From field: address has no domain",
     "msg_11.txt": NO_FROM,
     "msg_15.txt": "To field has an address without a domain",
     "msg_18.txt": NO_FROM,

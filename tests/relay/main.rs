@@ -7,6 +7,7 @@
 mod admin;
 mod apps;
 mod bounds;
+mod causes;
 mod dialogues;
 mod doors;
 mod embedding;

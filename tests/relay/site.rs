@@ -64,6 +64,12 @@ impl Site {
         Self::of(format!("{HEAD}{sections}")).await
     }
 
+    /// The same with lines in `[ses]`.
+    pub async fn start_with_ses(lines: &str, sections: &str) -> Self {
+        let head = HEAD.replacen("[ses]\n", &format!("[ses]\n{lines}"), 1);
+        Self::of(format!("{head}{sections}")).await
+    }
+
     /// The same with AUTH, and a user whose password is `secret`.
     pub async fn with_user(name: &str, sections: &str) -> Self {
         let listener = "auth = 'optional'\nauth_in_clear = true\nproxy_protocol_from";

@@ -312,7 +312,7 @@ def test_a_rate_limit_of_recipients(consoleme, relay, smtp, seen):
     "fault, reason, text",
     [
         ("MessageRejected", "554 5.7.1", "DATA: 554 5.7.1 Message rejected by the provider"),
-        ("access-denied", "451 4.3.5", "DATA: 451 4.3.5 Sending is not available, the operator has been told"),
+        ("access-denied", "451 4.3.5", "DATA: 451 4.3.5 Sending is not possible until the operator of this relay corrects its configuration"),
     ],
 )
 def test_what_ses_refuses(consoleme, relay, smtp, seen, fault, reason, text):

@@ -44,6 +44,8 @@ pub struct SesSettings {
     pub dual_stack: bool,
     /// Timeouts.
     pub timeouts: SesTimeouts,
+    /// Keep SES's own text out of the reply to a message that SES rejects; the log has it in any case.
+    pub hide_error_text: bool,
 }
 
 /// A role that policy may grant to a message.

@@ -10,6 +10,7 @@ mod calls;
 mod client;
 mod credentials;
 mod document;
+mod error_text;
 mod first_poll;
 mod http;
 mod outcomes;
@@ -39,6 +40,8 @@ pub struct SesTransport {
     roles: HashMap<RoleArn, Calls>,
     /// The longest that a call may take, whatever deadline it is given.
     call_max: Duration,
+    /// Whether SES's text for a message that it rejects goes into the reply.
+    error_text: bool,
     writers: Writers,
 }
 
@@ -54,8 +57,9 @@ impl SesTransport {
         for role in &settings.roles {
             roles.insert(role.arn.clone(), client::connect(settings.as_role(role), http.clone()).await?);
         }
-        let call_max = settings.timeouts.call();
-        Ok(Self { client: client::connect(settings, http).await?, roles, call_max, writers: Writers::default() })
+        let (call_max, error_text) = (settings.timeouts.call(), !settings.hide_error_text);
+        let client = client::connect(settings, http).await?;
+        Ok(Self { client, roles, call_max, error_text, writers: Writers::default() })
     }
 
     /// The region that messages are sent to, wherever it was named.
@@ -152,7 +156,7 @@ impl Transport for SesTransport {
                 if outcomes::refuses_credentials(&error) {
                     client.forget_credentials();
                 }
-                outcomes::of_error(&error, &identities)
+                outcomes::of_error(&error, &identities, self.error_text)
             }
             Ok(None) => outcomes::silent("the thread that wrote the call has ended"),
             Err(_) if longest < deadline => outcomes::silent(format!("no answer within {:?}", self.call_max)),

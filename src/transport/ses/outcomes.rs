@@ -3,6 +3,7 @@
 //! Codes and texts: botocore's model of `sesv2`, the guide's pages on SMTP response codes and on sending quota errors,
 //! the SDK's own classification. What is not in the table defers: unknown is never a rejection.
 
+use super::error_text::masked;
 use super::http::HttpError;
 use crate::mail::parameters::identity_covers;
 use crate::mail::{Content, Envelope, Kind, Outcome, QuotaError, Reply, author, replies};
@@ -89,7 +90,13 @@ pub(super) fn refuses_credentials(error: &SdkError<SendEmailError, HttpResponse>
 }
 
 /// What a failed call comes to.
-pub(super) fn of_error(error: &SdkError<SendEmailError, HttpResponse>, identities: &Identities) -> Outcome {
+///
+/// `error_text`: SES's text for a message that it rejects goes into the reply (`BadRequestException` and `MessageRejected`).
+pub(super) fn of_error(
+    error: &SdkError<SendEmailError, HttpResponse>,
+    identities: &Identities,
+    error_text: bool,
+) -> Outcome {
     let detail = chain(error);
     match error {
         SdkError::ServiceError(context) => {
@@ -100,6 +107,12 @@ pub(super) fn of_error(error: &SdkError<SendEmailError, HttpResponse>, identitie
                 && let Some((kind, reply)) = message.and_then(|text| identities.unverified(text))
             {
                 (outcome.kind, outcome.reply) = (kind, reply);
+            }
+            let is_of_the_message = matches!(code, Some("MessageRejected" | "BadRequestException"));
+            if let Some(text) = message.filter(|text| error_text && is_of_the_message && !text.is_empty())
+                && outcome.kind == Kind::Refused
+            {
+                outcome.reply = outcome.reply.with_cause(masked(text, &identities.content));
             }
             outcome.retry_after = retry_after(context.raw());
             outcome.code = CODES.iter().map(|(name, ..)| *name).find(|name| code == Some(name)).unwrap_or("other");
