@@ -111,6 +111,7 @@ fn development(directory: &Path, more: &[(&str, &str)]) -> Running {
     for place in 0..3 {
         command.env(format!("GATEPOST_LISTENER__{place}__ADDRESS"), "127.0.0.1:0");
     }
+    command.env("GATEPOST_ADMIN__ADDRESS", "127.0.0.1:0");
     // What somebody's shell may have: with the emulator, none of it may count.
     for (name, value) in [
         ("AWS_REGION", "eu-north-1"),
@@ -597,6 +598,44 @@ fn the_endpoint_may_stand_in_environment_or_profile_and_is_looked_at_before_anyt
 }
 
 #[test]
+fn the_demo_needs_no_file_and_says_where_everything_is() {
+    let directory = tempfile::tempdir().unwrap();
+    // One of its ports is taken, here or by another process.
+    let _taken = TcpListener::bind("127.0.0.1:2525");
+    let mut demo = gatepost(directory.path(), &["demo", "--directory", "new/place"]).spawn().unwrap();
+    let log = demo.stderr.take().unwrap();
+    std::thread::spawn(move || BufReader::new(log).lines().for_each(drop));
+    let mut told = String::new();
+    for line in BufReader::new(demo.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        told += &format!("{line}\n");
+        if line.starts_with("Ctrl-C") {
+            break;
+        }
+    }
+    let demo = Running { child: demo, lines: channel().1, seen: told.clone() };
+    let row = |name: &str| {
+        told.lines().find_map(|line| line.trim().strip_prefix(name)).unwrap_or_else(|| panic!("{told}")).trim()
+    };
+    let server = row("SMTP").split(',').next().unwrap();
+    assert!(server != "127.0.0.1:2525" && told.contains(&format!("--url smtp://{server}/")), "{told}");
+    let (code, reply, error) = send(directory.path(), server, &[]);
+    assert_eq!(code, 0, "{reply}{error}");
+    let place = directory.path().canonicalize().unwrap().join("new/place");
+    assert_eq!(row("accepted mail"), place.join("var/ses-emulator").to_str().unwrap());
+    assert_eq!(kept(&place).len(), 1);
+    let admin = row("health, metrics").strip_prefix("http://").unwrap().split('/').next().unwrap();
+    let mut client = TcpStream::connect(admin).unwrap();
+    client.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200"), "{answer}");
+    demo.signal("-INT");
+    let mut demo = demo;
+    assert_eq!(demo.exit_code(), Some(0));
+}
+
+#[test]
 fn the_emulator_alone_says_how_to_reach_it_and_stops_at_a_signal() {
     let directory = tempfile::tempdir().unwrap();
     let (mut emulator, address, mut told) = emulator(directory.path());
@@ -618,6 +657,7 @@ fn a_log_that_nobody_reads_stops_nobody() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     command.env("GATEPOST_LISTENER__0__ADDRESS", &free);
     command.env("GATEPOST_LISTENER__1__ADDRESS", "127.0.0.1:0").env("GATEPOST_LISTENER__2__ADDRESS", "127.0.0.1:0");
+    command.env("GATEPOST_ADMIN__ADDRESS", "127.0.0.1:0");
     let mut child = command.spawn().unwrap();
     let client = (0..200)
         .find_map(|_| {

@@ -5,6 +5,7 @@
 //! 75 try again, 77 no permission, 78 configuration. Results go to standard output; messages and the log to standard error.
 
 mod check;
+mod demo;
 mod exit;
 mod explain;
 mod gen_cert;
@@ -38,6 +39,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Try it: a relay on this machine in front of a built-in emulator of Amazon SES. Needs no file and no AWS account
+    Demo(demo::Arguments),
     /// Run the relay until SIGTERM or SIGINT: then stop accepting and let messages under way finish
     Run(ConfigFile),
     /// Check a configuration, and show what it means
@@ -80,6 +83,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, give_back: impl Fn() 
     };
     let printer = Printer;
     let ended = match cli.command {
+        Command::Demo(arguments) => demo::run(&arguments, printer, give_back),
         Command::Run(file) => run::run(&file, give_back),
         Command::Check(file) => check::run(&file, &printer),
         Command::Explain(arguments) => explain::run(&arguments, &printer),
@@ -104,15 +108,22 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, give_back: impl Fn() 
 impl ConfigFile {
     /// Reads the file, with overrides from the environment.
     fn load(&self) -> Result<(Config, Surroundings), Failure> {
-        // What is not UTF-8 is no variable of ours.
-        let environment: Vec<(String, String)> = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
+        let environment = environment();
         let config = Config::load(&self.config, environment.iter().cloned())?;
-        let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-        let machine = machine.or_else(|| std::env::var("HOSTNAME").ok());
-        Ok((config, Surroundings::new(environment, machine)))
+        Ok((config, surroundings(environment)))
     }
+}
+
+/// The environment's variables. One that is not UTF-8 is none of ours.
+fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+fn surroundings(environment: Vec<(String, String)>) -> Surroundings {
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    Surroundings::new(environment, machine.or_else(|| std::env::var("HOSTNAME").ok()))
 }
 
 /// A runtime for a command that needs one, on the thread that asks. A relay serves its connections on more.

@@ -6,18 +6,43 @@ use super::log;
 use super::signals::{Asked, Signals};
 use super::sockets::Sockets;
 use super::{ConfigFile, runtime};
+use crate::admin::AdminEndpoint;
 use crate::assemble::Running;
 use crate::config::certificates::trouble;
 use crate::config::{Config, Plan, Purpose, Surroundings, Upstream};
 use crate::emulator::Emulator;
+use crate::server::ListenerAddress;
 use crate::smtp::{AuthMode, TlsMode};
 use crate::transport::ses::SesTransport;
 use std::time::Duration;
 use tracing::{error, info, warn};
 
 pub(super) fn run(file: &ConfigFile, give_back: impl Fn() + Send + 'static) -> Result<Exit, Failure> {
-    let mut sockets = Sockets::from_environment();
     let (config, surroundings) = file.load()?;
+    serve(config, surroundings, give_back, |_| Ok(()))
+}
+
+/// What listens, as far as a person wants to know it.
+pub(super) struct Started<'a> {
+    pub(super) listeners: Vec<StartedListener<'a>>,
+    pub(super) admin: Option<&'a AdminEndpoint>,
+}
+
+pub(super) struct StartedListener<'a> {
+    name: &'a str,
+    pub(super) address: &'a ListenerAddress,
+    pub(super) tls: String,
+    auth: String,
+}
+
+/// Runs the relay to its end. `started` is called when it listens.
+pub(super) fn serve(
+    config: Config,
+    surroundings: Surroundings,
+    give_back: impl Fn() + Send + 'static,
+    started: impl FnOnce(&Started<'_>) -> Result<(), Failure>,
+) -> Result<Exit, Failure> {
+    let mut sockets = Sockets::from_environment();
     let directives = std::env::var("GATEPOST_LOG").ok().filter(|text| !text.is_empty());
     let log = log::start(&config.log, directives.as_deref()).map_err(|error| Failure::new(Exit::Config, error))?;
     let purpose = Purpose::Start { sockets: &mut |name| sockets.take(name) };
@@ -27,7 +52,7 @@ pub(super) fn run(file: &ConfigFile, give_back: impl Fn() + Send + 'static) -> R
     let certificates = Certificates { config: config.without_lists(), surroundings };
     drop(config);
     runtime.spawn(idle::watch(give_back));
-    let ended = runtime.block_on(relay(plan, &certificates));
+    let ended = runtime.block_on(relay(plan, &certificates, started));
     // A verification of a password may still be running; nobody waits for its answer.
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(log);
@@ -59,7 +84,11 @@ impl Certificates {
     }
 }
 
-async fn relay(mut plan: Plan, certificates: &Certificates) -> Result<Exit, Failure> {
+async fn relay(
+    mut plan: Plan,
+    certificates: &Certificates,
+    started: impl FnOnce(&Started<'_>) -> Result<(), Failure>,
+) -> Result<Exit, Failure> {
     // Before anything listens: a signal from now on is a drain, not a death.
     let mut signals = Signals::listen()?;
     info!(target: "gatepost", version = env!("CARGO_PKG_VERSION"), hostname = plan.hostname, "starting");
@@ -77,12 +106,20 @@ async fn relay(mut plan: Plan, certificates: &Certificates) -> Result<Exit, Fail
         builder = builder.limiter(limits);
     }
     let running = builder.threads(std::thread::available_parallelism().map_or(1, usize::from)).start()?;
-    for ((name, address), (tls, auth)) in running.addresses().iter().zip(offers) {
-        let (tls, auth) = (lower(tls), lower(auth));
+    let listeners = running.addresses().iter().zip(offers);
+    let listeners = listeners.map(|((name, address), (tls, auth))| StartedListener {
+        name,
+        address,
+        tls: lower(tls),
+        auth: lower(auth),
+    });
+    let what = Started { listeners: listeners.collect(), admin: running.admin() };
+    started(&what)?;
+    for StartedListener { name, address, tls, auth } in what.listeners {
         info!(target: "gatepost", listener = %name, tls, auth, "listening on {address}");
     }
-    if let Some(address) = running.admin() {
-        info!(target: "gatepost", "admin door on {address}: /livez /readyz /metrics");
+    if let Some(address) = what.admin {
+        info!(target: "gatepost", "admin endpoint on {address}: /livez /readyz /metrics");
     }
     let exit = until_signal(running, &mut signals, certificates).await;
     if let Some(emulator) = emulator {
