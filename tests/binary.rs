@@ -635,6 +635,40 @@ fn the_demo_needs_no_file_and_says_where_everything_is() {
     assert_eq!(demo.exit_code(), Some(0));
 }
 
+/// Once the image listened on the loopback address of the container, where no client is.
+#[test]
+fn the_configuration_of_the_image_can_be_reached_and_is_no_open_relay() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let (_, hash, _) = output(gatepost(here, &["hash-password"]), b"secret");
+    fs::write(here.join("users"), format!("app:{hash}")).unwrap();
+    fs::set_permissions(here.join("users"), fs::Permissions::from_mode(0o600)).unwrap();
+    let text = fs::read_to_string(sample("../deploy/container.toml")).unwrap();
+    let place = here.to_str().unwrap();
+    let text = text.replace("/etc/gatepost/users", &format!("{place}/users")).replace("/var/lib/gatepost", place);
+    fs::write(here.join("gatepost.toml"), text.replace("0.0.0.0:2525", "0.0.0.0:0")).unwrap();
+    let mut command = gatepost(here, &["run", "--config", "gatepost.toml"]);
+    command.env("GATEPOST_SES__EMULATOR", "true").env("GATEPOST_LOG__FORMAT", "human");
+    command.env("GATEPOST_APP__0__FROM", "[\"*@example.com\"]").env("GATEPOST_HOSTNAME", "localhost");
+    let mut relay = Running::start(command);
+    let port = relay.address("submission").rsplit_once(':').unwrap().1.to_owned();
+    let server = format!("localhost:{port}");
+    let tls = ["--tls", "starttls", "--ca", "certs/ca.pem"];
+    for (more, want) in [
+        (&["--tls", "none"][..], "530 5.7.0"),
+        (&tls, "530 5.7.0"),
+        (&[&tls[..], &["--user", "app", "--password-env", "SECRET"]].concat(), "250 2.0.0"),
+    ] {
+        let mut arguments = vec!["send", "--server", &server];
+        arguments.extend(FROM_TO);
+        arguments.extend(more);
+        let mut command = gatepost(here, &arguments);
+        command.env("SECRET", "secret");
+        let (_, reply, error) = output(command, b"");
+        assert!(reply.starts_with(want), "{more:?}: {reply}{error}");
+    }
+}
+
 #[test]
 fn the_emulator_alone_says_how_to_reach_it_and_stops_at_a_signal() {
     let directory = tempfile::tempdir().unwrap();

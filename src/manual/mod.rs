@@ -24,6 +24,9 @@ pub mod replies {}
 #[doc = include_str!("failures.md")]
 pub mod failures {}
 
+#[doc = include_str!("outage.md")]
+pub mod outage {}
+
 #[doc = include_str!("unauthorized.md")]
 pub mod unauthorized {}
 

@@ -2,7 +2,7 @@
 
 Every token of MIME a million times, in every place where it could mean something; and what once ended the process, kept a
 thread for a minute or took more memory than the budget has. CPU is asserted where the relay is built as it is shipped; run
-`INTEROP_BINARY=target/release/gatepost`, as tests/long/run does.
+`INTEROP_BINARY=target/dist/gatepost`, as tests/long/run does.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import unittest
 
 from house import BINARY, PATIENCE_SECONDS, Gatepost, free_port, wait_for_port
 
-SHIPPED = "/release/" in str(pathlib.Path(BINARY).resolve())
+SHIPPED = "/dist/" in str(pathlib.Path(BINARY).resolve())
 CPU_RATIO_MAX = 15
 # What a message costs that has no size: its commands, its log lines, the call to SES.
 CPU_SECONDS_FREE = 0.02

@@ -81,6 +81,12 @@ class Gatepost:
             shutil.rmtree(self.directory)
         return code
 
+    def script(self, faults):
+        """What the emulator answers to the next calls, instead of taking the message."""
+        if faults:
+            base = f"http://127.0.0.1:{self.ports['emulator']}"
+            urllib.request.urlopen(f"{base}/faults", json.dumps(faults).encode()).close()
+
     def messages(self):
         """What the emulator accepted and has not been asked for yet."""
         base = f"http://127.0.0.1:{self.ports['emulator']}"

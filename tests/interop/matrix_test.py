@@ -98,6 +98,7 @@ class Bench:
         for door in self.doors.values():
             # Long enough for a line that is sent without waiting, short enough for everybody else.
             door.reply_delay = 0.05 if scenario.name == "plain" else 0.0
+        self.relay.script(scenario.faults)
         line = "\t".join(self.fields(scenario))
         self.driver.stdin.write(line + "\n")
         self.driver.stdin.flush()

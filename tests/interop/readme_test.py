@@ -28,12 +28,13 @@ class Readme(unittest.TestCase):
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
             **{f"GATEPOST_LISTENER__{n}__ADDRESS": f"127.0.0.1:{port}" for n, port in enumerate(self.ports)},
+            "GATEPOST_ADMIN__ADDRESS": "127.0.0.1:0",
         }
 
     def block(self, start):
         """The block that begins like this, with our ports and binary."""
         (text,) = [block for block in shell_blocks() if block.startswith(start)]
-        return text.replace("cargo run --release -- ", f"{BINARY} ").replace("127.0.0.1:2525", f"127.0.0.1:{self.ports[0]}")
+        return text.replace("cargo run -- ", f"{BINARY} ").replace("127.0.0.1:2525", f"127.0.0.1:{self.ports[0]}")
 
     def shell(self, script, **environment):
         return subprocess.run(
@@ -43,10 +44,10 @@ class Readme(unittest.TestCase):
 
     def test_the_blocks_are_these(self):
         starts = [
-            "cargo run --release -- run --config",
+            "cargo run -- demo",
             "printf 'From: Ann",
             "cargo test\n",
-            "cargo run --release -- check --config",
+            "cargo run -- check --config",
         ]
         blocks = shell_blocks()
         self.assertEqual(len(blocks), len(starts), "a new block wants a test here")
@@ -55,30 +56,42 @@ class Readme(unittest.TestCase):
 
     def test_the_main_job_and_a_first_message(self):
         relay = subprocess.Popen(
-            ["bash", "-c", "exec " + self.block("cargo run --release -- run")], cwd=self.directory, env=self.environment,
-            stderr=subprocess.DEVNULL,
+            ["bash", "-c", "exec " + self.block("cargo run -- demo")], cwd=self.directory, env=self.environment,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )
         try:
             wait_for_port(self.ports[0], relay)
+            # What the demo prints can be pasted as it is.
+            introduction = "".join(iter(relay.stdout.readline, "Ctrl-C stops it. The log follows.\n"))
+            pasted = self.shell(introduction[introduction.index("  printf") :])
+            self.assertEqual(pasted.returncode, 0, pasted)
+            self.assertIn("< 250 2.0.0 Ok ", pasted.stderr)
+            for file in pathlib.Path(self.directory / "var/ses-emulator").iterdir():
+                file.unlink()
             sent = self.shell(self.block("printf"))
             self.assertEqual(sent.returncode, 0, sent)
             kept = sorted(pathlib.Path(name).suffix for name in sent.stdout.split())
             self.assertEqual(kept, [".eml", ".json"])
             foreign = self.shell(self.block("printf").replace("--mail-from ann@example.com", "--mail-from ceo@example.org"))
             self.assertEqual(foreign.returncode, 55, "curl's code for a refused MAIL")
-            send = re.search(r"`(cargo run --release -- send [^`]+)`", (ROOT / "README.md").read_text())[1]
-            send = send.replace("cargo run --release --", BINARY).replace("127.0.0.1:2525", f"127.0.0.1:{self.ports[0]}")
+            author = self.shell(self.block("printf").replace("From: Ann <ann@example.com>", "From: ceo@example.org"))
+            self.assertEqual((author.returncode, author.stderr), (8, "curl: (8) Weird server reply\n"))
+            author = self.shell(self.block("printf").replace("From: Ann <ann@example.com>", "From: ceo@example.org").replace("-sS", "-v"))
+            self.assertIn("< 550 5.7.1 From address not permitted", author.stderr)
+            send = re.search(r"`(cargo run -- send [^`]+)`", (ROOT / "README.md").read_text())[1]
+            send = send.replace("cargo run --", BINARY).replace("127.0.0.1:2525", f"127.0.0.1:{self.ports[0]}")
             answered = self.shell(send)
             self.assertEqual(answered.returncode, 0, answered)
             self.assertIn("Ok ", answered.stdout)
         finally:
+            relay.stdout.close()
             relay.send_signal(signal.SIGTERM)
             self.assertEqual(relay.wait(timeout=PATIENCE_SECONDS), 0)
 
     def test_the_minimal_configuration_is_checked(self):
-        check = self.block("cargo run --release -- check").splitlines()[0]
+        check = self.block("cargo run -- check").splitlines()[0]
         # One listener only: the overrides of the others do not belong to this file.
-        environment = {name: value for name, value in self.environment.items() if not name.startswith("GATEPOST_LISTENER__")}
+        environment = {name: value for name, value in self.environment.items() if not name.startswith("GATEPOST_")}
         self.environment = environment
         checked = self.shell(check, AWS_REGION="us-east-1")
         self.assertEqual(checked.returncode, 0, checked)

@@ -31,6 +31,8 @@ class Scenario:
     fields: str = ""
     messages: int = 1
     refusal: str = ""
+    # What SES answers to the next calls instead of taking the message, in the emulator's words.
+    faults: tuple = ()
 
     def __post_init__(self):
         self.to = self.to or (f"bob+{self.name}@{HOST}",)
@@ -53,6 +55,8 @@ SCENARIOS = [
     Scenario("foreign-envelope", reverse_path="ceo@other.example", author="ceo@other.example", messages=0, refusal="550 5.7.1"),
     Scenario("foreign-from", author="ceo@other.example", messages=0, refusal="550 5.7.1"),
     Scenario("too-large", text=("x" * 70 + "\n") * 4_000, messages=0, refusal="552 5.3.4"),
+    # An hour without SES: what a client does with the reply to the end of data. SES takes mail again after one call.
+    Scenario("without-ses", messages=0, refusal="451 4.4.1", faults=({"fault": "status", "status": 503},)),
     # The first message takes all the room there is.
     Scenario("rate", door="limited"),
     Scenario("over-the-rate", door="limited", messages=0, refusal="451 4.7.1"),
@@ -114,6 +118,7 @@ CLIENTS = {
         exceptions={
             "one-refused": Except("it sends to the others, and a notice about this one to the sender", messages=1),
             "over-the-rate": Except("it waits in the queue and goes later", outcome="sent", messages=1, told="451 4.7.1"),
+            "without-ses": Except("it waits in the queue and goes later", outcome="sent", messages=1, told="451 4.4.1"),
             "too-large": Except(
                 "it looks at SIZE and asks nobody; the second connection is its notice", told="exceeds size limit 200000",
                 commands=("EHLO", "EHLO", "MAIL", "RCPT", "DATA", "RSET", "QUIT"), unheard=True,
@@ -154,6 +159,7 @@ CLIENTS = {
         exceptions={
             **all_or_nobody("EHLO", "MAIL", "RCPT", "RCPT", "QUIT"),
             "foreign-from": Except("it does not show a reply to the end of data", told="curl: (8) Weird server reply"),
+            "without-ses": Except("as above", told="curl: (8) Weird server reply"),
         },
     ),
     "nullmailer": Client(
@@ -176,6 +182,7 @@ CLIENTS = {
         exceptions={
             "one-refused": Except("it sends to the others, and then says that it failed", messages=1, told="Recipient not permitted"),
             "foreign-from": Except("it does not show a reply to the end of data", told="data not accepted"),
+            "without-ses": Except("as above", told="data not accepted"),
             "too-large": Except("as above, and it does not declare SIZE", told="data not accepted"),
         },
     ),
