@@ -11,12 +11,12 @@
 //! Not offered, because SES cannot honour them: SMTPUTF8, BINARYMIME, DSN.
 
 pub mod command;
+mod commands;
 pub mod content;
+mod content_phase;
 mod line;
-mod receiving;
 mod sasl;
 mod session;
-mod verbs;
 
 pub use content::{LineEndings, LongLines};
 pub use session::Session;
@@ -27,6 +27,7 @@ use std::time::Duration;
 
 /// What the caller must do next.
 #[derive(Debug)]
+#[must_use = "an action that is not done stalls the connection"]
 pub enum Action {
     /// Answer with [`Session::handle_answer`]. No other action comes before that.
     Ask(Question),
@@ -86,8 +87,9 @@ pub enum Abandon {
     Refused,
 }
 
-/// What only the rest of the house can decide.
+/// A decision that the protocol leaves to the caller: authentication, policy, limits, capacity.
 #[derive(Debug)]
+#[must_use = "an unanswered question stalls the connection"]
 pub enum Question {
     /// AUTH: are these credentials good?
     Authenticate(Credentials),

@@ -1,12 +1,11 @@
-//! One SMTP session: the states, what goes in, what comes out.
+//! One SMTP session: its states, its inputs and its outputs.
 //!
-//! The peer chooses the order of commands, so the state is an enum whose variants own their data: an envelope exists
-//! only in the states that have one. What each command does is in `verbs`, what each octet of content does in
-//! `receiving`.
+//! The client chooses the order of commands, so the state is an enum whose variants own their data: an envelope exists only in the
+//! states that have one. What each command does is in `commands`, what each octet of content does in `content_phase`.
 
 use super::command::{self, BadCommand, Command};
+use super::content_phase::{IncomingContent, TransferRate};
 use super::line::{BadLine, Lines};
-use super::receiving::{Chunks, Pace, Receiving};
 use super::sasl::Exchange;
 use super::{Action, Answer, AuthMode, Settings, StrayDots, TlsMode};
 use crate::mail::{Envelope, ForwardPath, MailParameters, Receipt, Reply, ReversePath, replies};
@@ -16,13 +15,42 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// One connection, from the greeting to the close.
+///
+/// **Inputs** are the `handle_*` methods: octets, answers, the end of the TLS handshake, a deadline, a shutdown. Each takes the time;
+/// it must not go backwards. **Outputs** are the `poll_*` methods. After each input:
+///
+/// 1. call [`poll`](Self::poll) and do what each [`Action`] says, until it returns `None`;
+/// 2. send what [`poll_transmit`](Self::poll_transmit) has;
+/// 3. wait for octets, or until [`poll_timeout`](Self::poll_timeout).
+///
+/// While a [`Question`](super::Question) is open, `poll` returns `None`, no deadline runs and octets queue up, at most 1 MiB of them: answer it with
+/// [`handle_answer`](Self::handle_answer). An answer without a question is ignored.
+///
+/// ```
+/// use gatepost::smtp::{Action, Answer, Session, Settings};
+/// use std::{sync::Arc, time::Instant};
+///
+/// let now = Instant::now();
+/// let mut session = Session::new(Arc::new(Settings::new("relay.example")), now);
+/// session.handle_octets(b"EHLO client.example\r\nMAIL FROM:<ann@a.example>\r\n", now);
+/// let mut questions = 0;
+/// while let Some(action) = session.poll() {
+///     if let Action::Ask(_question) = action {
+///         questions += 1;
+///         session.handle_answer(Answer::Proceed, now);
+///     }
+/// }
+/// let sent = session.poll_transmit().unwrap_or_default();
+/// assert!(sent.starts_with(b"220 relay.example") && sent.ends_with(b"250 2.1.0 Ok\r\n"));
+/// assert_eq!(questions, 1);
+/// ```
 pub struct Session {
     pub(super) settings: Arc<Settings>,
     pub(super) state: State,
     pub(super) input: BytesMut,
     lines: Lines,
-    /// More came while a question was open than we keep, and some of it is gone: this session cannot go on.
-    flooded: bool,
+    /// More octets than `INPUT_OCTETS_MAX` came while a question was open, and were discarded: the session must close.
+    input_overflowed: bool,
     output: BytesMut,
     pub(super) encrypted: bool,
     pub(super) greeted: bool,
@@ -48,19 +76,28 @@ pub(super) enum State {
     /// The next line belongs to an AUTH exchange.
     Sasl(Exchange),
     /// A question is open; octets queue up.
-    Asked(Asked),
+    Pending(PendingQuestion),
     /// The next octets are content after DATA.
-    Data(Receiving),
+    Data(IncomingContent),
     /// The next octets are content of a BDAT chunk.
-    Chunk { chunks: Chunks, remaining: u64, last: bool },
-    /// The next octets are a chunk of a refused BDAT: swallowed, then answered.
-    Swallow { remaining: u64, reply: Reply, pace: Pace },
+    Chunk { content: IncomingContent, remaining: u64, last: bool },
+    /// The content is complete, with a last line end that the client left out of its last chunk.
+    ContentEnd { long_lines: bool },
+    /// The next octets are a chunk of a refused BDAT: they are discarded, then the reply is sent.
+    DiscardChunk { remaining: u64, reply: Reply, rate: TransferRate },
     /// The TLS handshake is going on.
     Handshake,
-    /// The last reply is on its way; for the log, what comes before `Close`.
+    /// The last reply is being sent; the action to return before `Close`, for the log.
     Closing(Option<Box<Action>>),
-    /// Over.
+    /// The session is over.
     Closed,
+}
+
+/// What `poll` leaves while it takes the state: a handler that does not set another one ends the transaction.
+impl Default for State {
+    fn default() -> Self {
+        Self::Command(Transaction::None)
+    }
 }
 
 /// How far a mail transaction is.
@@ -72,12 +109,12 @@ pub(super) enum Transaction {
     /// At least one RCPT was accepted.
     Rcpt(Envelope),
     /// At least one BDAT was accepted.
-    Chunks(Chunks),
+    Chunks(IncomingContent),
 }
 
-/// Which question is open, and what the answer is for.
+/// Which question is open, and what its answer needs.
 #[derive(Debug)]
-pub(super) enum Asked {
+pub(super) enum PendingQuestion {
     Credentials,
     ReversePath(ReversePath, MailParameters),
     ForwardPath(Transaction, ForwardPath),
@@ -107,7 +144,7 @@ impl Session {
             state: State::Command(Transaction::None),
             input: BytesMut::new(),
             lines: Lines::new(settings.line_endings),
-            flooded: false,
+            input_overflowed: false,
             output: BytesMut::new(),
             greeted: false,
             authenticated: false,
@@ -143,88 +180,95 @@ impl Session {
     pub fn handle_input(&mut self, now: Instant) {
         self.now = now;
         match &mut self.state {
-            State::Data(_) | State::Chunk { .. } | State::Swallow { .. } => self.waiting_since = now,
-            // Plaintext that came before the handshake, and what comes after the last word, is nobody's.
+            State::Data(_) | State::Chunk { .. } | State::DiscardChunk { .. } => self.waiting_since = now,
+            // Discard plaintext received before the TLS handshake, and input after the final reply.
             State::Handshake | State::Closing(_) | State::Closed => self.input.clear(),
-            // The question is still answered: whoever was asked may have taken the message.
-            State::Asked(_) if self.input.len() > INPUT_OCTETS_MAX => {
+            // The question is still answered: the message may have been accepted.
+            State::Pending(_) if self.input.len() > INPUT_OCTETS_MAX => {
                 self.input.clear();
-                self.flooded = true;
+                self.input_overflowed = true;
             }
             _ => {}
         }
     }
 
-    /// The answer to the question that is open. Without one, it is passed over.
+    /// The answer to the question that is open.
     pub fn handle_answer(&mut self, answer: Answer, now: Instant) {
         self.now = now;
-        let state = std::mem::replace(&mut self.state, State::Command(Transaction::None));
-        let State::Asked(asked) = state else {
-            self.state = state;
-            return;
+        let pending = match std::mem::take(&mut self.state) {
+            State::Pending(pending) => pending,
+            other => {
+                self.state = other;
+                return;
+            }
         };
         self.waiting_since = now;
-        match (&asked, answer) {
-            (Asked::Commit, Answer::Accepted(Receipt::Provider(id))) => {
+        match (&pending, answer) {
+            (PendingQuestion::Commit, Answer::Accepted(Receipt::Provider(id))) => {
                 self.errors = 0;
                 self.write(&replies::ACCEPTED.with_text(&format!("Ok {id}")));
             }
             // An answer that does not belong to the question: promise nothing.
-            (Asked::Commit, Answer::Proceed) | (_, Answer::Accepted(_)) => self.refused(asked, replies::LOCAL_ERROR),
-            (_, Answer::Proceed) => self.proceed(asked),
-            (_, Answer::Refuse(reply)) if reply.is_temporary() || reply.is_permanent() => self.refused(asked, reply),
-            // "No" in words that the client would take for "yes".
-            (_, Answer::Refuse(_)) => self.refused(asked, replies::LOCAL_ERROR),
+            (PendingQuestion::Commit, Answer::Proceed) | (_, Answer::Accepted(_)) => {
+                self.refused(pending, replies::LOCAL_ERROR)
+            }
+            (_, Answer::Proceed) => self.proceed(pending),
+            (_, Answer::Refuse(reply)) if reply.is_temporary() || reply.is_permanent() => self.refused(pending, reply),
+            // A refusal with a 2yz or 3yz code would look like acceptance.
+            (_, Answer::Refuse(_)) => self.refused(pending, replies::LOCAL_ERROR),
         }
-        if self.flooded && !matches!(self.state, State::Closing(_)) {
+        if self.input_overflowed && !matches!(self.state, State::Closing(_)) {
             self.close_with(&replies::TOO_FAR_AHEAD);
         }
     }
 
-    fn proceed(&mut self, asked: Asked) {
-        match asked {
-            Asked::Credentials => {
+    fn proceed(&mut self, pending: PendingQuestion) {
+        match pending {
+            PendingQuestion::Credentials => {
                 self.authenticated = true;
                 self.recognised = true;
                 self.write(&replies::AUTHENTICATED);
             }
-            Asked::ReversePath(path, parameters) => {
+            PendingQuestion::ReversePath(path, parameters) => {
                 self.recognised = true;
                 self.write(&replies::REVERSE_PATH_OK);
                 self.state = State::Command(Transaction::Mail(path, parameters));
             }
-            Asked::ForwardPath(transaction, path) => {
+            PendingQuestion::ForwardPath(transaction, path) => {
                 self.write(&replies::FORWARD_PATH_OK);
                 self.state = State::Command(transaction.with(path));
             }
-            Asked::Data => {
+            PendingQuestion::Data => {
                 self.write(&replies::SEND_CONTENT);
-                self.state = State::Data(Receiving::data(&self.settings, self.now));
+                self.state = State::Data(IncomingContent::after_data(&self.settings, self.now));
             }
-            Asked::FirstChunk { octets, last } => {
-                let chunks = Chunks::new(&self.settings, self.now);
-                self.state = State::Chunk { chunks, remaining: octets, last };
+            PendingQuestion::FirstChunk { octets, last } => {
+                let content = IncomingContent::in_chunks(&self.settings, self.now);
+                self.state = State::Chunk { content, remaining: octets, last };
             }
-            Asked::Commit => {}
+            PendingQuestion::Commit => {}
         }
     }
 
-    fn refused(&mut self, asked: Asked, reply: Reply) {
-        match asked {
-            Asked::Credentials => self.auth_failed(&reply),
-            Asked::ForwardPath(transaction, _) => {
+    fn refused(&mut self, pending: PendingQuestion, reply: Reply) {
+        match pending {
+            PendingQuestion::Credentials => self.auth_failed(&reply),
+            PendingQuestion::ForwardPath(transaction, _) => {
                 self.state = State::Command(transaction);
-                // A list in which policy denies many is no misbehaviour; cut off, it would be tried again for ever.
+                // Not counted as an error: a mailing list with many denied recipients is no misbehaviour, and if the session ended the
+                // client would retry it for ever.
                 self.write(&reply);
             }
-            // Its octets come all the same.
-            Asked::FirstChunk { octets, .. } => drop(self.swallow(octets, reply)),
-            Asked::ReversePath(..) | Asked::Data | Asked::Commit => self.count_error(&reply),
+            // The client sends the chunk without waiting for the reply.
+            PendingQuestion::FirstChunk { octets, .. } => drop(self.discard_chunk(octets, reply)),
+            PendingQuestion::ReversePath(..) | PendingQuestion::Data | PendingQuestion::Commit => {
+                self.count_error(&reply)
+            }
         }
     }
 
-    /// The handshake is done. What came in plain text behind STARTTLS is gone, and so is everything the client said.
-    /// Without [`Action::StartTls`] before, it is passed over.
+    /// The TLS handshake is done. Plaintext received after STARTTLS is discarded, and so is what EHLO said. Ignored without
+    /// [`Action::StartTls`] before.
     pub fn handle_tls_established(&mut self, now: Instant) {
         self.now = now;
         if !matches!(self.state, State::Handshake) {
@@ -238,20 +282,12 @@ impl Session {
         self.state = State::Command(Transaction::None);
     }
 
-    /// A deadline of `poll_timeout` has come.
+    /// A deadline of `poll_timeout` has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
-        if self.poll_timeout().is_none_or(|deadline| now < deadline) {
-            return;
+        if let Some(Deadline { reply, .. }) = self.deadline().filter(|deadline| now >= deadline.at) {
+            self.close_with(&reply);
         }
-        let reply = match self.state {
-            State::Data(_) | State::Chunk { .. } | State::Swallow { .. } | State::Command(Transaction::Chunks(_)) => {
-                replies::CONTENT_TOO_SLOW
-            }
-            _ if now >= self.started + self.settings.limits.session_max => replies::SESSION_TOO_LONG,
-            _ => replies::IDLE_TOO_LONG,
-        };
-        self.close_with(&reply);
     }
 
     /// The service is shutting down: 421 as soon as no message is under way.
@@ -265,7 +301,7 @@ impl Session {
         self.recognised = true;
     }
 
-    /// The place is needed for another client. A client that is recognised keeps it.
+    /// Another client needs the connection. A recognised client keeps it.
     pub fn handle_shed(&mut self, now: Instant) {
         self.now = now;
         if !self.recognised && matches!(self.state, State::Command(_) | State::Sasl(_)) {
@@ -280,11 +316,11 @@ impl Session {
 
     /// Whether the next octets are content: a hint for the size of a read.
     pub fn receives_content(&self) -> bool {
-        matches!(self.state, State::Data(_) | State::Chunk { .. } | State::Swallow { .. })
+        matches!(self.state, State::Data(_) | State::Chunk { .. } | State::DiscardChunk { .. })
     }
 
-    /// Forward-paths of the RCPT commands that have come already and follow the one that is asked about: as far as they
-    /// can be read, and no further than the next other command. They are not taken; their turn comes.
+    /// The forward-paths of RCPT commands that are in the input buffer behind the current one, up to the first line that is no
+    /// RCPT or cannot be read. The lines stay in the buffer.
     pub fn forward_paths_ahead(&self) -> Vec<ForwardPath> {
         let mut paths = Vec::new();
         let mut rest = &self.input[..];
@@ -319,61 +355,76 @@ impl Session {
         (!self.output.is_empty()).then(|| self.output.split().freeze())
     }
 
-    /// When to call `handle_timeout`, if nothing comes before. `None` while a question is open: whoever answers it has
-    /// a deadline of its own.
+    /// When to call `handle_timeout`, if no octets arrive before. `None` while a question is open: whoever answers it has a deadline
+    /// of its own.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let limits = &self.settings.limits;
-        let pace = match &self.state {
-            State::Command(Transaction::None | Transaction::Mail(..) | Transaction::Rcpt(_)) | State::Sasl(_) => {
-                let whole = match self.recognised {
-                    true => limits.session_max,
-                    false => limits.session_max.min(limits.unrecognised_max),
-                };
-                return Some((self.waiting_since + limits.command_wait_max).min(self.started + whole));
-            }
-            // Between chunks, too: small chunks at long intervals are slow content.
-            State::Command(Transaction::Chunks(chunks)) | State::Chunk { chunks, .. } => &chunks.receiving.pace,
-            State::Data(receiving) => &receiving.pace,
-            State::Swallow { pace, .. } => pace,
-            State::Asked(_) | State::Handshake | State::Closing(_) | State::Closed => return None,
-        };
-        Some((self.waiting_since + limits.content_wait_max).min(pace.deadline(limits)))
+        self.deadline().map(|deadline| deadline.at)
     }
 
-    /// Whether octets from the peer would be looked at now. While not, leave them in the socket: that bounds them.
+    fn deadline(&self) -> Option<Deadline> {
+        let limits = &self.settings.limits;
+        let rate = match &self.state {
+            State::Command(Transaction::None | Transaction::Mail(..) | Transaction::Rcpt(_)) | State::Sasl(_) => {
+                let idle = self.waiting_since + limits.command_wait_max;
+                let unrecognised = (!self.recognised).then_some(self.started + limits.unrecognised_max);
+                let idle = unrecognised.map_or(idle, |at| at.min(idle));
+                let whole = self.started + limits.session_max;
+                return Some(match idle < whole {
+                    true => Deadline { at: idle, reply: replies::IDLE_TOO_LONG },
+                    false => Deadline { at: whole, reply: replies::SESSION_TOO_LONG },
+                });
+            }
+            // Between chunks too: small chunks at long intervals are slow content.
+            State::Command(Transaction::Chunks(content)) | State::Chunk { content, .. } | State::Data(content) => {
+                &content.rate
+            }
+            State::DiscardChunk { rate, .. } => rate,
+            State::Pending(_) | State::ContentEnd { .. } | State::Handshake | State::Closing(_) | State::Closed => {
+                return None;
+            }
+        };
+        let at = (self.waiting_since + limits.content_wait_max).min(rate.deadline(limits));
+        Some(Deadline { at, reply: replies::CONTENT_TOO_SLOW })
+    }
+
+    /// Whether octets from the client are processed now. While they are not, leave them in the socket: that bounds them.
     pub fn wants_octets(&self) -> bool {
-        !matches!(self.state, State::Asked(_) | State::Handshake | State::Closing(_) | State::Closed)
+        !matches!(self.state, State::Pending(_) | State::Handshake | State::Closing(_) | State::Closed)
             && self.output.len() < OUTPUT_OCTETS_MAX
     }
 
     /// What to do next; `None`: wait for octets or for the deadline.
     pub fn poll(&mut self) -> Option<Action> {
         loop {
-            let must_close = self.must_close();
-            let step = match &mut self.state {
-                State::Asked(_) | State::Handshake | State::Closed => return None,
-                State::Closing(report) => {
-                    let report = report.take();
-                    if report.is_none() {
-                        self.state = State::Closed;
-                    }
-                    return Some(report.map_or(Action::Close, |report| *report));
-                }
-                State::Command(_) | State::Sasl(_) if must_close => {
+            if matches!(self.state, State::Command(_) | State::Sasl(_)) {
+                if self.must_close() {
                     let reply = if self.draining { replies::SHUTTING_DOWN } else { replies::SESSION_TOO_LONG };
                     self.close_with(&reply);
-                    continue;
-                }
-                State::Command(_) | State::Sasl(_) if self.output.len() >= OUTPUT_OCTETS_MAX => {
+                } else if self.output.len() >= OUTPUT_OCTETS_MAX {
                     return Some(Action::Transmit);
                 }
-                State::Command(_) => self.poll_command(),
-                State::Sasl(_) => self.poll_sasl(),
-                State::Data(_) => self.poll_data(),
-                State::Chunk { .. } => self.poll_chunk(),
-                State::Swallow { .. } => self.poll_swallow(),
+            }
+            let progress = match std::mem::take(&mut self.state) {
+                state @ (State::Pending(_) | State::Handshake | State::Closed) => {
+                    self.state = state;
+                    return None;
+                }
+                State::Closing(Some(report)) => {
+                    self.state = State::Closing(None);
+                    return Some(*report);
+                }
+                State::Closing(None) => {
+                    self.state = State::Closed;
+                    return Some(Action::Close);
+                }
+                State::Command(transaction) => self.poll_command(transaction),
+                State::Sasl(exchange) => self.poll_sasl(exchange),
+                State::Data(content) => self.poll_data(content),
+                State::Chunk { content, remaining, last } => self.poll_chunk(content, remaining, last),
+                State::ContentEnd { long_lines } => self.commit(long_lines),
+                State::DiscardChunk { remaining, reply, rate } => self.poll_discard_chunk(remaining, reply, rate),
             };
-            match step {
+            match progress {
                 Progress::Do(action) => return Some(action),
                 Progress::Again => {}
                 Progress::Wait => return None,
@@ -387,7 +438,7 @@ impl Session {
         !message_under_way && (self.draining || self.now >= self.started + self.settings.limits.session_max)
     }
 
-    fn poll_command(&mut self) -> Progress {
+    fn poll_command(&mut self, transaction: Transaction) -> Progress {
         // A handshake has no line end where one would be looked for: it would wait for one, or be many bad commands.
         if self.commands == 0 && !self.encrypted && self.input.starts_with(TLS_HANDSHAKE) {
             self.input.clear();
@@ -396,7 +447,10 @@ impl Session {
         }
         let limit = self.settings.limits.command_line_octets_max;
         let (line, fault) = match self.take_line(limit, &replies::LINE_TOO_LONG) {
-            None => return Progress::Wait,
+            None => {
+                self.state = State::Command(transaction);
+                return Progress::Wait;
+            }
             Some(Ok(line)) => (line, None),
             Some(Err(bad)) => (bad.start, Some(bad.reply)),
         };
@@ -420,10 +474,10 @@ impl Session {
             Some(reply) => Err(BadCommand::unread(verb, reply)),
         };
         match parsed {
-            Ok(command) => self.run(verb, command),
+            Ok(command) => self.run(transaction, verb, command),
             Err(bad) => match bad.chunk_octets {
-                Some(octets) => self.swallow(octets, bad.reply),
-                None => self.refuse_line(verb, &bad.reply, command::argument(&line)),
+                Some(octets) => self.discard_chunk(octets, bad.reply),
+                None => self.refuse_line(transaction, verb, &bad.reply, command::argument(&line)),
             },
         }
     }
@@ -433,13 +487,20 @@ impl Session {
         self.lines.take(&mut self.input, octets_max, too_long)
     }
 
-    /// Refuses a command in here: reply, count, report.
-    pub(super) fn refuse(&mut self, verb: &'static str, reply: &Reply) -> Progress {
-        self.refuse_line(verb, reply, String::new())
+    /// Refuses a command: sends the reply, counts the error and reports it. The transaction stays as it is.
+    pub(super) fn refuse(&mut self, transaction: Transaction, verb: &'static str, reply: &Reply) -> Progress {
+        self.refuse_line(transaction, verb, reply, String::new())
     }
 
     /// The same for a line that cannot be read, with its argument for the log.
-    fn refuse_line(&mut self, verb: &'static str, reply: &Reply, argument: String) -> Progress {
+    fn refuse_line(
+        &mut self,
+        transaction: Transaction,
+        verb: &'static str,
+        reply: &Reply,
+        argument: String,
+    ) -> Progress {
+        self.state = State::Command(transaction);
         self.waiting_since = self.now;
         self.count_error(reply);
         Progress::Do(Action::Report { verb, argument, reply: reply.clone() })
@@ -447,11 +508,11 @@ impl Session {
 
     /// Replies with a refusal and counts it; too many and the session ends.
     pub(super) fn count_error(&mut self, reply: &Reply) {
-        if reply.code() == CLOSING {
+        if reply.code() == SERVICE_CLOSING {
             return self.close_reported(reply);
         }
         self.write(reply);
-        // A deferral is not the client's error: who drains a queue while the provider throttles hears many.
+        // A deferral is not the client's error: a client that empties its queue while SES throttles receives many.
         if reply.is_temporary() {
             return;
         }
@@ -464,7 +525,7 @@ impl Session {
     pub(super) fn auth_failed(&mut self, reply: &Reply) {
         self.auth_failures += 1;
         self.state = State::Command(Transaction::None);
-        if reply.code() == CLOSING {
+        if reply.code() == SERVICE_CLOSING {
             return self.close_reported(reply);
         }
         self.write(reply);
@@ -511,10 +572,16 @@ impl Session {
     }
 }
 
-/// RFC 5321 §4.2.1: whoever hears 421 knows that the connection closes, so it does, whoever said it.
-const CLOSING: u16 = 421;
+/// RFC 5321 §4.2.1: 421 announces that the connection closes, so it does, also where policy or an embedder chose the code.
+const SERVICE_CLOSING: u16 = 421;
 
-/// What came in is not shown: a line of an AUTH exchange is a password.
+/// By when something must happen, and the reply if it does not.
+struct Deadline {
+    at: Instant,
+    reply: Reply,
+}
+
+/// Does not show the input: a line of an AUTH exchange is a password.
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session").field("state", &self.state).finish_non_exhaustive()

@@ -1,26 +1,22 @@
-//! What each command does, in the state it comes in. RFC 5321 §4.1.4 (order), §4.1.1.
+//! Carries out commands, depending on the transaction that they arrive in. RFC 5321 §4.1.1, §4.1.4 (order).
 
 use super::command::Command;
 use super::sasl;
-use super::session::{Asked, Progress, Session, State, Transaction};
+use super::session::{PendingQuestion, Progress, Session, State, Transaction};
 use super::{Abandon, Action, AuthMode, Question};
 use crate::mail::{Credentials, Envelope, ForwardPath, MailParameters, Reply, ReversePath, replies};
 
 impl Session {
     /// Carries out a command, or refuses it.
-    pub(super) fn run(&mut self, verb: &'static str, command: Command) -> Progress {
+    pub(super) fn run(&mut self, transaction: Transaction, verb: &'static str, command: Command) -> Progress {
         // RFC 3207 §4: before TLS where it is required, nothing but these.
         let before_tls = matches!(command, Command::Ehlo(_) | Command::Noop | Command::StartTls | Command::Quit);
         if self.tls_missing() && !before_tls {
             return match command {
-                Command::Bdat { octets, .. } => self.swallow(octets, replies::TLS_REQUIRED),
-                _ => self.refuse(verb, &replies::TLS_REQUIRED),
+                Command::Bdat { octets, .. } => self.discard_chunk(octets, replies::TLS_REQUIRED),
+                _ => self.refuse(transaction, verb, &replies::TLS_REQUIRED),
             };
         }
-        let transaction = match std::mem::replace(&mut self.state, State::Command(Transaction::None)) {
-            State::Command(transaction) => transaction,
-            _ => Transaction::None,
-        };
         match command {
             Command::Ehlo(word) => self.hello(word, true),
             Command::Helo(word) => self.hello(word, false),
@@ -43,7 +39,7 @@ impl Session {
             Command::Noop => self.say(transaction, &replies::OK),
             Command::Vrfy => self.say(transaction, &replies::CANNOT_VERIFY),
             Command::Help => self.say(transaction, &replies::HELP),
-            Command::Expn => self.refuse_in(transaction, verb, &replies::NOT_IMPLEMENTED),
+            Command::Expn => self.refuse(transaction, verb, &replies::NOT_IMPLEMENTED),
         }
     }
 
@@ -53,20 +49,14 @@ impl Session {
         Progress::Again
     }
 
-    /// Refuses a command and leaves the transaction as it was.
-    fn refuse_in(&mut self, transaction: Transaction, verb: &'static str, reply: &Reply) -> Progress {
-        self.state = State::Command(transaction);
-        self.refuse(verb, reply)
-    }
-
-    fn ask(&mut self, asked: Asked, question: Question) -> Progress {
-        self.state = State::Asked(asked);
+    pub(super) fn ask(&mut self, pending: PendingQuestion, question: Question) -> Progress {
+        self.state = State::Pending(pending);
         Progress::Do(Action::Ask(question))
     }
 
-    fn ask_data(&mut self, asked: Asked, envelope: Envelope) -> Progress {
+    fn ask_data(&mut self, pending: PendingQuestion, envelope: Envelope) -> Progress {
         let mbox_line = self.settings.mbox_line;
-        self.ask(asked, Question::Data { envelope, mbox_line })
+        self.ask(pending, Question::Data { envelope, mbox_line })
     }
 
     fn hello(&mut self, word: String, esmtp: bool) -> Progress {
@@ -111,19 +101,22 @@ impl Session {
             None
         };
         if let Some(reply) = refusal {
-            return self.refuse_in(transaction, "MAIL", &reply);
+            return self.refuse(transaction, "MAIL", &reply);
         }
         self.transactions += 1;
         if self.transactions > self.settings.limits.transactions_max {
             self.close_reported(&replies::TOO_MANY_TRANSACTIONS);
             return Progress::Do(Action::report("MAIL", replies::TOO_MANY_TRANSACTIONS));
         }
-        self.ask(Asked::ReversePath(path.clone(), parameters.clone()), Question::ReversePath(path, parameters))
+        self.ask(
+            PendingQuestion::ReversePath(path.clone(), parameters.clone()),
+            Question::ReversePath(path, parameters),
+        )
     }
 
     fn rcpt(&mut self, transaction: Transaction, path: ForwardPath) -> Progress {
         match &transaction {
-            Transaction::None | Transaction::Chunks(_) => self.refuse_in(transaction, "RCPT", &replies::BAD_SEQUENCE),
+            Transaction::None | Transaction::Chunks(_) => self.refuse(transaction, "RCPT", &replies::BAD_SEQUENCE),
             Transaction::Rcpt(envelope) if envelope.contains(&path) => self.say(transaction, &replies::FORWARD_PATH_OK),
             Transaction::Rcpt(envelope) if envelope.forward_paths().len() >= self.settings.limits.recipients_max => {
                 // Not an error of the client's: RFC 5321 §4.5.3.1.10 lets it send the rest in another transaction.
@@ -132,41 +125,41 @@ impl Session {
                 Progress::Do(Action::report("RCPT", replies::TOO_MANY_RECIPIENTS))
             }
             Transaction::Mail(..) | Transaction::Rcpt(_) => {
-                self.ask(Asked::ForwardPath(transaction, path.clone()), Question::ForwardPath(path))
+                self.ask(PendingQuestion::ForwardPath(transaction, path.clone()), Question::ForwardPath(path))
             }
         }
     }
 
     fn data(&mut self, transaction: Transaction) -> Progress {
         let reply = match transaction {
-            Transaction::Rcpt(envelope) => return self.ask_data(Asked::Data, envelope),
+            Transaction::Rcpt(envelope) => return self.ask_data(PendingQuestion::Data, envelope),
             Transaction::None => replies::BAD_SEQUENCE,
             Transaction::Mail(..) => replies::NO_VALID_RECIPIENTS,
             Transaction::Chunks(_) => replies::MIXED_CONTENT_COMMANDS,
         };
-        self.refuse_in(transaction, "DATA", &reply)
+        self.refuse(transaction, "DATA", &reply)
     }
 
     fn bdat(&mut self, transaction: Transaction, octets: u64, last: bool) -> Progress {
         match transaction {
-            Transaction::Rcpt(envelope) => self.ask_data(Asked::FirstChunk { octets, last }, envelope),
-            Transaction::Chunks(chunks) => {
-                self.state = State::Chunk { chunks, remaining: octets, last };
+            Transaction::Rcpt(envelope) => self.ask_data(PendingQuestion::FirstChunk { octets, last }, envelope),
+            Transaction::Chunks(content) => {
+                self.state = State::Chunk { content, remaining: octets, last };
                 Progress::Again
             }
-            Transaction::None => self.swallow(octets, replies::BAD_SEQUENCE),
-            Transaction::Mail(..) => self.swallow(octets, replies::NO_VALID_RECIPIENTS),
+            Transaction::None => self.discard_chunk(octets, replies::BAD_SEQUENCE),
+            Transaction::Mail(..) => self.discard_chunk(octets, replies::NO_VALID_RECIPIENTS),
         }
     }
 
     fn starttls(&mut self, transaction: Transaction) -> Progress {
         if !self.offers_starttls() {
             let reply = if self.encrypted { replies::BAD_SEQUENCE } else { replies::NOT_IMPLEMENTED };
-            return self.refuse_in(transaction, "STARTTLS", &reply);
+            return self.refuse(transaction, "STARTTLS", &reply);
         }
         // RFC 4954 §4 and RFC 3207 §4.2: an identity from before the handshake would have to be forgotten.
         if self.authenticated {
-            return self.refuse_in(transaction, "STARTTLS", &replies::BAD_SEQUENCE);
+            return self.refuse(transaction, "STARTTLS", &replies::BAD_SEQUENCE);
         }
         self.write(&replies::READY_FOR_TLS);
         // Command injection: what came behind STARTTLS in plain text is not part of the encrypted session.
@@ -188,18 +181,18 @@ impl Session {
             None
         };
         match refusal {
-            Some(reply) => self.refuse_in(transaction, "AUTH", &reply),
+            Some(reply) => self.refuse(transaction, "AUTH", &reply),
             None => self.sasl(sasl::begin(mechanism, initial_response, self.settings.auth == AuthMode::Any)),
         }
     }
 
-    pub(super) fn poll_sasl(&mut self) -> Progress {
+    pub(super) fn poll_sasl(&mut self, exchange: sasl::Exchange) -> Progress {
         let limit = self.settings.limits.auth_line_octets_max;
-        let Some(line) = self.take_line(limit, &replies::AUTH_LINE_TOO_LONG) else { return Progress::Wait };
-        self.waiting_since = self.now;
-        let State::Sasl(exchange) = std::mem::replace(&mut self.state, State::Command(Transaction::None)) else {
-            return Progress::Again;
+        let Some(line) = self.take_line(limit, &replies::AUTH_LINE_TOO_LONG) else {
+            self.state = State::Sasl(exchange);
+            return Progress::Wait;
         };
+        self.waiting_since = self.now;
         let any = self.settings.auth == AuthMode::Any;
         match line.as_deref().map(std::str::from_utf8) {
             Ok(Ok(text)) => self.sasl(sasl::respond(exchange, text, any)),
@@ -229,6 +222,6 @@ impl Session {
             self.write(&replies::AUTHENTICATED);
             return Progress::Again;
         }
-        self.ask(Asked::Credentials, Question::Authenticate(credentials))
+        self.ask(PendingQuestion::Credentials, Question::Authenticate(credentials))
     }
 }

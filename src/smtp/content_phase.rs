@@ -1,0 +1,237 @@
+//! Receiving content: after DATA, and in BDAT chunks (RFC 3030).
+//!
+//! A fault in content rejects the message and never ends the session: the rest of the content is read and discarded, and the
+//! reply follows. An early reply would turn the rest of the content into commands.
+
+use super::content::{ContentFault, LineEndings, Scanner, Step};
+use super::session::{PendingQuestion, Progress, Session, State, Transaction};
+use super::{Abandon, Action, Limits, Question, Settings};
+use crate::mail::{Reply, replies};
+use bytes::{Bytes, BytesMut};
+use std::time::{Duration, Instant};
+
+/// The content of one message, as far as it has been received.
+#[derive(Debug)]
+pub(super) struct IncomingContent {
+    scanner: Scanner,
+    /// Octets of content. RFC 1870 §3: doubled dots and the end mark do not count.
+    octets: u64,
+    pub(super) rate: TransferRate,
+    fault: Option<Reply>,
+}
+
+/// How fast octets arrive that are no commands, kept or discarded.
+#[derive(Debug)]
+pub(super) struct TransferRate {
+    started: Instant,
+    octets: u64,
+}
+
+/// What one step of the scanner means for the session.
+enum ScanResult {
+    Nothing,
+    Content(Bytes),
+    Rejected,
+    End,
+}
+
+impl IncomingContent {
+    /// After DATA, up to the line with one dot.
+    pub(super) fn after_data(settings: &Settings, now: Instant) -> Self {
+        Self::scanned_by(Scanner::data, settings, now)
+    }
+
+    /// In BDAT chunks, whose lengths are known.
+    pub(super) fn in_chunks(settings: &Settings, now: Instant) -> Self {
+        Self::scanned_by(Scanner::chunks, settings, now)
+    }
+
+    fn scanned_by(
+        scanner: fn(LineEndings, super::LongLines, usize) -> Scanner,
+        settings: &Settings,
+        now: Instant,
+    ) -> Self {
+        let scanner = scanner(settings.line_endings, settings.long_lines, settings.limits.content_line_octets_max);
+        Self { scanner, octets: 0, rate: TransferRate::new(now), fault: None }
+    }
+
+    /// Scans the next octets and takes them from `input`. Scans no further than the size limit, so that the fault that is reported
+    /// does not depend on how the network divided the content.
+    fn scan(&mut self, input: &mut BytesMut, octets_max: usize, limits: &Limits) -> ScanResult {
+        let capacity = limits.message_octets_max.saturating_sub(self.octets);
+        let capacity = usize::try_from(capacity).unwrap_or(usize::MAX).saturating_add(1);
+        let end = input.len().min(octets_max);
+        let end = if self.fault.is_some() { end } else { end.min(capacity) };
+        let step = self.scanner.step(&input[..end]);
+        let before = input.len();
+        let result = self.take_step(input, step, limits);
+        self.rate.octets += (before - input.len()) as u64;
+        result
+    }
+
+    fn take_step(&mut self, input: &mut BytesMut, step: Step, limits: &Limits) -> ScanResult {
+        match step {
+            Step::Dropped(octets) => {
+                drop(input.split_to(octets));
+                ScanResult::Nothing
+            }
+            Step::Content(octets) => {
+                let octets = input.split_to(octets).freeze();
+                self.keep(octets, limits)
+            }
+            Step::Instead(consumed, octets) => {
+                drop(input.split_to(consumed));
+                self.keep(Bytes::from_static(octets), limits)
+            }
+            Step::End(octets) => {
+                drop(input.split_to(octets));
+                ScanResult::End
+            }
+            Step::Fault(octets, fault) => {
+                drop(input.split_to(octets));
+                self.reject(match fault {
+                    ContentFault::BareLineEnd => replies::BARE_LINE_END_IN_CONTENT,
+                    ContentFault::LineTooLong => replies::CONTENT_LINE_TOO_LONG,
+                    ContentFault::Nul => replies::NUL_IN_CONTENT,
+                })
+            }
+        }
+    }
+
+    fn keep(&mut self, octets: Bytes, limits: &Limits) -> ScanResult {
+        self.octets += octets.len() as u64;
+        if self.octets > limits.message_octets_max {
+            self.scanner.discard();
+            return self.reject(replies::MESSAGE_TOO_LARGE);
+        }
+        ScanResult::Content(octets)
+    }
+
+    /// The message is rejected. The client receives the first reason.
+    fn reject(&mut self, reply: Reply) -> ScanResult {
+        self.fault.get_or_insert(reply);
+        ScanResult::Rejected
+    }
+}
+
+impl TransferRate {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { started: now, octets: 0 }
+    }
+
+    /// By when the next octets must arrive for the average rate to hold.
+    pub(super) fn deadline(&self, limits: &Limits) -> Instant {
+        let allowed = Duration::from_secs(self.octets / u64::from(limits.content_rate_min.max(1)));
+        self.started + limits.content_rate_grace + allowed
+    }
+}
+
+impl Session {
+    pub(super) fn poll_data(&mut self, mut content: IncomingContent) -> Progress {
+        let limits = &self.settings.limits;
+        // Close after twice the size limit: a client that ignores the limit will not read the reply.
+        if content.rate.octets > limits.message_octets_max.saturating_mul(2)
+            && let Some(reply) = content.fault.take()
+        {
+            self.close_reported(&reply);
+            return Progress::Do(Action::report("DATA", reply));
+        }
+        if self.input.is_empty() {
+            self.state = State::Data(content);
+            return Progress::Wait;
+        }
+        let progress = match content.scan(&mut self.input, usize::MAX, limits) {
+            ScanResult::Content(octets) => Progress::Do(Action::Content(octets)),
+            ScanResult::Rejected => Progress::Do(Action::Abandon(Abandon::Refused)),
+            ScanResult::Nothing => Progress::Again,
+            ScanResult::End => {
+                return match content.fault.take() {
+                    None => self.commit(content.scanner.long),
+                    Some(reply) => self.refuse(Transaction::None, "DATA", &reply),
+                };
+            }
+        };
+        self.state = State::Data(content);
+        progress
+    }
+
+    pub(super) fn poll_chunk(&mut self, mut content: IncomingContent, mut remaining: u64, last: bool) -> Progress {
+        let limits = &self.settings.limits;
+        // Known before it arrives: all chunks together are too large.
+        let too_large = content.octets.saturating_add(remaining) > limits.message_octets_max;
+        if let Some(reply) = content.fault.take().or_else(|| too_large.then_some(replies::MESSAGE_TOO_LARGE)) {
+            return self.discard_chunk(remaining, reply);
+        }
+        if remaining == 0 {
+            return self.chunk_end(content, last);
+        }
+        let progress = if self.input.is_empty() {
+            Progress::Wait
+        } else {
+            let before = self.input.len();
+            let octets_max = usize::try_from(remaining).unwrap_or(usize::MAX);
+            let result = content.scan(&mut self.input, octets_max, limits);
+            remaining -= (before - self.input.len()) as u64;
+            match result {
+                ScanResult::Content(octets) => Progress::Do(Action::Content(octets)),
+                ScanResult::Nothing | ScanResult::Rejected | ScanResult::End => Progress::Again,
+            }
+        };
+        self.state = State::Chunk { content, remaining, last };
+        progress
+    }
+
+    /// All octets of a chunk have arrived, and none is a fault.
+    fn chunk_end(&mut self, content: IncomingContent, last: bool) -> Progress {
+        if !last {
+            self.state = State::Command(Transaction::Chunks(content));
+            self.write(&replies::CHUNK_OK);
+            return Progress::Again;
+        }
+        let scanner = &content.scanner;
+        // RFC 5321 §2.3.8: content is whole lines. Clients that build MIME for BDAT leave the last line end out; without it
+        // the message could not have come by DATA, and SES would add it.
+        let missing = match (scanner.at_line_start(), scanner.after_cr(), self.settings.line_endings) {
+            (true, ..) => return self.commit(scanner.long),
+            (_, true, LineEndings::Refuse) => return self.discard_chunk(0, replies::BARE_LINE_END_IN_CONTENT),
+            (..) => b"\r\n",
+        };
+        // The limit is for the message as it is sent.
+        if content.octets + missing.len() as u64 > self.settings.limits.message_octets_max {
+            return self.discard_chunk(0, replies::MESSAGE_TOO_LARGE);
+        }
+        self.state = State::ContentEnd { long_lines: scanner.long };
+        Progress::Do(Action::Content(Bytes::from_static(missing)))
+    }
+
+    /// The content is complete: asks whether it is accepted.
+    pub(super) fn commit(&mut self, long_lines: bool) -> Progress {
+        self.ask(PendingQuestion::Commit, Question::Commit { long_lines })
+    }
+
+    /// Reads a chunk that is refused, so that it is not run as commands, and replies after it.
+    ///
+    /// The transaction is over (RFC 3030 §2). If it were not, the chunks after this one could make a message with a hole in it.
+    pub(super) fn discard_chunk(&mut self, octets: u64, reply: Reply) -> Progress {
+        // A longer one ends the session.
+        if octets > self.settings.limits.message_octets_max.saturating_mul(2) {
+            self.write(&reply);
+            self.state = State::Closing(Some(Box::new(Action::report("BDAT", reply))));
+        } else {
+            self.state = State::DiscardChunk { remaining: octets, reply, rate: TransferRate::new(self.now) };
+        }
+        Progress::Do(Action::Abandon(Abandon::Refused))
+    }
+
+    pub(super) fn poll_discard_chunk(&mut self, remaining: u64, reply: Reply, mut rate: TransferRate) -> Progress {
+        let octets = usize::try_from(remaining).unwrap_or(usize::MAX).min(self.input.len());
+        drop(self.input.split_to(octets));
+        let remaining = remaining - octets as u64;
+        rate.octets += octets as u64;
+        if remaining > 0 {
+            self.state = State::DiscardChunk { remaining, reply, rate };
+            return Progress::Wait;
+        }
+        self.refuse(Transaction::None, "BDAT", &reply)
+    }
+}
