@@ -2,7 +2,8 @@
 
 use super::command::Command;
 use super::sasl;
-use super::session::{PendingQuestion, Progress, Session, State, Transaction};
+use super::session::Session;
+use super::state::{PendingQuestion, Progress, State, Transaction};
 use super::{Abandon, Action, AuthMode, Question};
 use crate::mail::{Credentials, Envelope, ForwardPath, MailParameters, Reply, ReversePath, replies};
 

@@ -3,128 +3,13 @@
 //! A fault in content rejects the message and never ends the session: the rest of the content is read and discarded, and the
 //! reply follows. An early reply would turn the rest of the content into commands.
 
-use super::content::{ContentFault, LineEndings, Scanner, Step};
-use super::session::{PendingQuestion, Progress, Session, State, Transaction};
-use super::{Abandon, Action, Limits, Question, Settings};
+use super::content::LineEndings;
+use super::incoming::{IncomingContent, ScanResult, TransferRate};
+use super::session::Session;
+use super::state::{PendingQuestion, Progress, State, Transaction};
+use super::{Abandon, Action, Question};
 use crate::mail::{Reply, replies};
-use bytes::{Bytes, BytesMut};
-use std::time::{Duration, Instant};
-
-/// The content of one message, as far as it has been received.
-#[derive(Debug)]
-pub(super) struct IncomingContent {
-    scanner: Scanner,
-    /// Octets of content. RFC 1870 §3: doubled dots and the end mark do not count.
-    octets: u64,
-    pub(super) rate: TransferRate,
-    fault: Option<Reply>,
-}
-
-/// How fast octets arrive that are no commands, kept or discarded.
-#[derive(Debug)]
-pub(super) struct TransferRate {
-    started: Instant,
-    octets: u64,
-}
-
-/// What one step of the scanner means for the session.
-enum ScanResult {
-    Nothing,
-    Content(Bytes),
-    Rejected,
-    End,
-}
-
-impl IncomingContent {
-    /// After DATA, up to the line with one dot.
-    pub(super) fn after_data(settings: &Settings, now: Instant) -> Self {
-        Self::scanned_by(Scanner::data, settings, now)
-    }
-
-    /// In BDAT chunks, whose lengths are known.
-    pub(super) fn in_chunks(settings: &Settings, now: Instant) -> Self {
-        Self::scanned_by(Scanner::chunks, settings, now)
-    }
-
-    fn scanned_by(
-        scanner: fn(LineEndings, super::LongLines, usize) -> Scanner,
-        settings: &Settings,
-        now: Instant,
-    ) -> Self {
-        let scanner = scanner(settings.line_endings, settings.long_lines, settings.limits.content_line_octets_max);
-        Self { scanner, octets: 0, rate: TransferRate::new(now), fault: None }
-    }
-
-    /// Scans the next octets and takes them from `input`. Scans no further than the size limit, so that the fault that is reported
-    /// does not depend on how the network divided the content.
-    fn scan(&mut self, input: &mut BytesMut, octets_max: usize, limits: &Limits) -> ScanResult {
-        let capacity = limits.message_octets_max.saturating_sub(self.octets);
-        let capacity = usize::try_from(capacity).unwrap_or(usize::MAX).saturating_add(1);
-        let end = input.len().min(octets_max);
-        let end = if self.fault.is_some() { end } else { end.min(capacity) };
-        let step = self.scanner.step(&input[..end]);
-        let before = input.len();
-        let result = self.take_step(input, step, limits);
-        self.rate.octets += (before - input.len()) as u64;
-        result
-    }
-
-    fn take_step(&mut self, input: &mut BytesMut, step: Step, limits: &Limits) -> ScanResult {
-        match step {
-            Step::Dropped(octets) => {
-                drop(input.split_to(octets));
-                ScanResult::Nothing
-            }
-            Step::Content(octets) => {
-                let octets = input.split_to(octets).freeze();
-                self.keep(octets, limits)
-            }
-            Step::Instead(consumed, octets) => {
-                drop(input.split_to(consumed));
-                self.keep(Bytes::from_static(octets), limits)
-            }
-            Step::End(octets) => {
-                drop(input.split_to(octets));
-                ScanResult::End
-            }
-            Step::Fault(octets, fault) => {
-                drop(input.split_to(octets));
-                self.reject(match fault {
-                    ContentFault::BareLineEnd => replies::BARE_LINE_END_IN_CONTENT,
-                    ContentFault::LineTooLong => replies::CONTENT_LINE_TOO_LONG,
-                    ContentFault::Nul => replies::NUL_IN_CONTENT,
-                })
-            }
-        }
-    }
-
-    fn keep(&mut self, octets: Bytes, limits: &Limits) -> ScanResult {
-        self.octets += octets.len() as u64;
-        if self.octets > limits.message_octets_max {
-            self.scanner.discard();
-            return self.reject(replies::MESSAGE_TOO_LARGE);
-        }
-        ScanResult::Content(octets)
-    }
-
-    /// The message is rejected. The client receives the first reason.
-    fn reject(&mut self, reply: Reply) -> ScanResult {
-        self.fault.get_or_insert(reply);
-        ScanResult::Rejected
-    }
-}
-
-impl TransferRate {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { started: now, octets: 0 }
-    }
-
-    /// By when the next octets must arrive for the average rate to hold.
-    pub(super) fn deadline(&self, limits: &Limits) -> Instant {
-        let allowed = Duration::from_secs(self.octets / u64::from(limits.content_rate_min.max(1)));
-        self.started + limits.content_rate_grace + allowed
-    }
-}
+use bytes::Bytes;
 
 impl Session {
     pub(super) fn poll_data(&mut self, mut content: IncomingContent) -> Progress {

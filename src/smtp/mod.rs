@@ -14,9 +14,11 @@ pub mod command;
 mod commands;
 pub mod content;
 mod content_phase;
+mod incoming;
 mod line;
 mod sasl;
 mod session;
+mod state;
 
 pub use content::{LineEndings, LongLines};
 pub use session::Session;

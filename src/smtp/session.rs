@@ -4,11 +4,11 @@
 //! states that have one. What each command does is in `commands`, what each octet of content does in `content_phase`.
 
 use super::command::{self, BadCommand, Command};
-use super::content_phase::{IncomingContent, TransferRate};
+use super::incoming::IncomingContent;
 use super::line::{BadLine, Lines};
-use super::sasl::Exchange;
+use super::state::{Deadline, PendingQuestion, Progress, State, Transaction};
 use super::{Action, Answer, AuthMode, Settings, StrayDots, TlsMode};
-use crate::mail::{Envelope, ForwardPath, MailParameters, Receipt, Reply, ReversePath, replies};
+use crate::mail::{ForwardPath, Receipt, Reply, replies};
 use bytes::{Bytes, BytesMut};
 use std::fmt;
 use std::sync::Arc;
@@ -67,60 +67,6 @@ pub struct Session {
     /// When the wait that is going on began: for a command, for the next octets.
     pub(super) waiting_since: Instant,
     pub(super) now: Instant,
-}
-
-#[derive(Debug)]
-pub(super) enum State {
-    /// The next line is a command.
-    Command(Transaction),
-    /// The next line belongs to an AUTH exchange.
-    Sasl(Exchange),
-    /// A question is open; octets queue up.
-    Pending(PendingQuestion),
-    /// The next octets are content after DATA.
-    Data(IncomingContent),
-    /// The next octets are content of a BDAT chunk.
-    Chunk { content: IncomingContent, remaining: u64, last: bool },
-    /// The content is complete, with a last line end that the client left out of its last chunk.
-    ContentEnd { long_lines: bool },
-    /// The next octets are a chunk of a refused BDAT: they are discarded, then the reply is sent.
-    DiscardChunk { remaining: u64, reply: Reply, rate: TransferRate },
-    /// The TLS handshake is going on.
-    Handshake,
-    /// The last reply is being sent; the action to return before `Close`, for the log.
-    Closing(Option<Box<Action>>),
-    /// The session is over.
-    Closed,
-}
-
-/// What `poll` leaves while it takes the state: a handler that does not set another one ends the transaction.
-impl Default for State {
-    fn default() -> Self {
-        Self::Command(Transaction::None)
-    }
-}
-
-/// How far a mail transaction is.
-#[derive(Debug)]
-pub(super) enum Transaction {
-    None,
-    /// MAIL was accepted, no RCPT was yet.
-    Mail(ReversePath, MailParameters),
-    /// At least one RCPT was accepted.
-    Rcpt(Envelope),
-    /// At least one BDAT was accepted.
-    Chunks(IncomingContent),
-}
-
-/// Which question is open, and what its answer needs.
-#[derive(Debug)]
-pub(super) enum PendingQuestion {
-    Credentials,
-    ReversePath(ReversePath, MailParameters),
-    ForwardPath(Transaction, ForwardPath),
-    Data,
-    FirstChunk { octets: u64, last: bool },
-    Commit,
 }
 
 /// Octets that may queue up while a question is open. A caller that minds `wants_octets` never comes near.
@@ -575,40 +521,10 @@ impl Session {
 /// RFC 5321 §4.2.1: 421 announces that the connection closes, so it does, also where policy or an embedder chose the code.
 const SERVICE_CLOSING: u16 = 421;
 
-/// By when something must happen, and the reply if it does not.
-struct Deadline {
-    at: Instant,
-    reply: Reply,
-}
-
 /// Does not show the input: a line of an AUTH exchange is a password.
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session").field("state", &self.state).finish_non_exhaustive()
-    }
-}
-
-/// What a step of `poll` came to.
-pub(super) enum Progress {
-    /// The caller must do this.
-    Do(Action),
-    /// Look at the state again.
-    Again,
-    /// Nothing to do until octets come.
-    Wait,
-}
-
-impl Transaction {
-    /// With one more recipient.
-    pub(super) fn with(self, path: ForwardPath) -> Self {
-        match self {
-            Self::Mail(reverse_path, parameters) => Self::Rcpt(Envelope::new(reverse_path, parameters, path)),
-            Self::Rcpt(mut envelope) => {
-                envelope.add(path);
-                Self::Rcpt(envelope)
-            }
-            other => other,
-        }
     }
 }
 

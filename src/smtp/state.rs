@@ -1,0 +1,91 @@
+//! The states of a session. Variants own their data: an envelope exists only in the states that have one.
+
+use super::Action;
+use super::incoming::{IncomingContent, TransferRate};
+use super::sasl::Exchange;
+use crate::mail::{Envelope, ForwardPath, MailParameters, Reply, ReversePath};
+use std::time::Instant;
+
+#[derive(Debug)]
+pub(super) enum State {
+    /// The next line is a command.
+    Command(Transaction),
+    /// The next line belongs to an AUTH exchange.
+    Sasl(Exchange),
+    /// A question is open; octets queue up.
+    Pending(PendingQuestion),
+    /// The next octets are content after DATA.
+    Data(IncomingContent),
+    /// The next octets are content of a BDAT chunk.
+    Chunk { content: IncomingContent, remaining: u64, last: bool },
+    /// The content is complete, with a last line end that the client left out of its last chunk.
+    ContentEnd { long_lines: bool },
+    /// The next octets are a chunk of a refused BDAT: they are discarded, then the reply is sent.
+    DiscardChunk { remaining: u64, reply: Reply, rate: TransferRate },
+    /// The TLS handshake is going on.
+    Handshake,
+    /// The last reply is being sent; the action to return before `Close`, for the log.
+    Closing(Option<Box<Action>>),
+    /// The session is over.
+    Closed,
+}
+
+/// What `poll` leaves while it takes the state: a handler that does not set another one ends the transaction.
+impl Default for State {
+    fn default() -> Self {
+        Self::Command(Transaction::None)
+    }
+}
+
+/// How far a mail transaction is.
+#[derive(Debug)]
+pub(super) enum Transaction {
+    None,
+    /// MAIL was accepted, no RCPT was yet.
+    Mail(ReversePath, MailParameters),
+    /// At least one RCPT was accepted.
+    Rcpt(Envelope),
+    /// At least one BDAT was accepted.
+    Chunks(IncomingContent),
+}
+
+/// Which question is open, and what its answer needs.
+#[derive(Debug)]
+pub(super) enum PendingQuestion {
+    Credentials,
+    ReversePath(ReversePath, MailParameters),
+    ForwardPath(Transaction, ForwardPath),
+    Data,
+    FirstChunk { octets: u64, last: bool },
+    Commit,
+}
+
+impl Transaction {
+    /// With one more recipient.
+    pub(super) fn with(self, path: ForwardPath) -> Self {
+        match self {
+            Self::Mail(reverse_path, parameters) => Self::Rcpt(Envelope::new(reverse_path, parameters, path)),
+            Self::Rcpt(mut envelope) => {
+                envelope.add(path);
+                Self::Rcpt(envelope)
+            }
+            other => other,
+        }
+    }
+}
+
+/// What a step of `poll` came to.
+pub(super) enum Progress {
+    /// The caller must do this.
+    Do(Action),
+    /// Look at the state again.
+    Again,
+    /// Nothing to do until octets come.
+    Wait,
+}
+
+/// By when something must happen, and the reply if it does not.
+pub(super) struct Deadline {
+    pub(super) at: Instant,
+    pub(super) reply: Reply,
+}
