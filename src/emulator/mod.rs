@@ -38,6 +38,7 @@ mod asymmetric;
 mod body;
 mod capture;
 mod clock;
+mod connection;
 mod control;
 mod denial;
 mod fault;

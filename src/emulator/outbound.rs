@@ -17,26 +17,26 @@ use tokio::time::Instant;
 
 use super::body::ReadBody;
 use super::capture::CapturedMessage;
+use super::connection::Connection;
 use super::fault::Fault;
 use super::ledger::{RequestOutcome, Ticket};
 use super::quota::Cost;
 use super::refusal::{ErrorName, Refusal};
 use super::reply::{self, Reply};
 use super::request::SendRequest;
-use super::server::Door;
 use super::settings::{Credential, EmulatorSettings};
 use super::submission::{self, Submission};
 use super::{Shared, lock, signature, simulator, storage};
 
 /// Serves one SendEmail request.
-pub(super) async fn send_email(shared: &Arc<Shared>, door: &Door, head: &Parts, body: Incoming) -> Reply {
+pub(super) async fn send_email(shared: &Arc<Shared>, connection: &Connection, head: &Parts, body: Incoming) -> Reply {
     let fault = lock(&shared.script).take();
     let fault_name = Some(fault.name()).filter(|_| fault != Fault::Serve);
-    let mut ticket = shared.ledger.enter(door.number, fault_name, shared.clock.now());
+    let mut ticket = shared.ledger.enter(connection.number, fault_name, shared.clock.now());
 
     if fault == Fault::ResetBeforeBody {
         ticket.ends(RequestOutcome::Reset);
-        return door.reset().await;
+        return connection.reset().await;
     }
     let verdict = judge(shared, &ticket, head, body, &fault).await;
     if let Err(refusal) = &verdict {
@@ -49,11 +49,11 @@ pub(super) async fn send_email(shared: &Arc<Shared>, door: &Door, head: &Parts, 
         (Fault::Hang | Fault::AcceptThenHang, _) => {
             ticket.will_end(RequestOutcome::Hung);
             tokio::time::sleep(shared.settings.bounds.fault_time_max).await;
-            return door.reset().await;
+            return connection.reset().await;
         }
         (Fault::AcceptThenReset, Ok(_)) => {
             ticket.ends(RequestOutcome::Reset);
-            return door.reset().await;
+            return connection.reset().await;
         }
         (Fault::Status { status, body }, Ok(_)) => {
             let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY);

@@ -12,15 +12,15 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request};
 use percent_encoding::percent_decode_str;
 
+use super::connection::Connection;
 use super::reads::{self, Read};
 use super::refusal::{ErrorName, Refusal};
 use super::reply::{self, Reply};
-use super::server::Door;
 use super::{Shared, control, outbound, signature};
 
 pub(super) async fn serve(
     shared: Arc<Shared>,
-    door: Arc<Door>,
+    connection: Arc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Reply, Infallible> {
     shared.ledger.http_requests.fetch_add(1, Ordering::Relaxed);
@@ -28,11 +28,11 @@ pub(super) async fn serve(
     if !head.uri.path().starts_with("/v2/") {
         return Ok(control::serve(&shared, &head, body).await);
     }
-    if !door.served_the_service.swap(true, Ordering::Relaxed) {
+    if connection.is_first_for_the_service() {
         shared.ledger.service_connections_opened.fetch_add(1, Ordering::Relaxed);
     }
     let mut reply = match operation(&head) {
-        Some(Operation::SendEmail) => outbound::send_email(&shared, &door, &head, body).await,
+        Some(Operation::SendEmail) => outbound::send_email(&shared, &connection, &head, body).await,
         Some(Operation::Read(read)) => match verify(&shared, &head, body).await {
             Ok(()) => reads::answer(&shared, &read),
             Err(refusal) => reply::refusal(&refusal),

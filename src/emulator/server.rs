@@ -1,41 +1,40 @@
 //! Sockets: listening, one task a connection, and the reset that a fault asks for.
 //!
-//! Connections are bounded; at the bound, further ones wait in the listen queue. A peer that is not loopback is closed
-//! unheard, which cannot happen on a loopback address and costs nothing to check. When the emulator stops, every
-//! connection is cut where it is.
+//! Connections are bounded; at the bound, further ones wait in the listen queue. A peer that is not on loopback is closed at once:
+//! it cannot reach a loopback address, and the check costs nothing. When the emulator stops, every connection is closed.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
-use super::reply::Reply;
+use super::connection::Connection;
 use super::{Shared, routes};
 
 /// Serves until told to stop; returns when every connection is closed.
 pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stop: oneshot::Receiver<Infallible>) {
-    let places = Arc::new(Semaphore::new(shared.settings.bounds.connections_max.max(1)));
+    let permits = Arc::new(Semaphore::new(shared.settings.bounds.connections_max.max(1)));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             // The sender is dropped to stop: it never sends.
             _ = &mut stop => break,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listener, &permits) => accepted,
         };
         while connections.try_join_next().is_some() {}
-        let Some((stream, peer, place)) = accepted else { continue };
+        let Some((stream, peer, permit)) = accepted else { continue };
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
             serve(stream, peer, shared).await;
-            drop(place);
+            drop(permit);
         });
     }
     drop(listener);
@@ -44,33 +43,17 @@ pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stop: on
 
 async fn accept(
     listener: &TcpListener,
-    places: &Arc<Semaphore>,
+    permits: &Arc<Semaphore>,
 ) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, peer)) => Some((stream, peer, place)),
+        Ok((stream, peer)) => Some((stream, peer, permit)),
         Err(error) => {
             // Out of file descriptors, most likely: the error would come again at once.
             tracing::warn!(%error, "emulator: accept failed");
             tokio::time::sleep(ACCEPT_PAUSE).await;
             None
         }
-    }
-}
-
-/// What a request may ask of the connection it came on.
-pub(super) struct Door {
-    /// Counts from 1.
-    pub(super) number: u64,
-    pub(super) served_the_service: AtomicBool,
-    reset: Notify,
-}
-
-impl Door {
-    /// Resets the connection. Never returns: the connection's task ends, and the request with it.
-    pub(super) async fn reset(&self) -> Reply {
-        self.reset.notify_one();
-        std::future::pending().await
     }
 }
 
@@ -87,20 +70,20 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "emulator: TCP_NODELAY");
     }
-    let door = Arc::new(Door { number, served_the_service: AtomicBool::new(false), reset: Notify::new() });
+    let connection = Arc::new(Connection::new(number));
     let head_time_max = shared.settings.bounds.head_time_max;
     let service = service_fn({
-        let door = Arc::clone(&door);
-        move |request| routes::serve(Arc::clone(&shared), Arc::clone(&door), request)
+        let connection = Arc::clone(&connection);
+        move |request| routes::serve(Arc::clone(&shared), Arc::clone(&connection), request)
     });
-    let mut connection = http1::Builder::new()
+    let mut http = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head_time_max)
         .max_buf_size(BUFFER_OCTETS_MAX)
         .serve_connection(TokioIo::new(stream), service);
     let must_reset = tokio::select! {
-        () = door.reset.notified() => true,
-        result = &mut connection => {
+        () = connection.must_reset() => true,
+        result = &mut http => {
             if let Err(error) = result {
                 tracing::debug!(%error, "emulator: connection ended");
             }
@@ -109,7 +92,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
     };
     if must_reset {
         // Closing with nothing to linger for sends RST instead of FIN.
-        let stream = connection.into_parts().io.into_inner();
+        let stream = http.into_parts().io.into_inner();
         if let Err(error) = stream.set_zero_linger() {
             tracing::warn!(%error, "emulator: connection is closed instead of reset");
         }
