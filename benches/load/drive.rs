@@ -55,7 +55,7 @@ impl Smtp {
         Self {
             server,
             applications,
-            network: crate::smtp::LOOPBACK,
+            network: crate::network::LOOPBACK,
             pipelining: false,
             authority: None,
             login: None,
@@ -82,7 +82,7 @@ pub(crate) struct Smtp {
     pub(crate) server: std::net::SocketAddr,
     /// Connections come from the addresses of so many applications, in that network.
     pub(crate) applications: usize,
-    pub(crate) network: crate::smtp::Network,
+    pub(crate) network: crate::network::Network,
     /// MAIL, RCPT and DATA in one segment.
     pub(crate) pipelining: bool,
     /// STARTTLS, and whose certificates to trust.

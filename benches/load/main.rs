@@ -19,10 +19,12 @@
 mod contest;
 mod drive;
 mod machine;
+mod network;
 mod plot;
 mod processes;
 mod relay;
 mod roles;
+mod row;
 mod ses;
 mod smtp;
 mod table;

@@ -1,7 +1,7 @@
 //! The relay under test: the real binary, with a configuration written for the run.
 
+use crate::network;
 use crate::processes::{self, Place, Process};
-use crate::smtp;
 use std::fmt::Write as _;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -27,7 +27,7 @@ pub(crate) struct Settings {
     /// Where it listens. Its listeners take free ports there.
     pub(crate) host: Ipv4Addr,
     /// Where applications have their addresses.
-    pub(crate) network: smtp::Network,
+    pub(crate) network: network::Network,
     /// Networks of balancers.
     pub(crate) proxies: Vec<String>,
     /// More lines for the file.
@@ -51,7 +51,7 @@ impl Settings {
             memory_octets: None,
             deadline_seconds: None,
             host: Ipv4Addr::LOCALHOST,
-            network: smtp::LOOPBACK,
+            network: network::LOOPBACK,
             proxies: Vec::new(),
             more: String::new(),
         }
@@ -197,7 +197,7 @@ endpoint_url = "{endpoint}"
             text.push_str("from = [\"*@*.example.com\"]\n");
         }
         for number in 0..settings.applications {
-            let network = smtp::address(settings.network, number);
+            let network = network::address(settings.network, number);
             let _ = write!(
                 text,
                 "\n[[app]]\nname = \"app{number}\"\nnetworks = [\"{network}/32\"]\n\

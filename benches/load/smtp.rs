@@ -17,17 +17,6 @@ const REPLY_OCTETS_MAX: usize = 64 * 1024;
 /// Between two attempts of a patient client.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
-/// Two octets of a network that has the addresses of all applications' machines.
-pub(crate) type Network = (u8, u8);
-/// Loopback, like all of 127.0.0.0/8.
-pub(crate) const LOOPBACK: Network = (127, 1);
-
-/// The address of an application's machine.
-pub(crate) fn address((first, second): Network, application: usize) -> Ipv4Addr {
-    let [.., high, low] = u32::try_from(application).unwrap_or(0).to_be_bytes();
-    Ipv4Addr::new(first, second, high, low)
-}
-
 /// What all connections of a load have in common.
 pub(crate) struct Common {
     settings: Smtp,
@@ -62,7 +51,7 @@ pub(crate) fn clients(load: &Load, settings: &Smtp) -> io::Result<Vec<Client>> {
         .map(|number| {
             // Spread over all applications; 61 has no divisor in common with a thousand.
             let application = if settings.applications == 0 { 0 } else { number * 61 % settings.applications };
-            let source = (settings.applications > 0).then(|| address(settings.network, application));
+            let source = (settings.applications > 0).then(|| crate::network::address(settings.network, application));
             let message = message(application, load.octets);
             // As smtplib and curl do, among others.
             let size = message.len();

@@ -12,11 +12,11 @@
 
 use crate::contest::{Contest, Entry, Stage, Subject, contest, round};
 use crate::drive::{By, Load, Smtp};
+use crate::network::Network;
 use crate::processes::{Helper, Place, Process};
 use crate::relay::{APPLICATIONS, Relay, Settings, Workshop};
 use crate::roles::{Bucket, Role};
-use crate::smtp::Network;
-use crate::table::{Row, Target};
+use crate::row::{Row, Target};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
