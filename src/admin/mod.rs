@@ -237,7 +237,7 @@ async fn metrics(State(subject): State<Arc<Subject>>, headers: HeaderMap) -> Res
         account: view.and_then(|view| view.account),
         pace: view.and_then(|view| view.recipients_per_second),
         octets: subject.relay.budget().in_use(),
-        turns: subject.relay.turns(),
+        turns: subject.relay.send_queue(),
         certificates: (subject.certificates)(),
         process: process::figures(),
     };

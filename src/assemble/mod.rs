@@ -32,7 +32,7 @@ use crate::mail::{Clock, SystemClock};
 use crate::observe::{Both, Metrics};
 use crate::observe::{LogObserver, Observer};
 use crate::policy::Policy;
-use crate::relay::{AppConnections, BudgetSettings, DeadlineSettings, Relay, RelaySettings, Seams, TurnSettings};
+use crate::relay::{AppConnections, BudgetSettings, DeadlineSettings, Relay, RelaySettings, Seams, SendQueueSettings};
 use crate::server::{BindError, Bound, Caps, ListenerAddress, ListenerSettings, Shared, Threads, TlsSettings};
 use crate::smtp::{AuthMode, TlsMode};
 use crate::transport::Transport;
@@ -117,7 +117,7 @@ impl Builder {
                 mime: MimeLimits::default(),
                 deadline: DeadlineSettings::default(),
                 soft_fail: false,
-                turns: TurnSettings::default(),
+                send_queue: SendQueueSettings::default(),
                 app_connections: AppConnections::default(),
             },
             budget: BudgetSettings::default(),
@@ -178,8 +178,8 @@ impl Builder {
 
     /// Calls to the provider at a time, and the applications' shares of the rate. Default: 200, all alike.
     #[must_use]
-    pub fn turns(mut self, turns: TurnSettings) -> Self {
-        self.settings.turns = turns;
+    pub fn send_queue(mut self, settings: SendQueueSettings) -> Self {
+        self.settings.send_queue = settings;
         self
     }
 

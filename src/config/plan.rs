@@ -17,7 +17,7 @@ use crate::limit::{
 use crate::mail::{Clock, SystemClock};
 use crate::observe::LogObserver;
 use crate::policy::AppPolicy;
-use crate::relay::{AppConnections, TurnSettings};
+use crate::relay::{AppConnections, SendQueueSettings};
 use crate::server::{Endpoint, ListenerSettings};
 use crate::transport::Transport;
 use jiff::tz::TimeZone;
@@ -64,7 +64,7 @@ pub struct Plan {
     redis: Option<RedisSettings>,
     store: Option<RedisStore>,
     state_directory: Option<PathBuf>,
-    turns: TurnSettings,
+    send_queue: SendQueueSettings,
     app_connections: AppConnections,
     admin: Option<AdminSettings>,
     users: Option<Users>,
@@ -129,7 +129,7 @@ impl Config {
         let limits = super::limits::plan(&mut findings);
         let redis = super::redis::plan(&mut findings);
         let state_directory = super::limits::state_directory(&mut findings, &limits);
-        let (turns, app_connections) = super::pace::plan(&mut findings);
+        let (send_queue, app_connections) = super::pace::plan(&mut findings);
         let admin = super::admin::plan(&mut findings);
         let upstream = super::upstream::plan(&mut findings);
         bounds(&mut findings, users.as_ref());
@@ -150,7 +150,7 @@ impl Config {
                     redis,
                     store: None,
                     state_directory,
-                    turns,
+                    send_queue,
                     app_connections,
                     admin,
                     users,
@@ -235,7 +235,7 @@ impl Plan {
             .shutdown_grace(config.shutdown_grace_seconds.wait())
             .pace(pace)
             .account_interval(config.pace.account_interval())
-            .turns(self.turns)
+            .send_queue(self.send_queue)
             .app_connections(self.app_connections)
             .lockout(config.auth.lockout());
         if let Some(store) = &self.store {

@@ -6,10 +6,9 @@ use super::number::object;
 use crate::limit::Window;
 use crate::mail::MailDomain;
 use crate::mail::parameters::{
-    AppName, ConfigurationSetName, EndpointId, Feedback, IdentityArn, ListName, RequestedField, RoleArn, RuleName,
-    TenantName,
+    AppName, ConfigurationSetName, EndpointId, Feedback, IdentityArn, ListName, RequestedField, RoleArn, TenantName,
 };
-use crate::mail::{Author, ForwardPath, Mailbox, address::AddressError, author};
+use crate::mail::{Author, ForwardPath, Mailbox, RuleName, address::AddressError, author};
 use crate::policy::{AddressPattern, CertificateMatch, TagPattern};
 use ipnet::IpNet;
 use jiff::tz::TimeZone;

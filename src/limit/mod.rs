@@ -9,6 +9,7 @@
 mod at_once;
 mod calendar;
 mod charges;
+mod gcra;
 mod learned;
 mod local;
 mod lockout;
@@ -22,6 +23,7 @@ mod store;
 mod tokens;
 
 pub use at_once::Verification;
+pub use gcra::Debt;
 pub use local::LocalLimiter;
 pub use lockout::{Lockout, LockoutSettings, Standing};
 pub use pace::{Pace, PaceChange, PaceDecision, PaceSettings, PaceView, Taken};

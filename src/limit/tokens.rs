@@ -1,6 +1,6 @@
 //! Where the room of the account's own rate is counted: in this process, or in a store that a fleet shares.
 
-use super::LimitError;
+use super::{Debt, LimitError};
 use crate::mail::Clock;
 use async_trait::async_trait;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,10 +46,9 @@ pub struct LocalTokens {
 }
 
 struct Times {
-    /// When everything that was taken is paid back: the theoretical arrival time of GCRA.
-    paid: Instant,
-    /// Nobody gets anything before.
-    paused: Instant,
+    debt: Debt,
+    /// Nothing is given before.
+    paused_until: Instant,
 }
 
 impl std::fmt::Debug for LocalTokens {
@@ -62,7 +61,7 @@ impl LocalTokens {
     /// A full bucket.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let now = clock.now();
-        Self { clock, times: Mutex::new(Times { paid: now, paused: now }) }
+        Self { clock, times: Mutex::new(Times { debt: Debt::default(), paused_until: now }) }
     }
 
     /// See [`Tokens::take`].
@@ -73,12 +72,11 @@ impl LocalTokens {
         let reserve = if guaranteed { rate.reserve } else { 0.0 };
         let slack = time((rate.burst - cost).max(0.0) + reserve);
         let mut times = self.times();
-        let wait = times.paid.saturating_duration_since(now).saturating_sub(slack);
-        let wait = wait.max(times.paused.saturating_duration_since(now));
+        let wait = times.debt.wait(slack, now).max(times.paused_until.saturating_duration_since(now));
         if !wait.is_zero() {
             return Err(wait);
         }
-        times.paid = times.paid.max(now) + time(cost);
+        times.debt.take(time(cost), now);
         Ok(())
     }
 
@@ -103,14 +101,13 @@ impl Tokens for LocalTokens {
 
     async fn give_back(&self, recipients: u32, rate: TokenRate) {
         let time = Duration::from_secs_f64((f64::from(recipients) / rate.per_second).min(SECONDS_MAX));
-        let mut times = self.times();
-        times.paid = times.paid.checked_sub(time).unwrap_or(times.paid);
+        self.times().debt.give_back(time);
     }
 
     async fn pause(&self, wait: Duration) {
         let until = self.clock.now() + wait;
         let mut times = self.times();
-        times.paused = times.paused.max(until);
+        times.paused_until = times.paused_until.max(until);
     }
 }
 

@@ -22,8 +22,10 @@ pub mod peer;
 pub mod permitted;
 pub mod quota;
 pub(crate) mod quoted_printable;
+pub mod refusal;
 pub mod replies;
 pub mod reply;
+pub mod rule_name;
 pub mod trace;
 pub(crate) mod words;
 
@@ -38,12 +40,14 @@ pub(crate) use frame::boxed;
 pub use headers::{Field, HeaderError, HeaderSection};
 pub use id::{SessionId, TransactionId};
 pub use outcome::{Certainty, Kind, MessageId, Outcome, Receipt};
-pub use parameters::{Granted, Requested, RuleName, SendParameters};
+pub use parameters::{Granted, Requested, SendParameters};
 pub use path::{ForwardPath, ReversePath};
 pub use peer::{Client, ClientAddress, ClientCertificate, Identity, TlsInfo};
 pub use permitted::Permitted;
 pub use quota::{AccountQuota, QuotaError};
+pub use refusal::Refusal;
 pub use reply::{EnhancedStatus, Reply};
+pub use rule_name::RuleName;
 
 /// Our name in calls to the provider: what IAM documents see as `aws:UserAgent`, at this door and at AWS's.
 pub const USER_AGENT: &str = concat!("gatepost/", env!("CARGO_PKG_VERSION"));

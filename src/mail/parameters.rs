@@ -6,6 +6,7 @@ use super::address::Mailbox;
 use super::author::Author;
 use super::envelope::Envelope;
 use super::path::ForwardPath;
+use super::rule_name::RuleName;
 use std::fmt;
 use std::sync::Arc;
 
@@ -15,6 +16,13 @@ use std::sync::Arc;
 pub struct ParameterError {
     what: &'static str,
     rule: &'static str,
+}
+
+impl ParameterError {
+    /// `what` breaks `rule`.
+    pub(crate) const fn new(what: &'static str, rule: &'static str) -> Self {
+        Self { what, rule }
+    }
 }
 
 macro_rules! names {
@@ -65,8 +73,6 @@ names! {
     TagText("message tag", 256, word, "1 to 256 of A-Z a-z 0-9 _ -");
     /// Contact list or topic name of list management.
     ListName("list", 64, word, "1 to 64 of A-Z a-z 0-9 _ -");
-    /// The rule that decided, for operators: log field and metric label.
-    RuleName("rule", 128, |o| matches!(o, b'!'..=b'~'), "1 to 128 printable characters without space");
     /// The name of an application in the operator's configuration.
     AppName("app", 64, |o| word(o) || o == b'.', "1 to 64 of A-Z a-z 0-9 _ - .");
 }

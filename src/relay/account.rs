@@ -1,7 +1,7 @@
 //! What the provider tells of the account, and what its answers do to the pace.
 
 use super::Relay;
-use super::turns::Turn;
+use super::send_queue::SendSlot;
 use crate::limit::PaceChange;
 use crate::mail::{Outcome, QuotaError};
 use crate::observe::Event;
@@ -57,8 +57,8 @@ impl Relay {
     }
 
     /// How the attempt ended that had this turn.
-    pub(super) async fn heard(&self, turn: &Turn, outcome: &Outcome) {
-        let (Some(pace), Some(taken)) = (&self.pace, turn.taken()) else { return };
+    pub(super) async fn heard(&self, slot: &SendSlot, outcome: &Outcome) {
+        let (Some(pace), Some(taken)) = (&self.pace, slot.taken()) else { return };
         let (change, slower) = match pace.heard(taken, outcome).await {
             None => return,
             Some(PaceChange::Slowed { recipients_per_second, pause }) => {

@@ -8,7 +8,7 @@ use super::reception::Loaded;
 use super::{Relay, edit};
 use crate::limit::{LimitDecision, LimitError, LimitStage, LimitStep, LimitView, Ticket};
 use crate::mail::{
-    Author, Client, Envelope, Granted, Permitted, Reply, ReversePath, RuleName, TransactionId, UnreadablePath, replies,
+    Author, Client, Envelope, Granted, Permitted, Refusal, ReversePath, TransactionId, UnreadablePath, replies,
 };
 use crate::observe::Event;
 use crate::policy::{
@@ -21,14 +21,6 @@ use std::sync::Arc;
 pub(super) struct Admitted {
     pub(super) granted: Arc<Granted>,
     pub(super) ticket: Ticket,
-}
-
-/// A no, in two voices.
-#[derive(Debug)]
-pub(super) struct Refusal {
-    pub(super) reply: Reply,
-    pub(super) rule: Option<RuleName>,
-    pub(super) detail: String,
 }
 
 /// A message that may be sent, and what the limiter took for it.
@@ -46,7 +38,7 @@ impl Relay {
         match facts.parameters.unreadable_path.as_deref().filter(|_| !granted.takes_unreadable_path) {
             Some(UnreadablePath { text, error }) => {
                 let reply = replies::BAD_REVERSE_PATH_SYNTAX.with_cause(error);
-                Err(Refusal { reply, rule: None, detail: text.clone() })
+                Err(Refusal::new(reply, text.clone()))
             }
             None => Ok(granted),
         }
@@ -107,7 +99,7 @@ impl Relay {
             granted = Arc::new(Granted { reported, ..Arc::unwrap_or_clone(second) });
         }
         let Some(author) = authors.first() else {
-            return Err(Refusal { reply: replies::AUTHOR_MISSING, rule: None, detail: String::new() });
+            return Err(Refusal::new(replies::AUTHOR_MISSING, ""));
         };
         let stage = LimitStage::Message {
             author: &author.mailbox,
@@ -132,7 +124,7 @@ impl Relay {
             let detail = format!("a continuation line of {} looks like a From field", field.name);
             let reply = replies::AUTHOR_AMBIGUOUS
                 .with_text(&format!("Continuation line of {} looks like a From field", field.name));
-            return Err(Refusal { reply, rule: None, detail });
+            return Err(Refusal::new(reply, detail));
         }
         let fields = Fields::read(&message.content);
         let facts = MessageFacts {
@@ -204,7 +196,7 @@ impl Relay {
 
     fn could_not_judge(&self, client: &Client, detail: &str) -> Refusal {
         self.observer.observe(&Event::JudgeFailed { client, detail });
-        Refusal { reply: replies::LOCAL_ERROR, rule: None, detail: detail.to_owned() }
+        Refusal::new(replies::LOCAL_ERROR, detail)
     }
 }
 
@@ -212,12 +204,11 @@ impl Relay {
 /// does not look at these facts, permits no message whose author is not known.
 fn readable(facts: &MessageFacts<'_>, granted: &Granted) -> Result<(), Refusal> {
     let edits = &granted.edits;
-    let refuse =
-        |fault: &Unreadable| Err(Refusal { reply: fault.reply.clone(), rule: None, detail: fault.detail.clone() });
+    let refuse = |fault: &Unreadable| Err(Refusal::new(fault.reply.clone(), fault.detail.clone()));
     if edits.author.is_none() {
         match facts.from {
             AddressField::Missing => {
-                return Err(Refusal { reply: replies::AUTHOR_MISSING, rule: None, detail: String::new() });
+                return Err(Refusal::new(replies::AUTHOR_MISSING, ""));
             }
             AddressField::Empty => {
                 let detail = "From is empty".to_owned();

@@ -4,9 +4,9 @@
 //! session comes to each command, and given back if it never does.
 
 use super::Visit;
-use super::admission::{Admitted, Refusal};
+use super::admission::Admitted;
 use crate::limit::{LimitStage, LimitStep};
-use crate::mail::{ForwardPath, Granted};
+use crate::mail::{ForwardPath, Granted, Refusal};
 use crate::policy::RcptFacts;
 use std::sync::Arc;
 

@@ -3,14 +3,13 @@
 //! Only the header section is touched, and the result is judged again before it leaves.
 
 use super::Relay;
-use super::admission::Refusal;
 use super::reception::Loaded;
 use super::reencode::fold;
 use crate::mail::address_list;
 use crate::mail::headers::{HeaderLimits, blank_line};
 use crate::mail::parameters::Edits;
 use crate::mail::trace::rfc5322_date;
-use crate::mail::{Author, Envelope, Field, HeaderSection, TransactionId, replies};
+use crate::mail::{Author, Envelope, Field, HeaderSection, Refusal, TransactionId, replies};
 use bytes::Bytes;
 use std::sync::Arc;
 

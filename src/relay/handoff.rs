@@ -1,15 +1,16 @@
 //! The end of data: a message is handed on, or refused. Two ways out, and never a third way to say 250.
 
 use super::Visit;
-use super::admission::{Judged, Refusal};
+use super::admission::Judged;
 use super::budget::Share;
-use super::reception::{Fault, Received, Reception};
-use super::turns::{NoTurn, Turn, Weight};
+use super::fair_queue::Weight;
+use super::reception::{Received, Reception};
+use super::send_queue::SendSlot;
 use super::visit::Transaction;
 use crate::limit::Ticket;
 use crate::mail::parameters::AppName;
 use crate::mail::{
-    Author, Certainty, Envelope, Granted, Kind, Outcome, Receipt, Reply, RuleName, TransactionId, replies,
+    Author, Certainty, Envelope, Granted, Kind, Outcome, Receipt, Refusal, Reply, RuleName, TransactionId, replies,
 };
 use crate::observe::{Event, MessageRecord};
 use crate::smtp::Answer;
@@ -49,22 +50,22 @@ impl Visit {
         // Re-encoding adds two thirds at most, and holds both messages for a moment.
         let octets = if long_lines { end.octets.saturating_mul(2) } else { end.octets };
         let weight = self.relay.transport.octets_held(octets);
-        let turn_deadline = deadline.checked_sub(settings.attempt_min).unwrap_or(end.ended);
+        let slot_deadline = deadline.checked_sub(settings.attempt_min).unwrap_or(end.ended);
         let recipients = u32::try_from(end.envelope.forward_paths().len()).unwrap_or(u32::MAX);
         let weight = Weight { recipients, octets: weight };
-        let turn = match self.relay.turns.turn(&end.app, weight, turn_deadline).await {
-            Ok(turn) => turn,
-            Err(no_turn) => {
-                if let Some(limit) = &no_turn.limit {
+        let slot = match self.relay.send_queue.slot(&end.app, weight, slot_deadline).await {
+            Ok(slot) => slot,
+            Err(refusal) => {
+                if let Some(limit) = &refusal.rule {
                     self.relay.observer.observe(&Event::LimitHit { limit: limit.as_str() });
                 }
-                return Err(no_turn.into());
+                return Err(refusal);
             }
         };
         match self.judge(end, message, long_lines, deadline).await {
-            Ok((judged, shares)) => Ok(Ready { judged, deadline, turn, _shares: shares }),
+            Ok((judged, shares)) => Ok(Ready { judged, deadline, slot, _shares: shares }),
             Err(refusal) => {
-                self.relay.turns.give_back(turn).await;
+                self.relay.send_queue.give_back(slot).await;
                 Err(refusal)
             }
         }
@@ -94,7 +95,7 @@ impl Visit {
     }
 
     async fn send(&mut self, mut end: End, ready: Ready) -> Answer {
-        let Ready { judged: Judged { permitted, granted, ticket }, deadline, mut turn, _shares } = ready;
+        let Ready { judged: Judged { permitted, granted, ticket }, deadline, mut slot, _shares } = ready;
         end.tickets.push(ticket);
         self.would_refuse(end.id, "DATA", &granted);
         // From here on the attempt's record is the outcome.
@@ -109,15 +110,15 @@ impl Visit {
             let throttled = outcome.kind == Kind::Throttled && outcome.certainty == Certainty::NotSent;
             attempt.state = AttemptState::Answered(outcome);
             if let AttemptState::Answered(outcome) = &attempt.state {
-                self.relay.heard(&turn, outcome).await;
+                self.relay.heard(&slot, outcome).await;
             }
-            let again = throttled && self.relay.turns.again(&mut turn, again_until).await;
+            let again = throttled && self.relay.send_queue.again(&mut slot, again_until).await;
             match std::mem::replace(&mut attempt.state, AttemptState::Over) {
                 AttemptState::Answered(outcome) if !again => break outcome,
                 _ => self.relay.observer.observe(&Event::TriedAgain { code }),
             }
         };
-        drop((permitted, turn));
+        drop((permitted, slot));
         let answer = match &outcome.certainty {
             Certainty::Sent(message_id) => Answer::Accepted(Receipt::Provider(message_id.clone())),
             Certainty::NotSent | Certainty::Ambiguous => Answer::Refuse(outcome.reply.with_reference(&end.id)),
@@ -175,7 +176,7 @@ impl Visit {
 struct Ready {
     judged: Judged,
     deadline: Instant,
-    turn: Turn,
+    slot: SendSlot,
     /// Of the octets that were received.
     _shares: Vec<Share>,
 }
@@ -222,16 +223,4 @@ pub(super) struct End {
     pub(super) tickets: Vec<Ticket>,
     pub(super) authors: Vec<Author>,
     pub(super) octets: u64,
-}
-
-impl From<NoTurn> for Refusal {
-    fn from(NoTurn { reply, limit, detail }: NoTurn) -> Self {
-        Self { reply, rule: limit, detail }
-    }
-}
-
-impl From<Fault> for Refusal {
-    fn from(fault: Fault) -> Self {
-        Self { reply: fault.reply, rule: None, detail: fault.detail }
-    }
 }

@@ -9,6 +9,7 @@ mod admission;
 mod ahead;
 mod budget;
 mod edit;
+mod fair_queue;
 mod fields;
 mod handoff;
 mod identify;
@@ -16,14 +17,15 @@ mod places;
 mod reception;
 mod reencode;
 mod rehearsal;
+mod send_queue;
 mod storage;
-mod turns;
 mod visit;
 
 pub use budget::{Budget, BudgetSettings};
+pub use fair_queue::AppShare;
 pub use places::AppConnections;
 pub use rehearsal::Rehearsal;
-pub use turns::{AppShare, TurnSettings};
+pub use send_queue::SendQueueSettings;
 pub use visit::Visit;
 
 use crate::auth::Authenticator;
@@ -36,11 +38,11 @@ use crate::observe::Observer;
 use crate::policy::Policy;
 use crate::transport::Transport;
 use places::Places;
+use send_queue::SendQueue;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use turns::Turns;
 
 /// What the relay does with a message, beside what its seams decide.
 #[derive(Clone, Debug)]
@@ -58,7 +60,7 @@ pub struct RelaySettings {
     /// 5yz of policy spoken as 4yz, for a first roll-out.
     pub soft_fail: bool,
     /// Whose turn it is to send.
-    pub turns: TurnSettings,
+    pub send_queue: SendQueueSettings,
     /// Connections that an application may have.
     pub app_connections: AppConnections,
 }
@@ -100,7 +102,7 @@ pub struct Relay {
     pub(crate) budget: Arc<Budget>,
     pub(crate) pace: Option<Arc<Pace>>,
     pub(crate) lockout: Option<Lockout>,
-    turns: Arc<Turns>,
+    send_queue: Arc<SendQueue>,
     places: Arc<Places>,
     ambiguous: AtomicU64,
     /// Messages that may be re-encoded at a time on the blocking pool.
@@ -139,13 +141,13 @@ impl Relay {
         let set_aside = seams.authenticator.as_ref().map_or(0, |authenticator| authenticator.octets_held_max());
         let budget = Arc::new(Budget::new(budget, set_aside));
         let (pace, clock) = (seams.pace.clone(), Arc::clone(&seams.clock));
-        let turns = Arc::new(Turns::new(settings.turns.clone(), pace, clock, Arc::clone(&budget)));
+        let send_queue = Arc::new(SendQueue::new(settings.send_queue.clone(), pace, clock, Arc::clone(&budget)));
         let places = Arc::new(Places::new(settings.app_connections.clone()));
         Self {
             settings,
             pace: seams.pace,
             lockout: seams.lockout,
-            turns,
+            send_queue,
             places,
             policy: seams.policy,
             limiter: seams.limiter,
@@ -189,8 +191,8 @@ impl Relay {
     }
 
     /// Messages that wait for their turn to be sent, and calls to the provider in flight.
-    pub fn turns(&self) -> (usize, usize) {
-        self.turns.in_use()
+    pub fn send_queue(&self) -> (usize, usize) {
+        self.send_queue.in_use()
     }
 
     /// The memory and disk budget.

@@ -10,7 +10,7 @@ use super::budget::Share;
 use super::storage::SpillFile;
 use crate::mail::headers::{HeaderError, HeaderLimits, SINGLETON_FIELDS, blank_line};
 use crate::mail::mime::{MimeError, Scanner, Structure};
-use crate::mail::{Content, Envelope, Field, HeaderSection, Reply, Requested, replies};
+use crate::mail::{Content, Envelope, Field, HeaderSection, Refusal, Requested, replies};
 use crate::smtp::MboxLine;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub(super) struct Reception {
     /// `None` until the blank line has come.
     header: Option<Header>,
     requested: Requested,
-    fault: Option<Fault>,
+    fault: Option<Refusal>,
 }
 
 /// What is known once the header section has come.
@@ -47,13 +47,6 @@ struct Header {
     /// Of the memory that `parts` holds.
     shares: Vec<Share>,
     share_octets: u64,
-}
-
-/// Why content is refused, in two voices.
-#[derive(Debug)]
-pub(super) struct Fault {
-    pub(super) reply: Reply,
-    pub(super) detail: String,
 }
 
 /// What came.
@@ -108,7 +101,7 @@ impl Reception {
         }
     }
 
-    async fn try_write(&mut self, octets: &Bytes) -> Result<(), Fault> {
+    async fn try_write(&mut self, octets: &Bytes) -> Result<(), Refusal> {
         if self.header.is_some() {
             return self.keep(octets).await;
         }
@@ -135,14 +128,14 @@ impl Reception {
     }
 
     /// The header section is complete, and ends there; what is behind it is body.
-    async fn take_header_and_keep(&mut self, raw: &[u8], end: usize) -> Result<(), Fault> {
+    async fn take_header_and_keep(&mut self, raw: &[u8], end: usize) -> Result<(), Refusal> {
         self.take_header(&raw[..end])?;
         self.memory.extend_from_slice(b"\r\n");
         self.keep(&raw[end + 2..]).await
     }
 
     /// The header section is complete: trace field on top, what must not leave taken out.
-    fn take_header(&mut self, raw: &[u8]) -> Result<(), Fault> {
+    fn take_header(&mut self, raw: &[u8]) -> Result<(), Refusal> {
         let limits = &self.relay.settings.header;
         let raw = match self.mbox_line {
             MboxLine::Drop if raw.starts_with(b"From ") => {
@@ -153,7 +146,7 @@ impl Reception {
         let section = HeaderSection::parse(raw, limits).map_err(header_fault)?;
         if let Some(name) = repeated_field(&section, raw) {
             let reply = replies::DUPLICATE_FIELD.with_text(&format!("Duplicate header field: {name}"));
-            return Err(Fault { reply, detail: format!("{name} stands more than once") });
+            return Err(Refusal::new(reply, format!("{name} stands more than once")));
         }
         let mut kept = Vec::with_capacity(self.trace.len() + raw.len() + 2 + self.announced());
         kept.extend_from_slice(self.trace.as_bytes());
@@ -184,7 +177,7 @@ impl Reception {
     }
 
     /// Reads the parts in the next octets of the body.
-    fn scan(&mut self, octets: &[u8]) -> Result<(), Fault> {
+    fn scan(&mut self, octets: &[u8]) -> Result<(), Refusal> {
         let Some(header) = &mut self.header else { return Ok(()) };
         header.parts.feed(octets).map_err(mime_fault)?;
         while header.share_octets < header.parts.octets_held() {
@@ -194,7 +187,7 @@ impl Reception {
         Ok(())
     }
 
-    async fn keep(&mut self, octets: &[u8]) -> Result<(), Fault> {
+    async fn keep(&mut self, octets: &[u8]) -> Result<(), Refusal> {
         self.scan(octets)?;
         if self.file.is_none() {
             // What is announced as too large for memory need not be kept there until it is. A word alone opens no file.
@@ -238,7 +231,7 @@ impl Reception {
         self.envelope.parameters().declared_octets.unwrap_or_default()
     }
 
-    async fn spill(&mut self, octets: &[u8]) -> Result<(), Fault> {
+    async fn spill(&mut self, octets: &[u8]) -> Result<(), Refusal> {
         let Some((file, shares, share_octets)) = &mut self.file else { return Err(no_room()) };
         while *share_octets < file.octets() + octets.len() as u64 {
             let step = 64 * STEP_OCTETS;
@@ -273,7 +266,7 @@ impl Reception {
     }
 
     /// The end of data.
-    pub(super) async fn end(mut self) -> Result<Received, Fault> {
+    pub(super) async fn end(mut self) -> Result<Received, Refusal> {
         if self.fault.is_none() && self.header.is_none() {
             // No blank line: a message of header fields only. SES wants the line, and RFC 5322 §2.1 allows it.
             self.write(&Bytes::from_static(b"\r\n")).await;
@@ -311,7 +304,7 @@ pub(super) struct Loaded {
 impl Received {
     /// Brings content that waited on disk back into memory; the caller holds a share for sending. The shares that come
     /// back are those of the received octets, to be kept as long as these.
-    pub(super) async fn load(self) -> Result<(Loaded, Vec<Share>), Fault> {
+    pub(super) async fn load(self) -> Result<(Loaded, Vec<Share>), Refusal> {
         let octets = match self.content {
             Whole::Memory(octets) => octets,
             Whole::File(file, _shares) => file.into_octets().await.map_err(disk_fault)?,
@@ -338,25 +331,25 @@ fn repeated_field(section: &HeaderSection, raw: &[u8]) -> Option<&'static str> {
     None
 }
 
-fn header_fault(error: HeaderError) -> Fault {
+fn header_fault(error: HeaderError) -> Refusal {
     let reply = match error {
         HeaderError::TooLarge => replies::HEADER_TOO_LARGE,
         HeaderError::TooManyFields => replies::HEADER_TOO_LARGE.with_cause("too many fields"),
         HeaderError::TooManyHops => replies::TOO_MANY_HOPS,
         HeaderError::Malformed { .. } | HeaderError::Control { .. } => replies::MALFORMED_HEADER.with_cause(error),
     };
-    Fault { reply, detail: error.to_string() }
+    Refusal::new(reply, error.to_string())
 }
 
-fn mime_fault(error: MimeError) -> Fault {
+fn mime_fault(error: MimeError) -> Refusal {
     let detail = error.to_string();
-    Fault { reply: replies::MIME_OVER_LIMIT.with_text(&detail), detail }
+    Refusal::new(replies::MIME_OVER_LIMIT.with_text(&detail), detail)
 }
 
-fn no_room() -> Fault {
-    Fault { reply: replies::INSUFFICIENT_STORAGE, detail: "memory budget and disk allowance are used up".to_owned() }
+fn no_room() -> Refusal {
+    Refusal::new(replies::INSUFFICIENT_STORAGE, "memory budget and disk allowance are used up")
 }
 
-fn disk_fault(error: std::io::Error) -> Fault {
-    Fault { reply: replies::INSUFFICIENT_STORAGE, detail: format!("temporary file: {error}") }
+fn disk_fault(error: std::io::Error) -> Refusal {
+    Refusal::new(replies::INSUFFICIENT_STORAGE, format!("temporary file: {error}"))
 }

@@ -8,11 +8,10 @@
 //! RFC 5321 §4.5.3.1.6, RFC 2045 §6.7 and §6.8, RFC 5322 §2.2.3, RFC 1847 §2.1.
 
 use super::Relay;
-use super::admission::Refusal;
 use super::reception::Loaded;
 use crate::mail::headers::{HeaderLimits, blank_line};
 use crate::mail::mime::{MimeLimits, Part, Structure, TransferEncoding};
-use crate::mail::{Content, HeaderSection, quoted_printable, replies};
+use crate::mail::{Content, HeaderSection, Refusal, quoted_printable, replies};
 use crate::smtp::MESSAGE_OCTETS_MAX;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -41,7 +40,7 @@ impl Relay {
         if content.octets().len() <= HERE_OCTETS_MAX {
             return Ok(Loaded { content: shorten(&content, &limits, mime)?, ..message });
         }
-        let deferred = |detail: &str| Refusal { reply: replies::DEADLINE, rule: None, detail: detail.to_owned() };
+        let deferred = |detail: &str| Refusal::new(replies::DEADLINE, detail);
         let permit = timeout_at(deadline.into(), Arc::clone(&self.reencoders).acquire_owned()).await;
         let Ok(Ok(permit)) = permit else {
             return Err(deferred("other messages were re-encoded until the deadline"));
@@ -58,12 +57,12 @@ impl Relay {
 fn refuse(place: &str) -> Refusal {
     let detail = format!("a line over {LINE_OCTETS_MAX} octets {place}");
     let told = format!("Message line is longer than {LINE_OCTETS_MAX} octets: {place}");
-    Refusal { reply: replies::CONTENT_LINE_TOO_LONG.with_text(&told), rule: None, detail }
+    Refusal::new(replies::CONTENT_LINE_TOO_LONG.with_text(&told), detail)
 }
 
 fn too_large(octets: usize) -> Refusal {
     let detail = format!("{octets} octets after re-encoding");
-    Refusal { reply: replies::MESSAGE_TOO_LARGE, rule: None, detail }
+    Refusal::new(replies::MESSAGE_TOO_LARGE, detail)
 }
 
 /// The same message with shorter lines.

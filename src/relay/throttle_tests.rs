@@ -63,7 +63,7 @@ struct Counts {
 }
 
 struct Run {
-    turns: Arc<Turns>,
+    queue: Arc<SendQueue>,
     pace: Arc<Pace>,
     ses: Arc<Mutex<Bucket>>,
     deferred: Arc<AtomicUsize>,
@@ -84,19 +84,19 @@ impl Run {
             });
         }
         let budget = Arc::new(Budget::new(&BudgetSettings::default(), 0));
-        let turns = Turns::new(TurnSettings::default(), Some(Arc::clone(&pace)), clock, budget);
-        Self { turns: Arc::new(turns), pace, ses: Arc::new(Mutex::new(bucket)), deferred: Arc::default() }
+        let queue = SendQueue::new(SendQueueSettings::default(), Some(Arc::clone(&pace)), clock, budget);
+        Self { queue: Arc::new(queue), pace, ses: Arc::new(Mutex::new(bucket)), deferred: Arc::default() }
     }
 
     /// A client that sends one message after another, for ever.
     fn client(&self) -> tokio::task::JoinHandle<()> {
-        let (turns, pace, ses) = (Arc::clone(&self.turns), Arc::clone(&self.pace), Arc::clone(&self.ses));
+        let (queue, pace, ses) = (Arc::clone(&self.queue), Arc::clone(&self.pace), Arc::clone(&self.ses));
         let deferred = Arc::clone(&self.deferred);
         tokio::spawn(async move {
             loop {
                 let deadline = Simulated.now() + Duration::from_secs(18);
                 let weight = Weight { recipients: 1, octets: 1_000 };
-                let Ok(mut turn) = turns.turn(&None, weight, deadline).await else {
+                let Ok(mut slot) = queue.slot(&None, weight, deadline).await else {
                     deferred.fetch_add(1, Ordering::Relaxed);
                     continue;
                 };
@@ -112,11 +112,11 @@ impl Run {
                         true => Outcome::sent(MessageId::new("id").unwrap()),
                         false => Outcome::not_sent(Kind::Throttled, replies::THROTTLED, ""),
                     };
-                    pace.heard(turn.taken().unwrap(), &outcome).await;
+                    pace.heard(slot.taken().unwrap(), &outcome).await;
                     if accepted {
                         break;
                     }
-                    if !turns.again(&mut turn, deadline).await {
+                    if !queue.again(&mut slot, deadline).await {
                         deferred.fetch_add(1, Ordering::Relaxed);
                         break;
                     }

@@ -1,7 +1,7 @@
 //! One connection's way through the relay: every question of its session, answered.
 
 use super::Relay;
-use super::admission::{Admitted, Refusal};
+use super::admission::Admitted;
 use super::ahead::Ahead;
 use super::handoff::End;
 use super::identify::LastFailure;
@@ -11,8 +11,8 @@ use crate::limit::Ticket;
 use crate::mail::parameters::AppName;
 use crate::mail::trace::received;
 use crate::mail::{
-    Abandonment, Client, Envelope, ForwardPath, Granted, MailParameters, Mailbox, Reply, ReversePath, RuleName,
-    TlsInfo, TransactionId, boxed, replies,
+    Abandonment, Client, Envelope, ForwardPath, Granted, MailParameters, Mailbox, Refusal, Reply, ReversePath,
+    RuleName, TlsInfo, TransactionId, boxed, replies,
 };
 use crate::observe::{Event, TransactionRecord};
 use crate::policy::{MailFacts, RcptFacts};
@@ -340,7 +340,7 @@ impl Visit {
                 self.relay.observer.observe(&Event::LimitHit { limit: "connections" });
                 return Err(Refusal {
                     reply: replies::TOO_MANY_CONNECTIONS_FROM_APP,
-                    rule: RuleName::parse("connections").ok(),
+                    rule: Some(RuleName::CONNECTIONS),
                     detail: format!("{app} has {most} connections already"),
                 });
             }
@@ -387,7 +387,7 @@ impl Visit {
             return Answer::Proceed;
         }
         let detail = "memory budget and disk allowance are used up".to_owned();
-        let answer = self.refuse("DATA", Refusal { reply: replies::INSUFFICIENT_STORAGE, rule: None, detail }, None);
+        let answer = self.refuse("DATA", Refusal::new(replies::INSUFFICIENT_STORAGE, detail), None);
         self.abandon(Abandonment::Refused(replies::INSUFFICIENT_STORAGE)).await;
         answer
     }

@@ -7,7 +7,7 @@ use crate::mail::trace::TraceDetail;
 use crate::mail::{ClientAddress, Kind, ManualClock, MessageId, Outcome, Permitted, SessionId};
 use crate::observe::Observer;
 use crate::policy::{MessageFacts, Policy, PolicyDecision, PolicyError, Reason};
-use crate::relay::{AppConnections, BudgetSettings, DeadlineSettings, RelaySettings, Seams, TurnSettings};
+use crate::relay::{AppConnections, BudgetSettings, DeadlineSettings, RelaySettings, Seams, SendQueueSettings};
 use crate::smtp::Settings;
 use crate::transport::Transport;
 use async_trait::async_trait;
@@ -96,7 +96,7 @@ impl Run {
             mime: Default::default(),
             deadline: DeadlineSettings::default(),
             soft_fail: false,
-            turns: TurnSettings::default(),
+            send_queue: SendQueueSettings::default(),
             app_connections: AppConnections::default(),
         };
         let seams = Seams {

@@ -6,7 +6,7 @@ use gatepost::emulator::{Denial, ErrorName, Fault, SeenRequest};
 use gatepost::limit::{By, LimitDecision, LimitError, LimitRule, LimitStage, LimitStep, LimitView, Limiter};
 use gatepost::limit::{LocalLimiter, Measure, OverLimit, PaceSettings, Ticket};
 use gatepost::mail::{Mailbox, RuleName, SystemClock};
-use gatepost::relay::TurnSettings;
+use gatepost::relay::SendQueueSettings;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -185,7 +185,7 @@ async fn a_throttled_message_is_deferred_when_the_deadline_does_not_allow_anothe
     assert!(reply.starts_with("454 4.7.0 Throttling failure: maximum sending rate"), "{reply}");
     let (requests, accepted) = house.counts();
     assert!((2..20).contains(&requests) && accepted == 0, "{requests} requests, with pauses that double");
-    until("nothing is held", || house.relay.relay().turns() == (0, 0)).await;
+    until("nothing is held", || house.relay.relay().send_queue() == (0, 0)).await;
     house.emulator.script(Vec::new());
 }
 
@@ -210,8 +210,8 @@ async fn a_small_bucket_of_ses_defers_nothing() {
 async fn calls_in_flight_are_bounded() {
     let house = House::with(|mut plan: Plan| {
         plan.emulator.latency = Duration::from_millis(100);
-        let turns = TurnSettings { calls_max: 2, ..TurnSettings::default() };
-        plan.build(move |builder| builder.turns(turns))
+        let settings = SendQueueSettings { calls_max: 2, ..SendQueueSettings::default() };
+        plan.build(move |builder| builder.send_queue(settings))
     })
     .await;
     let replies = flood(&house, 10, 20).await;
@@ -414,5 +414,5 @@ async fn a_pipelined_group_of_recipients_asks_a_distant_limiter_once() {
     assert!(asked.load(Ordering::Relaxed) <= 7, "{asked:?}");
     let given = given_back.load(Ordering::Relaxed);
     assert!(given <= 4, "what was fetched for the one that stands twice: {given}");
-    until("nothing is held", || house.relay.relay().turns() == (0, 0)).await;
+    until("nothing is held", || house.relay.relay().send_queue() == (0, 0)).await;
 }

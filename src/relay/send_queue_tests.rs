@@ -22,27 +22,33 @@ fn app(name: &str) -> App {
     Some(AppName::parse(name).unwrap())
 }
 
-fn turns(rate: f64, shares: &[(&str, AppShare)], calls_max: usize) -> Arc<Turns> {
+fn queue(rate: f64, shares: &[(&str, AppShare)], calls_max: usize) -> Arc<SendQueue> {
     let clock: Arc<dyn Clock> = Arc::new(Simulated);
     let settings = PaceSettings { recipients_per_second_max: Some(rate), percent: 100, ..PaceSettings::default() };
     let pace = Pace::new(settings, Arc::new(LocalTokens::new(Arc::clone(&clock))), Arc::clone(&clock));
     let shares = shares.iter().map(|(name, share)| (AppName::parse(name).unwrap(), *share)).collect();
     let budget = Arc::new(Budget::new(&BudgetSettings::default(), 0));
-    Arc::new(Turns::new(TurnSettings { calls_max, shares }, Some(Arc::new(pace)), clock, budget))
+    Arc::new(SendQueue::new(SendQueueSettings { calls_max, shares }, Some(Arc::new(pace)), clock, budget))
 }
 
 /// Sends that many messages at that rate, each in a task of its own; how long each waited, and how many came too late.
-async fn load(turns: &Arc<Turns>, name: &str, messages: u32, per_second: f64, recipients: u32) -> (Vec<Duration>, u32) {
+async fn load(
+    queue: &Arc<SendQueue>,
+    name: &str,
+    messages: u32,
+    per_second: f64,
+    recipients: u32,
+) -> (Vec<Duration>, u32) {
     let mut tasks = tokio::task::JoinSet::new();
     let began = Simulated.now();
     for number in 0..messages {
-        let (turns, app) = (Arc::clone(turns), app(name));
+        let (queue, app) = (Arc::clone(queue), app(name));
         tasks.spawn(async move {
             let came = Simulated.now();
             let weight = Weight { recipients, octets: 1_000 };
-            let turn = turns.turn(&app, weight, came + Duration::from_secs(18)).await;
+            let slot = queue.slot(&app, weight, came + Duration::from_secs(18)).await;
             // Sent in no time.
-            turn.map(|_| Simulated.now() - came)
+            slot.map(|_| Simulated.now() - came)
         });
         // tokio's clock goes by milliseconds.
         let due = began + Duration::from_secs_f64(f64::from(number + 1) / per_second);
@@ -55,7 +61,7 @@ async fn load(turns: &Arc<Turns>, name: &str, messages: u32, per_second: f64, re
     for ended in tasks.join_all().await {
         match ended {
             Ok(wait) => waits.push(wait),
-            Err(NoTurn { reply, .. }) => {
+            Err(Refusal { reply, .. }) => {
                 assert_eq!(reply, replies::THROTTLED);
                 late += 1;
             }
@@ -78,11 +84,11 @@ async fn an_application_at_a_hundred_times_its_share_does_not_slow_another() {
         let shares = [("quiet", half(least)), ("flood", half(0.0))];
         let quiet_rate = 80.0 / f64::from(recipients);
         // Alone, it has what is its own: half of the rate.
-        let alone = turns(rate / 2.0, &shares, 1_000);
+        let alone = queue(rate / 2.0, &shares, 1_000);
         let (waits, late) = load(&alone, "quiet", 800, quiet_rate, recipients).await;
         assert_eq!(late, 0, "{name}");
         let wait_alone = p99(&waits).max(Duration::from_secs_f64(f64::from(recipients) / rate));
-        let both = turns(rate, &shares, 1_000);
+        let both = queue(rate, &shares, 1_000);
         let flood = {
             let both = Arc::clone(&both);
             tokio::spawn(async move { load(&both, "flood", 100_000, 10_000.0, 1).await })
@@ -99,12 +105,12 @@ async fn an_application_at_a_hundred_times_its_share_does_not_slow_another() {
 #[tokio::test(start_paused = true)]
 async fn weights_divide_what_is_there() {
     let weight = |weight| AppShare { weight, recipients_per_second_min: 0.0 };
-    let turns = turns(100.0, &[("one", weight(1.0)), ("three", weight(3.0))], 1_000);
+    let queue = queue(100.0, &[("one", weight(1.0)), ("three", weight(3.0))], 1_000);
     let other = {
-        let turns = Arc::clone(&turns);
-        tokio::spawn(async move { load(&turns, "three", 3_000, 300.0, 1).await })
+        let queue = Arc::clone(&queue);
+        tokio::spawn(async move { load(&queue, "three", 3_000, 300.0, 1).await })
     };
-    let (one, _) = load(&turns, "one", 3_000, 300.0, 1).await;
+    let (one, _) = load(&queue, "one", 3_000, 300.0, 1).await;
     let (three, _) = other.await.unwrap();
     let ratio = three.len() as f64 / one.len() as f64;
     assert!((2.6..=3.4).contains(&ratio), "{} to {}", three.len(), one.len());
@@ -112,9 +118,9 @@ async fn weights_divide_what_is_there() {
 
 #[tokio::test(start_paused = true)]
 async fn the_rate_is_kept_and_nearly_all_of_it_is_used() {
-    let turns = turns(200.0, &[], 1_000);
+    let queue = queue(200.0, &[], 1_000);
     let began = Simulated.now();
-    let (sent, _) = load(&turns, "one", 20_000, 1_000.0, 1).await;
+    let (sent, _) = load(&queue, "one", 20_000, 1_000.0, 1).await;
     let seconds = (Simulated.now() - began).as_secs_f64();
     let most = 200.0 * seconds + 100.0 + 1.0;
     assert!((sent.len() as f64) <= most, "{} in {seconds} s", sent.len());
@@ -123,85 +129,89 @@ async fn the_rate_is_kept_and_nearly_all_of_it_is_used() {
 
 #[tokio::test(start_paused = true)]
 async fn who_would_certainly_come_too_late_is_told_at_once() {
-    let turns = turns(1.0, &[], 1_000);
+    let queue = queue(1.0, &[], 1_000);
     let (app, weight) = (app("one"), Weight { recipients: 30, octets: 1_000 });
     let deadline = || Simulated.now() + Duration::from_secs(18);
     // The first takes the bucket far below empty, the second waits for it, the third need not try.
-    turns.turn(&app, weight, deadline()).await.unwrap();
+    queue.slot(&app, weight, deadline()).await.unwrap();
     let second = {
-        let (turns, app) = (Arc::clone(&turns), app.clone());
-        tokio::spawn(async move { turns.turn(&app, weight, Simulated.now() + Duration::from_secs(18)).await })
+        let (queue, app) = (Arc::clone(&queue), app.clone());
+        tokio::spawn(async move { queue.slot(&app, weight, Simulated.now() + Duration::from_secs(18)).await })
     };
     tokio::task::yield_now().await;
     let came = Simulated.now();
-    let refused = turns.turn(&app, weight, deadline()).await.unwrap_err();
+    let refused = queue.slot(&app, weight, deadline()).await.unwrap_err();
     assert_eq!((refused.reply, Simulated.now() - came), (replies::THROTTLED, Duration::ZERO));
     assert_eq!(second.await.unwrap().unwrap_err().reply, replies::THROTTLED);
-    assert_eq!(turns.in_use().0, 0, "nobody is left behind in the queue");
+    assert_eq!(queue.in_use().0, 0, "nobody is left behind in the queue");
 }
 
 #[tokio::test(start_paused = true)]
 async fn calls_in_flight_are_bounded_and_what_is_not_used_is_given_back() {
-    let turns = turns(1.0, &[], 2);
+    let queue = queue(1.0, &[], 2);
     let (app, weight) = (app("one"), Weight { recipients: 1, octets: 1_000 });
     let deadline = || Simulated.now() + Duration::from_secs(3);
-    let first = turns.turn(&app, weight, deadline()).await.unwrap();
-    turns.give_back(first).await;
+    let first = queue.slot(&app, weight, deadline()).await.unwrap();
+    queue.give_back(first).await;
     let began = Simulated.now();
     let held =
-        [turns.turn(&app, weight, deadline()).await.unwrap(), turns.turn(&app, weight, deadline()).await.unwrap()];
+        [queue.slot(&app, weight, deadline()).await.unwrap(), queue.slot(&app, weight, deadline()).await.unwrap()];
     assert_eq!(Simulated.now() - began, Duration::from_secs(1), "the one given back was there at once");
-    assert_eq!(turns.turn(&app, weight, deadline()).await.unwrap_err().reply, replies::DEADLINE);
+    assert_eq!(queue.slot(&app, weight, deadline()).await.unwrap_err().reply, replies::DEADLINE);
     drop(held);
-    turns.turn(&app, weight, deadline()).await.unwrap();
+    queue.slot(&app, weight, deadline()).await.unwrap();
 }
 
 /// Memory to send with for two large messages; the first two hold it.
-async fn full_of_large(turns: &Arc<Turns>) -> Vec<Turn> {
+async fn full_of_large(queue: &Arc<SendQueue>) -> Vec<SendSlot> {
     let deadline = Simulated.now() + Duration::from_secs(18);
     let mut held = Vec::new();
     for _ in 0..2 {
-        held.push(turns.turn(&app("one"), Weight { recipients: 1, octets: LARGE }, deadline).await.unwrap());
+        held.push(queue.slot(&app("one"), Weight { recipients: 1, octets: LARGE }, deadline).await.unwrap());
     }
     held
 }
 
 const LARGE: u64 = 80 * 1024 * 1024;
 
-fn wait_for_turn(turns: &Arc<Turns>, name: &str, octets: u64) -> tokio::task::JoinHandle<Result<Turn, NoTurn>> {
-    let (turns, app, deadline) = (Arc::clone(turns), app(name), Simulated.now() + Duration::from_secs(18));
-    tokio::spawn(async move { turns.turn(&app, Weight { recipients: 1, octets }, deadline).await })
+fn wait_for_slot(
+    queue: &Arc<SendQueue>,
+    name: &str,
+    octets: u64,
+) -> tokio::task::JoinHandle<Result<SendSlot, Refusal>> {
+    let (queue, app, deadline) = (Arc::clone(queue), app(name), Simulated.now() + Duration::from_secs(18));
+    tokio::spawn(async move { queue.slot(&app, Weight { recipients: 1, octets }, deadline).await })
 }
 
 /// Messages waited behind the first that did not fit into the memory, for all of their deadline.
 #[tokio::test(start_paused = true)]
 async fn a_small_message_goes_before_large_ones_that_do_not_fit() {
     for name in ["one", "two"] {
-        let turns = turns(1_000.0, &[], 100);
-        let held = full_of_large(&turns).await;
-        let large: Vec<_> = (0..5).map(|_| wait_for_turn(&turns, "one", LARGE)).collect();
+        let queue = queue(1_000.0, &[], 100);
+        let held = full_of_large(&queue).await;
+        let large: Vec<_> = (0..5).map(|_| wait_for_slot(&queue, "one", LARGE)).collect();
         tokio::time::sleep(Duration::from_secs(1)).await;
         let began = Simulated.now();
-        wait_for_turn(&turns, name, 10_000).await.unwrap().unwrap();
+        wait_for_slot(&queue, name, 10_000).await.unwrap().unwrap();
         assert!(Simulated.now() - began < Duration::from_secs(1), "{name}: {:?}", Simulated.now() - began);
-        assert_eq!(turns.in_use().0, 5, "the large ones still wait");
+        assert_eq!(queue.in_use().0, 5, "the large ones still wait");
         drop(held);
         for large in large {
             drop(large.await.unwrap().unwrap());
         }
-        assert_eq!((turns.in_use(), turns.budget.in_use()), ((0, 0), (0, 0, 0)));
+        assert_eq!((queue.in_use(), queue.budget.in_use()), ((0, 0), (0, 0, 0)));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_large_message_is_overtaken_by_no_more_octets_than_its_own() {
     for name in ["one", "two"] {
-        let turns = turns(1_000.0, &[], 100);
-        let held = full_of_large(&turns).await;
-        let large = wait_for_turn(&turns, "one", LARGE);
+        let queue = queue(1_000.0, &[], 100);
+        let held = full_of_large(&queue).await;
+        let large = wait_for_slot(&queue, "one", LARGE);
         tokio::time::sleep(Duration::from_millis(10)).await;
         // Each is sent in no time, so memory is not what ends it.
-        let small = (0..20).map(|_| wait_for_turn(&turns, name, LARGE / 10));
+        let small = (0..20).map(|_| wait_for_slot(&queue, name, LARGE / 10));
         let small: Vec<_> = small.map(|small| tokio::spawn(async { drop(small.await.unwrap().unwrap()) })).collect();
         tokio::time::sleep(Duration::from_secs(10)).await;
         let passed = small.iter().filter(|small| small.is_finished()).count();
