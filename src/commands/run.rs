@@ -50,7 +50,7 @@ impl Certificates {
                     let not_after = jiff::Timestamp::from_second(tls.not_after()).unwrap_or_default();
                     info!(target: "gatepost", listener = %name, %not_after, "certificate read again");
                     if let Some(trouble) = trouble(tls) {
-                        warn!(target: "gatepost", listener = %name, "{trouble}");
+                        warn!(target: "gatepost", listener = %name, "{}", trouble.message);
                     }
                 }
             }
