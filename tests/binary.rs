@@ -536,7 +536,7 @@ fn the_client_of_an_explanation_is_one_that_is_recognised_as_the_application() {
         ("wide", &["client         10.0.1.0 at listener also, recognised as wide", "accepted: 250"]),
         ("first", &["client         10.0.0.1 at listener any, recognised as first", "accepted: 250"]),
         ("batch", &["client         unix at listener socket, recognised as batch", "accepted: 250"]),
-        // Its listener wants AUTH of somebody, who is no other application.
+        // Its listener requires AUTH, so a user is taken that is no other application.
         (
             "inner",
             &[
@@ -625,7 +625,7 @@ fn a_check_reviews_the_configuration_as_text_and_as_json_and_may_be_strict() {
     let row = "warning      warned.toml:16:13: mail that policy refuses is deferred, so clients keep trying; hint: for a roll-out";
     for (arguments, want, last) in [
         (&["warned.toml"][..], 0, "warned.toml: good\n"),
-        (&["warned.toml", "--strict"], 78, "warned.toml: 1 warnings, and --strict\n"),
+        (&["warned.toml", "--strict"], 78, "warned.toml: 1 warning, and --strict fails on them\n"),
     ] {
         let (code, text, error) = check(arguments);
         assert_eq!((code, error.as_str()), (want, ""), "{text}");
@@ -640,7 +640,7 @@ fn a_check_reviews_the_configuration_as_text_and_as_json_and_may_be_strict() {
         .unwrap();
     let (code, text, error) = check(&["bad.toml"]);
     let row = "error        bad.toml:28:10: region \"eu-west-1a\" is an availability zone, not a region; hint: write eu-west-1\n";
-    assert_eq!((code, error.as_str(), text.as_str()), (78, row, "bad.toml: 1 errors, 0 warnings\n"));
+    assert_eq!((code, error.as_str(), text.as_str()), (78, row, "bad.toml: 1 error, 0 warnings\n"));
     let (code, text, error) = check(&["bad.toml", "--json"]);
     let told: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(
@@ -710,7 +710,7 @@ fn a_start_that_fails_says_why_in_the_format_of_the_log_and_what_to_do() {
         fs::write(here.join("f.toml"), with(&lines).replace("'json'", "'human'")).unwrap();
         let (_, _, error) = ran(here, &["run", "--config", "f.toml"]);
         let line = error.lines().find(|line| line.starts_with(&format!("{place}: "))).unwrap();
-        assert!(line.contains(message) && error.contains(&format!("\n  hint: ")) && error.contains(hint), "{error}");
+        assert!(line.contains(message) && error.contains("\n  hint: ") && error.contains(hint), "{error}");
     }
     // A file that cannot be read says nothing about the log; the environment may.
     for (format, json) in [(None, false), (Some("json"), true)] {
@@ -723,7 +723,7 @@ fn a_start_that_fails_says_why_in_the_format_of_the_log_and_what_to_do() {
 }
 
 #[test]
-fn a_configuration_that_is_not_there_is_told_with_what_to_do() {
+fn a_missing_configuration_is_reported_with_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     if Path::new("/etc/gatepost/gatepost.toml").exists() {
         return;
@@ -777,7 +777,8 @@ fn exit_codes_say_what_went_wrong() {
         (&[], 64, "Usage"),
         (&["serve"], 64, "unrecognized subcommand"),
         (&["send"], 64, "--server"),
-        (&["check", "--config", "missing.toml"], 66, "cannot read missing.toml"),
+        (&["check", "--config", "missing.toml"], 66, "error        cannot read missing.toml"),
+        (&["check", "--config", "missing.toml", "--json"], 66, "\"message\": \"cannot read missing.toml"),
         (&["run", "--config", "missing.toml"], 66, "cannot read missing.toml"),
         (
             &["check", "--config", "bad.toml"],

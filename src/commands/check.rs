@@ -40,13 +40,15 @@ struct Report {
 }
 
 pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
-    let report = match arguments.file.load() {
-        Ok((config, surroundings)) => report(arguments, &config, &surroundings)?,
-        // What the file says is wrong is a finding; that there is none is not.
-        Err(failure) if failure.exit == Exit::Config => arguments.report(failure.causes, Vec::new(), None),
-        Err(failure) => return Err(failure),
+    let (report, exit) = match arguments.file.load() {
+        Ok((config, surroundings)) => {
+            let report = report(arguments, &config, &surroundings)?;
+            let exit = if report.good { Exit::Ok } else { Exit::Config };
+            (report, exit)
+        }
+        // No file, or one that cannot be read, has an exit code of its own.
+        Err(failure) => (arguments.report(failure.causes, Vec::new(), None), failure.exit),
     };
-    let exit = if report.good { Exit::Ok } else { Exit::Config };
     if arguments.json {
         let json = serde_json::to_string_pretty(&report);
         printer.text(&(json.map_err(|error| Failure::new(Exit::Software, error.to_string()))? + "\n"))?;
@@ -59,10 +61,12 @@ pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Fail
     for warning in &report.warnings {
         let _ = writeln!(text, "{}", row("warning", warning));
     }
-    let verdict = match (report.good, report.errors.len(), report.warnings.len()) {
-        (true, ..) => "good".to_owned(),
-        (false, 0, warnings) => format!("{warnings} warnings, and --strict"),
-        (false, errors, warnings) => format!("{errors} errors, {warnings} warnings"),
+    let count = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
+    let warnings = count(report.warnings.len(), "warning");
+    let verdict = match (report.good, report.errors.len()) {
+        (true, _) => "good".to_owned(),
+        (false, 0) => format!("{warnings}, and --strict fails on them"),
+        (false, errors) => format!("{}, {warnings}", count(errors, "error")),
     };
     let _ = writeln!(text, "{}: {verdict}", report.file);
     printer.text(&text)?;
@@ -108,7 +112,7 @@ fn report(arguments: &Arguments, config: &Config, surroundings: &Surroundings) -
 }
 
 /// As a start does it, so that a region that is missing in file, environment and profile is found here too. Credentials are
-/// not looked up: whoever checks is seldom who runs.
+/// not looked up: the user who checks is seldom the one that the relay runs as.
 fn connected(
     config: &Config,
     plan: Plan,

@@ -148,8 +148,11 @@ impl From<ConfigError> for Failure {
 
 impl From<RedisError> for Failure {
     fn from(error: RedisError) -> Self {
-        let exit = if matches!(error, RedisError::Unreachable { .. }) { Exit::Unavailable } else { Exit::Config };
-        Self::new(exit, error.to_string())
+        match &error {
+            RedisError::Unreachable { .. } => Self::new(Exit::Unavailable, error.to_string())
+                .with_hint("correct redis.url or start Redis; redis.start_without = true starts without it"),
+            _ => Self::new(Exit::Config, error.to_string()).with_hint("correct [redis] of the configuration"),
+        }
     }
 }
 
@@ -161,12 +164,15 @@ impl From<SesError> for Failure {
 
 impl From<StateError> for Failure {
     fn from(error: StateError) -> Self {
-        let exit = match &error {
-            StateError::InUse(_) => Exit::CannotCreate,
-            StateError::Io { error, .. } => reading(error),
-            _ => Exit::Config,
+        let (exit, hint) = match &error {
+            StateError::InUse(_) => (
+                Exit::CannotCreate,
+                "one process has a state directory: stop the other, or give this one another directory",
+            ),
+            StateError::Io { error, .. } => (reading(error), "let the relay's user write to limits.state_directory"),
+            _ => (Exit::Config, "name another directory in limits.state_directory, or repair that one"),
         };
-        Self::new(exit, error.to_string())
+        Self::new(exit, error.to_string()).with_hint(hint)
     }
 }
 
@@ -187,7 +193,14 @@ impl From<EmulatorError> for Failure {
             EmulatorError::Directory { source, .. } => (Exit::CannotCreate, format!(": {source}")),
             _ => (Exit::Config, String::new()),
         };
-        Self::new(exit, format!("{error}{cause}"))
+        let failure = Self::new(exit, format!("{error}{cause}"));
+        match &error {
+            EmulatorError::Listen { .. } => {
+                failure.with_hint("choose a free port in ses_emulator.listen (of `gatepost ses-emulator`: --listen)")
+            }
+            EmulatorError::Directory { .. } => failure.with_hint("name a directory that this user can write to"),
+            _ => failure,
+        }
     }
 }
 

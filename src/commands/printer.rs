@@ -35,7 +35,7 @@ impl Printer {
         }
     }
 
-    /// The same as log lines in JSON, one for each cause: whoever collects the log must find why there is no relay.
+    /// The same as log lines in JSON, one for each cause, so that a collector of the log has the reason of a failed start.
     pub(super) fn complain_in_json(self, failure: &Failure) {
         let now = jiff::Timestamp::try_from(SystemClock.wall()).unwrap_or_default();
         for cause in &failure.causes {

@@ -75,7 +75,7 @@ fn plain(message: &str) -> String {
 
 /// For a name that should be one of several: the one that was probably meant, or those that there are.
 pub fn one_of<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>, kind: &str) -> String {
-    let known: Vec<&str> = known.into_iter().collect();
+    let known: Vec<&str> = known.into_iter().take(NAMES_COMPARED_MAX).collect();
     match (nearest(wrong, &known), known.as_slice()) {
         (Some(near), _) => format!("did you mean {near:?}?"),
         (None, []) => format!("there is no {kind} in this file"),
@@ -87,6 +87,8 @@ pub fn one_of<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>, kind: &
     }
 }
 
+/// Names that are compared: a file may have as many mistakes as names.
+const NAMES_COMPARED_MAX: usize = 1_000;
 /// Names that a hint lists.
 const NAMES_SHOWN_MAX: usize = 10;
 

@@ -204,10 +204,11 @@ fn never_counts(config: &Config, limit: &Limit) -> Option<(&'static str, String,
         LimitBy::Client => ("has a client address", &|it| !unix(it), "count by = \"app\""),
         _ => return None,
     };
-    let named = |app: &&App| app.name.as_ref().is_some_and(|name| limit.apps.iter().any(|wanted| wanted.0 == name.0));
+    let wanted: HashSet<&str> = limit.apps.iter().map(|app| app.0.as_str()).collect();
+    let named = |app: &&App| app.name.as_ref().is_some_and(|name| wanted.contains(name.0.as_str()));
     let apps: Vec<&App> = config.app.iter().filter(named).collect();
     // An unknown application is another mistake.
-    if apps.len() < limit.apps.len() || config.listener.is_empty() {
+    if apps.len() < wanted.len() || config.listener.is_empty() {
         return None;
     }
     let comes_to =

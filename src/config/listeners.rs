@@ -182,7 +182,7 @@ impl Spot<'_> {
         );
         let is_common = self.listener.certificate.is_none() && self.listener.key.is_none();
         if is_common && made.is_err() {
-            // One mistake is told once.
+            // One mistake is reported once.
             return None;
         }
         let (Some(certificate), Some(key)) = (certificate, key) else {

@@ -1,10 +1,11 @@
 //! Mistakes in a configuration, one row each: what the message says is wrong, where, and what to do.
 //!
-//! Each is told once and alone: what only follows from it is not told. `DIR` in a row is a directory with the files of
+//! Each is reported once and alone: what only follows from it is not. `DIR` in a row is a directory with the files of
 //! [`files`]. What goes wrong at a start, after the configuration was found good, is in `tests/binary.rs`.
 
 use super::certificates::Pair;
 use super::{Config, ConfigError, Place, Problem, Surroundings};
+use crate::mail::{Clock, SystemClock};
 use std::path::Path;
 
 /// Text, place, what is wrong, what to do.
@@ -419,7 +420,7 @@ fn applications() -> Vec<Row> {
 
 /// Users, and the files that they are in.
 fn users() -> Vec<Row> {
-    // The application and the listener depend on the users, and are not told.
+    // The application and the listener depend on the users, and are not reported.
     let list = |source: &str| {
         let app = "[[app]]\nname = 'orders'\nauth = ['orders']\nfrom = ['*@a.example']";
         listener(&format!("auth = 'required'\nauth_in_clear = true\n[auth]\nuser_list = {source}\n{app}"))
@@ -449,7 +450,7 @@ fn certificates() -> Vec<Row> {
     let tls = |certificate: &str, key: &str| {
         let file = |name: &str| format!("{{ file = 'DIR/{name}' }}");
         let pair = format!("certificate = {}\nkey = {}", file(certificate), file(key));
-        // Two listeners with one certificate: it is told once.
+        // Two listeners with one certificate: it is reported once.
         let second = "[[listener]]\naddress = '127.0.0.1:465'\ntls = 'implicit'";
         listener(&format!("tls = 'starttls'\n[tls]\n{pair}\n{second}"))
     };
@@ -766,8 +767,7 @@ fn files(directory: &Path) {
     std::fs::write(directory.join("cert.der"), [0x30, 0x82, 0xff, 0xfe]).unwrap();
     write("v1.pem", V1);
     write("v1-key.pem", V1_KEY);
-    let now =
-        rcgen::date_time_ymd(1970, 1, 1) + std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let now = rcgen::date_time_ymd(1970, 1, 1) + SystemClock.wall().duration_since(std::time::UNIX_EPOCH).unwrap();
     let days = |days: u64| std::time::Duration::from_secs(days * 24 * 3600);
     for (name, from, until) in [
         ("expired", rcgen::date_time_ymd(2000, 1, 1), rcgen::date_time_ymd(2001, 1, 1)),
@@ -857,7 +857,7 @@ fn failures(rows: Vec<Row>, choose: impl Fn((Vec<Problem>, Vec<Problem>)) -> Vec
 }
 
 #[test]
-fn every_mistake_is_told_once_with_what_is_wrong_where_and_what_to_do() {
+fn every_mistake_is_reported_once_with_what_is_wrong_where_and_what_to_do() {
     let tables = [
         unreadable(),
         contradictions(),
@@ -878,6 +878,26 @@ fn every_mistake_is_told_once_with_what_is_wrong_where_and_what_to_do() {
 fn what_works_and_should_not_is_warned_of_with_where_and_what_to_do() {
     let wrong = failures(warned_of(), |(errors, warnings)| if errors.is_empty() { warnings } else { errors });
     assert!(wrong.is_empty(), "{} rows\n\n{}", wrong.len(), wrong.join("\n\n"));
+}
+
+/// SIGHUP: rustls names some of the causes in words of its code.
+#[test]
+fn certificates_that_are_read_again_are_reported_in_the_same_words() {
+    let directory = tempfile::tempdir().unwrap();
+    files(directory.path());
+    let path = directory.path().display().to_string();
+    for (text, place, what, _) in certificates() {
+        let config = Config::parse(Path::new("f"), &text.replace("DIR", &path), std::iter::empty()).unwrap();
+        let again = config.without_lists().listeners(&Surroundings::default());
+        // Clients that do not verify go on; what is outdated is a warning of its own.
+        let is_outdated = what.contains("expired at") || what.contains("not valid before");
+        let problems = again.err().map(|error| error.problems().to_vec()).unwrap_or_default();
+        assert_eq!(problems.is_empty(), is_outdated, "{text}");
+        for problem in problems {
+            assert_eq!(problem.place.to_string(), place);
+            assert!(problem.message.replace(&path, "DIR").contains(what), "{problem}");
+        }
+    }
 }
 
 #[test]

@@ -448,17 +448,17 @@ fn who_may_send(findings: &mut Findings<'_>, users: bool) {
         }
         // Behind a proxy, whoever reaches the proxy reaches us.
         let reachable = !address.0.is_local() || !listener.proxy_protocol_from.is_empty();
-        let mut told = false;
+        let mut reported = false;
         for spot in apps.iter().filter(|spot| reachable && !spot.is_identified() && !spot.app.listeners.is_empty()) {
             if spot.comes_to(listener) {
-                told = true;
+                reported = true;
                 let message = format!("whoever reaches {address} would be this application");
                 let hint = "name its networks, auth or certificates too, or set auth = \"required\" on the listener";
                 findings.error(&spot.key("listeners"), message, hint);
             }
         }
         let named = apps.iter().any(|spot| spot.is_identified() && spot.comes_to(listener));
-        if !told && !address.0.is_local() && !named && config.policy.clients.is_none() {
+        if !reported && !address.0.is_local() && !named && config.policy.clients.is_none() {
             let message = format!("others may reach {address}, and nothing says who may send");
             let hint = "set policy.clients to your networks, or auth = \"required\" with users, or client_certificates = \
                         \"required\", or make an [[app]] that names networks, auth or certificates";

@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Who can authenticate, as far as their sources could be read.
 #[derive(Default)]
 pub(super) struct KnownUsers {
-    /// `None`: nobody.
+    /// `None`: there are none that can authenticate.
     pub(super) users: Option<Users>,
     pub(super) names: BTreeSet<String>,
     /// False: a source has an error, so a name that is missing here proves nothing.
