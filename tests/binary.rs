@@ -712,6 +712,10 @@ fn a_start_that_fails_says_why_in_the_format_of_the_log_and_what_to_do() {
         let line = error.lines().find(|line| line.starts_with(&format!("{place}: "))).unwrap();
         assert!(line.contains(message) && error.contains("\n  hint: ") && error.contains(hint), "{error}");
     }
+    // A pipe can be read once.
+    let text = with(&format!("address = '{address}'"));
+    let (code, _, error) = output(gatepost(here, &["run", "--config", "/dev/stdin"]), text.as_bytes());
+    assert!(code == 69 && error.lines().last().unwrap().contains("\"/dev/stdin:10:11\""), "{code} {error}");
     // A file that cannot be read says nothing about the log; the environment may.
     for (format, json) in [(None, false), (Some("json"), true)] {
         let mut command = gatepost(here, &["run", "--config", "none.toml"]);

@@ -13,20 +13,33 @@ use crate::config::{Config, LogFormat, Plan, Problem, Purpose, Surroundings, Ups
 use crate::emulator::Emulator;
 use crate::smtp::{AuthMode, TlsMode};
 use crate::transport::ses::SesTransport;
+use std::ffi::OsString;
 use std::time::Duration;
 use tracing::{error, info, warn};
 
 /// Runs until a signal; also says in which format the log is, which the errors of a failed start are written in too.
 pub(super) fn run(file: &ConfigFile, give_back: impl Fn() + Send + 'static) -> (Result<Exit, Failure>, LogFormat) {
-    let environment =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let format = Config::log_format(&file.config, environment);
-    (run_until_signal(file, give_back), format)
+    let sockets = Sockets::from_environment();
+    match file.load() {
+        Ok((config, surroundings)) => {
+            let format = config.log.format;
+            (run_until_signal(config, surroundings, sockets, give_back), format)
+        }
+        Err(failure) => {
+            // Only now is it read twice: it may be a pipe.
+            let text =
+                |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+            (Err(failure), Config::log_format(&file.config, std::env::vars_os().filter_map(text)))
+        }
+    }
 }
 
-fn run_until_signal(file: &ConfigFile, give_back: impl Fn() + Send + 'static) -> Result<Exit, Failure> {
-    let mut sockets = Sockets::from_environment();
-    let (config, surroundings) = file.load()?;
+fn run_until_signal(
+    config: Config,
+    surroundings: Surroundings,
+    mut sockets: Sockets,
+    give_back: impl Fn() + Send + 'static,
+) -> Result<Exit, Failure> {
     let directives = std::env::var("GATEPOST_LOG").ok().filter(|text| !text.is_empty());
     let log = log::start(&config.log, directives.as_deref()).map_err(|error| {
         Failure::new(Exit::Config, error).with_hint("for example: GATEPOST_LOG=info,gatepost=debug")

@@ -235,7 +235,7 @@ impl Config {
     pub fn log_format(path: &Path, mut environment: impl Iterator<Item = (String, String)>) -> LogFormat {
         let of_environment = environment.find(|(name, _)| name == "GATEPOST_LOG__FORMAT").map(|(_, value)| value);
         let of_file = || {
-            let text = std::fs::read_to_string(path).ok()?;
+            let text = path.is_file().then(|| std::fs::read_to_string(path).ok())??;
             let table: toml::Table = toml::from_str(&text).ok()?;
             Some(table.get("log")?.get("format")?.as_str()?.to_owned())
         };
@@ -245,12 +245,17 @@ impl Config {
         }
     }
 
-    /// Whether the file has another content than it had when this was read; an error if it cannot be read.
+    /// Whether the file has another content than it had when this was read; an error if it cannot be read. What is no regular
+    /// file, a pipe or a device, has not.
     ///
     /// # Errors
     /// What the system said.
     pub fn has_file_changed(&self) -> std::io::Result<bool> {
-        std::fs::read(self.places.file()).map(|octets| octets != self.places.text().as_bytes())
+        let file = self.places.file();
+        match std::fs::metadata(file)?.is_file() {
+            true => std::fs::read(file).map(|octets| octets != self.places.text().as_bytes()),
+            false => Ok(false),
+        }
     }
 
     /// The sections that a running relay still asks: all but the lists of applications and limits, of which policy and
