@@ -161,8 +161,11 @@ fn mail_goes_through_every_listener_of_the_development_sample_and_is_kept() {
         assert!(kept(here).iter().any(|mail| mail.contains(&format!("\r\nSubject: {subject}\r\n"))), "{tls}");
     }
     // A certificate that is not trusted, and one that is for other names.
-    let (code, ..) = send(here, &implicit, &["--tls", "implicit"]);
-    assert_eq!(code, 69);
+    let (code, _, error) = send(here, &implicit, &["--tls", "implicit"]);
+    assert!(
+        code == 69 && error.contains("does not trust the authority") && error.contains("--ca certs/ca.pem"),
+        "{error}"
+    );
     // From of a stranger; a name that is none; nobody there.
     let stranger = ["send", "--server", &plain, "--from", "eve@evil.example", "--to", "bob@example.net"];
     let (code, reply, _) = ran(here, &stranger);
@@ -457,6 +460,314 @@ fn an_explanation_says_what_would_happen_and_exits_by_it() {
     assert_eq!(explain(&["--mail-from", "x@example.com"]).0, 78);
 }
 
+/// Every application of every sample that is shipped, with the files that it names.
+#[test]
+fn every_application_of_every_sample_can_be_explained_by_its_name_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    assert_eq!(ran(here, &["gen-cert", "--directory", "etc", "--name", "localhost"]).0, 0);
+    let hash = "$2b$04$abcdefghijklmnopqrstuu5Lo0g67CiD3M4RpN1BmBb4Crp5w7dbK";
+    for name in ["web", "grafana", "scanner", "payroll", "consoleme"] {
+        fs::write(here.join("etc").join(format!("{name}.hash")), hash).unwrap();
+    }
+    let mut explained = Vec::new();
+    let samples = ["minimal.toml", "dev.toml", "reference.toml"].map(sample).into_iter();
+    let examples = fs::read_dir(sample("examples")).unwrap().map(|entry| entry.unwrap().path());
+    for path in samples.chain(examples) {
+        let text = fs::read_to_string(&path).unwrap();
+        let text = text.replace("/etc/gatepost/", "etc/").replace("/var/lib/gatepost", "state");
+        fs::write(here.join("f.toml"), &text).unwrap();
+        let table: toml::Table = toml::from_str(&text).unwrap();
+        for app in table.get("app").and_then(toml::Value::as_array).into_iter().flatten() {
+            let name = app["name"].as_str().unwrap();
+            let words = ["explain", "--config", "f.toml", "--app", name, "--rcpt", "someone@example.com", "--json"];
+            let (code, text, error) = ran(here, &words);
+            assert_eq!(code, 0, "{}: {name}: {text}{error}", path.display());
+            let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(
+                (&told["sent"]["app"], &told["chosen"]["client"]["app"]),
+                (&name.into(), &name.into()),
+                "{text}"
+            );
+            explained.push(name.to_owned());
+        }
+    }
+    for name in ["old-scanners", "new-scanners", "web", "batch", "jenkins", "payroll", "newsletter", "consoleme"] {
+        assert!(explained.iter().any(|known| known == name), "{name} of {explained:?}");
+    }
+}
+
+#[test]
+fn the_client_of_an_explanation_is_one_that_is_recognised_as_the_application() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let hash = "$2b$04$abcdefghijklmnopqrstuu5Lo0g67CiD3M4RpN1BmBb4Crp5w7dbK";
+    let listener = |name: &str, more: &str| format!("[[listener]]\nname = '{name}'\naddress = '{more}\n");
+    let app = |name: &str, more: &str| format!("[[app]]\nname = '{name}'\nfrom = ['{name}+*@example.com']\n{more}\n");
+    let text = [
+        "hostname = 'relay.example'\n".to_owned(),
+        // AUTH that makes no identity, a listener on this machine, one that asks for AUTH, and a socket.
+        listener("any", "0.0.0.0:2525'\nauth = 'any'\nauth_in_clear = true"),
+        listener("local", "127.0.0.1:2526'"),
+        listener("auth", "0.0.0.0:2587'\nauth = 'required'\nauth_in_clear = true"),
+        listener("also", "0.0.0.0:2588'\nauth = 'optional'\nauth_in_clear = true"),
+        listener("socket", "unix:smtp.sock'"),
+        app("shop", "auth = ['shop', 'shop2']"),
+        app("wide", "networks = ['10.0.0.0/8']\nlisteners = ['local', 'also']"),
+        app("first", "networks = ['10.0.0.0/24']"),
+        app("last", "networks = ['10.255.255.0/24']"),
+        app("batch", "listeners = ['socket']"),
+        app("inner", "networks = ['10.7.0.0/16']\nlisteners = ['auth']"),
+        app("shadow", "networks = ['10.7.0.0/17', '10.7.128.0/17']"),
+        app("shadowed", "networks = ['10.7.0.0/17']\nlisteners = ['also']"),
+        app("twin", "networks = ['10.7.0.0/17']\nlisteners = ['also']"),
+        app("far", "networks = ['10.9.0.0/16']\nlisteners = ['local']"),
+        format!("[auth.users]\nshop = '{hash}'\nshop2 = '{hash}'\nother = '{hash}'\n[ses]\nregion = 'eu-west-1'\n"),
+    ];
+    fs::write(here.join("f.toml"), text.concat()).unwrap();
+    let explain = |name: &str, more: &[&str]| {
+        let words = ["explain", "--config", "f.toml", "--rcpt", "b@b.example", "--app", name];
+        ran(here, &[&words[..], more].concat())
+    };
+    for (name, want) in [
+        ("shop", &["client         127.0.0.1 at listener auth, AUTH name shop, recognised as shop"][..]),
+        ("shop", &["or             listener auth, AUTH name shop2", "or             listener also, AUTH name shop"]),
+        ("shop", &["from           shop+1@example.com, made from the pattern shop+*@example.com", "accepted: 250"]),
+        // Not an address of the more specific networks inside, and not the listener that its clients cannot reach.
+        ("wide", &["client         10.0.1.0 at listener also, recognised as wide", "accepted: 250"]),
+        ("first", &["client         10.0.0.1 at listener any, recognised as first", "accepted: 250"]),
+        ("batch", &["client         unix at listener socket, recognised as batch", "accepted: 250"]),
+        // Its listener requires AUTH, so a user is taken that is no other application.
+        (
+            "inner",
+            &[
+                "client         10.7.0.1 at listener auth, AUTH name other\n",
+                "this client is not recognised as inner: shadow",
+            ],
+        ),
+        ("shadowed", &["client         10.7.0.1 at listener also, recognised as shadowed", "accepted: 250"]),
+        ("twin", &["note           this client is not recognised as twin: shadowed is recognised first", "shadowed"]),
+        ("far", &["no client of far can reach a listener that is open to it: local listens on this machine only"]),
+    ] {
+        let (_, stdout, stderr) = explain(name, &[]);
+        for text in want {
+            assert!(stdout.contains(text), "{name}: no {text:?} in\n{stdout}{stderr}");
+        }
+    }
+    // What is given is kept, and what does not fit is said.
+    let (code, stdout, _) = explain("shop", &["--listener", "also"]);
+    assert!(code == 0 && stdout.contains("at listener also, AUTH name shop, recognised as shop"), "{stdout}");
+    let (code, stdout, _) = explain("first", &["--client", "10.9.9.9", "--from", "first+2@example.com"]);
+    assert!(code == 77 && stdout.contains("is not recognised as first"), "{code} {stdout}");
+    let (code, stdout, stderr) = explain("shop", &["--listener", "any"]);
+    assert!(code == 64 && stderr.contains("no client can meet all demands of shop"), "{code} {stdout}{stderr}");
+    let (code, _, stderr) = explain("shpo", &[]);
+    assert!(code == 64 && stderr.contains("did you mean \"shop\"?"), "{stderr}");
+    // Without an application there is nothing to derive a message from.
+    let (code, _, stderr) = ran(here, &["explain", "--config", "f.toml", "--rcpt", "b@b.example"]);
+    assert!(code == 64 && ["--from", "--mail-from", "--file"].iter().all(|flag| stderr.contains(flag)), "{stderr}");
+}
+
+#[test]
+fn a_check_reviews_the_configuration_as_text_and_as_json_and_may_be_strict() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    assert_eq!(ran(here, &["gen-cert", "--directory", ".", "--name", "relay.example"]).0, 0);
+    let hash = "$2b$04$abcdefghijklmnopqrstuu5Lo0g67CiD3M4RpN1BmBb4Crp5w7dbK";
+    fs::write(here.join("users"), format!("ann:{hash}\nbob:{hash}\n")).unwrap();
+    fs::set_permissions(here.join("users"), fs::Permissions::from_mode(0o600)).unwrap();
+    let good = "hostname = 'relay.example'\n[[listener]]\nname = 'main'\naddress = '0.0.0.0:2587'\ntls = 'starttls'\n\
+        auth = 'required'\nproxy_protocol_from = ['10.1.0.0/28']\n[tls]\ncertificate = { file = 'cert.pem' }\n\
+        key = { file = 'key.pem' }\n[auth]\nuser_list = { file = 'users' }\n[[app]]\nname = 'billing'\n\
+        networks = ['10.1.7.0/24']\nfrom = ['*@example.com']\nconfiguration_set = 'own'\ntenant = 'acme'\n\
+        tags = { app = '{app}' }\nassume_role = 'arn:aws:iam::111122223333:role/billing'\n[[limit]]\nname = 'storm'\n\
+        apps = ['billing']\nrates = ['5/s burst 100']\n[admin]\naddress = '127.0.0.1:9925'\n[ses]\nregion = 'eu-west-1'\n\
+        identity_arn = 'arn:aws:ses:eu-west-1:111122223333:identity/example.com'\nfeedback = 'account'\n";
+    fs::write(here.join("good.toml"), good).unwrap();
+    let check = |arguments: &[&str]| {
+        let mut command = gatepost(here, &[&["check", "--config"][..], arguments].concat());
+        command.env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE").env("AWS_SECRET_ACCESS_KEY", "hunter2");
+        output(command, b"")
+    };
+    let (code, text, error) = check(&["good.toml", "--strict"]);
+    assert_eq!((code, error.as_str()), (0, ""), "{text}");
+    for row in [
+        "listener     main on 0.0.0.0:2587: tls starttls, auth required, PROXY header from 10.1.0.0/28\n",
+        "certificate  cert.pem of listener main: relay.example; expires 20",
+        "users        2\n",
+        "app          billing: network 10.1.7.0/24 as *@example.com\n",
+        "gets         billing: configuration set own, feedback account, identity arn:aws:ses:eu-west-1:111122223333:identity/\
+         example.com, role arn:aws:iam::111122223333:role/billing, tenant acme, tags app={app}\n",
+        "may send     nobody else\n",
+        "limit        storm: 5/s burst 100 messages by app, for billing; over it: defer\n",
+        "admin        127.0.0.1:9925, without a token\n",
+        "region       eu-west-1\n",
+        "credentials  environment variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY\n",
+        "good.toml: good\n",
+    ] {
+        assert!(text.contains(row), "no {row:?} in\n{text}");
+    }
+    assert!(!text.contains("hunter2") && !text.contains("AKIA") && !text.contains("$2b$"), "{text}");
+    let (code, text, _) = check(&["good.toml", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (code, &told["good"], &told["errors"], &told["warnings"]),
+        (0, &true.into(), &serde_json::json!([]), &serde_json::json!([]))
+    );
+    let review = &told["review"];
+    assert_eq!((&review["users"], &review["region"]), (&2.into(), &"eu-west-1".into()), "{text}");
+    assert_eq!(review["apps"][0]["gets"]["configuration_set"], "own");
+    assert_eq!(review["certificates"][0]["names"][0], "relay.example");
+    assert!(review["certificates"][0]["days_left"].as_i64().unwrap() > 390, "{text}");
+
+    // A warning: it is good, and not for --strict.
+    let warned = good.replace("networks = ['10.1.7.0/24']", "networks = ['10.1.7.0/24']\nsoft_fail = true");
+    fs::write(here.join("warned.toml"), warned).unwrap();
+    let row = "warning      warned.toml:16:13: mail that policy refuses is deferred, so clients keep trying; hint: for a roll-out";
+    for (arguments, want, last) in [
+        (&["warned.toml"][..], 0, "warned.toml: good\n"),
+        (&["warned.toml", "--strict"], 78, "warned.toml: 1 warning, and --strict fails on them\n"),
+    ] {
+        let (code, text, error) = check(arguments);
+        assert_eq!((code, error.as_str()), (want, ""), "{text}");
+        assert!(text.lines().any(|line| line.starts_with(row)) && text.ends_with(last), "{text}");
+    }
+    let (code, text, _) = check(&["warned.toml", "--strict", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &told["good"], &told["warnings"][0]["place"]), (78, &false.into(), &"warned.toml:16:13".into()));
+
+    // Errors, with the warnings beside them.
+    fs::write(here.join("bad.toml"), good.replace("region = 'eu-west-1'", "region = 'eu-west-1a'\nfips = true"))
+        .unwrap();
+    let (code, text, error) = check(&["bad.toml"]);
+    let row = "error        bad.toml:28:10: region \"eu-west-1a\" is an availability zone, not a region; hint: write eu-west-1\n";
+    assert_eq!((code, error.as_str(), text.as_str()), (78, row, "bad.toml: 1 error, 0 warnings\n"));
+    let (code, text, error) = check(&["bad.toml", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (code, error.as_str(), &told["good"], &told["review"]),
+        (78, "", &false.into(), &serde_json::Value::Null)
+    );
+    assert_eq!(
+        (&told["errors"][0]["place"], &told["errors"][0]["hint"]),
+        (&"bad.toml:28:10".into(), &"write eu-west-1".into())
+    );
+    fs::write(here.join("syntax.toml"), "hostname = \n").unwrap();
+    let (code, text, _) = check(&["syntax.toml", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(
+        code == 78 && told["errors"][0]["place"] == "syntax.toml:1:12" && told["errors"][0]["hint"].is_string(),
+        "{text}"
+    );
+}
+
+/// A collector that reads JSON dropped the one line that says why there is no relay.
+#[test]
+fn a_start_that_fails_says_why_in_the_format_of_the_log_and_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let port = taken.local_addr().unwrap().port();
+    let with = |lines: &str| {
+        format!(
+            "hostname = 'localhost'\n[log]\nformat = 'json'\n[policy]\nfrom = ['*@example.com']\n[ses]\n\
+             emulator = true\n[[listener]]\nname = 'scan'\n{lines}\n"
+        )
+    };
+    let socket = format!("find it with `ss -ltnp 'sport = :{port}'`");
+    for (lines, code, place, message, hint) in [
+        (format!("address = '{address}'"), 69, "f.toml:10:11", "listener scan: cannot listen on", &*socket),
+        (format!("address = '{address}'"), 69, "f.toml:10:11", "Address already in use", "listener.0.address"),
+        (
+            "address = 'unix:none/smtp.sock'".to_owned(),
+            69,
+            "f.toml:10:11",
+            "none/smtp.sock",
+            "the directory none does not",
+        ),
+        (
+            format!("address = '127.0.0.1:0'\n[admin]\naddress = '{address}'"),
+            69,
+            "f.toml:12:11",
+            "Address already in use",
+            "admin.address",
+        ),
+        ("address = '192.0.2.1:25'".to_owned(), 78, "f.toml:10:11", "nothing says who may send", "policy.clients"),
+        ("adress = 'x'".to_owned(), 78, "f.toml:10:1", "unknown key adress", "did you mean address?"),
+    ] {
+        fs::write(here.join("f.toml"), with(&lines)).unwrap();
+        let (got, _, error) = ran(here, &["run", "--config", "f.toml"]);
+        assert_eq!(got, code, "{lines}: {error}");
+        let told: Vec<serde_json::Value> = error.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let last = told.last().unwrap();
+        let text = |key: &str| last[key].as_str().unwrap_or_default().to_owned();
+        assert_eq!(
+            (text("level"), text("place"), &last["exit_code"]),
+            ("ERROR".to_owned(), place.to_owned(), &code.into())
+        );
+        assert!(text("message").contains(message) && text("hint").contains(hint), "{last}");
+        // The same for people.
+        fs::write(here.join("f.toml"), with(&lines).replace("'json'", "'human'")).unwrap();
+        let (_, _, error) = ran(here, &["run", "--config", "f.toml"]);
+        let line = error.lines().find(|line| line.starts_with(&format!("{place}: "))).unwrap();
+        assert!(line.contains(message) && error.contains("\n  hint: ") && error.contains(hint), "{error}");
+    }
+    // A pipe can be read once.
+    let text = with(&format!("address = '{address}'"));
+    let (code, _, error) = output(gatepost(here, &["run", "--config", "/dev/stdin"]), text.as_bytes());
+    assert!(code == 69 && error.lines().last().unwrap().contains("\"/dev/stdin:10:11\""), "{code} {error}");
+    // A file that cannot be read says nothing about the log; the environment may.
+    for (format, json) in [(None, false), (Some("json"), true)] {
+        let mut command = gatepost(here, &["run", "--config", "none.toml"]);
+        command.envs(format.map(|format| ("GATEPOST_LOG__FORMAT", format)));
+        let (code, _, error) = output(command, b"");
+        assert_eq!((code, serde_json::from_str::<serde_json::Value>(&error).is_ok()), (66, json), "{error}");
+        assert!(error.contains("cannot read none.toml") && error.contains("correct the path of --config"), "{error}");
+    }
+}
+
+#[test]
+fn a_missing_configuration_is_reported_with_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    if Path::new("/etc/gatepost/gatepost.toml").exists() {
+        return;
+    }
+    for command in ["run", "check"] {
+        let (code, _, error) = ran(directory.path(), &[command]);
+        assert_eq!(code, 66, "{error}");
+        for text in ["cannot read /etc/gatepost/gatepost.toml", "--config FILE", "GATEPOST_CONFIG", "gatepost demo"] {
+            assert!(error.contains(text), "{command}: {error}");
+        }
+    }
+}
+
+#[test]
+fn sighup_reads_certificates_again_and_says_that_other_changes_need_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    assert_eq!(ran(here, &["gen-cert", "--directory", ".", "--name", "localhost"]).0, 0);
+    let text = "hostname = 'localhost'\n[policy]\nfrom = ['*@example.com']\n[ses]\nemulator = true\n[[listener]]\n\
+        name = 'main'\naddress = '127.0.0.1:0'\ntls = 'starttls'\n[tls]\ncertificate = { file = 'cert.pem' }\n\
+        key = { file = 'key.pem' }\n";
+    fs::write(here.join("f.toml"), text).unwrap();
+    let mut relay = Running::start(gatepost(here, &["run", "--config", "f.toml"]));
+    relay.address("main");
+    relay.signal("-HUP");
+    relay.line_with("SIGHUP: certificates, keys and authorities are read again, and nothing else");
+    relay.line_with("certificate read again");
+    assert!(!relay.seen.contains("has changed since the start"), "{}", relay.seen);
+    fs::write(here.join("f.toml"), text.replace("example.com", "example.org")).unwrap();
+    fs::write(here.join("key.pem"), "no key").unwrap();
+    relay.signal("-HUP");
+    let line = relay.line_with("its changes need a restart");
+    assert!(line.contains("WARN") && line.contains("f.toml"), "{line}");
+    let line = relay.line_with("certificates stay as they are");
+    assert!(line.contains("key.pem: no private key in it") && line.contains("f.toml:12:1"), "{line}");
+    relay.signal("-TERM");
+    assert_eq!(relay.exit_code(), Some(0));
+}
+
 #[test]
 fn exit_codes_say_what_went_wrong() {
     let directory = tempfile::tempdir().unwrap();
@@ -471,10 +782,15 @@ fn exit_codes_say_what_went_wrong() {
         (&[], 64, "Usage"),
         (&["serve"], 64, "unrecognized subcommand"),
         (&["send"], 64, "--server"),
-        (&["check", "--config", "missing.toml"], 66, "cannot read missing.toml"),
+        (&["check", "--config", "missing.toml"], 66, "error        cannot read missing.toml"),
+        (&["check", "--config", "missing.toml", "--json"], 66, "\"message\": \"cannot read missing.toml"),
         (&["run", "--config", "missing.toml"], 66, "cannot read missing.toml"),
-        (&["check", "--config", "bad.toml"], 78, "bad.toml:1:1: unknown key hostnme\n  hint: did you mean hostname?"),
-        (&["run", "--config", "bad.toml"], 78, "bad.toml:1:1"),
+        (
+            &["check", "--config", "bad.toml"],
+            78,
+            "error        bad.toml:1:1: unknown key hostnme; hint: did you mean hostname?",
+        ),
+        (&["run", "--config", "bad.toml"], 78, "bad.toml:1:1: unknown key hostnme\n  hint: did you mean hostname?"),
         (&["run", "--config", "taken.toml"], 69, "cannot listen"),
         (&["ses-emulator", "--listen", "0.0.0.0:0"], 64, "loopback only"),
         (&["send", "--server", "127.0.0.1:1", "--from", "a@b.c", "--to", "d@e.f"], 69, "127.0.0.1:1"),
@@ -494,7 +810,7 @@ fn exit_codes_say_what_went_wrong() {
     command.env("GATEPOST_SES__REGOIN", "x");
     let (code, _, error) = output(command, b"");
     assert!(
-        code == 78 && error.starts_with("environment variable GATEPOST_SES__REGOIN: unknown key"),
+        code == 78 && error.starts_with("error        environment variable GATEPOST_SES__REGOIN: unknown key"),
         "{code} {error}"
     );
 }

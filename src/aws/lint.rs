@@ -154,7 +154,7 @@ impl Report<'_> {
 }
 
 /// The nearest of some words, if it is near enough to be meant.
-fn did_you_mean<T: AsRef<str>>(word: &str, known: impl IntoIterator<Item = T>) -> Option<T> {
+pub(super) fn did_you_mean<T: AsRef<str>>(word: &str, known: impl IntoIterator<Item = T>) -> Option<T> {
     let word = word.to_lowercase();
     let near = known.into_iter().map(|known| (distance(&word, &known.as_ref().to_lowercase()), known));
     near.min_by_key(|(distance, _)| *distance)
@@ -163,7 +163,7 @@ fn did_you_mean<T: AsRef<str>>(word: &str, known: impl IntoIterator<Item = T>) -
 }
 
 /// Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
+pub(super) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, from) in a.chars().enumerate() {

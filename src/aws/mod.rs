@@ -14,6 +14,7 @@ pub mod generate;
 mod json;
 pub mod lint;
 pub mod pattern;
+pub mod region;
 pub mod service;
 pub mod simulate;
 pub mod trust;

@@ -1,102 +1,137 @@
 //! `gatepost check`: what a start would find wrong, and what the configuration means.
+//!
+//! Errors go to standard error, warnings and the review to standard output; with `--json`, one document has all of them.
+//! Nothing is opened or written, and no network is asked.
 
-use super::exit::{Exit, Failure};
+mod credentials;
+mod review;
+
+use super::exit::{Cause, Exit, Failure};
 use super::printer::Printer;
 use super::{ConfigFile, runtime};
-use crate::config::{App, Config, Plan, Purpose, Upstream};
-use crate::server::{Endpoint, ListenerSettings};
+use crate::config::{Config, Found, Plan, Surroundings, Upstream};
 use crate::transport::ses::SesTransport;
+use review::Review;
+use serde::Serialize;
 use std::fmt::Write;
 
-pub(super) fn run(file: &ConfigFile, printer: &Printer) -> Result<Exit, Failure> {
-    let (config, surroundings) = file.load()?;
-    let plan = config.plan(&surroundings, Purpose::Check)?;
-    let mut text = summary(&config, &plan);
-    for warning in &plan.warnings {
-        let _ = writeln!(text, "warning: {warning}");
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Fail on warnings too
+    #[arg(long)]
+    strict: bool,
+    /// One JSON document instead of text: good, errors, warnings, review
+    #[arg(long)]
+    json: bool,
+}
+
+/// Everything that a check found.
+#[derive(Serialize)]
+struct Report {
+    file: String,
+    /// No errors; with `--strict`, no warnings either.
+    good: bool,
+    errors: Vec<Cause>,
+    warnings: Vec<Cause>,
+    /// What the configuration means; missing where something is wrong.
+    review: Option<Review>,
+}
+
+pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
+    let (report, exit) = match arguments.file.load() {
+        Ok((config, surroundings)) => {
+            let report = report(arguments, &config, &surroundings)?;
+            let exit = if report.good { Exit::Ok } else { Exit::Config };
+            (report, exit)
+        }
+        // No file, or one that cannot be read, has an exit code of its own.
+        Err(failure) => (arguments.report(failure.causes, Vec::new(), None), failure.exit),
+    };
+    if arguments.json {
+        let json = serde_json::to_string_pretty(&report);
+        printer.text(&(json.map_err(|error| Failure::new(Exit::Software, error.to_string()))? + "\n"))?;
+        return Ok(exit);
     }
-    // As a start does it, so that a region that is missing in file, environment and profile is found here too. Credentials
-    // are not looked up: whoever checks is seldom who runs.
+    for error in &report.errors {
+        printer.note(&row("error", error));
+    }
+    let mut text = report.review.as_ref().map(Review::text).unwrap_or_default();
+    for warning in &report.warnings {
+        let _ = writeln!(text, "{}", row("warning", warning));
+    }
+    let count = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
+    let warnings = count(report.warnings.len(), "warning");
+    let verdict = match (report.good, report.errors.len()) {
+        (true, _) => "good".to_owned(),
+        (false, 0) => format!("{warnings}, and --strict fails on them"),
+        (false, errors) => format!("{}, {warnings}", count(errors, "error")),
+    };
+    let _ = writeln!(text, "{}: {verdict}", report.file);
+    printer.text(&text)?;
+    Ok(exit)
+}
+
+/// One line: severity, place, message and hint.
+fn row(severity: &str, cause: &Cause) -> String {
+    let Cause { place, message, hint } = cause;
+    let place = place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
+    let hint = hint.as_ref().map(|hint| format!("; hint: {hint}")).unwrap_or_default();
+    let line: String =
+        format!("{place}{message}{hint}").chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    format!("{severity:<12} {line}")
+}
+
+impl Arguments {
+    fn report(&self, errors: Vec<Cause>, warnings: Vec<Cause>, review: Option<Review>) -> Report {
+        let good = errors.is_empty() && (warnings.is_empty() || !self.strict);
+        Report { file: self.file.config.display().to_string(), good, errors, warnings, review }
+    }
+}
+
+fn report(arguments: &Arguments, config: &Config, surroundings: &Surroundings) -> Result<Report, Failure> {
+    let causes = |problems: &[crate::config::Problem]| problems.iter().map(Cause::from).collect::<Vec<_>>();
+    let plan = match config.check(surroundings) {
+        Ok(plan) => plan,
+        Err(Found { errors, warnings }) => {
+            return Ok(arguments.report(causes(&errors), causes(&warnings), None));
+        }
+    };
+    let mut warnings = causes(&plan.warnings);
+    let mut review = Review::of(config, &plan, surroundings);
+    match connected(config, plan, surroundings)? {
+        Ok((region, found)) => {
+            review.region = region;
+            warnings.extend(causes(&found.warnings));
+            let good = found.errors.is_empty();
+            Ok(arguments.report(causes(&found.errors), warnings, good.then_some(review)))
+        }
+        Err(failure) => Ok(arguments.report(failure.causes, warnings, None)),
+    }
+}
+
+/// As a start does it, so that a region that is missing in file, environment and profile is found here too. Credentials are
+/// not looked up: the user who checks is seldom the one that the relay runs as.
+fn connected(
+    config: &Config,
+    plan: Plan,
+    surroundings: &Surroundings,
+) -> Result<Result<(String, Found), Failure>, Failure> {
     let settings = match &plan.upstream {
         Upstream::Amazon(settings) => (**settings).clone(),
         // Nothing is sent to it in a check; a start asks the emulator where it listens.
         Upstream::Emulator(emulation) => emulation.ses("http://127.0.0.1:9".to_owned()),
     };
-    let transport = runtime()?.block_on(SesTransport::connect(settings))?;
-    let _ = writeln!(text, "region       {}", transport.region());
-    plan.builder(transport).check()?;
-    let _ = writeln!(text, "{}: good", file.config.display());
-    printer.text(&text)
-}
-
-fn summary(config: &Config, plan: &Plan) -> String {
-    let mut text = format!("hostname     {}\n", plan.hostname);
-    for (settings, listener) in plan.listeners().zip(&config.listener) {
-        let address = listener.address.as_ref().map(ToString::to_string).unwrap_or_default();
-        let _ = writeln!(text, "listener     {} on {address}: {}", settings.name, offers(settings));
-    }
-    for (policy, app) in plan.policy().apps().iter().zip(&config.app) {
-        let from: Vec<String> = policy.from.iter().map(ToString::to_string).collect();
-        let _ = writeln!(text, "app          {}: {} as {}", policy.name, recognised(app), list(&from));
-    }
-    let from: Vec<String> = config.policy.from.iter().map(ToString::to_string).collect();
-    let clients: Vec<String> = match &config.policy.clients {
-        Some(clients) => clients.iter().map(ToString::to_string).collect(),
-        None => vec!["this machine".to_owned()],
+    let place = config.places.of("ses");
+    let transport = match runtime()?.block_on(SesTransport::connect(settings)) {
+        Ok(transport) => transport,
+        Err(error) => return Ok(Err(Failure::from(error).at(&place))),
     };
-    if from.is_empty() {
-        let _ = writeln!(text, "may send     nobody else");
-    } else {
-        let _ = writeln!(text, "may send     from {} as {}", list(&clients), list(&from));
-    }
-    let octets = config.smtp.message_octets_max.get();
-    let deadline = config.deadline.settings().of(octets).as_secs_f64();
-    let _ = writeln!(
-        text,
-        "deadline     {} s, {deadline:.1} s for the largest message ({octets} octets); shutdown grace {} s",
-        config.deadline.base_seconds, config.shutdown_grace_seconds
-    );
-    let _ = match &plan.upstream {
-        Upstream::Emulator(settings) => {
-            let kept = settings.emulator.directory.as_ref().map(|path| path.display().to_string());
-            writeln!(text, "ses          emulator, mail is kept in {}", kept.as_deref().unwrap_or("memory"))
-        }
-        Upstream::Amazon(settings) => {
-            let endpoint = settings.endpoint_url.as_deref().unwrap_or("the region's");
-            writeln!(text, "ses          Amazon, endpoint {endpoint}")
-        }
-    };
-    text
-}
-
-/// How an application is recognised, in a line.
-fn recognised(app: &App) -> String {
-    let text = |items: &[String]| items.join(" or ");
-    let mut demands: Vec<String> = Vec::new();
-    let certificates: Vec<String> = app.certificates.iter().map(ToString::to_string).collect();
-    let networks: Vec<String> = app.networks.iter().map(ToString::to_string).collect();
-    for (word, items) in
-        [("certificate", &certificates), ("AUTH name", &app.auth), ("network", &networks), ("listener", &app.listeners)]
-    {
-        if !items.is_empty() {
-            demands.push(format!("{word} {}", text(items)));
-        }
-    }
-    demands.join(", ")
-}
-
-fn list(items: &[String]) -> String {
-    if items.is_empty() { "nobody".to_owned() } else { items.join(", ") }
-}
-
-fn offers(listener: &ListenerSettings) -> String {
-    let smtp = &listener.smtp;
-    let mut text = format!("tls {:?}, auth {:?}", smtp.tls, smtp.auth).to_lowercase();
-    if smtp.require_tls {
-        text.push_str(", TLS required");
-    }
-    if let Endpoint::Unix { mode, .. } = &listener.endpoint {
-        let _ = write!(text, ", mode {mode:04o}");
-    }
-    text
+    let region = transport.region().to_owned();
+    let found = config.look_at_region(surroundings, &region).unwrap_or_default();
+    Ok(match plan.builder(transport).check() {
+        Ok(()) => Ok((region, found)),
+        Err(error) => Err(Failure::from(error).at(&config.places.of(""))),
+    })
 }

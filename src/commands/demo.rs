@@ -5,6 +5,7 @@
 use super::exit::{Exit, Failure};
 use super::printer::Printer;
 use super::run::{Started, serve};
+use super::sockets::Sockets;
 use super::{environment, surroundings};
 use crate::config::Config;
 use std::fmt::Write;
@@ -35,7 +36,9 @@ pub(super) fn run(
     let config = Config::parse(name, &with_free_ports(CONFIGURATION), environment.iter().cloned())?;
     let kept = config.ses_emulator.directory.clone();
     let surroundings = surroundings(environment);
-    serve(config, surroundings, give_back, |started| printer.text(&introduction(started, kept.as_deref())).map(drop))
+    serve(config, surroundings, Sockets::from_environment(), give_back, |started| {
+        printer.text(&introduction(started, kept.as_deref())).map(drop)
+    })
 }
 
 /// Where a port of the configuration is taken, any free one.

@@ -1,12 +1,14 @@
 //! Exit codes of sysexits.h, and errors that carry one.
 
 use crate::assemble::StartError;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Place, Problem};
 use crate::emulator::EmulatorError;
 use crate::limit::RedisError;
 use crate::limit::StateError;
 use crate::transport::ses::SesError;
+use serde::Serialize;
 use std::error::Error;
+use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
@@ -49,19 +51,80 @@ impl From<Exit> for ExitCode {
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) exit: Exit,
+    /// What is wrong; at least one.
+    pub(super) causes: Vec<Cause>,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Cause {
+    /// Where, in the form that editors jump to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) place: Option<String>,
+    /// What.
     pub(super) message: String,
-    /// The message begins with a place in a file, in the form that editors jump to.
-    pub(super) placed: bool,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) hint: Option<String>,
 }
 
 impl Failure {
     pub(super) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), placed: false }
+        Self { exit, causes: vec![Cause { place: None, message: message.into(), hint: None }] }
+    }
+
+    /// The same, with what to do about the last cause that has no advice yet.
+    #[must_use]
+    pub(super) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        if let Some(cause) = self.causes.last_mut() {
+            cause.hint.get_or_insert(hint.into());
+        }
+        self
+    }
+
+    /// The same, at a place of the configuration.
+    #[must_use]
+    pub(super) fn at(mut self, place: &Place) -> Self {
+        if let Some(cause) = self.causes.last_mut() {
+            cause.place.get_or_insert(place.to_string());
+        }
+        self
     }
 
     /// A file that was named and cannot be read.
     pub(super) fn reading(path: &std::path::Path, error: &io::Error) -> Self {
         Self::new(reading(error), format!("cannot read {}: {error}", path.display()))
+    }
+
+    /// A configuration that is wrong.
+    pub(super) fn of_problems(problems: &[Problem]) -> Self {
+        Self { exit: Exit::Config, causes: problems.iter().map(Cause::from).collect() }
+    }
+}
+
+impl From<&Problem> for Cause {
+    fn from(problem: &Problem) -> Self {
+        Self { place: Some(problem.place.to_string()), message: problem.message.clone(), hint: problem.hint.clone() }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Some(place) => write!(f, "{place}: {}", self.message)?,
+            None => f.write_str(&self.message)?,
+        }
+        match &self.hint {
+            Some(hint) => write!(f, "\n  hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let causes: Vec<String> = self.causes.iter().map(ToString::to_string).collect();
+        f.write_str(&causes.join("\n"))
     }
 }
 
@@ -78,15 +141,18 @@ impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         match &error {
             ConfigError::Read { error: cause, .. } => Self::new(reading(cause), error.to_string()),
-            _ => Self { placed: true, ..Self::new(Exit::Config, error.to_string()) },
+            _ => Self::of_problems(error.problems()),
         }
     }
 }
 
 impl From<RedisError> for Failure {
     fn from(error: RedisError) -> Self {
-        let exit = if matches!(error, RedisError::Unreachable { .. }) { Exit::Unavailable } else { Exit::Config };
-        Self::new(exit, error.to_string())
+        match &error {
+            RedisError::Unreachable { .. } => Self::new(Exit::Unavailable, error.to_string())
+                .with_hint("correct redis.url or start Redis; redis.start_without = true starts without it"),
+            _ => Self::new(Exit::Config, error.to_string()).with_hint("correct [redis] of the configuration"),
+        }
     }
 }
 
@@ -98,12 +164,15 @@ impl From<SesError> for Failure {
 
 impl From<StateError> for Failure {
     fn from(error: StateError) -> Self {
-        let exit = match &error {
-            StateError::InUse(_) => Exit::CannotCreate,
-            StateError::Io { error, .. } => reading(error),
-            _ => Exit::Config,
+        let (exit, hint) = match &error {
+            StateError::InUse(_) => (
+                Exit::CannotCreate,
+                "one process has a state directory: stop the other, or give this one another directory",
+            ),
+            StateError::Io { error, .. } => (reading(error), "let the relay's user write to limits.state_directory"),
+            _ => (Exit::Config, "name another directory in limits.state_directory, or repair that one"),
         };
-        Self::new(exit, error.to_string())
+        Self::new(exit, error.to_string()).with_hint(hint)
     }
 }
 
@@ -124,7 +193,14 @@ impl From<EmulatorError> for Failure {
             EmulatorError::Directory { source, .. } => (Exit::CannotCreate, format!(": {source}")),
             _ => (Exit::Config, String::new()),
         };
-        Self::new(exit, format!("{error}{cause}"))
+        let failure = Self::new(exit, format!("{error}{cause}"));
+        match &error {
+            EmulatorError::Listen { .. } => {
+                failure.with_hint("choose a free port in ses_emulator.listen (of `gatepost ses-emulator`: --listen)")
+            }
+            EmulatorError::Directory { .. } => failure.with_hint("name a directory that this user can write to"),
+            _ => failure,
+        }
     }
 }
 

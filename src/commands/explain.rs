@@ -3,26 +3,31 @@
 //! Client facts and a message in, every command of the dialogue out, with the rules behind each reply. The relay that
 //! answers is the one that `run` starts, without its sockets and its way out (see [`crate::assemble`]).
 
+mod client;
+mod message;
+
 use super::exit::{Exit, Failure};
 use super::printer::Printer;
 use super::{ConfigFile, runtime};
 use crate::assemble::{Explanation, Facts, Sent};
-use crate::config::{App, Certificates, Config, Purpose, Tls};
-use crate::mail::{ClientAddress, ClientCertificate, Clock, Kind, Outcome, Permitted, SystemClock, replies, trace};
+use crate::config::{Certificates, Config, Plan, Purpose, Tls, one_of};
+use crate::mail::{ClientAddress, Kind, Outcome, Permitted, replies};
 use crate::policy::CertificateMatch;
 use crate::transport::Transport;
 use async_trait::async_trait;
+use client::{Chosen, Given};
+use serde::Serialize;
 use std::fmt::Write;
-use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     file: ConfigFile,
-    /// Take client facts by which this application of the configuration is recognised, where they are not given
+    /// Take client facts by which this application of the configuration is recognised, where they are not given; and From of
+    /// its patterns, without --from, --mail-from and --file
     #[arg(long, value_name = "NAME")]
     app: Option<String>,
     /// Where the client is, after the PROXY protocol: IP, IP:PORT or unix. Default: this machine
@@ -50,7 +55,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FIELD", conflicts_with = "message")]
     from: Option<String>,
     /// The message as the client sends it; "-" is standard input
-    #[arg(long = "file", id = "message", value_name = "message.eml", required_unless_present_any = ["mail_from", "from"])]
+    #[arg(long = "file", id = "message", value_name = "message.eml")]
     message: Option<PathBuf>,
     /// JSON instead of text
     #[arg(long)]
@@ -92,10 +97,7 @@ impl std::str::FromStr for CertificateFact {
 pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
     let (config, surroundings) = arguments.file.load()?;
     let mut plan = config.plan(&surroundings, Purpose::Check)?;
-    let facts = facts(arguments, &config)?;
-    if let Some(name) = facts.identity.as_ref().filter(|name| !plan.user_names.contains(*name)) {
-        return Err(Failure::new(Exit::Usage, format!("--auth {name}: the configuration has no such user")));
-    }
+    let (facts, preface) = facts(arguments, &config, &plan)?;
     // Only lines of ours are wanted on standard output, and none of the log.
     let limits = plan.limits_seen()?;
     let runtime = runtime()?;
@@ -110,10 +112,10 @@ pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Fail
     let explained = runtime.block_on(builder.explain(&facts));
     let explanation = explained.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
     let text = if arguments.json {
-        let json = serde_json::to_string_pretty(&explanation);
+        let json = serde_json::to_string_pretty(&Explained { chosen: &preface, explanation: &explanation });
         json.map_err(|error| Failure::new(Exit::Software, error.to_string()))? + "\n"
     } else {
-        shown(&explanation, shared)
+        preface.text() + &shown(&explanation, shared)
     };
     printer.text(&text)?;
     Ok(match (explanation.allowed, explanation.is_deferred()) {
@@ -123,26 +125,50 @@ pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Fail
     })
 }
 
-fn facts(arguments: &Arguments, config: &Config) -> Result<Facts, Failure> {
+/// The facts to explain, and what was chosen of them for `--app`.
+fn facts<'a>(arguments: &'a Arguments, config: &'a Config, plan: &Plan) -> Result<(Facts, Preface<'a>), Failure> {
     let wrong = |text: String| Failure::new(Exit::Usage, text);
-    let app = match &arguments.app {
-        None => None,
-        Some(name) => {
-            let found = config.app.iter().find(|app| app.name.as_ref().is_some_and(|known| known.0.as_str() == name));
-            Some(found.ok_or_else(|| wrong(format!("--app {name}: the configuration has no such application")))?)
-        }
+    let given = Given {
+        listener: arguments.listener.as_deref(),
+        address: arguments.client.map(|address| address.0),
+        auth: arguments.auth.as_deref(),
+        certificate: client::of_facts(arguments.certificate.iter().map(|fact| &fact.0)),
     };
-    let mut certificate = certificate(arguments.certificate.iter().map(|fact| &fact.0));
-    if certificate.is_none() {
-        certificate = app.and_then(|app| self::certificate(app.certificates.iter().map(|text| &text.0).take(1)));
+    let known =
+        |name: &str| config.app.iter().position(|app| app.name.as_ref().is_some_and(|it| it.0.as_str() == name));
+    let app = arguments.app.as_deref().map(|name| {
+        let names = config.app.iter().filter_map(|app| Some(app.name.as_ref()?.0.as_str()));
+        known(name).ok_or_else(|| {
+            wrong(format!("--app {name}: the configuration has no such application")).with_hint(one_of(
+                name,
+                names,
+                "application",
+            ))
+        })
+    });
+    let app = app.transpose()?;
+    if let Some(name) = given.auth.filter(|name| !plan.user_names.contains(*name)) {
+        let names = plan.user_names.iter().map(String::as_str);
+        let failure = wrong(format!("--auth {name}: the configuration has no such user"));
+        return Err(failure.with_hint(one_of(name, names, "user")));
     }
-    let auth = arguments.auth.clone().or_else(|| app.and_then(|app| app.auth.first().cloned()));
-    let network = app.and_then(|app| app.networks.first());
-    let inside = network.map(|network| ClientAddress::Ip(SocketAddr::new(network.0.addr(), 0)));
-    let listener = arguments.listener.clone().or_else(|| listener(config, app, certificate.is_some(), auth.is_some()));
-    let section = match &listener {
-        Some(name) => config.listener.iter().find(|listener| listener.called() == *name),
-        None => config.listener.first(),
+    let chosen = app.map(|place| client::choose(config, plan, &config.app[place], &given));
+    let candidate = chosen.as_ref().and_then(|chosen| chosen.candidate.clone());
+    if let (Some(chosen), None) = (&chosen, &candidate)
+        && arguments.listener.as_deref().is_none_or(|name| config.listener.iter().any(|it| it.called() == name))
+    {
+        let remark = chosen.remark().unwrap_or_default();
+        let failure = wrong(format!("--app {}: {remark}", arguments.app.as_deref().unwrap_or_default()));
+        return Err(failure.with_hint("`gatepost check` shows its demands and what listeners offer; or give --client"));
+    }
+    let (certificate, auth, address) = match &candidate {
+        Some(it) => (it.certificate.clone(), it.auth.clone(), Some(it.address)),
+        None => (given.certificate, given.auth.map(str::to_owned), given.address),
+    };
+    let section = match (&candidate, given.listener) {
+        (Some(it), _) => Some(it.listener),
+        (None, Some(name)) => config.listener.iter().find(|listener| listener.called() == name),
+        (None, None) => config.listener.first(),
     };
     let mut tls = arguments.tls;
     if let Some(section) = section {
@@ -151,95 +177,52 @@ fn facts(arguments: &Arguments, config: &Config) -> Result<Facts, Failure> {
             return Err(wrong(format!("--certificate: listener {name:?} asks for no client certificates")));
         }
         // Whoever shows a certificate or a password does it under TLS, where there is some.
-        tls |= section.tls == Tls::Starttls && (certificate.is_some() || auth.is_some() && !section.auth_in_clear);
+        let needed = certificate.is_some() || auth.is_some() && !section.auth_in_clear;
+        tls |= section.tls == Tls::Starttls && (needed || section.require_tls && candidate.is_some());
     }
-    let message = match &arguments.message {
-        Some(path) => read(path)?,
-        None => made(arguments),
-    };
-    let reverse_path = arguments.mail_from.clone().or_else(|| address_of(arguments.from.as_deref(), &message));
-    let reverse_path =
-        reverse_path.ok_or_else(|| wrong("the message has no From that could be read: give --mail-from".to_owned()))?;
+    let message = message::read(arguments, app.and_then(|place| plan.policy().apps().get(place)))?;
     let bare = |text: &str| text.trim_start_matches('<').trim_end_matches('>').to_owned();
-    Ok(Facts {
-        listener,
-        client: arguments.client.map(|address| address.0).or(inside),
+    let facts = Facts {
+        listener: candidate.as_ref().map(|it| it.listener.called()).or_else(|| arguments.listener.clone()),
+        client: address,
         identity: auth,
         tls,
         certificate,
-        reverse_path: bare(&reverse_path),
+        reverse_path: bare(&message.reverse_path),
         forward_paths: arguments.rcpt.iter().map(|path| bare(path)).collect(),
-        message: message.into(),
-    })
-}
-
-/// The first listener that the application may come to with what it has to show.
-fn listener(config: &Config, app: Option<&App>, certificate: bool, auth: bool) -> Option<String> {
-    let app = app?;
-    let fits = |listener: &&crate::config::Listener| {
-        (app.listeners.is_empty() || app.listeners.contains(&listener.called()))
-            && (!certificate || listener.client_certificates != Certificates::Off)
-            && (!auth || listener.auth != crate::config::Auth::Off)
+        message: message.octets.into(),
     };
-    config.listener.iter().find(fits).map(crate::config::Listener::called)
+    Ok((facts, Preface { client: chosen, from: message.derived }))
 }
 
-fn certificate<'a>(facts: impl Iterator<Item = &'a CertificateMatch>) -> Option<ClientCertificate> {
-    facts.fold(None, |known, fact| {
-        let mut certificate = known.unwrap_or_default();
-        match fact {
-            CertificateMatch::Fingerprint(text) => certificate.fingerprint.clone_from(text),
-            CertificateMatch::Subject(text) => certificate.subject.clone_from(text),
-            CertificateMatch::Name(text) => certificate.names.push(text.clone()),
+/// What was chosen for `--app`.
+#[derive(Serialize)]
+struct Preface<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<Chosen<'a>>,
+    /// The address that From was derived as.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
+}
+
+impl Preface<'_> {
+    fn text(&self) -> String {
+        let mut rows = self.client.as_ref().map(Chosen::rows).unwrap_or_default();
+        rows.extend(self.from.iter().map(|from| ("from", from.clone())));
+        if rows.is_empty() {
+            return String::new();
         }
-        Some(certificate)
-    })
-}
-
-/// A file as clients send it: one with LF alone is a file of this system, and SMTP clients make its line ends CR LF.
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    let octets = if path == Path::new("-") {
-        let mut octets = Vec::new();
-        let read = std::io::stdin().lock().read_to_end(&mut octets);
-        read.map_err(|error| Failure::new(Exit::Io, format!("cannot read the message: {error}")))?;
-        octets
-    } else {
-        std::fs::read(path).map_err(|error| Failure::reading(path, &error))?
-    };
-    if octets.contains(&b'\r') {
-        return Ok(octets);
+        let rows = rows.iter().map(|(topic, text)| format!("    {topic:<14} {}\n", plain(text)));
+        format!("chosen\n{}", rows.collect::<String>())
     }
-    let mut wire = Vec::with_capacity(octets.len() + octets.len() / 32);
-    for line in octets.split_inclusive(|octet| *octet == b'\n') {
-        match line.strip_suffix(b"\n") {
-            Some(line) => wire.extend([line, b"\r\n"].concat()),
-            None => wire.extend_from_slice(line),
-        }
-    }
-    Ok(wire)
 }
 
-/// A small message that lacks nothing.
-fn made(arguments: &Arguments) -> Vec<u8> {
-    let from = arguments.from.as_deref().or(arguments.mail_from.as_deref()).unwrap_or_default();
-    let date = trace::rfc5322_date(SystemClock.wall());
-    let header = format!("From: {from}\r\nSubject: A question\r\nDate: {date}\r\nMessage-ID: <1@gatepost.invalid>\r\n");
-    format!("{header}\r\nA question.\r\n").into_bytes()
-}
-
-/// The first address of `--from`, or of the message's From field.
-fn address_of(from: Option<&str>, message: &[u8]) -> Option<String> {
-    let field = match from {
-        Some(text) => text.to_owned(),
-        None => {
-            let header = String::from_utf8_lossy(message);
-            let header =
-                header.split("\r\n\r\n").next().unwrap_or_default().replace("\r\n ", " ").replace("\r\n\t", " ");
-            let is_from = |line: &&str| line.get(..5).is_some_and(|name| name.eq_ignore_ascii_case("From:"));
-            header.lines().find(is_from)?[5..].to_owned()
-        }
-    };
-    crate::mail::author::parse(field.as_bytes()).ok()?.first().map(|author| author.mailbox.to_string())
+/// The explanation, with what was chosen.
+#[derive(Serialize)]
+struct Explained<'a> {
+    chosen: &'a Preface<'a>,
+    #[serde(flatten)]
+    explanation: &'a Explanation,
 }
 
 /// What stands in the place of SES: nothing is ever handed to it.

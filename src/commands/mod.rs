@@ -20,13 +20,15 @@ mod send;
 mod ses_emulator;
 mod signals;
 mod sockets;
+mod start;
 
-use crate::config::{Config, Surroundings};
+use crate::config::{Config, ConfigError, LogFormat, Surroundings};
 use clap::{Parser, Subcommand};
 use exit::{Exit, Failure};
 use printer::Printer;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// An SMTP relay with policy enforcement: SMTP in, policy, Amazon SES v2 API out.
@@ -43,8 +45,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Run the relay until SIGTERM or SIGINT: then stop accepting and let messages under way finish
     Run(ConfigFile),
-    /// Check a configuration, and show what it means
-    Check(ConfigFile),
+    /// Check a configuration, and show what it means. Exit code 0: good, 78: something is wrong
+    Check(check::Arguments),
     /// Explain what would happen to a message, and why: each step and the rule that decides. Exit code 0: accepted, 77:
     /// refused, 75: deferred
     Explain(Box<explain::Arguments>),
@@ -65,9 +67,11 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct ConfigFile {
     /// The configuration file; /dev/null where all is said by GATEPOST_SECTION__KEY variables
-    #[arg(long, short, env = "GATEPOST_CONFIG", default_value = "/etc/gatepost/gatepost.toml")]
+    #[arg(long, short, env = "GATEPOST_CONFIG", default_value = DEFAULT_PATH)]
     config: PathBuf,
 }
+
+const DEFAULT_PATH: &str = "/etc/gatepost/gatepost.toml";
 
 /// Runs a command line. To be called once, before any thread is started: sockets of systemd's are taken from the
 /// environment. A relay calls `give_back` when it has become idle: what the process can do without until it is needed
@@ -84,8 +88,15 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, give_back: impl Fn() 
     let printer = Printer;
     let ended = match cli.command {
         Command::Demo(arguments) => demo::run(&arguments, printer, give_back),
-        Command::Run(file) => run::run(&file, give_back),
-        Command::Check(file) => check::run(&file, &printer),
+        Command::Run(file) => {
+            let (ended, format) = run::run(&file, give_back);
+            if let (Err(failure), LogFormat::Json) = (&ended, format) {
+                printer.complain_in_json(failure);
+                return failure.exit.into();
+            }
+            ended
+        }
+        Command::Check(arguments) => check::run(&arguments, &printer),
         Command::Explain(arguments) => explain::run(&arguments, &printer),
         Command::SesEmulator(arguments) => ses_emulator::run(arguments, &printer),
         Command::Send(arguments) => send::run(&arguments, &printer),
@@ -109,8 +120,22 @@ impl ConfigFile {
     /// Reads the file, with overrides from the environment.
     fn load(&self) -> Result<(Config, Surroundings), Failure> {
         let environment = environment();
-        let config = Config::load(&self.config, environment.iter().cloned())?;
+        let config = Config::load(&self.config, environment.iter().cloned()).map_err(|error| self.unread(error))?;
         Ok((config, surroundings(environment)))
+    }
+
+    /// Why there is no configuration, and what to do about it.
+    fn unread(&self, error: ConfigError) -> Failure {
+        let missing = matches!(&error, ConfigError::Read { error, .. } if error.kind() == ErrorKind::NotFound);
+        let failure = Failure::from(error);
+        match (missing, self.config == Path::new(DEFAULT_PATH)) {
+            (true, true) => failure.with_hint(
+                "name a configuration with --config FILE or in GATEPOST_CONFIG; to try gatepost without one: gatepost demo",
+            ),
+            (true, false) => failure.with_hint("correct the path of --config or GATEPOST_CONFIG"),
+            // What is wrong in the file has a hint of its own.
+            (false, _) => failure.with_hint("name a TOML file in UTF-8 that this user can read"),
+        }
     }
 }
 

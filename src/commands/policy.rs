@@ -81,7 +81,7 @@ impl Failure {
 
 impl From<super::exit::Failure> for Failure {
     fn from(failure: super::exit::Failure) -> Self {
-        Self::new(failure.exit as u8, failure.message)
+        Self::new(failure.exit as u8, failure)
     }
 }
 

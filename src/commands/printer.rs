@@ -3,6 +3,7 @@
 //! A reader that went away (`gatepost schema | head`) is no error: whoever reads has read enough.
 
 use super::exit::{Exit, Failure};
+use crate::mail::{Clock, SystemClock};
 use std::io::{self, Write};
 
 #[derive(Clone, Copy, Debug)]
@@ -26,12 +27,39 @@ impl Printer {
 
     /// What ends the command.
     pub(super) fn complain(self, failure: &Failure) {
-        if failure.placed { Self::message(&failure.message) } else { self.tell(&failure.message) }
+        for cause in &failure.causes {
+            match cause.place {
+                Some(_) => Self::message(&cause.to_string()),
+                None => self.tell(&cause.to_string()),
+            }
+        }
+    }
+
+    /// The same as log lines in JSON, one for each cause, so that a collector of the log has the reason of a failed start.
+    pub(super) fn complain_in_json(self, failure: &Failure) {
+        let now = jiff::Timestamp::try_from(SystemClock.wall()).unwrap_or_default();
+        for cause in &failure.causes {
+            let line = serde_json::json!({
+                "timestamp": format!("{now:.6}"),
+                "level": "ERROR",
+                "message": cause.message,
+                "place": cause.place,
+                "hint": cause.hint,
+                "exit_code": failure.exit as u8,
+                "target": "gatepost",
+            });
+            Self::message(&line.to_string());
+        }
     }
 
     /// A message to the person.
     pub(super) fn tell(self, text: &str) {
         Self::message(&format!("gatepost: {text}"));
+    }
+
+    /// A line to standard error as it is.
+    pub(super) fn note(self, text: &str) {
+        Self::message(text);
     }
 
     fn message(text: &str) {

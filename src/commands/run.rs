@@ -5,21 +5,35 @@ use super::idle;
 use super::log;
 use super::signals::{Asked, Signals};
 use super::sockets::Sockets;
+use super::start;
 use super::{ConfigFile, runtime};
 use crate::admin::AdminEndpoint;
 use crate::assemble::Running;
 use crate::config::certificates::trouble;
-use crate::config::{Config, Plan, Purpose, Surroundings, Upstream};
+use crate::config::{Config, LogFormat, Plan, Problem, Purpose, Surroundings, Upstream};
 use crate::emulator::Emulator;
 use crate::server::ListenerAddress;
 use crate::smtp::{AuthMode, TlsMode};
 use crate::transport::ses::SesTransport;
+use std::ffi::OsString;
 use std::time::Duration;
 use tracing::{error, info, warn};
 
-pub(super) fn run(file: &ConfigFile, give_back: impl Fn() + Send + 'static) -> Result<Exit, Failure> {
-    let (config, surroundings) = file.load()?;
-    serve(config, surroundings, give_back, |_| Ok(()))
+/// Runs until a signal; also says in which format the log is, which the errors of a failed start are written in too.
+pub(super) fn run(file: &ConfigFile, give_back: impl Fn() + Send + 'static) -> (Result<Exit, Failure>, LogFormat) {
+    let sockets = Sockets::from_environment();
+    match file.load() {
+        Ok((config, surroundings)) => {
+            let format = config.log.format;
+            (serve(config, surroundings, sockets, give_back, |_| Ok(())), format)
+        }
+        Err(failure) => {
+            // Only now is it read twice: it may be a pipe.
+            let text =
+                |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+            (Err(failure), Config::log_format(&file.config, std::env::vars_os().filter_map(text)))
+        }
+    }
 }
 
 /// What listens, as far as a person wants to know it.
@@ -39,12 +53,14 @@ pub(super) struct StartedListener<'a> {
 pub(super) fn serve(
     config: Config,
     surroundings: Surroundings,
+    mut sockets: Sockets,
     give_back: impl Fn() + Send + 'static,
     started: impl FnOnce(&Started<'_>) -> Result<(), Failure>,
 ) -> Result<Exit, Failure> {
-    let mut sockets = Sockets::from_environment();
     let directives = std::env::var("GATEPOST_LOG").ok().filter(|text| !text.is_empty());
-    let log = log::start(&config.log, directives.as_deref()).map_err(|error| Failure::new(Exit::Config, error))?;
+    let log = log::start(&config.log, directives.as_deref()).map_err(|error| {
+        Failure::new(Exit::Config, error).with_hint("for example: GATEPOST_LOG=info,gatepost=debug")
+    })?;
     let purpose = Purpose::Start { sockets: &mut |name| sockets.take(name) };
     let plan = config.plan(&surroundings, purpose)?;
     let runtime = runtime()?;
@@ -68,6 +84,18 @@ struct Certificates {
 impl Certificates {
     /// Gives every listener its certificate as it is now. Where one cannot be used, all stay as they are.
     fn reread(&self, running: &Running) {
+        info!(target: "gatepost", "SIGHUP: certificates, keys and authorities are read again, and nothing else");
+        match self.config.has_file_changed() {
+            Ok(false) => {}
+            Ok(true) => warn!(
+                target: "gatepost", place = %self.config.places.of(""),
+                "the configuration file has changed since the start: its changes need a restart"
+            ),
+            Err(error) => warn!(
+                target: "gatepost", place = %self.config.places.of(""),
+                "the configuration file cannot be read, so the next start would fail: {error}"
+            ),
+        }
         match self.config.listeners(&self.surroundings) {
             Ok(listeners) => {
                 let listeners = listeners.iter().filter_map(|listener| Some((&listener.name, listener.tls.as_ref()?)));
@@ -75,11 +103,19 @@ impl Certificates {
                     let not_after = jiff::Timestamp::from_second(tls.not_after()).unwrap_or_default();
                     info!(target: "gatepost", listener = %name, %not_after, "certificate read again");
                     if let Some(trouble) = trouble(tls) {
-                        warn!(target: "gatepost", listener = %name, "{trouble}");
+                        warn!(target: "gatepost", listener = %name, "{}", trouble.message);
                     }
                 }
             }
-            Err(error) => error!(target: "gatepost", "SIGHUP: certificates stay as they are: {error}"),
+            Err(error) => {
+                for problem in error.problems() {
+                    let hint = problem.hint.as_deref().unwrap_or_default();
+                    error!(
+                        target: "gatepost", place = %problem.place, hint,
+                        "SIGHUP: certificates stay as they are: {}", problem.message
+                    );
+                }
+            }
         }
     }
 }
@@ -92,20 +128,24 @@ async fn relay(
     // Before anything listens: a signal from now on is a drain, not a death.
     let mut signals = Signals::listen()?;
     info!(target: "gatepost", version = env!("CARGO_PKG_VERSION"), hostname = plan.hostname, "starting");
-    for warning in &plan.warnings {
-        let hint = warning.hint.as_deref().unwrap_or_default();
-        warn!(target: "gatepost", place = %warning.place, hint, "{}", warning.message);
-    }
+    warn_of(&plan.warnings);
     let descriptors = raise_file_descriptors(plan.connections_max());
     plan.connect_redis().await?;
     let (transport, emulator) = upstream(&plan.upstream).await?;
+    if let Some(found) = certificates.config.look_at_region(&certificates.surroundings, transport.region()) {
+        warn_of(&found.warnings);
+        if !found.errors.is_empty() {
+            return Err(Failure::of_problems(&found.errors));
+        }
+    }
     let offers: Vec<(TlsMode, AuthMode)> = plan.listeners().map(|it| (it.smtp.tls, it.smtp.auth)).collect();
     let limits = plan.kept_limits()?;
     let mut builder = plan.builder(transport).file_descriptors_max(descriptors);
     if let Some(limits) = limits {
         builder = builder.limiter(limits);
     }
-    let running = builder.threads(std::thread::available_parallelism().map_or(1, usize::from)).start()?;
+    let running = builder.threads(std::thread::available_parallelism().map_or(1, usize::from)).start();
+    let running = running.map_err(|error| start::failure(&certificates.config, error))?;
     let listeners = running.addresses().iter().zip(offers);
     let listeners = listeners.map(|((name, address), (tls, auth))| StartedListener {
         name,
@@ -126,6 +166,13 @@ async fn relay(
         emulator.stop().await;
     }
     Ok(exit)
+}
+
+fn warn_of(problems: &[Problem]) {
+    for warning in problems {
+        let hint = warning.hint.as_deref().unwrap_or_default();
+        warn!(target: "gatepost", place = %warning.place, hint, "{}", warning.message);
+    }
 }
 
 async fn upstream(upstream: &Upstream) -> Result<(SesTransport, Option<Emulator>), Failure> {

@@ -113,10 +113,12 @@ pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Fail
                 // What the relay replied is the result, whatever it is.
                 Some(_) => printer.line(&text)?,
                 None => {
-                    return Err(Failure::new(
-                        exit,
-                        format!("{}:{}: {text}", arguments.server.host, arguments.server.port),
-                    ));
+                    let message = format!("{}:{}: {text}", arguments.server.host, arguments.server.port);
+                    let failure = Failure::new(exit, message);
+                    return Err(match hint(arguments, &text) {
+                        Some(hint) => failure.with_hint(hint),
+                        None => failure,
+                    });
                 }
             };
             Ok(exit)
@@ -164,6 +166,30 @@ fn refusal(error: &Error) -> (Exit, String) {
         (false, false) => Exit::Data,
     };
     (exit, format!("{code} {cause}"))
+}
+
+/// What to do about a failure before there was a reply, by the words of the TLS library and the system.
+fn hint(arguments: &Arguments, text: &str) -> Option<String> {
+    let has = |part: &str| text.contains(part);
+    Some(match &arguments.ca {
+        None if has("UnknownIssuer") => {
+            "this system does not trust the authority of that certificate: name the authority's own certificate, such as \
+             --ca certs/ca.pem"
+                .to_owned()
+        }
+        Some(path) if has("UnknownIssuer") || has("BadSignature") => {
+            format!("{} is not the authority of that certificate: name the right one with --ca", path.display())
+        }
+        _ if has("NotValidForName") || has("not valid for name") => {
+            "connect with --server to a name that the certificate has".to_owned()
+        }
+        _ if has("Expired") || has("expired") => "the server's certificate has expired: renew it".to_owned(),
+        _ if has("InvalidMessage") || has("corrupt message") => {
+            "that port does not begin with TLS: use --tls starttls, or none".to_owned()
+        }
+        _ if has("Connection refused") => "nothing listens there: see --server, and whether the relay runs".to_owned(),
+        _ => return None,
+    })
 }
 
 fn tls(arguments: &Arguments) -> Result<Option<TlsParameters>, Failure> {

@@ -147,18 +147,34 @@ fn params(names: &[String], title: &str) -> Result<CertificateParams, PairError>
     Ok(params)
 }
 
-/// What is wrong with the dates of certificates now, in words.
-pub(crate) fn trouble(tls: &TlsSettings) -> Option<String> {
+/// Something about the dates of a certificate.
+pub(crate) struct Trouble {
+    pub(crate) message: String,
+    /// Clients that verify refuse it now.
+    pub(crate) fails: bool,
+}
+
+/// How long before its end a certificate is warned of.
+const RENEW_BEFORE: jiff::SignedDuration = jiff::SignedDuration::from_hours(14 * 24);
+
+/// What is wrong with the dates of certificates now, in words; of several, what clients refuse first.
+pub(crate) fn trouble(tls: &TlsSettings) -> Option<Trouble> {
     let now = jiff::Timestamp::try_from(SystemClock.wall()).unwrap_or_default();
     let time = |seconds| jiff::Timestamp::from_second(seconds).unwrap_or_default();
     // 0: it does not say so.
-    tls.validity().iter().filter(|validity| validity.not_after != 0).find_map(|validity| {
-        match (time(validity.not_before), time(validity.not_after)) {
-            (_, end) if end < now => Some(format!("the certificate expired at {end}")),
-            (begin, _) if begin > now => Some(format!("the certificate is not valid before {begin}")),
-            _ => None,
+    let dated = tls.validity().into_iter().filter(|validity| validity.not_after != 0);
+    let told = dated.filter_map(|validity| match (time(validity.not_before), time(validity.not_after)) {
+        (_, end) if end < now => Some(Trouble { message: format!("the certificate expired at {end}"), fails: true }),
+        (begin, _) if begin > now => {
+            Some(Trouble { message: format!("the certificate is not valid before {begin}"), fails: true })
         }
-    })
+        (_, end) if end.duration_since(now) < RENEW_BEFORE => {
+            let days = end.duration_since(now).as_hours() / 24;
+            Some(Trouble { message: format!("the certificate expires at {end}, in {days} days"), fails: false })
+        }
+        _ => None,
+    });
+    told.max_by_key(|trouble| trouble.fails)
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);

@@ -2,14 +2,16 @@
 
 use super::plan::Findings;
 use super::source::Source;
-use crate::aws::{Document, DocumentKind, Effect};
+use crate::aws::lint::{Kind, lint};
+use crate::aws::service::actions_named;
+use crate::aws::{Document, DocumentError, DocumentKind, Effect, Statement};
 use crate::policy::AccountSettings;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// IAM policy documents. Anything in them that is not understood is an error, never a statement that does not count.
 pub(super) fn documents(findings: &mut Findings<'_>, path: &str, files: &[PathBuf]) -> Vec<Arc<Document>> {
-    let mut read = Vec::new();
+    let (mut read, mut misspelt) = (Vec::new(), false);
     for (place, file) in files.iter().enumerate() {
         let path = format!("{path}.{place}");
         let Some(text) = findings.text(&path, &Source::File(file.clone())) else { continue };
@@ -19,19 +21,78 @@ pub(super) fn documents(findings: &mut Findings<'_>, path: &str, files: &[PathBu
                     let message = format!("{}, {place}: resource {pattern:?} fits nothing: {why}", document.name);
                     findings.warn(&path, message, "write it as AWS takes it; `gatepost policy lint` lists all of them");
                 }
+                misspelt |= misspelt_actions(findings, &path, &document.name, &text);
                 read.push(Arc::new(document));
             }
-            Err(error) => {
-                findings.error(&path, error.to_string(), "an identity policy as IAM takes it: no Principal");
-            }
+            Err(error) => findings.error(&path, error.to_string(), unread(&error)),
         }
     }
     let allows = |document: &Arc<Document>| document.statements.iter().any(|one| one.effect == Effect::Allow);
-    if !read.is_empty() && read.len() == files.len() && !read.iter().any(allows) {
+    let sends =
+        |document: &Arc<Document>| document.statements.iter().any(|one| one.effect == Effect::Allow && sends(one));
+    let all_read = !read.is_empty() && read.len() == files.len();
+    if all_read && !read.iter().any(allows) {
         let message = "no statement allows anything, so these documents refuse every message";
         findings.warn(path, message, "deny alone is not enough: what is not allowed is denied");
+    } else if all_read && !misspelt && !read.iter().any(sends) {
+        let message = "no statement allows ses:SendRawEmail, so these documents refuse every message";
+        findings.warn(path, message, "allow ses:SendRawEmail: SES authorises raw content as that action");
     }
     read
+}
+
+/// Whether a statement's actions are those that sending is authorised as.
+fn sends(statement: &Statement) -> bool {
+    let mut patterns = statement.actions.patterns.iter();
+    let named = patterns.any(|(text, _)| actions_named(text).iter().any(|action| action.name == "SendRawEmail"));
+    named != statement.actions.negated
+}
+
+/// Warns of actions that SES does not have. A newer SES may have them, and the file may be the one that is attached to a role.
+fn misspelt_actions(findings: &mut Findings<'_>, path: &str, name: &str, text: &str) -> bool {
+    let found = lint(name, text, Kind::Identity).into_iter().filter(|finding| finding.rule == "unknown-action");
+    let mut any = false;
+    for finding in found {
+        any = true;
+        let hint =
+            "a statement with a misspelt action allows and denies nothing; `gatepost policy lint` lists all of them";
+        findings.warn(path, finding.to_string(), hint);
+    }
+    any
+}
+
+/// What to do about a document that cannot be read.
+fn unread(error: &DocumentError) -> &'static str {
+    const HINTS: &[(&str, &str)] = &[
+        ("trailing comma", "take the comma before the closing bracket away"),
+        ("EOF", "the text ends too early: a closing bracket or quote is missing, or the file is empty"),
+        ("twice", "keep one of the two"),
+        ("trailing characters", "one file is one document: take what follows it away"),
+        ("expected `,`", "a comma is missing between two members"),
+        ("Principal", "an identity policy has no Principal: take it out"),
+        ("Version", "write \"Version\": \"2012-10-17\""),
+        (
+            "unknown element",
+            "names of elements are Version, Statement, Sid, Effect, Action, Resource, Condition and so on",
+        ),
+        ("Effect", "write \"Effect\": \"Allow\" or \"Effect\": \"Deny\""),
+        ("must be * or service:action", "for example: \"Action\": \"ses:SendRawEmail\""),
+        ("has no Resource", "for example: \"Resource\": \"*\""),
+        ("must be * or arn:", "for example: \"Resource\": \"arn:aws:ses:eu-west-1:111122223333:identity/example.com\""),
+        (
+            "Statement",
+            "for example: \"Statement\": [{ \"Effect\": \"Allow\", \"Action\": \"ses:SendRawEmail\", \"Resource\": \"*\" }]",
+        ),
+        ("must be an object", "a document is { \"Version\": …, \"Statement\": […] }"),
+    ];
+    let (text, otherwise) = match error {
+        DocumentError::TypographicQuote { .. } => return "replace typographic quotes by plain ones",
+        DocumentError::Json { text, .. } => (text, "the file must be JSON: compare the place with its neighbours"),
+        DocumentError::Policy { text, .. } => {
+            (text, "see IAM's JSON policy reference; `gatepost policy lint` says more")
+        }
+    };
+    HINTS.iter().find(|(part, _)| text.contains(part)).map_or(otherwise, |(_, hint)| hint)
 }
 
 /// What ARNs are made of.
@@ -40,7 +101,8 @@ pub(super) fn account(findings: &mut Findings<'_>, wanted: bool) -> Option<Accou
     let aws = &config.aws;
     if !wanted {
         if config.places.stands("aws") {
-            findings.warn("aws", "there are no IAM policy documents, so this is not used", "");
+            let hint = "`gatepost policy generate` uses it; if you do not, take [aws] away";
+            findings.warn("aws", "there are no IAM policy documents, so a run does not use this", hint);
         }
         return None;
     }

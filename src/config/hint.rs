@@ -35,6 +35,19 @@ pub(super) fn translate(message: &str, path: &str) -> Told {
     }
 }
 
+/// What to do about a text that is not TOML.
+pub(super) fn syntax(message: &str) -> &'static str {
+    match message {
+        text if text.contains("duplicate key") => "keep one of the two; a second table of a list is written [[…]]",
+        text if text.contains("invalid key") || text.contains("key with no value") || text.contains("expected `=`") => {
+            "a line is KEY = VALUE; a key with other signs than A-Z a-z 0-9 _ - stands in quotes"
+        }
+        _ => {
+            "this is not TOML: a line is KEY = VALUE, texts stand in quotes, lists in [ ], sections begin with [SECTION]"
+        }
+    }
+}
+
 /// The reader speaks of Rust types; the operator does not.
 fn plain(message: &str) -> String {
     [
@@ -60,9 +73,28 @@ fn plain(message: &str) -> String {
     .unwrap_or_default()
 }
 
+/// For a name that should be one of several: the one that was probably meant, or those that there are.
+pub fn one_of<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>, kind: &str) -> String {
+    let known: Vec<&str> = known.into_iter().take(NAMES_COMPARED_MAX).collect();
+    match (nearest(wrong, &known), known.as_slice()) {
+        (Some(near), _) => format!("did you mean {near:?}?"),
+        (None, []) => format!("there is no {kind} in this file"),
+        (None, known) => {
+            let shown: Vec<String> = known.iter().take(NAMES_SHOWN_MAX).map(|name| format!("{name:?}")).collect();
+            let more = if known.len() > NAMES_SHOWN_MAX { ", …" } else { "" };
+            format!("name the {kind} as the file has it: {}{more}", shown.join(", "))
+        }
+    }
+}
+
+/// Names that are compared: a file may have as many mistakes as names.
+const NAMES_COMPARED_MAX: usize = 1_000;
+/// Names that a hint lists.
+const NAMES_SHOWN_MAX: usize = 10;
+
 /// The candidate that is a slip of the keyboard away: a third of the word's letters at most.
 fn nearest<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
-    let distance = |candidate: &str| edits(&wrong.to_lowercase(), candidate);
+    let distance = |candidate: &str| edits(&wrong.to_lowercase(), &candidate.to_lowercase());
     let best = known.iter().copied().min_by_key(|candidate| distance(candidate))?;
     let contained = best.len() >= 3 && (wrong.contains(best) || best.contains(wrong)) && wrong.len() >= 3;
     (distance(best) <= wrong.len().max(3) / 3 || contained).then_some(best)

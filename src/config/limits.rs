@@ -1,8 +1,12 @@
 //! `[[limit]]`: rates, as the file says them, and as the limiter takes them.
 
+use super::Config;
+use super::hint::one_of;
 use super::number::{Number, Seconds};
 use super::plan::Findings;
-use super::values::{AppNameText, Rate, RuleNameText, ZoneText};
+use super::rules::App;
+use super::sections::{Auth, Listener};
+use super::values::{AppNameText, Listen, Rate, RuleNameText, ZoneText};
 use crate::limit::{By, LimitRule, Measure, OverLimit, Window};
 use crate::mail::RuleName;
 use schemars::JsonSchema;
@@ -150,9 +154,12 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Vec<LimitRule> {
         }
         for (number, app) in limit.apps.iter().enumerate() {
             if !apps.contains(app.0.as_str()) {
-                let hint = "the name of an [[app]] of this file";
+                let hint = one_of(app.0.as_str(), apps.iter().copied(), "[[app]]");
                 findings.error(&path(&format!("apps.{number}")), format!("no application is called {app}"), hint);
             }
+        }
+        if let Some((key, message, hint)) = never_counts(config, limit) {
+            findings.warn(&path(key), message, hint);
         }
         let name = limit.name.as_ref().map(|name| name.0.clone());
         let Some(name) = name.or_else(|| RuleName::parse(&format!("limit-{}", place + 1)).ok()) else { continue };
@@ -185,6 +192,37 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Vec<LimitRule> {
         });
     }
     rules
+}
+
+/// Why no message could ever be counted by a limit: key, message, hint. Of applications that it names, all must be such.
+fn never_counts(config: &Config, limit: &Limit) -> Option<(&'static str, String, &'static str)> {
+    let unix = |listener: &Listener| matches!(&listener.address, Some(address) if matches!(address.0, Listen::Unix(_)));
+    let offers_auth = |listener: &Listener| matches!(listener.auth, Auth::Optional | Auth::Required);
+    type Counts<'a> = &'a dyn Fn(&Listener) -> bool;
+    let (by, counts, hint): (&str, Counts<'_>, &str) = match limit.by {
+        LimitBy::Auth => ("has an AUTH name", &offers_auth, "set auth on the listener, or count by = \"app\""),
+        LimitBy::Client => ("has a client address", &|it| !unix(it), "count by = \"app\""),
+        _ => return None,
+    };
+    let wanted: HashSet<&str> = limit.apps.iter().map(|app| app.0.as_str()).collect();
+    let named = |app: &&App| app.name.as_ref().is_some_and(|name| wanted.contains(name.0.as_str()));
+    let apps: Vec<&App> = config.app.iter().filter(named).collect();
+    // An unknown application is another mistake.
+    if apps.len() < wanted.len() || config.listener.is_empty() {
+        return None;
+    }
+    let comes_to =
+        |app: &App, listener: &Listener| app.listeners.is_empty() || app.listeners.contains(&listener.called());
+    let reached = |listener: &&Listener| apps.is_empty() || apps.iter().any(|app| comes_to(app, listener));
+    if config.listener.iter().filter(reached).any(counts) {
+        return None;
+    }
+    let whose = if apps.is_empty() { "no client".to_owned() } else { format!("no client of {}", names(&limit.apps)) };
+    Some(("by", format!("this limit never counts anything: {whose} {by} on the listeners that it comes to"), hint))
+}
+
+fn names(apps: &[AppNameText]) -> String {
+    apps.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Where the counts of days and months are kept; `None`: nowhere, because there are none or they may be forgotten.

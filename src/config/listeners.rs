@@ -1,11 +1,12 @@
 //! The listeners of a plan: addresses, TLS, AUTH.
 
-use super::certificates::{Pair, PairPaths, trouble};
+use super::certificates::{Pair, PairPaths};
+use super::pairs::{self, Half, Issuers, PairText};
 use super::plan::{Findings, Purpose};
 use super::sections::{Auth, CertificatePair, Certificates, Listener, Tls};
 use super::source::Source;
 use super::values::Listen;
-use crate::server::{Endpoint, ListenerSettings, PemPair, TlsSettings};
+use crate::server::{Endpoint, ListenerSettings, TlsSettings};
 use crate::smtp;
 use std::net::SocketAddr;
 
@@ -31,7 +32,7 @@ pub(super) fn plan(
             continue;
         };
         at.check(findings, &address.0, users);
-        let tls = at.tls(findings, made.as_ref(), purpose);
+        let tls = at.tls(findings, made.as_ref().map(Option::as_ref).map_err(|error| *error), purpose);
         let Some(endpoint) = at.endpoint(findings, &address.0, purpose) else { continue };
         let mut settings = ListenerSettings::new(&listener.called(), endpoint, at.smtp(findings, hostname));
         settings.tls = tls;
@@ -50,16 +51,23 @@ fn twice(findings: &mut Findings<'_>) {
         // A free port may be asked for any number of times.
         let free =
             matches!(&listener.address, Some(address) if matches!(address.0, Listen::Tcp(tcp) if tcp.port() == 0));
-        if !free && listener.address.is_some() && before.iter().any(|other| other.address == listener.address) {
+        let same_address =
+            !free && listener.address.is_some() && before.iter().any(|it| it.address == listener.address);
+        if same_address {
             let path = format!("listener.{place}.address");
-            findings.error(&path, "another listener has this address already", "each needs its own");
-        } else if !is_printable(&name) {
+            findings.error(&path, "another listener has this address already", "give each an address of its own");
+        }
+        if listener.name.is_some() && !is_printable(&name) {
             let path = format!("listener.{place}.name");
             let message = format!("{name:?} has a character that does not print; log lines show the name");
             findings.error(&path, message, "use letters, digits and signs");
-        } else if before.iter().any(|other| other.called() == name) {
+        } else if !(same_address && listener.name.is_none()) && before.iter().any(|other| other.called() == name) {
             let path = format!("listener.{place}.name");
-            findings.error(&path, format!("another listener is called {name:?} already"), "each needs its own name");
+            findings.error(
+                &path,
+                format!("another listener is called {name:?} already"),
+                "give each a name of its own",
+            );
         }
     }
 }
@@ -140,7 +148,9 @@ impl Spot<'_> {
             findings.error(&self.key("proxy_protocol_from"), message, "use a TCP address");
         }
         if auth == Auth::Any {
-            findings.warn(&self.key("auth"), "every password is accepted here, and means nothing", "");
+            let hint =
+                "auth = \"any\" is for devices that insist on AUTH; who may send is said by networks or certificates";
+            findings.warn(&self.key("auth"), "every password is accepted here, and means nothing", hint);
         }
         if self.listener.auth_in_clear && auth != Auth::Any && !address.is_local() {
             let hint = "use TLS where clients can";
@@ -152,7 +162,12 @@ impl Spot<'_> {
         }
     }
 
-    fn tls(&self, findings: &mut Findings<'_>, made: Option<&Pair>, purpose: &Purpose<'_>) -> Option<TlsSettings> {
+    fn tls(
+        &self,
+        findings: &mut Findings<'_>,
+        made: Result<Option<&Pair>, NotMade>,
+        purpose: &Purpose<'_>,
+    ) -> Option<TlsSettings> {
         if self.listener.tls == Tls::None {
             return None;
         }
@@ -165,6 +180,11 @@ impl Spot<'_> {
             common.client_authorities.as_ref(),
             "client_authorities",
         );
+        let is_common = self.listener.certificate.is_none() && self.listener.key.is_none();
+        if is_common && made.is_err() {
+            // One mistake is reported once.
+            return None;
+        }
         let (Some(certificate), Some(key)) = (certificate, key) else {
             let missing = if certificate.is_none() { "certificate" } else { "key" };
             let hint =
@@ -173,47 +193,33 @@ impl Spot<'_> {
             return None;
         };
         // What was made now, or would be made at a start, stands in no file yet.
-        let made = made.filter(|_| self.listener.certificate.is_none() && self.listener.key.is_none());
-        let (chain, secret) = match made {
+        let (chain, secret) = match made.ok().flatten().filter(|_| is_common) {
             Some(pair) => (Some(pair.certificate.clone()), Some(pair.key.clone())),
             None => (findings.text(&certificate_path, certificate), findings.secret(&key_path, key)),
         };
-        let asks = self.listener.client_certificates != Certificates::Off;
-        let issuers = match (asks, authorities) {
-            (false, _) => String::new(),
-            (true, Some(source)) => findings.text(&authorities_path, source)?,
+        let half = |path, source: &Source, text| Half { path, source: source.to_string(), text };
+        let wanted = self.listener.client_certificates;
+        let issuers = match (wanted != Certificates::Off, authorities) {
+            (false, _) => Half { path: authorities_path, source: String::new(), text: String::new() },
+            (true, Some(source)) => {
+                let text = findings.text(&authorities_path, source)?;
+                half(authorities_path, source, text)
+            }
             (true, None) => {
                 let hint = "set client_authorities in [tls] or here: { file = \"…\" }";
                 findings.error(&self.key("client_certificates"), "nothing says who issues client certificates", hint);
                 return None;
             }
         };
-        let mut pairs = vec![(certificate_path, chain?, secret?)];
+        let chain = half(certificate_path, certificate, chain?);
+        let mut pairs = vec![PairText { chain, key: half(key_path, key, secret?) }];
         pairs.extend(self.further(findings)?);
-        let certificates = self.listener.client_certificates.into();
-        // One after the other first: an error names the pair.
-        for (path, chain, secret) in &pairs {
-            let made = TlsSettings::from_pem(chain.as_bytes(), secret.as_bytes(), certificates, issuers.as_bytes());
-            match made {
-                Ok(pair) => outdated(findings, path, &pair, purpose),
-                Err(error) => {
-                    let hint = "certificate and key must be PEM, and belong together";
-                    findings.error(path, error.to_string(), hint);
-                    return None;
-                }
-            }
-        }
-        let pem: Vec<PemPair<'_>> = pairs
-            .iter()
-            .map(|(_, chain, secret)| PemPair { chain: chain.as_bytes(), key: secret.as_bytes() })
-            .collect();
-        TlsSettings::from_pairs(&pem, certificates, issuers.as_bytes())
-            .map_err(|error| findings.error(&self.key("tls"), error.to_string(), ""))
-            .ok()
+        let issuers = Issuers { wanted: wanted.into(), half: issuers };
+        pairs::settings(findings, &self.listener.called(), &pairs, &issuers, purpose)
     }
 
-    /// The texts of the further pairs, each with the path of its certificate.
-    fn further(&self, findings: &mut Findings<'_>) -> Option<Vec<(String, String, String)>> {
+    /// The texts of the further pairs.
+    fn further(&self, findings: &mut Findings<'_>) -> Option<Vec<PairText>> {
         let own = self.listener.certificate.is_some() || self.listener.key.is_some();
         let (list, path): (&[CertificatePair], String) = match self.listener.further_pairs.as_slice() {
             [] if !own => (&findings.config.tls.further_pairs, "tls.further_pairs".to_owned()),
@@ -224,7 +230,9 @@ impl Spot<'_> {
             let path = |key: &str| format!("{path}.{place}.{key}");
             let chain = findings.text(&path("certificate"), &pair.certificate);
             let secret = findings.secret(&path("key"), &pair.key);
-            pairs.push((path("certificate"), chain?, secret?));
+            let half = |key: &str, source: &Source, text| Half { path: path(key), source: source.to_string(), text };
+            let chain = half("certificate", &pair.certificate, chain?);
+            pairs.push(PairText { chain, key: half("key", &pair.key, secret?) });
         }
         Some(pairs)
     }
@@ -260,43 +268,36 @@ impl Spot<'_> {
     }
 }
 
-/// A certificate that is expired or not yet valid: a check fails on it. A relay that starts, or reads it again, goes on: clients
-/// that do not verify still send, and another listener may have a good one.
-fn outdated(findings: &mut Findings<'_>, path: &str, pair: &TlsSettings, purpose: &Purpose<'_>) {
-    let Some(message) = trouble(pair) else { return };
-    let hint = "clients that verify certificates refuse it: renew it, or see that this machine's clock is right";
-    match purpose {
-        Purpose::Check => findings.error(path, message, hint),
-        Purpose::Reread | Purpose::Start { .. } => findings.warn(path, message, hint),
-    }
-}
+/// What `tls.generate` should make cannot be made; the findings say why.
+#[derive(Clone, Copy, Debug)]
+struct NotMade;
 
 /// The pair of `tls.generate`, if its files are not there: written at a start, only made for a check.
-fn generated(findings: &mut Findings<'_>, hostname: &str, purpose: &Purpose<'_>) -> Option<Pair> {
+fn generated(findings: &mut Findings<'_>, hostname: &str, purpose: &Purpose<'_>) -> Result<Option<Pair>, NotMade> {
     let tls = &findings.config.tls;
     let wanted = findings.config.listener.iter().any(|listener| listener.tls != Tls::None);
     if !tls.generate || !wanted {
-        return None;
+        return Ok(None);
     }
     let (Some(Source::File(certificate)), Some(Source::File(key))) = (&tls.certificate, &tls.key) else {
         let hint =
             "for example: certificate = { file = \"./var/certs/cert.pem\" }, key = { file = \"./var/certs/key.pem\" }";
         findings.error("tls.generate", "generate needs tls.certificate and tls.key as files", hint);
-        return None;
+        return Err(NotMade);
     };
     match (certificate.exists(), key.exists()) {
-        (true, true) => return None,
+        (true, true) => return Ok(None),
         (false, false) if matches!(purpose, Purpose::Reread) => {
             let message = format!("{} is gone: it was made at the start", certificate.display());
             findings.error("tls.generate", message, "clients trust the one in use; the next start makes another");
-            return None;
+            return Err(NotMade);
         }
         (false, false) => {}
         (there, _) => {
             let (one, other) = if there { (certificate, key) } else { (key, certificate) };
             let message = format!("{} is there and {} is not", one.display(), other.display());
             findings.error("tls.generate", message, "nothing is overwritten: remove it, and a new pair is made");
-            return None;
+            return Err(NotMade);
         }
     }
     let paths = PairPaths {
@@ -312,7 +313,11 @@ fn generated(findings: &mut Findings<'_>, hostname: &str, purpose: &Purpose<'_>)
         }
         Ok(pair)
     });
-    made.map_err(|error| findings.error("tls.generate", error.to_string(), "")).ok()
+    let hint = "let the relay's user write there, or name certificates that are there and set generate = false";
+    made.map(Some).map_err(|error| {
+        findings.error("tls.generate", error.to_string(), hint);
+        NotMade
+    })
 }
 
 /// By which names clients reach us.

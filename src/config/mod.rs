@@ -17,12 +17,15 @@ mod hint;
 mod limits;
 mod listeners;
 mod needs;
+mod network;
 pub mod number;
 mod pace;
+mod pairs;
 mod place;
 mod plan;
 mod policy;
 mod redis;
+mod region;
 pub mod rules;
 mod sections;
 mod ses;
@@ -36,17 +39,21 @@ mod app_tests;
 #[cfg(test)]
 mod document_tests;
 #[cfg(test)]
+mod mistakes_tests;
+#[cfg(test)]
 mod refusal_tests;
 #[cfg(test)]
 mod sample_tests;
 
 pub use admin::AdminSection;
 pub use bounds::{Connections, Deadline, Header, Memory, Mime, Smtp};
+pub use hint::one_of;
 pub use limits::{Limit, LimitBy, LimitOf, LimitOver, Limits};
 pub use needs::AwsFacts;
 pub use pace::PaceSection;
+pub use pairs::ListenerCertificate;
 pub use place::{ConfigError, Place, Places, Problem};
-pub use plan::{Plan, Purpose};
+pub use plan::{Found, Plan, Purpose};
 pub use redis::{Redis, RedisOnError};
 pub use rules::{App, Aws, Sending};
 pub use sections::{
@@ -54,11 +61,11 @@ pub use sections::{
     TlsFiles,
 };
 pub use ses::{ListOptions, Ses, SesEmulator};
-pub use source::{Source, Surroundings};
+pub use source::{Source, SourceError, Surroundings};
 pub use upstream::{Emulation, Upstream};
 
 use crate::mail::trace::TraceDetail;
-use hint::translate;
+use hint::{syntax, translate};
 use number::Seconds;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -208,8 +215,9 @@ impl Config {
             let octet = error.span().map(|span| span.start);
             let path = octet.and_then(|octet| places.path_at(octet)).unwrap_or_default();
             let told = translate(error.message(), path);
+            let hint = told.hint.unwrap_or_else(|| syntax(error.message()).to_owned());
             let place = octet.map_or_else(|| Place::File(places.file().to_owned()), |octet| places.at(octet));
-            ConfigError::Wrong(vec![Problem { place, message: told.message, hint: told.hint }])
+            ConfigError::Wrong(vec![Problem { place, message: told.message, hint: Some(hint) }])
         };
         let read = document.and_then(|document| Self::deserialize(toml::Deserializer::from(document)));
         let read = read.map_err(|error| wrong(error, &places))?;
@@ -220,6 +228,34 @@ impl Config {
         let table: toml::Table = toml::from_str(text).map_err(|error| wrong(error, &places))?;
         let config = environment::apply(read, table, &mut places, overrides)?;
         Ok(Self { places, ..config })
+    }
+
+    /// The format of the log that a start was asked for, as far as it can be known of a file that may be wrong: what
+    /// GATEPOST_LOG__FORMAT says, else what the file says, else text.
+    pub fn log_format(path: &Path, mut environment: impl Iterator<Item = (String, String)>) -> LogFormat {
+        let of_environment = environment.find(|(name, _)| name == "GATEPOST_LOG__FORMAT").map(|(_, value)| value);
+        let of_file = || {
+            let text = path.is_file().then(|| std::fs::read_to_string(path).ok())??;
+            let table: toml::Table = toml::from_str(&text).ok()?;
+            Some(table.get("log")?.get("format")?.as_str()?.to_owned())
+        };
+        match of_environment.or_else(of_file).as_deref().map(|text| text.trim_matches(['"', '\''])) {
+            Some("json") => LogFormat::Json,
+            _ => LogFormat::Human,
+        }
+    }
+
+    /// Whether the file has another content than it had when this was read; an error if it cannot be read. What is no regular
+    /// file, a pipe or a device, has not.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn has_file_changed(&self) -> std::io::Result<bool> {
+        let file = self.places.file();
+        match std::fs::metadata(file)?.is_file() {
+            true => std::fs::read(file).map(|octets| octets != self.places.text().as_bytes()),
+            false => Ok(false),
+        }
     }
 
     /// The sections that a running relay still asks: all but the lists of applications and limits, of which policy and

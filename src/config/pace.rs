@@ -61,7 +61,7 @@ impl PaceSection {
 pub(super) fn plan(findings: &mut Findings<'_>) -> (SendQueueSettings, AppConnections) {
     let config = findings.config;
     if config.pace.recipients_per_second_max.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
-        findings.error("pace.recipients_per_second_max", "the rate must be a number above 0", "");
+        findings.error("pace.recipients_per_second_max", "the rate must be a number above 0", "for example: 14.0");
     }
     let mut shares: HashMap<AppName, AppShare> = HashMap::new();
     let mut by_app: HashMap<AppName, usize> = HashMap::new();
@@ -70,7 +70,7 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> (SendQueueSettings, AppConnec
         let least = app.recipients_per_second_min.unwrap_or_default();
         if !least.is_finite() || least < 0.0 {
             let message = "the guaranteed rate must be a number, 0 or more";
-            findings.error(&format!("app.{place}.recipients_per_second_min"), message, "");
+            findings.error(&format!("app.{place}.recipients_per_second_min"), message, "for example: 2.0");
         }
         promised += least;
         let Some(name) = &app.name else { continue };

@@ -214,6 +214,11 @@ impl Places {
         direct.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
+    /// The text of the file.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The file.
     pub(super) fn file(&self) -> &Path {
         &self.file

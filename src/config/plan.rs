@@ -4,9 +4,11 @@
 //! socket and asks no network, so `gatepost check` does the same as a start. Warnings are what works and should not.
 
 use super::Config;
-use super::place::{ConfigError, Problem};
+use super::pairs::ListenerCertificate;
+use super::place::{ConfigError, Place, Problem};
 use super::source::{Source, Surroundings, is_world_readable};
 use super::upstream::Upstream;
+use super::users::KnownUsers;
 use super::values::Hostname;
 use crate::admin::AdminSettings;
 use crate::assemble::Builder;
@@ -21,7 +23,7 @@ use crate::relay::{AppConnections, SendQueueSettings};
 use crate::server::{Endpoint, ListenerSettings};
 use crate::transport::Transport;
 use jiff::tz::TimeZone;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,6 +72,8 @@ pub struct Plan {
     users: Option<Users>,
     /// Who can authenticate.
     pub user_names: BTreeSet<String>,
+    /// Every certificate of every listener.
+    pub certificates: Vec<ListenerCertificate>,
     config: Config,
 }
 
@@ -77,11 +81,29 @@ pub struct Plan {
 pub(super) struct Findings<'a> {
     pub(super) config: &'a Config,
     pub(super) surroundings: &'a Surroundings,
-    errors: Vec<Problem>,
-    warnings: Vec<Problem>,
+    pub(super) errors: Vec<Problem>,
+    pub(super) warnings: Vec<Problem>,
+    pub(super) certificates: Vec<ListenerCertificate>,
+}
+
+/// What is wrong, and what works and should not; each in the order of the file, and once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// What is wrong.
+    pub errors: Vec<Problem>,
+    /// What works and should not.
+    pub warnings: Vec<Problem>,
 }
 
 impl<'a> Findings<'a> {
+    pub(super) fn new(config: &'a Config, surroundings: &'a Surroundings) -> Self {
+        Self { config, surroundings, errors: Vec::new(), warnings: Vec::new(), certificates: Vec::new() }
+    }
+
+    pub(super) fn into_found(self) -> Found {
+        Found { errors: in_order(self.errors), warnings: in_order(self.warnings) }
+    }
+
     fn problem(&self, path: &str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
         let hint = Some(hint.into()).filter(|hint| !hint.is_empty());
         Problem { place: self.config.places.of(path), message: message.into(), hint }
@@ -89,6 +111,11 @@ impl<'a> Findings<'a> {
 
     pub(super) fn error(&mut self, path: &str, message: impl Into<String>, hint: impl Into<String>) {
         self.errors.push(self.problem(path, message, hint));
+    }
+
+    /// The same of something that stands elsewhere than in the file.
+    pub(super) fn error_at(&mut self, place: Place, message: impl Into<String>, hint: impl Into<String>) {
+        self.errors.push(Problem { place, message: message.into(), hint: Some(hint.into()) });
     }
 
     pub(super) fn warn(&mut self, path: &str, message: impl Into<String>, hint: impl Into<String>) {
@@ -109,8 +136,19 @@ impl<'a> Findings<'a> {
 
     /// A text that is no secret.
     pub(super) fn text(&mut self, path: &str, source: &Source) -> Option<String> {
-        source.read(self.surroundings).map_err(|error| self.error(path, error, "")).ok()
+        source.read(self.surroundings).map_err(|error| self.error(path, error.message, error.hint)).ok()
     }
+}
+
+/// Of two listeners with one certificate, both find the same wrong with it.
+fn in_order(problems: Vec<Problem>) -> Vec<Problem> {
+    let mut seen = HashSet::new();
+    let mut problems: Vec<Problem> = problems
+        .into_iter()
+        .filter(|problem| seen.insert((problem.place.to_string(), problem.message.clone())))
+        .collect();
+    problems.sort_by_key(|problem| problem.place.line());
+    problems
 }
 
 impl Config {
@@ -118,14 +156,25 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError::Wrong`] with everything that is wrong.
-    pub fn plan(&self, surroundings: &Surroundings, mut purpose: Purpose<'_>) -> Result<Plan, ConfigError> {
-        let mut findings = Findings { config: self, surroundings, errors: Vec::new(), warnings: Vec::new() };
+    pub fn plan(&self, surroundings: &Surroundings, purpose: Purpose<'_>) -> Result<Plan, ConfigError> {
+        self.plan_or_found(surroundings, purpose).map_err(|found| ConfigError::Wrong(found.errors))
+    }
+
+    /// The same for a look: the warnings too where something is wrong.
+    ///
+    /// # Errors
+    /// [`Found`] with everything that is wrong.
+    pub fn check(&self, surroundings: &Surroundings) -> Result<Plan, Found> {
+        self.plan_or_found(surroundings, Purpose::Check)
+    }
+
+    fn plan_or_found(&self, surroundings: &Surroundings, mut purpose: Purpose<'_>) -> Result<Plan, Found> {
+        let mut findings = Findings::new(self, surroundings);
         let hostname = hostname(&mut findings);
-        let users = super::users::plan(&mut findings);
-        let names = users.as_ref().map(|(_, names)| names.clone()).unwrap_or_default();
-        let policy = super::policy::plan(&mut findings, &names);
-        let users = users.map(|(users, _)| users);
-        let listeners = super::listeners::plan(&mut findings, &hostname, users.is_some(), &mut purpose);
+        let known = super::users::plan(&mut findings);
+        let policy = super::policy::plan(&mut findings, &known);
+        let listeners = super::listeners::plan(&mut findings, &hostname, known.may_exist(), &mut purpose);
+        let KnownUsers { users, names, .. } = known;
         let limits = super::limits::plan(&mut findings);
         let redis = super::redis::plan(&mut findings);
         let state_directory = super::limits::state_directory(&mut findings, &limits);
@@ -134,9 +183,8 @@ impl Config {
         let upstream = super::upstream::plan(&mut findings);
         bounds(&mut findings, users.as_ref());
         inline_secrets(&mut findings);
-        let Findings { mut errors, mut warnings, .. } = findings;
-        errors.sort_by_key(|problem| problem.place.line());
-        warnings.sort_by_key(|problem| problem.place.line());
+        let certificates = std::mem::take(&mut findings.certificates);
+        let Found { errors, warnings } = findings.into_found();
         match policy.filter(|_| errors.is_empty()) {
             Some(policy) => {
                 let config = self.without_lists();
@@ -155,10 +203,11 @@ impl Config {
                     admin,
                     users,
                     user_names: names,
+                    certificates,
                     config,
                 })
             }
-            None => Err(ConfigError::Wrong(errors)),
+            None => Err(Found { errors, warnings }),
         }
     }
 
@@ -168,11 +217,12 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Wrong`] with everything that is wrong with them.
     pub fn listeners(&self, surroundings: &Surroundings) -> Result<Vec<ListenerSettings>, ConfigError> {
-        let mut findings = Findings { config: self, surroundings, errors: Vec::new(), warnings: Vec::new() };
+        let mut findings = Findings::new(self, surroundings);
         let hostname = hostname(&mut findings);
         // Whether AUTH has users was settled when it started, and their passwords are not read again.
         let listeners = super::listeners::plan(&mut findings, &hostname, true, &mut Purpose::Reread);
-        if findings.errors.is_empty() { Ok(listeners) } else { Err(ConfigError::Wrong(findings.errors)) }
+        let Found { errors, .. } = findings.into_found();
+        if errors.is_empty() { Ok(listeners) } else { Err(ConfigError::Wrong(errors)) }
     }
 }
 
@@ -261,6 +311,16 @@ impl Plan {
     /// Connections at a time, over all listeners.
     pub fn connections_max(&self) -> u64 {
         self.config.connections.total_max.get()
+    }
+
+    /// The limits, as they are counted.
+    pub fn limits(&self) -> &[LimitRule] {
+        &self.limits
+    }
+
+    /// Where operators ask for health and metrics, if anywhere.
+    pub fn admin(&self) -> Option<&AdminSettings> {
+        self.admin.as_ref()
     }
 
     pub(super) fn config(&self) -> &Config {

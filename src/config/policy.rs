@@ -3,20 +3,23 @@
 //! Rules that contradict each other, or could never matter, are errors: whoever wrote them believes that they hold.
 
 use super::documents::{account, documents};
+use super::hint::one_of;
 use super::plan::Findings;
 use super::rules::{AddressFields, App, Enforcement, ForeignFrom, Gets, MissingFrom, Rules, Unchecked};
 use super::sections::{Auth, Certificates, Listener};
+use super::users::KnownUsers;
 use super::values::{CertificateText, FromPattern, Network};
 use crate::mail::author::names_another;
 use crate::mail::parameters::{AppName, TagName};
 use crate::mail::{Author, SendParameters, SystemClock};
-use crate::policy::{self, AddressPattern, AppPolicy, Missing, OnAuthor, Others, Recognition};
+use crate::policy::{self, AddressPattern, AppPolicy, AppPolicyError, Missing, OnAuthor, Others, Recognition};
 use crate::policy::{TagTemplate, TextPattern};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// All of it; `None` if something of it is wrong.
-pub(super) fn plan(findings: &mut Findings<'_>, users: &BTreeSet<String>) -> Option<AppPolicy> {
+pub(super) fn plan(findings: &mut Findings<'_>, users: &KnownUsers) -> Option<AppPolicy> {
     let config = findings.config;
     let common = Common::plan(findings);
     let others = everybody_else(findings, &common);
@@ -30,16 +33,37 @@ pub(super) fn plan(findings: &mut Findings<'_>, users: &BTreeSet<String>) -> Opt
     let documents = documents(findings, "policy.documents", &config.policy.documents);
     let any = !config.policy.documents.is_empty() || config.app.iter().any(|app| !app.documents.is_empty());
     let account = account(findings, any);
-    who_may_send(findings, !users.is_empty());
+    who_may_send(findings, users.may_exist());
     for_a_roll_out(findings);
     if apps.len() < config.app.len() || any && account.is_none() {
         return None;
     }
     let made = AppPolicy::new(apps, others, documents, account, Arc::new(SystemClock));
-    let policy = made.map_err(|error| findings.error("policy", error.to_string(), "")).ok()?;
+    let policy = made.map_err(|error| not_decided_here(findings, &error)).ok()?;
     overlaps(findings, &policy);
     identities_cover_authors(findings, &policy);
     Some(policy.soft_fail(config.policy.soft_fail))
+}
+
+/// A condition of an IAM document that only SES could decide.
+fn not_decided_here(findings: &mut Findings<'_>, error: &AppPolicyError) {
+    let (AppPolicyError::UnknownKey { place, .. } | AppPolicyError::ManyValues { place, .. }) = error else {
+        findings.error("policy", error.to_string(), "see the manual, chapter policy");
+        return;
+    };
+    let config = findings.config;
+    let lists = std::iter::once(("policy".to_owned(), &config.policy.documents))
+        .chain(config.app.iter().enumerate().map(|(at, app)| (format!("app.{at}"), &app.documents)));
+    let is_it = |file: &&PathBuf| place.starts_with(&format!("{}, ", file.display()));
+    let path = lists.into_iter().find_map(|(path, files)| {
+        let at = files.iter().position(|file| is_it(&file))?;
+        Some(format!("{path}.documents.{at}"))
+    });
+    let hint = match error {
+        AppPolicyError::ManyValues { .. } => "ForAllValues: all recipients must fit, ForAnyValue: one of them",
+        _ => "take the condition out of the copy that gatepost reads: only AWS can decide it",
+    };
+    findings.error(path.as_deref().unwrap_or("policy"), error.to_string(), hint);
 }
 
 /// Warns of applications that a client could be with equal claim: of the first pairs, and of how many more there are.
@@ -54,7 +78,11 @@ fn overlaps(findings: &mut Findings<'_>, policy: &AppPolicy) {
     }
     let more = pairs.len().saturating_sub(OVERLAPS_MAX);
     if more > 0 {
-        findings.warn("app", format!("{more} more pairs of applications have an equal claim"), "");
+        findings.warn(
+            "app",
+            format!("{more} more pairs of applications have an equal claim"),
+            "the first of the file wins",
+        );
     }
 }
 
@@ -91,6 +119,7 @@ fn everybody_else(findings: &mut Findings<'_>, common: &Common) -> Option<Others
         if findings.config.app.is_empty() {
             let hint = "for example: [policy] from = [\"*@example.com\"], or an [[app]]";
             findings.error("policy.from", "policy.from is empty: nobody could send", hint);
+            return None;
         }
         for key in findings.config.places.below("policy") {
             if !["documents", "enforcement", "soft_fail"].contains(&key.as_str()) {
@@ -143,7 +172,11 @@ fn lay(findings: &mut Findings<'_>, path: &str, rules: &Rules, documented: bool,
         resent: checked(Unchecked::Resent),
     };
     if !app.checked.author {
-        findings.warn(&key("unchecked"), "From is not checked: clients write mail as anybody", "");
+        findings.warn(
+            &key("unchecked"),
+            "From is not checked: clients write mail as anybody",
+            "take from out of unchecked",
+        );
     }
     app.null_reverse_path = rules.null_reverse_path;
     app.display_names = rules.display_names.iter().map(|text| TextPattern::new(text)).collect();
@@ -171,13 +204,15 @@ fn lay(findings: &mut Findings<'_>, path: &str, rules: &Rules, documented: bool,
     let smtp = &findings.config.smtp;
     let (octets, recipients) = (smtp.message_octets_max.get(), smtp.recipients_max.get());
     if rules.message_octets_max.is_some_and(|most| most.get() > octets) {
-        findings.warn(&key("message_octets_max"), "smtp.message_octets_max is smaller, and refuses first", "");
+        findings.warn(&key("message_octets_max"), "smtp.message_octets_max is smaller, and refuses first", RAISE);
     }
     if rules.recipients_max.is_some_and(|most| most.get() > recipients) {
-        findings.warn(&key("recipients_max"), "smtp.recipients_max is smaller, and refuses first", "");
+        findings.warn(&key("recipients_max"), "smtp.recipients_max is smaller, and refuses first", RAISE);
     }
     own_from(findings, path, rules, app);
 }
+
+const RAISE: &str = "raise that one, or take this key away";
 
 /// What is put into From must be good by the same rules: it is judged again.
 fn own_from(findings: &mut Findings<'_>, path: &str, rules: &Rules, app: &mut policy::App) {
@@ -202,17 +237,19 @@ fn own_from(findings: &mut Findings<'_>, path: &str, rules: &Rules, app: &mut po
     }
     let Author { display_name, mailbox, .. } = &own.0;
     if app.checked.author && !app.permits(mailbox) {
-        findings.error(&key("own_from"), format!("{mailbox} fits no pattern of from, so it would be refused"), "");
+        let message = format!("{mailbox} fits no pattern of from, so it would be refused");
+        findings.error(&key("own_from"), message, "add the address to from, or write another in own_from");
     }
     let fits =
         |name: &String| app.display_names.is_empty() || app.display_names.iter().any(|known| known.matches(name));
     let shows_another = |name: &String| app.display_names.is_empty() && names_another(mailbox, name);
     if app.checked.author && display_name.as_ref().is_some_and(shows_another) {
         let message = "the name shows the address of another mailbox, so it would be refused";
-        findings.error(&key("own_from"), message, "");
+        findings.error(&key("own_from"), message, "write a name without an address, or allow it in display_names");
     }
     if !display_name.as_ref().is_none_or(fits) {
-        findings.error(&key("own_from"), "the name fits none of display_names, so it would be refused", "");
+        let hint = "add the name to display_names, or write another in own_from";
+        findings.error(&key("own_from"), "the name fits none of display_names, so it would be refused", hint);
     }
     if rules.foreign_from == ForeignFrom::Rewrite {
         app.on_author = OnAuthor::Rewrite(own.0.clone());
@@ -248,7 +285,8 @@ impl Common {
 
 fn tags(findings: &mut Findings<'_>, path: &str, gets: &Gets) -> Vec<TagTemplate> {
     if gets.tags.len() > TAGS_MAX {
-        findings.error(&format!("{path}.tags"), format!("{} tags, and SES takes {TAGS_MAX}", gets.tags.len()), "");
+        let message = format!("{} tags, and SES takes {TAGS_MAX}", gets.tags.len());
+        findings.error(&format!("{path}.tags"), message, "take some of them away");
     }
     let mut made = Vec::new();
     for (name, value) in &gets.tags {
@@ -283,7 +321,7 @@ impl Spot<'_> {
     fn plan(
         &self,
         findings: &mut Findings<'_>,
-        users: &BTreeSet<String>,
+        users: &KnownUsers,
         common: &Common,
         is_first: bool,
     ) -> Option<policy::App> {
@@ -339,20 +377,23 @@ impl Spot<'_> {
     }
 
     /// Names that stand for nothing, and demands that nobody could ever meet.
-    fn recognisable(&self, findings: &mut Findings<'_>, users: &BTreeSet<String>) {
+    fn recognisable(&self, findings: &mut Findings<'_>, users: &KnownUsers) {
         let listeners = &findings.config.listener;
+        let known: Vec<String> = listeners.iter().map(Listener::called).collect();
         for (place, wanted) in self.app.listeners.iter().enumerate() {
-            let known: Vec<String> = listeners.iter().map(Listener::called).collect();
             if !known.contains(wanted) {
-                let hint = format!("there is {}", known.join(", "));
+                let hint = one_of(wanted, known.iter().map(String::as_str), "listener");
                 let path = self.key(&format!("listeners.{place}"));
                 findings.error(&path, format!("no listener is called {wanted:?}"), hint);
             }
         }
         for (place, wanted) in self.app.auth.iter().enumerate() {
-            if !users.contains(wanted) {
+            if users.complete && !users.names.contains(wanted) {
                 let path = self.key(&format!("auth.{place}"));
-                let hint = "write it in [auth.users] or auth.user_list; `gatepost hash-password` makes the hash";
+                let near = one_of(wanted, users.names.iter().map(String::as_str), "user");
+                let hint = format!(
+                    "{near} Or write it in [auth.users] or auth.user_list; `gatepost hash-password` makes the hash"
+                );
                 findings.error(&path, format!("there is no user {wanted:?}"), hint);
             }
         }
@@ -363,6 +404,10 @@ impl Spot<'_> {
                 let message = format!("{network} is everybody: an open relay for this application's From addresses");
                 findings.warn(&path, message, "name its networks");
             }
+        }
+        // What follows of a name that stands for nothing is no mistake of its own.
+        if !self.app.listeners.iter().all(|wanted| known.contains(wanted)) || listeners.is_empty() {
+            return;
         }
         let reachable = || listeners.iter().filter(|listener| self.comes_to(listener));
         let asked = |listener: &Listener| matches!(listener.auth, Auth::Optional | Auth::Required);
@@ -403,15 +448,17 @@ fn who_may_send(findings: &mut Findings<'_>, users: bool) {
         }
         // Behind a proxy, whoever reaches the proxy reaches us.
         let reachable = !address.0.is_local() || !listener.proxy_protocol_from.is_empty();
+        let mut reported = false;
         for spot in apps.iter().filter(|spot| reachable && !spot.is_identified() && !spot.app.listeners.is_empty()) {
             if spot.comes_to(listener) {
+                reported = true;
                 let message = format!("whoever reaches {address} would be this application");
                 let hint = "name its networks, auth or certificates too, or set auth = \"required\" on the listener";
                 findings.error(&spot.key("listeners"), message, hint);
             }
         }
         let named = apps.iter().any(|spot| spot.is_identified() && spot.comes_to(listener));
-        if !address.0.is_local() && !named && config.policy.clients.is_none() {
+        if !reported && !address.0.is_local() && !named && config.policy.clients.is_none() {
             let message = format!("others may reach {address}, and nothing says who may send");
             let hint = "set policy.clients to your networks, or auth = \"required\" with users, or client_certificates = \
                         \"required\", or make an [[app]] that names networks, auth or certificates";

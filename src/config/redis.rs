@@ -102,7 +102,11 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Option<RedisSettings> {
         findings.error("redis.url", "several nodes without cluster mode", hint);
     }
     if more_nodes.iter().any(|url| url.has_tls() != first.has_tls()) {
-        findings.error("redis.url", "some nodes are asked with TLS and some without", "");
+        findings.error(
+            "redis.url",
+            "some nodes are asked with TLS and some without",
+            "write rediss:// for all of them, or redis://",
+        );
     }
     if redis.username.is_some() && redis.password.is_none() && !first.has_password() {
         findings.error("redis.username", "a user without a password", "set redis.password");
@@ -146,7 +150,8 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Option<RedisSettings> {
         Ok(()) => Some(settings),
         Err(error) => {
             let path = if redis.authorities.is_some() { "redis.authorities" } else { "redis.url" };
-            findings.error(path, error.to_string(), "");
+            let hint = "authorities are certificates in PEM, and a URL is redis://HOST:PORT or rediss://HOST:PORT";
+            findings.error(path, error.to_string(), hint);
             None
         }
     }

@@ -7,6 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::borrow::Cow;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Where a text comes from.
@@ -57,19 +58,23 @@ impl Source {
     /// Reads the text.
     ///
     /// # Errors
-    /// A sentence that names the source.
-    pub fn read(&self, surroundings: &Surroundings) -> Result<String, String> {
+    /// [`SourceError`], which names the source.
+    pub fn read(&self, surroundings: &Surroundings) -> Result<String, SourceError> {
         match self {
             Self::Inline(text) => Ok(text.clone()),
-            Self::Env(name) => match surroundings.variable(name) {
-                Some(text) => Ok(text.to_owned()),
-                None => Err(format!("the environment variable {name} is not set")),
-            },
+            Self::Env(name) => surroundings.variable(name).map(str::to_owned).ok_or_else(|| SourceError {
+                message: format!("the environment variable {name} is not set"),
+                hint: format!("set {name} in the environment of the relay, such as Environment= of its systemd unit"),
+            }),
             Self::File(_) | Self::Credential(_) => {
-                let path = self.path(surroundings).ok_or_else(|| {
-                    format!("{self} cannot be found: $CREDENTIALS_DIRECTORY is not set, so systemd gave none")
+                let path = self.path(surroundings).ok_or_else(|| SourceError {
+                    message: format!("{self} cannot be found: $CREDENTIALS_DIRECTORY is not set, so systemd gave none"),
+                    hint: "name it in LoadCredential= of the systemd unit, or write { file = \"…\" }".to_owned(),
                 })?;
-                std::fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+                std::fs::read_to_string(&path).map_err(|error| SourceError {
+                    message: format!("cannot read {}: {error}", path.display()),
+                    hint: unreadable(&path, &error),
+                })
             }
         }
     }
@@ -86,6 +91,32 @@ impl Source {
     /// Whether every user of the machine can read it.
     pub fn is_world_readable(&self, surroundings: &Surroundings) -> bool {
         self.path(surroundings).is_some_and(|path| is_world_readable(&path))
+    }
+}
+
+/// Why a text cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SourceError {
+    /// What is wrong; names the source.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// What to do about a file that cannot be read.
+fn unreadable(path: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound if path.is_relative() => {
+            "correct the path: it is relative to the directory that gatepost is started in".to_owned()
+        }
+        io::ErrorKind::NotFound => "correct the path, or put the file there".to_owned(),
+        io::ErrorKind::PermissionDenied => "let the relay's user read it: chown or chgrp, and chmod 0640".to_owned(),
+        io::ErrorKind::InvalidData => {
+            "the file must be text in UTF-8; a certificate or key must be PEM, not DER".to_owned()
+        }
+        io::ErrorKind::IsADirectory => "name a file in that directory".to_owned(),
+        _ => "name a file that the relay's user can read".to_owned(),
     }
 }
 
@@ -232,12 +263,19 @@ mod tests {
             let read = source(&text).unwrap().read(&surroundings);
             match want {
                 Ok(want) => assert_eq!(read.as_deref(), Ok(want), "{text}"),
-                Err(want) => assert!(read.as_ref().is_err_and(|error| error.contains(want)), "{text}: {read:?}"),
+                Err(want) => {
+                    assert!(read.as_ref().is_err_and(|error| error.message.contains(want)), "{text}: {read:?}")
+                }
             }
         }
         let nothing = Surroundings::default();
         assert!(
-            source("{ credential = 'name' }").unwrap().read(&nothing).unwrap_err().contains("CREDENTIALS_DIRECTORY")
+            source("{ credential = 'name' }")
+                .unwrap()
+                .read(&nothing)
+                .unwrap_err()
+                .message
+                .contains("CREDENTIALS_DIRECTORY")
         );
     }
 

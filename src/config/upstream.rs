@@ -68,7 +68,8 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Upstream {
         findings.error("ses_emulator.listen", "the emulator listens on loopback only", "127.0.0.1:0 takes a free port");
     }
     if emulator.recipients_per_second_max.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
-        findings.error("ses_emulator.recipients_per_second_max", "the rate must be a number above 0", "");
+        let hint = "for example: recipients_per_second_max = 14.0";
+        findings.error("ses_emulator.recipients_per_second_max", "the rate must be a number above 0", hint);
     }
     let mut settings = emulator.settings(ses.region.as_deref());
     if let Some(account) = &findings.config.aws.account {
@@ -110,6 +111,7 @@ fn roles(findings: &mut Findings<'_>) -> Vec<RoleSettings> {
 }
 
 fn amazon(findings: &mut Findings<'_>) {
+    super::region::plan(findings);
     let ses = &findings.config.ses;
     if let Some(url) = &ses.endpoint_url {
         if ses.fips || ses.dual_stack {

@@ -8,9 +8,27 @@ use crate::mail::SystemClock;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Who can authenticate, and their names; `None` if nobody can.
-pub(super) fn plan(findings: &mut Findings<'_>) -> Option<(Users, BTreeSet<String>)> {
+/// Who can authenticate, as far as their sources could be read.
+#[derive(Default)]
+pub(super) struct KnownUsers {
+    /// `None`: there are none that can authenticate.
+    pub(super) users: Option<Users>,
+    pub(super) names: BTreeSet<String>,
+    /// False: a source has an error, so a name that is missing here proves nothing.
+    pub(super) complete: bool,
+}
+
+impl KnownUsers {
+    /// Whether there are users, or would be if their sources were right.
+    pub(super) fn may_exist(&self) -> bool {
+        self.users.is_some() || !self.complete
+    }
+}
+
+/// Who can authenticate.
+pub(super) fn plan(findings: &mut Findings<'_>) -> KnownUsers {
     let auth = &findings.config.auth;
+    let errors_before = findings.errors.len();
     let mut found = BTreeMap::new();
     if let Some(list) = &auth.user_list {
         read_list(findings, list, &mut found);
@@ -19,7 +37,7 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Option<(Users, BTreeSet<Strin
         let path = format!("auth.users.{name}");
         let Some(text) = findings.secret(&path, source) else { continue };
         if name.is_empty() || name.len() > NAME_OCTETS_MAX {
-            findings.error(&path, "a user's name has 1 to 255 octets", "");
+            findings.error(&path, "a user's name has 1 to 255 octets", "choose a shorter name, and not an empty one");
         } else if found.contains_key(name) {
             findings.error(&path, format!("{name:?} stands in auth.user_list too"), "keep one of them");
         } else {
@@ -29,6 +47,7 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Option<(Users, BTreeSet<Strin
             }
         }
     }
+    let complete = findings.errors.len() == errors_before;
     offered_somewhere(findings);
     let settings = UsersSettings {
         parallel_max: auth.parallel_max.size(),
@@ -36,11 +55,13 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Option<(Users, BTreeSet<Strin
         remember: auth.remember_seconds.wait(),
     };
     if found.is_empty() {
-        return None;
+        return KnownUsers { complete, ..KnownUsers::default() };
     }
     let names = found.keys().cloned().collect();
     let users = Users::new(found, settings, Arc::new(SystemClock));
-    users.map_err(|error| findings.error("auth", error.to_string(), "")).ok().map(|users| (users, names))
+    let hint = "the system gives no random octets: see whether /dev/urandom can be read";
+    let users = users.map_err(|error| findings.error("auth", error.to_string(), hint)).ok();
+    KnownUsers { complete: complete && users.is_some(), users, names }
 }
 
 /// RFC 4616 §2.
@@ -67,8 +88,10 @@ fn read_list(findings: &mut Findings<'_>, list: &Source, found: &mut BTreeMap<St
         // Neither the line nor the hash: both may be somebody's password in clear.
         findings.error("auth.user_list", format!("line {} of {list} {wrong}", at + 1), HASH_HINT);
     }
-    if found.is_empty() && text.trim().is_empty() {
-        findings.error("auth.user_list", format!("{list} is empty"), "one NAME:HASH a line");
+    let is_empty = |line: &str| line.trim().is_empty() || line.trim().starts_with('#');
+    if text.lines().all(is_empty) {
+        let hint = "write one NAME:HASH a line; `gatepost hash-password` makes the hash";
+        findings.error("auth.user_list", format!("{list} has no users in it"), hint);
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Every type reads itself out of a TOML string, so that a wrong one is reported where it stands.
 
+use super::hint::one_of;
 use super::number::object;
 use crate::limit::Window;
 use crate::mail::MailDomain;
@@ -219,7 +220,7 @@ fn read_network(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(address.into());
     }
-    let network: IpNet = text.parse().map_err(|_| format!("{text:?} is not a network"))?;
+    let network: IpNet = text.parse().map_err(|_| super::network::not_one(text))?;
     if network != network.trunc() {
         let (all, one) = (network.trunc(), network.addr());
         return Err(format!(
@@ -286,7 +287,10 @@ fn show_feedback(feedback: &Feedback) -> String {
 
 fn read_requested(text: &str) -> Result<RequestedField, String> {
     let row = RequestedField::ALL.iter().find(|(_, word, _)| *word == text);
-    row.map(|(.., field)| *field).ok_or_else(|| format!("{text:?} is not an X-SES field that can be granted"))
+    row.map(|(.., field)| *field).ok_or_else(|| {
+        let hint = one_of(text, RequestedField::ALL.iter().map(|(_, word, _)| *word), "field");
+        format!("{text:?} is not an X-SES field that can be granted: {hint}")
+    })
 }
 
 fn show_requested(field: &RequestedField) -> String {

@@ -207,7 +207,12 @@ impl AppPolicy {
 
     fn nobody(&self, client: &Client, auth_could_help: bool) -> PolicyDecision {
         let reply = if auth_could_help { replies::AUTHENTICATION_REQUIRED } else { replies::SENDER_NOT_PERMITTED };
-        refuse(refusal("no_app", reply, format!("{} is no known application", client.address)), self.soft_fail)
+        // The port says nothing about who it is, and an explanation has none.
+        let client = match client.address {
+            ClientAddress::Ip(address) => address.ip().to_string(),
+            other => other.to_string(),
+        };
+        refuse(refusal("no_app", reply, format!("{client} is no known application")), self.soft_fail)
     }
 
     /// The end of data, rule by rule: what the message gets and what must be done to it.

@@ -13,11 +13,25 @@ pub enum PatternError {
     /// No `@`: a bare domain or name, which somebody may have meant in either of two ways.
     #[error("{0:?} has no @; write *@{0} for every address of that domain")]
     NoAt(String),
+    /// Nothing in front of the `@`.
+    #[error("{0:?} has nothing before the @; write *{0} for every address of that domain")]
+    NoLocalPart(String),
+    /// A regular expression.
+    #[error(
+        "{text:?} looks like a regular expression, and patterns have only * for any run of characters: no regular \
+             expressions; write {instead}"
+    )]
+    RegularExpression {
+        /// As written.
+        text: String,
+        /// A pattern to copy.
+        instead: String,
+    },
     /// The local part can match nothing.
     #[error("{0:?}: the local part must be letters, digits, * and . ! # $ % & ' + - / = ? ^ _ ` {{ | }} ~")]
     LocalPart(String),
     /// The domain is not one.
-    #[error("{0:?}: the domain must be a domain name, *.domain or *")]
+    #[error("{0:?}: the domain must be a domain name, *.domain or *, as in *@example.com or *@*.example.com")]
     Domain(String),
 }
 
@@ -43,8 +57,22 @@ impl AddressPattern {
     /// # Errors
     /// [`PatternError`].
     pub fn parse(text: &str) -> Result<Self, PatternError> {
+        Self::compile(text).and_then(|pattern| {
+            // No address but a quoted one begins with a dot: this is the "any character" of a regular expression.
+            let begins_with_dot = pattern.local_runs.first().is_some_and(|run| run.starts_with('.'));
+            if begins_with_dot { Err(regular_expression(text)) } else { Ok(pattern) }
+        })
+    }
+
+    fn compile(text: &str) -> Result<Self, PatternError> {
+        if text.contains(['\\', '(', '[']) && !text.contains("@[") || text.starts_with('^') && text.ends_with('$') {
+            return Err(regular_expression(text));
+        }
         let (local, domain) = text.rsplit_once('@').ok_or_else(|| PatternError::NoAt(text.to_owned()))?;
         let plain = |octet: u8| crate::mail::address::is_atext(octet) || octet == b'.';
+        if local.is_empty() && MailDomain::parse(domain).is_ok() {
+            return Err(PatternError::NoLocalPart(text.to_owned()));
+        }
         if local.is_empty() || !local.bytes().all(plain) {
             return Err(PatternError::LocalPart(text.to_owned()));
         }
@@ -100,6 +128,14 @@ impl AddressPattern {
         let lower = Mailbox::from_parts(mailbox.local_part().to_ascii_lowercase(), mailbox.domain().clone());
         lower.is_ok_and(|mailbox| Self { local_runs, domain: self.domain.clone() }.matches(&mailbox))
     }
+}
+
+/// The domain of a regular expression is mostly plain but for its signs.
+fn regular_expression(text: &str) -> PatternError {
+    let domain = text.rsplit_once('@').map_or("", |(_, domain)| domain).replace('\\', "");
+    let name = MailDomain::parse(domain.trim_end_matches('$')).ok();
+    let domain = name.as_ref().and_then(|domain| domain.name()).unwrap_or("example.com");
+    PatternError::RegularExpression { text: text.to_owned(), instead: format!("*@{domain}") }
 }
 
 /// A text with `*` for any run of characters, compared without case: for display names.
@@ -186,6 +222,28 @@ mod tests {
     fn display_names_are_matched_without_case() {
         assert!(TextPattern::new("Billing *").matches("billing team"));
         assert!(!TextPattern::new("Billing").matches("The Billing"));
+    }
+
+    #[test]
+    fn a_regular_expression_is_named_and_a_pattern_to_copy_given() {
+        for (text, want) in [
+            (".*@example\\.com", "write *@example.com"),
+            ("^.*@example\\.com$", "write *@example.com"),
+            ("^ann@a.example$", "write *@a.example"),
+            (".+@a.example", "write *@a.example"),
+            (".*@a.example", "write *@a.example"),
+            ("(ann|bob)@a.example", "write *@a.example"),
+            ("[a-z]+@a.example", "write *@a.example"),
+            ("/.*\\.example/", "write *@example.com"),
+        ] {
+            let error = AddressPattern::parse(text).unwrap_err().to_string();
+            assert!(error.contains("no regular expressions; ") && error.ends_with(want), "{text}: {error}");
+        }
+        for text in ["ann.*@a.example", "a^b@a.example", "a|b@a.example", "$*@a.example", "billing+*@a.example"] {
+            assert!(AddressPattern::parse(text).is_ok(), "{text}");
+        }
+        let error = AddressPattern::parse("@a.example").unwrap_err().to_string();
+        assert!(error.ends_with("write *@a.example for every address of that domain"), "{error}");
     }
 
     #[test]

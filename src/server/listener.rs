@@ -74,6 +74,18 @@ pub struct BindError {
     error: io::Error,
 }
 
+impl BindError {
+    /// The name of the listener.
+    pub fn listener(&self) -> &str {
+        &self.listener
+    }
+
+    /// What the system said.
+    pub fn error(&self) -> &io::Error {
+        &self.error
+    }
+}
+
 /// A listener that listens and does not accept yet.
 #[derive(Debug)]
 pub struct Bound {

@@ -18,7 +18,7 @@ mod tls;
 pub use caps::Caps;
 pub use listener::{BindError, Bound, Endpoint, ListenerAddress};
 pub(crate) use threads::Threads;
-pub use tls::{ClientCertificates, PemPair, TlsError, TlsSettings, Validity};
+pub use tls::{ClientCertificates, PemPair, TlsError, TlsSettings, Validity, names_in_pem};
 
 use crate::relay::Relay;
 use crate::smtp;

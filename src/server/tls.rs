@@ -12,7 +12,7 @@ use tokio_rustls::rustls::crypto::{self, CryptoProvider};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::sign::CertifiedKey;
-use tokio_rustls::rustls::{self, RootCertStore, ServerConfig, ServerConnection};
+use tokio_rustls::rustls::{self, InconsistentKeys, RootCertStore, ServerConfig, ServerConnection};
 use x509_parser::extensions::GeneralName;
 
 /// Why there is no TLS.
@@ -30,7 +30,13 @@ pub enum TlsError {
     /// The PEM holds no certificate.
     #[error("{0}: no certificate in it")]
     Empty(&'static str),
-    /// rustls refuses the combination: a key that is not the certificate's, above all.
+    /// An X.509 certificate of version 1 or 2, which has no names that clients could verify.
+    #[error("an X.509 version {0} certificate, and TLS needs version 3")]
+    Version(u32),
+    /// The private key is not that of the certificate.
+    #[error("the private key is not the one of the certificate")]
+    KeyMismatch,
+    /// rustls refuses the combination.
     #[error("certificate and key cannot be used: {0}")]
     Refused(#[from] rustls::Error),
     /// The authorities for client certificates cannot be used.
@@ -63,6 +69,20 @@ struct Certified {
     config: Arc<ServerConfig>,
     /// Of each pair's certificate, in the order in which the pairs were given.
     validity: Vec<Validity>,
+}
+
+/// The version of a certificate, if it is not 3. rustls names the cause in words of its code.
+fn old_version(der: &[u8]) -> Option<u32> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    // In the certificate, version 1 is the number 0. RFC 5280 §4.1.2.1.
+    let version = certificate.version().0 + 1;
+    (version < 3).then_some(version)
+}
+
+/// The names that a certificate in PEM is good for: those of the first one in the text.
+pub fn names_in_pem(chain: &[u8]) -> Vec<String> {
+    let first = CertificateDer::pem_slice_iter(chain).next().and_then(Result::ok);
+    first.map(|der| read_certificate(&der).names).unwrap_or_default()
 }
 
 /// From when until when a certificate is good, in seconds since 1970; 0 where it does not say so.
@@ -134,7 +154,14 @@ impl TlsSettings {
             let chain = certificates("certificate", chain)?;
             let key =
                 PrivateKeyDer::from_pem_slice(key).map_err(|error| TlsError::Pem { what: "private key", error })?;
-            certified.push(CertifiedKey::from_der(chain, key, &provider)?);
+            if let Some(version) = chain.first().and_then(|leaf| old_version(leaf)) {
+                return Err(TlsError::Version(version));
+            }
+            let pair = CertifiedKey::from_der(chain, key, &provider).map_err(|error| match error {
+                rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => TlsError::KeyMismatch,
+                other => TlsError::Refused(other),
+            });
+            certified.push(pair?);
         }
         if certified.is_empty() {
             return Err(TlsError::Empty("certificate"));
@@ -183,7 +210,7 @@ fn verifier(
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates("client certificate authorities", authorities)? {
-        roots.add(certificate)?;
+        roots.add(certificate).map_err(|error| TlsError::Authorities(error.to_string()))?;
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     let builder = if wanted == ClientCertificates::Optional { builder.allow_unauthenticated() } else { builder };

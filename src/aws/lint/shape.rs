@@ -5,14 +5,14 @@ pub(in crate::aws) fn is_account(text: &str) -> bool {
     text.len() == 12 && text.bytes().all(|octet| octet.is_ascii_digit())
 }
 
-/// `us-east-1`, `us-gov-west-1`: letters, letters, a number.
+/// `us-east-1`, `us-gov-west-1`, `eusc-de-east-1`: letters, letters, a number.
 pub(in crate::aws) fn is_region(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let letters = |part: &&str| !part.is_empty() && part.bytes().all(|octet| octet.is_ascii_lowercase());
     let Some((number, words)) = parts.split_last() else { return false };
     (2..=3).contains(&words.len())
         && words.iter().all(letters)
-        && words[0].len() == 2
+        && matches!(words[0].len(), 2..=4)
         && number.len() == 1
         && number.bytes().all(|octet| octet.is_ascii_digit())
 }

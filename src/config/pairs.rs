@@ -1,0 +1,141 @@
+//! Certificates and keys of listeners, as texts: whether they can be used, and what is wrong with which file.
+
+use super::certificates::{Trouble, trouble};
+use super::plan::{Findings, Purpose};
+use crate::server::{ClientCertificates, PemPair, TlsError, TlsSettings, names_in_pem};
+
+/// A certificate of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerCertificate {
+    /// The listener.
+    pub listener: String,
+    /// The file, or where else it comes from.
+    pub source: String,
+    /// The names that it is good for.
+    pub names: Vec<String>,
+    /// From when, in seconds since 1970; 0: it does not say so.
+    pub not_before: i64,
+    /// Until when, in the same way.
+    pub not_after: i64,
+}
+
+/// One half of a pair: where it stands, where it comes from, and its text.
+pub(super) struct Half {
+    pub(super) path: String,
+    pub(super) source: String,
+    pub(super) text: String,
+}
+
+/// A certificate chain and its key.
+pub(super) struct PairText {
+    pub(super) chain: Half,
+    pub(super) key: Half,
+}
+
+/// The issuers of client certificates of a listener.
+pub(super) struct Issuers {
+    pub(super) wanted: ClientCertificates,
+    pub(super) half: Half,
+}
+
+/// The settings of a listener of that name. Each pair by itself first, so that an error names the file.
+pub(super) fn settings(
+    findings: &mut Findings<'_>,
+    listener: &str,
+    pairs: &[PairText],
+    issuers: &Issuers,
+    purpose: &Purpose<'_>,
+) -> Option<TlsSettings> {
+    let Issuers { wanted, half } = issuers;
+    let authorities = half.text.as_bytes();
+    let pem = |pair: &PairText| (pair.chain.text.as_bytes().to_vec(), pair.key.text.as_bytes().to_vec());
+    for pair in pairs {
+        let (chain, key) = pem(pair);
+        match TlsSettings::from_pem(&chain, &key, *wanted, authorities) {
+            Ok(settings) => {
+                dates(findings, pair, &settings, purpose);
+                let validity = settings.validity().first().copied().unwrap_or_default();
+                findings.certificates.push(ListenerCertificate {
+                    listener: listener.to_owned(),
+                    source: pair.chain.source.clone(),
+                    names: names_in_pem(&chain),
+                    not_before: validity.not_before,
+                    not_after: validity.not_after,
+                });
+            }
+            Err(error) => {
+                refused(findings, pair, half, &error);
+                return None;
+            }
+        }
+    }
+    let pem: Vec<PemPair<'_>> =
+        pairs.iter().map(|pair| PemPair { chain: pair.chain.text.as_bytes(), key: pair.key.text.as_bytes() }).collect();
+    let hint = "each pair can be used by itself: try without further_pairs";
+    let made = TlsSettings::from_pairs(&pem, *wanted, authorities);
+    made.map_err(|error| findings.error(&pairs[0].chain.path, error.to_string(), hint)).ok()
+}
+
+/// A certificate that is expired or not yet valid: a check fails on it. A relay that starts, or reads it again, goes on: clients
+/// that do not verify still send, and another listener may have a good one.
+fn dates(findings: &mut Findings<'_>, pair: &PairText, settings: &TlsSettings, purpose: &Purpose<'_>) {
+    let Some(Trouble { message, fails }) = trouble(settings) else { return };
+    let message = format!("{}: {message}", pair.chain.source);
+    if !fails {
+        return findings.warn(&pair.chain.path, message, "renew it; SIGHUP makes the relay read it again");
+    }
+    let hint = "clients that verify certificates refuse it: renew it, or see that this machine's clock is right";
+    match purpose {
+        Purpose::Check => findings.error(&pair.chain.path, message, hint),
+        Purpose::Reread | Purpose::Start { .. } => findings.warn(&pair.chain.path, message, hint),
+    }
+}
+
+const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
+const KEY: &str = "PRIVATE KEY-----";
+
+/// Which file is wrong, and how.
+fn refused(findings: &mut Findings<'_>, pair: &PairText, issuers: &Half, error: &TlsError) {
+    let PairText { chain, key } = pair;
+    let of_issuers = |what: &str| what.contains("authorities");
+    let pem = "it must be PEM text, with -----BEGIN …----- and -----END …----- lines";
+    let (half, message, hint): (&Half, String, String) = match error {
+        TlsError::Empty(what) if of_issuers(what) => {
+            (issuers, "no certificate in it".to_owned(), "name the certificates of the issuers, in PEM".to_owned())
+        }
+        TlsError::Empty(_) if chain.text.contains(KEY) => {
+            let hint = "name the certificate in certificate, and the key in key";
+            (chain, "a private key, and no certificate".to_owned(), hint.to_owned())
+        }
+        TlsError::Empty(_) => {
+            (chain, "no certificate in it".to_owned(), format!("{pem}: {CERTIFICATE} first, the end-entity's"))
+        }
+        TlsError::Pem { what, error } if of_issuers(what) => (issuers, format!("not PEM: {error}"), pem.to_owned()),
+        TlsError::Pem { what: "private key", .. } if key.text.contains(CERTIFICATE) && !key.text.contains(KEY) => {
+            let hint = "name the certificate in certificate, and the key in key";
+            (key, "a certificate, and no private key".to_owned(), hint.to_owned())
+        }
+        TlsError::Pem { what: "private key", .. } if key.text.contains("ENCRYPTED") => {
+            let hint = "decrypt it: openssl pkey -in FILE -out NEW; protect the new file by its permissions";
+            (key, "the private key is encrypted".to_owned(), hint.to_owned())
+        }
+        TlsError::Pem { what: "private key", .. } => {
+            (key, "no private key in it".to_owned(), format!("{pem}: PKCS#8, PKCS#1 or SEC1, not encrypted"))
+        }
+        TlsError::Pem { error, .. } => (chain, format!("not PEM: {error}"), pem.to_owned()),
+        TlsError::Version(_) => {
+            let hint = "make it again with the names that clients connect by: openssl req -x509 -addext \
+                        subjectAltName=DNS:relay.example.com, or `gatepost gen-cert` to try";
+            (chain, error.to_string(), hint.to_owned())
+        }
+        TlsError::KeyMismatch => {
+            let message = format!("the private key in {} is not the one of this certificate", key.source);
+            (chain, message, "certificate and key must belong together: name the two files of one pair".to_owned())
+        }
+        TlsError::Authorities(_) => {
+            (issuers, error.to_string(), "name the certificates of the issuers, in PEM".to_owned())
+        }
+        other => (chain, other.to_string(), "certificate and key must be PEM, and belong together".to_owned()),
+    };
+    findings.error(&half.path, format!("{}: {message}", half.source), hint);
+}
