@@ -37,12 +37,12 @@ pub use envelope::{BodyType, Envelope, MailParameters};
 pub(crate) use frame::boxed;
 pub use headers::{Field, HeaderError, HeaderSection};
 pub use id::{SessionId, TransactionId};
-pub use outcome::{Certainty, Kind, MessageId, Outcome, Receipt};
+pub use outcome::{Certainty, Fault, Kind, MessageId, Outcome, Receipt};
 pub use parameters::{Granted, Requested, RuleName, SendParameters};
 pub use path::{ForwardPath, ReversePath};
 pub use peer::{Client, ClientAddress, ClientCertificate, Identity, TlsInfo};
 pub use permitted::Permitted;
-pub use quota::{AccountQuota, QuotaError};
+pub use quota::{AccountQuota, ReadError, SENDING_PAUSED};
 pub use reply::{EnhancedStatus, Reply};
 
 /// Our name in calls to the provider: what IAM documents see as `aws:UserAgent`, at this door and at AWS's.

@@ -8,9 +8,11 @@ mod account;
 mod admission;
 mod ahead;
 mod budget;
+mod checks;
 mod edit;
 mod fields;
 mod handoff;
+mod health;
 mod identify;
 mod places;
 mod reception;
@@ -21,20 +23,23 @@ mod turns;
 mod visit;
 
 pub use budget::{Budget, BudgetSettings};
+pub use health::KnownFault;
 pub use places::AppConnections;
 pub use rehearsal::Rehearsal;
 pub use turns::{AppShare, TurnSettings};
 pub use visit::Visit;
 
 use crate::auth::Authenticator;
-use crate::limit::{Limiter, Lockout, Pace};
+use crate::limit::{LimitStanding, Limiter, Lockout, Pace};
 use crate::mail::headers::HeaderLimits;
 use crate::mail::mime::MimeLimits;
+use crate::mail::parameters::AppName;
 use crate::mail::trace::TraceDetail;
 use crate::mail::{Client, Clock};
 use crate::observe::Observer;
 use crate::policy::Policy;
 use crate::transport::Transport;
+use health::Health;
 use places::Places;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -103,6 +108,7 @@ pub struct Relay {
     turns: Arc<Turns>,
     places: Arc<Places>,
     ambiguous: AtomicU64,
+    health: Health,
     /// Messages that may be re-encoded at a time on the blocking pool.
     reencoders: Arc<Semaphore>,
 }
@@ -141,7 +147,9 @@ impl Relay {
         let (pace, clock) = (seams.pace.clone(), Arc::clone(&seams.clock));
         let turns = Arc::new(Turns::new(settings.turns.clone(), pace, clock, Arc::clone(&budget)));
         let places = Arc::new(Places::new(settings.app_connections.clone()));
+        let health = Health::new(Arc::clone(&seams.observer), Arc::clone(&seams.clock));
         Self {
+            health,
             settings,
             pace: seams.pace,
             lockout: seams.lockout,
@@ -191,6 +199,11 @@ impl Relay {
     /// Messages that wait for their turn to be sent, and calls to the provider in flight.
     pub fn turns(&self) -> (usize, usize) {
         self.turns.in_use()
+    }
+
+    /// How full the limits of these applications are.
+    pub async fn standings(&self, apps: &[AppName]) -> Vec<LimitStanding> {
+        self.limiter.standings(apps).await
     }
 
     /// The memory and disk budget.

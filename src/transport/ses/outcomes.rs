@@ -3,11 +3,11 @@
 //! Codes and texts: botocore's model of `sesv2`, the guide's pages on SMTP response codes and on sending quota errors,
 //! the SDK's own classification. What is not in the table defers: unknown is never a rejection.
 
+use super::faults::{self, At, sources};
 use super::http::HttpError;
 use crate::mail::parameters::identity_covers;
-use crate::mail::{Content, Envelope, Kind, Outcome, QuotaError, Reply, author, replies};
+use crate::mail::{Content, Envelope, Kind, Outcome, Reply, author, replies};
 use aws_sdk_sesv2::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_sesv2::operation::get_account::GetAccountError;
 use aws_sdk_sesv2::operation::send_email::SendEmailError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 // Of the SDK's own client, which speaks to proxies.
@@ -82,15 +82,26 @@ impl Identities {
 }
 
 /// Whether SES does not take the credentials: others may be there already.
-pub(super) fn refuses_credentials(error: &SdkError<SendEmailError, HttpResponse>) -> bool {
+pub(super) fn refuses_credentials<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
     const CODES: [&str; 4] =
         ["ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException", "InvalidClientTokenId"];
     matches!(error, SdkError::ServiceError(context) if context.err().code().is_some_and(|code| CODES.contains(&code)))
 }
 
 /// What a failed call comes to.
-pub(super) fn of_error(error: &SdkError<SendEmailError, HttpResponse>, identities: &Identities) -> Outcome {
-    let detail = chain(error);
+pub(super) fn of_error(error: &SdkError<SendEmailError, HttpResponse>, identities: &Identities, at: At<'_>) -> Outcome {
+    let fault = match error {
+        SdkError::ServiceError(context) => faults::of_code(context.err().code(), context.err().message(), at),
+        _ => faults::of_call(error, at),
+    };
+    let detail = fault.as_ref().map_or_else(|| faults::chain(error), |fault| fault.text.to_string());
+    let outcome = by_kind(error, identities, detail);
+    // The same code may be for the author to mend.
+    let fault = fault.filter(|_| outcome.kind != Kind::Refused);
+    Outcome { fault, ..outcome }
+}
+
+fn by_kind(error: &SdkError<SendEmailError, HttpResponse>, identities: &Identities, detail: String) -> Outcome {
     match error {
         SdkError::ServiceError(context) => {
             let (code, message) = (context.err().code(), context.err().message());
@@ -121,22 +132,11 @@ pub(super) fn of_error(error: &SdkError<SendEmailError, HttpResponse>, identitie
     }
 }
 
-/// Why the account's quota is not known.
-pub(super) fn quota_error(error: &SdkError<GetAccountError, HttpResponse>) -> QuotaError {
-    if let SdkError::ServiceError(context) = error {
-        let (code, message) = (context.err().code(), context.err().message());
-        let outcome = of_answer(code, message, context.raw().status().as_u16());
-        if outcome.kind == Kind::OurConfiguration {
-            return QuotaError::NotPermitted(outcome.detail);
-        }
-    }
-    QuotaError::Unavailable(chain(error))
-}
-
 /// What an answer of SES comes to, by code, text and status.
 fn of_answer(code: Option<&str>, message: Option<&str>, status: u16) -> Outcome {
     let text = message.unwrap_or_default();
-    let detail = format!("HTTP {status} {}: {text}", code.unwrap_or("without an error code"));
+    let told = faults::one_line(text);
+    let detail = format!("HTTP {status} {}: {told}", code.unwrap_or("without an error code"));
     let row = CODES.iter().find(|(name, ..)| code == Some(name));
     match row.map(|(_, kind, reply)| (*kind, reply.clone())) {
         // Throttling comes under either code; the text tells which of the two it is.
@@ -184,27 +184,6 @@ fn never_connected(error: &(dyn Error + 'static)) -> bool {
 /// Whether the HTTP client is anywhere in the chain.
 fn is_http(error: &(dyn Error + 'static)) -> bool {
     sources(error).any(|source| source.is::<HttpError>() || source.is::<SdkHttpError>())
-}
-
-fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    let mut next = Some(error);
-    std::iter::from_fn(move || {
-        let here = next?;
-        next = here.source();
-        Some(here)
-    })
-}
-
-/// The texts of an error and its sources, each once.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut texts: Vec<String> = Vec::new();
-    for source in sources(error) {
-        let text = source.to_string();
-        if texts.last() != Some(&text) {
-            texts.push(text);
-        }
-    }
-    texts.join(": ")
 }
 
 /// `x-amz-retry-after`, in milliseconds, or `retry-after`, in seconds; at most an hour.
