@@ -78,7 +78,7 @@ impl Running {
     /// Where the listener of that name listens, as the log says.
     fn address(&mut self, listener: &str) -> String {
         let line = self.line_with(&format!("listener={listener} "));
-        line.split("listening on ").nth(1).unwrap().split(' ').next().unwrap().to_owned()
+        line.split("listening on ").nth(1).unwrap().split(['"', ' ']).next().unwrap().to_owned()
     }
 
     fn signal(&self, signal: &str) {
@@ -290,7 +290,12 @@ fn a_hashed_password_lets_its_user_in_and_nobody_else() {
     let with = |more: &[&str]| send(here, &server, &[&tls[..], more].concat());
     assert_eq!(with(&["--user", "ann", "--password-file", "right"]).0, 0, "{}", relay.seen);
     let line = relay.line_with("message accepted");
-    for field in [" identity=ann tls=\"TLSv1_3\" mail_from=", "@example.com from=", " detail= reply=250 2.0.0 Ok"] {
+    for field in [
+        " identity=ann tls=TLSv1_3 mail_from=ann@example.com from=ann@example.com to=bob@example.net recipients=1 ",
+        " message_id=\"\" ",
+        " rule=*@example.com app=default ",
+        " detail=\"\" reply=\"250 2.0.0 Ok",
+    ] {
         assert!(line.contains(field), "{field} in {line}");
     }
     for more in
@@ -337,6 +342,33 @@ fn a_unix_socket_has_its_mode_and_the_log_can_be_json_without_addresses() {
     for line in relay.seen.lines() {
         serde_json::from_str::<serde_json::Value>(line).unwrap();
     }
+}
+
+/// It began with a warning about the quota, with a chain of 600 characters that had line ends in it.
+#[test]
+fn a_start_without_credentials_says_so_in_one_sentence_and_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let config = "hostname = 'localhost'\n[log]\nformat = 'json'\n[policy]\nfrom = ['*@example.com']\n\
+         [ses]\nregion = 'eu-central-1'\nendpoint_url = 'http://127.0.0.1:9'\n[[listener]]\nname = 'plain'\naddress = '127.0.0.1:0'\n";
+    fs::write(here.join("f.toml"), config).unwrap();
+    let fault = |more: &[(&str, &str)]| {
+        let mut command = gatepost(here, &["run", "--config", "f.toml"]);
+        command.env("HOME", here).envs(more.iter().copied());
+        let mut relay = Running::start(command);
+        let line: serde_json::Value = serde_json::from_str(&relay.line_with("sending is degraded")).unwrap();
+        if !relay.seen.contains("listening on") {
+            relay.line_with("listening on");
+        }
+        assert!(!relay.seen.contains("quota"), "{}", relay.seen);
+        line["fault"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(
+        fault(&[]),
+        "no AWS credentials found: give the process a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    );
+    let refused = fault(&[("AWS_ACCESS_KEY_ID", "AKIAX"), ("AWS_SECRET_ACCESS_KEY", "x")]);
+    assert!(refused.starts_with("cannot connect to 127.0.0.1: ") && refused.ends_with("ses.endpoint_url"), "{refused}");
 }
 
 #[test]

@@ -2,8 +2,9 @@
 //! a bearer token.
 //!
 //! - `/livez`: the event loop turns.
-//! - `/readyz`: it accepts, it is not draining, and there is memory for a message. SES out of reach is "degraded", with the
-//!   reason, and still ready: another instance would not reach it either.
+//! - `/readyz`: it accepts, it is not draining, and there is memory for a message. Where sending does not work (no
+//!   credentials, SES out of reach, a configuration set that is missing) it is "degraded", with the reason and a list of
+//!   the faults, and still ready: another instance would have them too.
 //! - `/metrics`: Prometheus text, or OpenMetrics for who asks for it.
 //!
 //! Answers do not come out of the memory budget, so they come when it is empty. Connections are few and short, and those
@@ -14,8 +15,10 @@ mod clients;
 mod process;
 mod socket;
 
-use crate::observe::{Metrics, Moment, prometheus_text};
-use crate::relay::Relay;
+use crate::limit::LimitStanding;
+use crate::mail::parameters::AppName;
+use crate::observe::{LimitMoment, Metrics, Moment, prometheus_text};
+use crate::relay::{KnownFault, Relay};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
@@ -221,14 +224,49 @@ async fn ready(State(subject): State<Arc<Subject>>) -> Response {
         () if !subject.relay.budget().has_room() => not("memory budget and disk allowance are used up"),
         () => None,
     };
-    let closed = subject.relay.pace().is_some_and(|pace| pace.view().closed);
-    let trouble = subject.metrics.trouble().or_else(|| closed.then(|| "SES: daily_quota".to_owned()));
-    let (code, status, reason) = match (reason, trouble) {
+    let faults = subject.relay.faults();
+    let (code, status, reason) = match (reason, faults.first()) {
         (Some(reason), _) => (StatusCode::SERVICE_UNAVAILABLE, "not ready", Some(reason)),
-        (None, Some(reason)) => (StatusCode::OK, "degraded", Some(reason)),
+        (None, Some(first)) => (StatusCode::OK, "degraded", Some(first.text.clone())),
         (None, None) => (StatusCode::OK, "ready", None),
     };
-    (code, axum::Json(serde_json::json!({ "status": status, "reason": reason }))).into_response()
+    let listed = faults.iter().take(FAULTS_LISTED_MAX);
+    let listed = listed
+        .map(|KnownFault { apps, text }| Listed { apps: apps.iter().map(AppName::as_str).collect(), fault: text });
+    let more = faults.len().saturating_sub(FAULTS_LISTED_MAX);
+    (code, axum::Json(Health { reason, status, faults: listed.collect(), more })).into_response()
+}
+
+/// Faults that `/readyz` lists.
+const FAULTS_LISTED_MAX: usize = 20;
+
+/// The body of `/readyz`.
+#[derive(serde::Serialize)]
+struct Health<'a> {
+    /// The first fault, or why it is not ready.
+    reason: Option<String>,
+    status: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    faults: Vec<Listed<'a>>,
+    /// Faults that are not listed.
+    #[serde(skip_serializing_if = "is_zero")]
+    more: usize,
+}
+
+#[derive(serde::Serialize)]
+struct Listed<'a> {
+    /// The applications that it concerns; none: all of them.
+    apps: Vec<&'a str>,
+    fault: &'a str,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+fn sample(standing: LimitStanding) -> LimitMoment {
+    let (used, window) = (standing.used(), standing.window.to_string());
+    LimitMoment { limit: standing.limit, app: standing.app, window, used, room: standing.left }
 }
 
 async fn metrics(State(subject): State<Arc<Subject>>, headers: HeaderMap) -> Response {
@@ -239,6 +277,8 @@ async fn metrics(State(subject): State<Arc<Subject>>, headers: HeaderMap) -> Res
         octets: subject.relay.budget().in_use(),
         turns: subject.relay.send_queue(),
         certificates: (subject.certificates)(),
+        limits: subject.relay.standings(&subject.metrics.apps()).await.into_iter().map(sample).collect(),
+        faults: subject.relay.faults().len(),
         process: process::figures(),
     };
     let text = subject.metrics.open_metrics(&moment);

@@ -413,20 +413,18 @@ impl Builder {
                 observer.summarise();
             }
         });
-        if let Some(interval) = self.account_interval {
-            let (relay, draining) = (Arc::clone(&shared.relay), shared.draining.clone());
-            let watch = async move {
-                tokio::select! {
-                    () = relay.watch_account(interval) => {}
-                    () = draining.cancelled() => {}
-                }
-            };
-            // Where a connection to the provider is likely to be.
-            match shared.threads.first() {
-                Some(runtime) => shared.tasks.spawn_on(watch, runtime),
-                None => shared.tasks.spawn(watch),
-            };
-        }
+        let (relay, draining, interval) = (Arc::clone(&shared.relay), shared.draining.clone(), self.account_interval);
+        let watch = async move {
+            tokio::select! {
+                () = relay.watch_provider(interval) => {}
+                () = draining.cancelled() => {}
+            }
+        };
+        // Where a connection to the provider is likely to be.
+        match shared.threads.first() {
+            Some(runtime) => shared.tasks.spawn_on(watch, runtime),
+            None => shared.tasks.spawn(watch),
+        };
         Ok(Running {
             shared,
             addresses,

@@ -158,17 +158,18 @@ impl Document {
         self.statements.iter().filter(|statement| statement.effect == Effect::Deny)
     }
 
-    /// Whether a statement that allows fits. The one that fitted last time is asked first: most messages of an application
-    /// are allowed by the same one.
-    pub(super) fn allows(&self, fits: impl Fn(&Statement) -> bool) -> bool {
+    /// A statement that allows and fits. The one that fitted last time is asked first: most messages of an application are
+    /// allowed by the same one.
+    pub(super) fn allowing(&self, fits: impl Fn(&Statement) -> bool) -> Option<&Statement> {
         let LastTime(last) = &self.allowed_last;
         let allows = |statement: &Statement| statement.effect == Effect::Allow && fits(statement);
-        if self.statements.get(last.load(Ordering::Relaxed)).is_some_and(allows) {
-            return true;
+        if let Some(statement) = self.statements.get(last.load(Ordering::Relaxed)).filter(|it| allows(it)) {
+            return Some(statement);
         }
-        let place = self.statements.iter().position(allows);
+        let place = self.statements.iter().position(allows)?;
         // Written only where it changes: other threads read it all the time.
-        place.inspect(|place| last.store(*place, Ordering::Relaxed)).is_some()
+        last.store(place, Ordering::Relaxed);
+        self.statements.get(place)
     }
 }
 

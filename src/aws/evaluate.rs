@@ -143,13 +143,18 @@ pub(super) fn evaluate_beside<'a>(
     decision
 }
 
-/// Whether [`evaluate`] would say `Allow`, without saying by which statement. Beside all that deny, most requests need one
-/// statement for that.
-pub fn allows<'a>(documents: impl IntoIterator<Item = &'a Document, IntoIter: Clone>, request: &Request<'_>) -> bool {
+/// A statement that allows a request, if [`evaluate`] would say `Allow`: perhaps another one than `evaluate` names. Beside all
+/// that deny, most requests need one statement for that.
+pub fn allowing<'a>(
+    documents: impl IntoIterator<Item = &'a Document, IntoIter: Clone>,
+    request: &Request<'_>,
+) -> Option<(&'a Document, &'a Statement)> {
     let asked = Asked::of(request);
     let mut documents = documents.into_iter();
-    !documents.clone().any(|document| document.denials().any(|statement| speaks_of(statement, &asked)))
-        && documents.any(|document| document.allows(|statement| speaks_of(statement, &asked)))
+    if documents.clone().any(|document| document.denials().any(|statement| speaks_of(statement, &asked))) {
+        return None;
+    }
+    documents.find_map(|document| Some((document, document.allowing(|statement| speaks_of(statement, &asked))?)))
 }
 
 /// The first statement that denies a request, whatever allows it.

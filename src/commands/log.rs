@@ -1,12 +1,13 @@
-//! The log: one line an event on standard error, for people or as JSON.
+//! The log: one line an event on standard error, as logfmt or as JSON.
 //!
 //! The relay never waits for whoever reads the log. Lines go through a bounded queue to one thread that writes; when the
 //! pipe is full and the queue too, lines are dropped and counted, and the count is the first line after the reader came
 //! back. The end of the process waits a moment for what is queued.
 
-use super::json_line::JsonLine;
+use super::log_line::{self, LogLine};
 use crate::config::{Log, LogFormat, LogLevel};
-use std::io::{self, IsTerminal, Write};
+use std::fmt::Write as _;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
@@ -30,16 +31,12 @@ pub(super) fn start(settings: &Log, directives: Option<&str>) -> Result<LogHandl
     let filter = match directives {
         Some(text) => EnvFilter::try_new(text).map_err(|error| format!("GATEPOST_LOG: {error}"))?,
         // Other libraries' lines may hold what passes through them; below warnings they are asked for by name only.
-        None => EnvFilter::new(format!("warn,gatepost={}", level(settings.level))),
+        // A role that cannot be assumed is a fault of sending, which has a line of ours.
+        None => EnvFilter::new(format!("warn,aws_config::sts::assume_role=error,gatepost={}", level(settings.level))),
     };
     let queue = Queue::start(io::stderr(), settings.format);
-    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let built = tracing_subscriber::fmt().with_env_filter(filter).with_writer(queue.clone()).with_ansi(colours);
-    let installed = match settings.format {
-        LogFormat::Human => built.try_init(),
-        LogFormat::Json => built.event_format(JsonLine).try_init(),
-    };
-    installed.map_err(|error| error.to_string())?;
+    let built = tracing_subscriber::fmt().with_env_filter(filter).with_writer(queue.clone());
+    built.event_format(LogLine(settings.format)).try_init().map_err(|error| error.to_string())?;
     Ok(LogHandle { queue })
 }
 
@@ -148,12 +145,13 @@ const WRITE_OCTETS: usize = 64 * 1024;
 const PAUSE: Duration = Duration::from_millis(5);
 
 fn notice(lost: u64, format: LogFormat) -> String {
-    match format {
-        LogFormat::Human => format!(" WARN gatepost: log lines were dropped, because nobody read them lines={lost}\n"),
-        LogFormat::Json => format!(
-            "{{\"level\":\"WARN\",\"message\":\"log lines were dropped, because nobody read them\",\"lines\":{lost},\"target\":\"gatepost\"}}\n"
-        ),
-    }
+    let mut line = log_line::Line::new(format);
+    // Writing to a string does not fail.
+    let _ = line.text("level", |text| text.write_str("WARN"));
+    let _ = line.text("message", |text| text.write_str("log lines were dropped, because nobody read them"));
+    let _ = line.plain("lines", lost);
+    let _ = line.text("target", |text| text.write_str("gatepost"));
+    line.end().to_owned()
 }
 
 impl<'a> MakeWriter<'a> for Queue {

@@ -105,7 +105,7 @@ words! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// logfmt: `key=value`, quoted where needed.
     Human,
     /// One JSON object a line.
     Json,
@@ -131,13 +131,13 @@ pub enum LogLevel {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
-    /// human or json. One line per message outcome in either.
+    /// human or json. human is logfmt. One line per message outcome in either.
     pub format: LogFormat,
     /// error, warn, info, debug or trace. Of other libraries, only warnings are shown; the environment variable
     /// GATEPOST_LOG replaces all of this by directives such as "info,gatepost=debug".
     pub level: LogLevel,
-    /// plain, hashed or omitted. Under what form addresses of people and AUTH names stand in log lines; other than plain,
-    /// details that quote addresses are left out too.
+    /// plain, hashed or omitted. Under what form addresses of people (recipients of accepted messages included), AUTH names
+    /// and Message-IDs stand in log lines; other than plain, details that quote addresses are left out too.
     pub addresses: Addresses,
 }
 

@@ -1,7 +1,8 @@
 //! What a step costs, limit by limit, and how it is told that there is no room: the same for every keeper of counts.
 
 use super::rule::{By, LimitRule, Measure, OverLimit};
-use super::{LimitDecision, LimitStage, LimitStep, LimitView};
+use super::{LimitDecision, LimitStage, LimitStanding, LimitStep, LimitView, STANDINGS_MAX};
+use crate::mail::parameters::AppName;
 use crate::mail::{ClientAddress, Reply, replies};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use smallvec::SmallVec;
@@ -194,6 +195,39 @@ impl Rules {
         let view =
             |charge: &Charge| view(charge.rule, charge.window, charge.key, charge.amount.get().into(), left(charge));
         self.charges(step).iter().map(view).collect()
+    }
+
+    /// One of each window that counts all messages of one of these applications, or all messages.
+    pub(super) fn standing(&self, apps: &[AppName]) -> Vec<(Charge, Option<AppName>)> {
+        let mut all = Vec::new();
+        for (place, Ruled { rule, seed }) in (0u16..).zip(&self.rules) {
+            let mut counts = |app: Option<&AppName>| {
+                let key = self.keying.of(*seed, app.map_or("", AppName::as_str));
+                let amount = NonZeroU32::MIN;
+                let charge = |window| Charge { rule: place, window, amount, key };
+                all.extend((0u16..).zip(&rule.windows).map(|(window, _)| (charge(window), app.cloned())));
+            };
+            match rule.by {
+                By::Relay => counts(None),
+                By::App => {
+                    let counted = |app: &&AppName| rule.apps.is_empty() || rule.apps.contains(*app);
+                    apps.iter().filter(counted).for_each(|app| counts(Some(app)));
+                }
+                _ => {}
+            }
+        }
+        all.truncate(STANDINGS_MAX);
+        all
+    }
+
+    /// The same, with what is left of each.
+    pub(super) fn told(&self, standing: Vec<(Charge, Option<AppName>)>, left: &[u64]) -> Vec<LimitStanding> {
+        let told = |((charge, app), left): ((Charge, Option<AppName>), &u64)| {
+            let rule = self.get(charge.rule);
+            let window = rule.windows[usize::from(charge.window)];
+            LimitStanding { limit: rule.name.clone(), app, window, left: *left }
+        };
+        standing.into_iter().zip(left).map(told).collect()
     }
 
     /// How long a step may wait for room, where that limit says so.

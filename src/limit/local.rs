@@ -10,8 +10,9 @@ use super::charges::{Charge, Keys, NoRoom, Rules};
 use super::meter::{KEYS_MAX, RateMeter};
 use super::rule::{LimitRule, Quota, Window};
 use super::storage::{self, Keeper, StateError};
-use super::{LimitDecision, LimitError, LimitStep, LimitView, Limiter, Ticket};
+use super::{LimitDecision, LimitError, LimitStanding, LimitStep, LimitView, Limiter, Ticket};
 use crate::mail::Clock;
+use crate::mail::parameters::AppName;
 use async_trait::async_trait;
 use jiff::tz::TimeZone;
 use std::collections::HashMap;
@@ -269,6 +270,12 @@ impl Limiter for LocalLimiter {
 
     async fn look(&self, step: &LimitStep<'_>) -> Result<Vec<LimitView>, LimitError> {
         Ok(self.rules.views(step, |charge| self.left(charge)))
+    }
+
+    async fn standings(&self, apps: &[AppName]) -> Vec<LimitStanding> {
+        let standing = self.rules.standing(apps);
+        let left: Vec<u64> = standing.iter().map(|(charge, _)| self.left(charge)).collect();
+        self.rules.told(standing, &left)
     }
 }
 

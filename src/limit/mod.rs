@@ -33,6 +33,7 @@ pub use rule::{By, LimitRule, Measure, OverLimit, Period, Quota, Rate, RuleError
 pub use storage::StateError;
 pub use tokens::{LocalTokens, TokenRate, Tokens};
 
+use crate::mail::parameters::AppName;
 use crate::mail::{Client, ForwardPath, Granted, Mailbox, Reply, ReversePath, RuleName};
 use async_trait::async_trait;
 use std::any::Any;
@@ -64,6 +65,35 @@ pub trait Limiter: Send + Sync + 'static {
 
     /// Which limits a step would touch and how much of each is left, without taking anything.
     async fn look(&self, step: &LimitStep<'_>) -> Result<Vec<LimitView>, LimitError>;
+
+    /// How full the limits are that count all messages of an application, for these applications, and those that count all
+    /// messages; [`STANDINGS_MAX`] of them at most. For metrics. None where that is not known now.
+    async fn standings(&self, _apps: &[AppName]) -> Vec<LimitStanding> {
+        Vec::new()
+    }
+}
+
+/// Windows that [`Limiter::standings`] tells of.
+pub const STANDINGS_MAX: usize = 2_000;
+
+/// How full one window of a limit is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitStanding {
+    /// The limit's name.
+    pub limit: RuleName,
+    /// The application, where each has a count of its own.
+    pub app: Option<AppName>,
+    /// Which of its windows.
+    pub window: Window,
+    /// How much is left now.
+    pub left: u64,
+}
+
+impl LimitStanding {
+    /// How much is used now.
+    pub fn used(&self) -> u64 {
+        u64::from(self.window.capacity().get()).saturating_sub(self.left)
+    }
 }
 
 /// A step of a transaction, with what it costs and what keys can be made of.

@@ -4,6 +4,7 @@
 //! "could it have been sent?".
 
 use super::reply::Reply;
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -105,6 +106,17 @@ pub struct Outcome {
     pub reply: Reply,
     /// What the provider said, for the operator's log only: error code and message.
     pub detail: String,
+    /// What keeps messages from being sent until somebody changes it, where the transport knows.
+    pub fault: Option<Fault>,
+}
+
+/// Why messages cannot be sent, for a person: what is wrong and what to do. It names no address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// One sentence.
+    pub text: Cow<'static, str>,
+    /// Whether it depends on the author: messages of other domains may be sent.
+    pub of_author: bool,
 }
 
 impl Outcome {
@@ -112,16 +124,32 @@ impl Outcome {
     pub fn sent(id: MessageId) -> Self {
         let reply = super::replies::ACCEPTED.with_text(&format!("Ok {id}"));
         let certainty = Certainty::Sent(id);
-        Self { certainty, kind: Kind::Accepted, retry_after: None, code: "", reply, detail: String::new() }
+        Self { certainty, kind: Kind::Accepted, retry_after: None, code: "", reply, detail: String::new(), fault: None }
     }
 
     /// The provider has not got the message, for certain.
     pub fn not_sent(kind: Kind, reply: Reply, detail: impl Into<String>) -> Self {
-        Self { certainty: Certainty::NotSent, kind, retry_after: None, code: "", reply, detail: detail.into() }
+        Self {
+            certainty: Certainty::NotSent,
+            kind,
+            retry_after: None,
+            code: "",
+            reply,
+            detail: detail.into(),
+            fault: None,
+        }
     }
 
     /// The provider may have got the message.
     pub fn ambiguous(kind: Kind, reply: Reply, detail: impl Into<String>) -> Self {
-        Self { certainty: Certainty::Ambiguous, kind, retry_after: None, code: "", reply, detail: detail.into() }
+        Self {
+            certainty: Certainty::Ambiguous,
+            kind,
+            retry_after: None,
+            code: "",
+            reply,
+            detail: detail.into(),
+            fault: None,
+        }
     }
 }

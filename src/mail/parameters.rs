@@ -302,6 +302,8 @@ pub struct Granted {
     pub edits: Edits,
     /// What policy would have refused, where it only reports; for the log.
     pub reported: Option<String>,
+    /// The pattern, and the statements of documents, that permitted a message; for the log. `None`: the rule says enough.
+    pub permitted_by: Option<Arc<str>>,
 }
 
 /// What is done to a message before it is sent.
@@ -341,6 +343,7 @@ impl Granted {
             takes_unreadable_path: false,
             edits: Edits::default(),
             reported: None,
+            permitted_by: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Who is at the other end of a connection, as far as we know.
 
 use super::id::SessionId;
+use super::parameters::AppName;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,12 +21,19 @@ pub struct Client {
     pub tls: Option<TlsInfo>,
     /// Set once AUTH succeeded.
     pub identity: Option<Identity>,
+    /// The application that policy recognised so far. For log and metrics, never for a decision.
+    pub app: Option<AppName>,
 }
 
 impl Client {
+    /// The name of the application, if it is known.
+    pub fn app_name(&self) -> Option<&str> {
+        self.app.as_ref().map(AppName::as_str)
+    }
+
     /// A client of which no more is known than where it connects from.
     pub fn new(session: SessionId, address: ClientAddress, listener: Arc<str>) -> Self {
-        Self { session, address, listener, hello: String::new(), tls: None, identity: None }
+        Self { session, address, listener, hello: String::new(), tls: None, identity: None, app: None }
     }
 }
 

@@ -52,6 +52,11 @@ impl Permitted {
         &self.granted
     }
 
+    /// The same, to keep.
+    pub fn granted_shared(&self) -> Arc<Granted> {
+        Arc::clone(&self.granted)
+    }
+
     /// Takes it apart, so that the content can be handed on without a copy. Whoever tells of the message afterwards has the
     /// other two as well.
     pub fn into_parts(self) -> (Arc<Envelope>, Content, Arc<Granted>) {

@@ -16,6 +16,10 @@ pub struct AccountQuota {
     pub sending_enabled: bool,
 }
 
+/// The fault where [`AccountQuota::sending_enabled`] is false; SES says no more.
+pub const SENDING_PAUSED: &str =
+    "SES refuses to send: sending is paused for the account; see the account dashboard of the SES console";
+
 impl fmt::Display for AccountQuota {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { recipients_per_second_max: rate, recipients_last_24_hours: sent, .. } = self;
@@ -26,17 +30,23 @@ impl fmt::Display for AccountQuota {
     }
 }
 
-/// Why the quota is not known.
+/// Why a question about the account was not answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum QuotaError {
+pub enum ReadError {
     /// The provider has no such thing, or the transport cannot ask.
-    #[error("this transport does not tell a quota")]
+    #[error("this transport cannot ask")]
     Unsupported,
-    /// We may not ask: the operator's to mend, or to leave so.
+    /// We may not ask: the operator's to mend, or to leave so. Nothing is known about sending.
     #[error("not permitted: {0}")]
     NotPermitted(String),
-    /// Nobody answered, or not in words that can be read.
+    /// Sending cannot work either: no credentials, no connection. One sentence: what is wrong, and what to do.
+    #[error("{0}")]
+    Fault(String),
+    /// What was asked for does not exist, or is switched off. One sentence.
+    #[error("{0}")]
+    Missing(String),
+    /// No answer, or none that can be read. Nothing is known about sending.
     #[error("{0}")]
     Unavailable(String),
 }

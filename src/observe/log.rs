@@ -1,13 +1,16 @@
 //! One structured line per message outcome, per refused command and per refused connection.
 //!
-//! Written through `tracing` under the target `gatepost`; the program that embeds us chooses the format. Text from peers
-//! is escaped before it is written, so no subscriber can be made to print a line of the peer's choosing. Addresses and AUTH
-//! names are written as they are, as a keyed hash, or not at all. Refusals that one client causes again and again are
-//! written a few times, and then counted in one line; at level debug all are written.
+//! Written through `tracing` under the target `gatepost`; the program that embeds us chooses the format. Control characters
+//! in text from peers are replaced by characters that show them (LF by U+240A `␊`) before the text is written, so no
+//! subscriber can be made to print a line of the peer's choosing, and a format has nothing to escape a second time.
+//! Addresses, AUTH names and Message-IDs are written as they are, as a keyed hash, or not at all. Refusals that one client
+//! causes again and again are written a few times, and then counted in one line; at level debug all are written.
+//! Every line about a client whose application is known has its name in `app`.
 
 use super::repeats::{Kind as LineKind, Repeats};
 use super::{Event, MessageRecord, Observer, TransactionRecord};
 use crate::mail::abandonment::closing_word;
+use crate::mail::parameters::AppName;
 use crate::mail::{Certainty, Client, ClientAddress, Clock, Kind, Mailbox, ReversePath, SystemClock};
 use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
@@ -42,16 +45,16 @@ impl LogObserver {
 
     fn mailbox(&self, mailbox: &Mailbox) -> String {
         match self.form {
-            AddressForm::Plain => escaped(mailbox.to_string()),
+            AddressForm::Plain => printable_text(mailbox.to_string()),
             AddressForm::Hashed => format!("~{:016x}@{}", self.key.hash_one(mailbox), mailbox.domain()),
             AddressForm::Omitted => "-".to_owned(),
         }
     }
 
-    /// An AUTH name. People type passwords there.
+    /// An AUTH name: people type passwords there. A Message-ID: many name a person or a machine.
     fn name<'a>(&self, name: &'a str) -> Cow<'a, str> {
         match self.form {
-            AddressForm::Plain => escape(name),
+            AddressForm::Plain => printable(name),
             AddressForm::Hashed => Cow::Owned(format!("~{:016x}", self.key.hash_one(name))),
             AddressForm::Omitted => Cow::Borrowed("-"),
         }
@@ -68,6 +71,7 @@ impl LogObserver {
             listener: client.listener.to_string(),
             identity: self.identity(client).into_owned(),
             tls: tls(client).to_owned(),
+            app: client.app_name().unwrap_or_default().to_owned(),
         }
     }
 
@@ -90,7 +94,7 @@ impl LogObserver {
 
     /// Details name addresses too, so they are written only where addresses are.
     fn detail<'a>(&self, detail: &'a str) -> Cow<'a, str> {
-        if self.form == AddressForm::Plain { escape(detail) } else { Cow::Borrowed("") }
+        if self.form == AddressForm::Plain { printable(detail) } else { Cow::Borrowed("") }
     }
 
     fn message(&self, record: &MessageRecord<'_>) {
@@ -101,7 +105,7 @@ impl LogObserver {
                 if tracing::enabled!(target: "gatepost", tracing::Level::$LEVEL) {
                     let client = record.client;
                     let outcome = record.outcome.map_or("refused", |outcome| outcome.kind.label());
-                    let message_id = match record.outcome.map(|outcome| &outcome.certainty) {
+                    let ses_message_id = match record.outcome.map(|outcome| &outcome.certainty) {
                         Some(Certainty::Sent(id)) => id.as_str(),
                         _ => "",
                     };
@@ -109,10 +113,12 @@ impl LogObserver {
                         target: "gatepost", transaction = %record.transaction, session = %client.session,
                         client = %client.address, listener = &*client.listener, identity = %self.identity(client),
                         tls = tls(client), mail_from = %self.reverse_path(record.reverse_path),
-                        from = %self.authors(record), recipients = record.recipients, octets = record.octets,
-                        rule = record.rule.unwrap_or(""), app = record.app.unwrap_or(""),
+                        from = %self.authors(record), to = %self.recipients(record),
+                        recipients = record.forward_paths.len(), octets = record.octets,
+                        message_id = &*record.message_id.map(|id| self.name(id)).unwrap_or_default(),
+                        rule = self.rule(record), app = record.app.unwrap_or(""),
                         configuration_set = record.configuration_set.unwrap_or(""), outcome, ambiguous,
-                        ses_message_id = message_id, detail = %self.message_detail(record), reply = %record.reply,
+                        ses_message_id, detail = %self.message_detail(record), reply = %record.reply,
                         latency_ms = u64::try_from(record.latency.as_millis()).unwrap_or(u64::MAX), $text
                     )
                 }
@@ -120,7 +126,11 @@ impl LogObserver {
         }
         match record.outcome {
             Some(outcome) if outcome.kind == Kind::OurConfiguration => {
-                line!(error, ERROR, "message deferred: sending is not possible until the operator mends this");
+                line!(
+                    error,
+                    ERROR,
+                    "message deferred: sending is not possible until credentials, permissions or SES settings are corrected"
+                );
             }
             Some(_) if ambiguous => line!(warn, WARN, "message deferred: it may have been sent"),
             _ if record.reply.is_positive() => line!(info, INFO, "message accepted"),
@@ -131,7 +141,7 @@ impl LogObserver {
 
     /// A warning where content was under way or the relay ended it; a client that only asks and leaves is no trouble.
     fn transaction(&self, record: &TransactionRecord<'_>) {
-        let Who { session, client, listener, identity, tls } = self.who(record.client);
+        let Who { session, client, listener, identity, tls, .. } = self.who(record.client);
         let (transaction, mail_from) = (record.transaction.to_string(), self.reverse_path(record.reverse_path));
         let (app, reason, outcome) = (record.app.unwrap_or(""), record.why.word(), logged(record.why.outcome()));
         let reply = record.why.reply().map(ToString::to_string).unwrap_or_default();
@@ -157,29 +167,64 @@ impl LogObserver {
         }
     }
 
+    /// Of an accepted message, the first recipients.
+    fn recipients(&self, record: &MessageRecord<'_>) -> String {
+        match record.forward_paths {
+            _ if !record.reply.is_positive() => String::new(),
+            // The number of them stands in a field of its own.
+            _ if self.form == AddressForm::Omitted => "-".to_owned(),
+            [path] => self.mailbox(path.mailbox()),
+            paths => {
+                let paths = paths.iter().take(RECIPIENTS_MAX);
+                paths.map(|path| self.mailbox(path.mailbox())).collect::<Vec<_>>().join(",")
+            }
+        }
+    }
+
+    /// What permitted or refused a message. A pattern that is no whole domain may be the address of a person.
+    fn rule<'a>(&self, record: &MessageRecord<'a>) -> &'a str {
+        let general = record.rule.unwrap_or("");
+        match record.permitted_by {
+            Some(pattern) if self.form == AddressForm::Plain || pattern.starts_with("*@") => pattern,
+            Some(statements) if !statements.contains('@') => statements,
+            _ => general,
+        }
+    }
+
     /// What a provider says names addresses and ARNs; it stands beside what we say.
     fn message_detail<'a>(&self, record: &MessageRecord<'a>) -> Cow<'a, str> {
         match record.outcome {
             // Status and code of a provider's answer name nobody; what follows may.
             Some(outcome) if self.form != AddressForm::Plain => {
-                escape(outcome.detail.split(": ").next().unwrap_or_default())
+                printable(outcome.detail.split(": ").next().unwrap_or_default())
             }
-            Some(outcome) => escape(&outcome.detail),
+            Some(outcome) => printable(&outcome.detail),
             None => self.detail(record.detail),
         }
     }
 }
 
+/// Recipients that a line names.
+const RECIPIENTS_MAX: usize = 10;
+
 fn tls(client: &Client) -> &str {
     client.tls.as_ref().map_or("", |tls| &tls.version)
 }
 
-/// A line that is written, or one that is only counted: then it is for level debug.
+/// A line about a client: the fields that all of these have, then those of the event.
+macro_rules! of_client {
+    ($level:ident, $who:expr, $($line:tt)+) => {{
+        let Who { session, client, listener, identity, tls, app } = $who;
+        $level!(target: "gatepost", session, client, listener, identity, tls, app, $($line)+)
+    }};
+}
+
+/// The same; one that is not written but only counted is for level debug.
 macro_rules! repeated {
-    ($level:ident, $written:expr, $($line:tt)+) => {
+    ($level:ident, $written:expr, $who:expr, $($line:tt)+) => {
         match $written {
-            true => $level!(target: "gatepost", $($line)+),
-            false => debug!(target: "gatepost", $($line)+),
+            true => of_client!($level, $who, $($line)+),
+            false => of_client!(debug, $who, $($line)+),
         }
     };
 }
@@ -195,6 +240,10 @@ fn logged(outcome: &'static str) -> &'static str {
     if outcome == "rejected" { "refused" } else { outcome }
 }
 
+fn names(apps: &[AppName]) -> String {
+    apps.iter().map(AppName::as_str).collect::<Vec<_>>().join(",")
+}
+
 impl Observer for LogObserver {
     fn summarise(&self) {
         self.tell_repeats(false);
@@ -205,40 +254,36 @@ impl Observer for LogObserver {
             Event::ConnectionRefused { address, listener, reply, reason } => {
                 let Some(written) = self.repeated("connection refused", *address) else { return };
                 let reply = reply.map(ToString::to_string).unwrap_or_default();
-                let reason = &*escape(reason);
-                repeated!(warn, written, client = %address, listener, reply, reason, "connection refused");
+                let reason = &*printable(reason);
+                match written {
+                    true => warn!(target: "gatepost", client = %address, listener, reply, reason, "connection refused"),
+                    false => {
+                        debug!(target: "gatepost", client = %address, listener, reply, reason, "connection refused");
+                    }
+                }
             }
             Event::Silent { address, listener } => {
                 debug!(target: "gatepost", client = %address, listener, "closed before it said anything");
             }
             Event::Connected(_) | Event::Disconnected { .. } | Event::Encrypted(_) if !tracing::enabled!(target: "gatepost", tracing::Level::DEBUG) =>
                 {}
-            Event::Connected(who) => {
-                let Who { session, client, listener, .. } = self.who(who);
-                debug!(target: "gatepost", session, client, listener, "connected");
-            }
-            Event::Disconnected { client: who, messages, duration } => {
-                let Who { session, client, listener, identity, tls } = self.who(who);
+            Event::Connected(client) => of_client!(debug, self.who(client), "connected"),
+            Event::Disconnected { client, messages, duration } => {
                 let seconds = duration.as_secs_f64();
-                debug!(target: "gatepost", session, client, listener, identity, tls, messages, seconds, "disconnected");
+                of_client!(debug, self.who(client), messages, seconds, "disconnected");
             }
-            Event::Encrypted(who) => {
-                let Who { session, client, listener, tls, .. } = self.who(who);
-                debug!(target: "gatepost", session, client, listener, tls, "encrypted");
+            Event::Encrypted(client) => of_client!(debug, self.who(client), "encrypted"),
+            Event::Authenticated { client, identity } => {
+                let identity = self.name(identity.name()).into_owned();
+                of_client!(info, Who { identity, ..self.who(client) }, "authenticated");
             }
-            Event::Authenticated { client: who, identity } => {
-                let Who { session, client, listener, tls, .. } = self.who(who);
-                info!(target: "gatepost", session, client, listener, tls, identity = &*self.name(identity.name()), "authenticated");
+            Event::AuthenticationFailed { client, name, reply, detail } => {
+                let Some(written) = self.repeated("authentication failed", client.address) else { return };
+                let (reply, name, detail) = (reply.to_string(), &*self.name(name), &*printable(detail));
+                repeated!(warn, written, self.who(client), name, reply, detail, "authentication failed");
             }
-            Event::AuthenticationFailed { client: who, name, reply, detail } => {
-                let Some(written) = self.repeated("authentication failed", who.address) else { return };
-                let Who { session, client, listener, tls, .. } = self.who(who);
-                let (reply, name, detail) = (reply.to_string(), &*self.name(name), &*escape(detail));
-                repeated!(warn, written, session, client, listener, tls, name, reply, detail, "authentication failed");
-            }
-            Event::CommandRefused { client: who, transaction, verb, reply, rule, address, detail } => {
-                let Some(written) = self.repeated("command refused", who.address) else { return };
-                let Who { session, client, listener, identity, tls } = self.who(who);
+            Event::CommandRefused { client, transaction, verb, reply, rule, address, detail } => {
+                let Some(written) = self.repeated("command refused", client.address) else { return };
                 let transaction = transaction.map(|id| id.to_string()).unwrap_or_default();
                 let (reply, detail) = (reply.to_string(), &*self.detail(detail));
                 let address = address.map(|mailbox| self.mailbox(mailbox)).unwrap_or_default();
@@ -246,12 +291,8 @@ impl Observer for LogObserver {
                 repeated!(
                     warn,
                     written,
+                    self.who(client),
                     transaction,
-                    session,
-                    client,
-                    listener,
-                    identity,
-                    tls,
                     verb,
                     address,
                     rule,
@@ -260,56 +301,46 @@ impl Observer for LogObserver {
                     "command refused"
                 );
             }
-            Event::WouldRefuse { client: who, transaction, verb, app, detail } => {
-                let Who { session, client, listener, identity, tls } = self.who(who);
+            Event::WouldRefuse { client, transaction, verb, app: of_grant, detail } => {
                 let (transaction, detail) = (transaction.to_string(), &*self.detail(detail));
-                let app = app.unwrap_or("");
-                warn!(
-                    target: "gatepost", transaction, session, client, listener, identity, tls, verb, app, detail,
-                    "would have been refused (enforcement = \"report\")"
-                );
+                let mut who = self.who(client);
+                who.app = of_grant.map(str::to_owned).unwrap_or(who.app);
+                of_client!(warn, who, transaction, verb, detail, "would have been refused (enforcement = \"report\")");
             }
             Event::MessageEnded(record) => self.message(record),
             Event::TransactionEnded(record) => self.transaction(record),
             // The line of the transaction says it.
             Event::SessionClosed { transaction: Some(_), .. } => {}
-            Event::SessionClosed { client: who, after, reply, .. } => {
-                let Some(written) = self.repeated("session closed", who.address) else { return };
-                let Who { session, client, listener, identity, tls } = self.who(who);
+            Event::SessionClosed { client, after, reply, .. } => {
+                let Some(written) = self.repeated("session closed", client.address) else { return };
                 let (reason, reply) = (closing_word(reply), reply.to_string());
-                repeated!(
-                    info,
-                    written,
-                    session,
-                    client,
-                    listener,
-                    identity,
-                    tls,
-                    after,
-                    reason,
-                    reply,
-                    "session closed"
-                );
+                repeated!(info, written, self.who(client), after, reason, reply, "session closed");
             }
             Event::TriedAgain { code } => {
-                debug!(target: "gatepost", code, "SES throttled an attempt; it is made again")
+                debug!(target: "gatepost", code, "SES throttled an attempt; it is made again");
             }
             Event::PaceChanged { change, slower: true } => warn!(target: "gatepost", "sending is slower: {change}"),
             Event::PaceChanged { change, slower: false } => info!(target: "gatepost", "sending: {change}"),
-            Event::QuotaRead(quota) => {
-                if !quota.sending_enabled {
-                    error!(target: "gatepost", "the SES account may not send now: sending is disabled");
-                }
-                debug!(target: "gatepost", "SES account: {quota}");
-            }
+            Event::QuotaRead(quota) => debug!(target: "gatepost", "SES account: {quota}"),
             Event::QuotaUnknown { error, detail } => {
-                warn!(target: "gatepost", error = escaped(error.to_string()), "the SES account's quota is not known: {detail}");
+                let error = &*printable_text(error.to_string());
+                warn!(target: "gatepost", error, "the SES account's quota is not known: {detail}");
+            }
+            Event::Degraded { apps, fault } => {
+                warn!(target: "gatepost", app = names(apps), fault = &*printable(fault), "sending is degraded");
+            }
+            Event::Recovered { apps, fault, expired: false } => {
+                info!(target: "gatepost", app = names(apps), fault = &*printable(fault), "sending works again");
+            }
+            Event::Recovered { apps, fault, expired: true } => {
+                let (app, fault) = (names(apps), &*printable(fault));
+                info!(target: "gatepost", app, fault, "sending is no longer degraded: nothing was sent since");
             }
             // The line of the refusal names it.
             Event::LimitHit { .. } => {}
-            Event::JudgeFailed { client: who, detail } => {
-                let Who { session, client, listener, .. } = self.who(who);
-                error!(target: "gatepost", session, client, listener, detail = &*escape(detail), "could not judge, deferred");
+            Event::JudgeFailed { client, detail } => {
+                let detail = &*printable(detail);
+                of_client!(error, self.who(client), detail, "could not judge, deferred");
             }
         }
     }
@@ -322,30 +353,35 @@ struct Who {
     listener: String,
     identity: String,
     tls: String,
+    app: String,
 }
 
-fn escaped(text: String) -> String {
-    match escape(&text) {
-        Cow::Owned(escaped) => escaped,
+/// As [`printable`].
+fn printable_text(text: String) -> String {
+    match printable(&text) {
+        Cow::Owned(printable) => printable,
         Cow::Borrowed(_) => text,
     }
 }
 
-/// Control characters (a line end above all) and what a terminal would act on, as `\u{…}`. At most 500 characters.
-fn escape(text: &str) -> Cow<'_, str> {
-    if text.len() <= 500 && text.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
+/// Longest text of a peer or a provider in a line, in characters.
+const TEXT_MAX: usize = 500;
+
+/// A text without control characters (a line end above all) and without what a terminal would act on. Those of ASCII
+/// become the characters that show them, U+2400 to U+2421; others become U+FFFD.
+fn printable(text: &str) -> Cow<'_, str> {
+    if text.len() <= TEXT_MAX && text.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
         return Cow::Borrowed(text);
     }
-    text.chars()
-        .take(500)
-        .flat_map(|c| {
-            if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
-                c.escape_unicode().collect::<Vec<_>>()
-            } else {
-                vec![c]
-            }
-        })
-        .collect()
+    let shown = |c: char| match c {
+        '\0'..='\u{1f}' => char::from_u32(0x2400 + c as u32).unwrap_or(char::REPLACEMENT_CHARACTER),
+        '\u{7f}' => '\u{2421}',
+        '\u{80}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            char::REPLACEMENT_CHARACTER
+        }
+        c => c,
+    };
+    text.chars().take(TEXT_MAX).map(shown).collect()
 }
 
 #[cfg(test)]
@@ -354,7 +390,8 @@ mod tests {
 
     #[test]
     fn a_peer_cannot_write_a_line_of_its_own() {
-        assert_eq!(escape("a\r\nb\u{1b}[2J\u{202e}é"), "a\\u{d}\\u{a}b\\u{1b}[2J\\u{202e}é");
+        assert_eq!(printable("a\r\nb\u{1b}[2J\u{202e}\u{7f}\u{85}é\\"), "a␍␊b␛[2J\u{fffd}␡\u{fffd}é\\");
+        assert_eq!(printable(&"é".repeat(600)).chars().count(), TEXT_MAX);
     }
 
     #[test]
@@ -375,5 +412,51 @@ mod tests {
             "{name}"
         );
         assert_eq!(LogObserver::new(AddressForm::Omitted).name("correct horse"), "-");
+    }
+
+    #[test]
+    fn the_line_of_a_message_names_ten_recipients_and_its_pattern_in_the_form_of_addresses() {
+        use crate::mail::{ForwardPath, SessionId, replies};
+        let client = Client::new(SessionId::fresh(), ClientAddress::Unix, "main".into());
+        let path = |number: usize| ForwardPath::new(Mailbox::parse(&format!("to{number}@b.example")).unwrap()).unwrap();
+        let paths: Vec<ForwardPath> = (0..12).map(path).collect();
+        let record = |reply, permitted_by| MessageRecord {
+            transaction: client.session.transaction(1),
+            client: &client,
+            reverse_path: &ReversePath::Null,
+            authors: &[],
+            forward_paths: &paths,
+            message_id: None,
+            octets: 0,
+            rule: Some("message"),
+            permitted_by,
+            app: None,
+            configuration_set: None,
+            outcome: None,
+            reply,
+            detail: "",
+            latency: std::time::Duration::ZERO,
+            attempt: None,
+        };
+        let [plain, hashed, omitted] =
+            [AddressForm::Plain, AddressForm::Hashed, AddressForm::Omitted].map(LogObserver::new);
+        let (accepted, refused) = (replies::ACCEPTED, replies::LOCAL_ERROR);
+        let text = plain.recipients(&record(&accepted, None));
+        assert!(text.starts_with("to0@b.example,to1@") && text.ends_with(",to9@b.example"), "{text}");
+        assert_eq!(plain.recipients(&record(&refused, None)), "");
+        let text = hashed.recipients(&record(&accepted, None));
+        assert!(text.split(',').count() == 10 && text.contains("@b.example") && !text.contains("to0"), "{text}");
+        assert_eq!(omitted.recipients(&record(&accepted, None)), "-");
+        for (permitted_by, in_plain, hidden) in [
+            (None, "message", "message"),
+            (Some("*@a.example"), "*@a.example", "*@a.example"),
+            (Some("ann@a.example"), "ann@a.example", "message"),
+            (Some("ann@a.example; p.json, statement 1"), "ann@a.example; p.json, statement 1", "message"),
+            (Some("p.json, statement 1"), "p.json, statement 1", "p.json, statement 1"),
+        ] {
+            assert_eq!(plain.rule(&record(&accepted, permitted_by)), in_plain);
+            assert_eq!(hashed.rule(&record(&accepted, permitted_by)), hidden);
+            assert_eq!(omitted.rule(&record(&accepted, permitted_by)), hidden);
+        }
     }
 }

@@ -1,12 +1,15 @@
 //! Counters and gauges for Prometheus, made from the events that everybody hears.
 //!
-//! Names begin with `gatepost_`, units are base units, and labels are bounded: listeners, rules, limits and codes, never an
-//! address. More distinct rules than [`WORDS_MAX`] count as `other`.
+//! Names begin with `gatepost_`, units are base units, and labels are bounded: listeners, applications, rules, limits and
+//! codes, never an address. More distinct rules than [`WORDS_MAX`], and more applications than [`APPS_MAX`], count as
+//! `other`; what belongs to no application that is known has an empty `app`.
 //! Prometheus: "Metric and label naming", OpenMetrics 1.0.
 
+use super::words::{Word, Words};
 use super::{Event, Observer};
 use crate::mail::abandonment::closing_word;
-use crate::mail::{AccountQuota, Certainty, Kind, Reply};
+use crate::mail::parameters::AppName;
+use crate::mail::{AccountQuota, Certainty, Kind, Reply, RuleName};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -16,12 +19,9 @@ use prometheus_client::registry::{Registry, Unit};
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 
 type Float = Gauge<f64, AtomicU64>;
-
-/// Label values are static or kept for ever (see [`Metrics::word`]): counting needs no allocation.
-type Word = &'static str;
 
 macro_rules! labels {
     ($( $name:ident { $( $label:ident: $type:ty ),+ } )+) => { $(
@@ -33,12 +33,14 @@ macro_rules! labels {
 labels! {
     Listener { listener: Word }
     Accepted { listener: Word, result: Word }
-    Refused { verb: Word, code: u16 }
-    Transaction { outcome: Word, code: Option<u16> }
+    App { app: Word }
+    Refused { verb: Word, code: u16, app: Word }
+    Transaction { outcome: Word, code: Option<u16>, app: Word }
     Abandoned { after: Word, reason: Word }
     Closed { reason: Word }
-    Decision { rule: Word, decision: Word }
-    Limit { limit: Word }
+    Decision { rule: Word, decision: Word, app: Word }
+    Limit { limit: Word, app: Word }
+    Room { limit: String, window: String, app: String }
     Request { outcome: Word, code: Word }
     Authentication { result: Word }
     Use { r#use: Word }
@@ -59,7 +61,8 @@ pub struct Metrics {
     authentications: Family<Authentication, Counter>,
     message_size: Histogram,
     handoff_duration: Histogram,
-    recipients: Counter,
+    recipients: Family<App, Counter>,
+    octets: Family<App, Counter>,
     requests: Family<Request, Counter>,
     request_duration: Histogram,
     ambiguous: Counter,
@@ -72,11 +75,12 @@ pub struct Metrics {
     waiting: Gauge,
     calls: Gauge,
     certificate: Family<Listener, Gauge>,
+    faults: Gauge,
     process: Process,
-    words: RwLock<HashSet<Word>>,
+    words: Words,
+    apps: Words,
     /// Rules that are limits: their refusals are hits, and no decisions of policy.
     limits: RwLock<HashSet<Word>>,
-    trouble: Mutex<Option<String>>,
 }
 
 #[derive(Default)]
@@ -101,8 +105,27 @@ pub struct Moment {
     pub turns: (usize, usize),
     /// Each listener's certificate and its end, in seconds since 1970.
     pub certificates: Vec<(String, i64)>,
+    /// Limits that count all messages of an application, or all messages.
+    pub limits: Vec<LimitMoment>,
+    /// What sending needs and does not work.
+    pub faults: usize,
     /// The process's own figures, if the system tells them.
     pub process: Option<ProcessMoment>,
+}
+
+/// One window of a limit.
+#[derive(Clone, Debug)]
+pub struct LimitMoment {
+    /// The limit.
+    pub limit: RuleName,
+    /// The application, where each has a count of its own.
+    pub app: Option<AppName>,
+    /// The window, as it is configured.
+    pub window: String,
+    /// How much of it is used.
+    pub used: u64,
+    /// How much room is left.
+    pub room: u64,
 }
 
 /// Figures of a process.
@@ -122,6 +145,8 @@ pub struct ProcessMoment {
 
 /// Distinct rule, limit and listener names.
 const WORDS_MAX: usize = 5_000;
+/// Applications with series of their own.
+const APPS_MAX: usize = 1_000;
 
 /// SES answers in some 20 to 200 ms; a hand-off may wait for its turn as long as the deadline.
 const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -143,7 +168,8 @@ impl Metrics {
             authentications: Family::default(),
             message_size: Histogram::new(OCTETS),
             handoff_duration: Histogram::new(SECONDS),
-            recipients: Counter::default(),
+            recipients: Family::default(),
+            octets: Family::default(),
             requests: Family::default(),
             request_duration: Histogram::new(SECONDS),
             ambiguous: Counter::default(),
@@ -156,10 +182,11 @@ impl Metrics {
             waiting: Gauge::default(),
             calls: Gauge::default(),
             certificate: Family::default(),
+            faults: Gauge::default(),
             process: Process::default(),
-            words: RwLock::default(),
+            words: Words::new(WORDS_MAX),
+            apps: Words::new(APPS_MAX),
             limits: RwLock::default(),
-            trouble: Mutex::default(),
         };
         metrics.register();
         metrics
@@ -188,6 +215,13 @@ impl Metrics {
         let duration = self.handoff_duration.clone();
         r.register_with_unit("handoff_duration", "From the end of data to the reply", Unit::Seconds, duration);
         r.register("recipients", "Recipients of accepted messages", self.recipients.clone());
+        let octets = self.octets.clone();
+        r.register_with_unit("accepted_messages", "Octets of accepted messages", Unit::Bytes, octets);
+        r.register(
+            "faults",
+            "What sending needs and does not work; 0: nothing is known to be wrong",
+            self.faults.clone(),
+        );
         r.register("ses_requests", "Calls to SES", self.requests.clone());
         let duration = self.request_duration.clone();
         r.register_with_unit("ses_request_duration", "How long SES took", Unit::Seconds, duration);
@@ -212,9 +246,9 @@ impl Metrics {
         std::mem::swap(&mut self.registry, &mut registry);
     }
 
-    /// What stands in the way of sending, as the last answers of SES tell it.
-    pub fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The applications that have been counted so far, those with series of their own.
+    pub fn apps(&self) -> Vec<AppName> {
+        self.apps.all().into_iter().filter_map(|name| AppName::parse(name).ok()).collect()
     }
 
     /// Everything, in the OpenMetrics text format.
@@ -223,6 +257,9 @@ impl Metrics {
         let mut text = String::with_capacity(16 * 1024);
         // Writing to a string does not fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        if !moment.limits.is_empty() {
+            append(&mut text, &limits(&moment.limits));
+        }
         if let Some(process) = &moment.process {
             let mut registry = Registry::default();
             self.process.take(process);
@@ -237,8 +274,7 @@ impl Metrics {
                 Unit::Seconds,
                 CpuSeconds(cpu.get()).counter(),
             );
-            text.truncate(text.len().saturating_sub("# EOF\n".len()));
-            let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+            append(&mut text, &registry);
         }
         text
     }
@@ -254,6 +290,7 @@ impl Metrics {
         for (name, octets) in [("receiving", receiving), ("sending", sending), ("disk", disk)] {
             self.memory.get_or_create(&Use { r#use: name }).set(signed(octets));
         }
+        self.faults.set(signed(moment.faults as u64));
         self.waiting.set(signed(moment.turns.0 as u64));
         self.calls.set(signed(moment.turns.1 as u64));
         for (listener, not_after) in &moment.certificates {
@@ -261,27 +298,43 @@ impl Metrics {
         }
     }
 
-    /// A name as a label, if there is room for another one. Names come from the configuration and are kept for ever.
     fn word(&self, word: &str) -> Word {
-        if let Some(known) = self.words.read().unwrap_or_else(PoisonError::into_inner).get(word) {
-            return known;
-        }
-        let mut words = self.words.write().unwrap_or_else(PoisonError::into_inner);
-        if words.len() >= WORDS_MAX {
-            return "other";
-        }
-        let kept: Word = Box::leak(word.into());
-        words.insert(kept);
-        kept
+        self.words.word(word)
     }
 
-    fn decided(&self, rule: Option<&str>, decision: Word) {
+    fn app(&self, app: Option<&str>) -> Word {
+        app.map_or("", |app| self.apps.word(app))
+    }
+
+    fn decided(&self, rule: Option<&str>, decision: Word, app: Word) {
         let is_limit = |rule: &&str| self.limits.read().unwrap_or_else(PoisonError::into_inner).contains(*rule);
         if let Some(rule) = rule.filter(|rule| !is_limit(rule)) {
-            let decision = Decision { rule: self.word(rule), decision };
+            let decision = Decision { rule: self.word(rule), decision, app };
             self.decisions.get_or_create(&decision).inc();
         }
     }
+}
+
+/// The samples of limits. They are made anew each time: an application that sends nothing any more has none.
+fn limits(moments: &[LimitMoment]) -> Registry {
+    let (used, room) = (Family::<Room, Gauge>::default(), Family::<Room, Gauge>::default());
+    for LimitMoment { limit, app, window, used: is_used, room: is_left } in moments {
+        let app = app.as_ref().map(ToString::to_string).unwrap_or_default();
+        let labels = Room { limit: limit.to_string(), window: window.clone(), app };
+        used.get_or_create(&labels).set(signed(*is_used));
+        room.get_or_create(&labels).set(signed(*is_left));
+    }
+    let mut registry = Registry::with_prefix("gatepost");
+    registry.register("limit_used", "How much of a limit's window is used now", used);
+    registry.register("limit_room", "How much room a limit's window has now", room);
+    registry
+}
+
+/// Another registry's samples, before the end.
+fn append(text: &mut String, registry: &Registry) {
+    text.truncate(text.len().saturating_sub("# EOF\n".len()));
+    // Writing to a string does not fail.
+    let _ = prometheus_client::encoding::text::encode(text, registry);
 }
 
 /// A counter that is read somewhere else.
@@ -345,14 +398,15 @@ impl Observer for Metrics {
                 let result = if reply.is_temporary() { "deferred" } else { "rejected" };
                 self.authentications.get_or_create(&authentication(result)).inc();
             }
-            Event::CommandRefused { verb, reply, rule, .. } => {
-                self.commands_refused.get_or_create(&Refused { verb: self.word(verb), code: reply.code() }).inc();
-                self.decided(*rule, if reply.is_temporary() { "defer" } else { "reject" });
+            Event::CommandRefused { client, verb, reply, rule, .. } => {
+                let app = self.app(client.app_name());
+                self.commands_refused.get_or_create(&Refused { verb: self.word(verb), code: reply.code(), app }).inc();
+                self.decided(*rule, if reply.is_temporary() { "defer" } else { "reject" }, app);
             }
-            Event::LimitHit { limit } => {
+            Event::LimitHit { limit, app } => {
                 let limit = self.word(limit);
                 self.limits.write().unwrap_or_else(PoisonError::into_inner).insert(limit);
-                self.limit_hits.get_or_create(&Limit { limit }).inc();
+                self.limit_hits.get_or_create(&Limit { limit, app: self.app(*app) }).inc();
             }
             Event::JudgeFailed { .. } => drop(self.judge_failures.inc()),
             Event::TriedAgain { code } => {
@@ -362,7 +416,8 @@ impl Observer for Metrics {
             Event::MessageEnded(record) => self.message(record),
             Event::TransactionEnded(record) => {
                 let (outcome, code) = (record.why.outcome(), record.why.reply().map(Reply::code));
-                self.transactions.get_or_create(&Transaction { outcome, code }).inc();
+                let app = self.app(record.app);
+                self.transactions.get_or_create(&Transaction { outcome, code, app }).inc();
                 if outcome == "abandoned" {
                     let after = self.word(record.after);
                     self.abandoned.get_or_create(&Abandoned { after, reason: record.why.word() }).inc();
@@ -374,6 +429,8 @@ impl Observer for Metrics {
             Event::Encrypted(_)
             | Event::WouldRefuse { .. }
             | Event::PaceChanged { .. }
+            | Event::Degraded { .. }
+            | Event::Recovered { .. }
             | Event::QuotaRead(_)
             | Event::QuotaUnknown { .. } => {}
         }
@@ -387,10 +444,11 @@ impl Metrics {
             reply if reply.is_temporary() => ("deferred", "defer"),
             _ => ("rejected", "reject"),
         };
-        let transaction = Transaction { outcome, code: Some(record.reply.code()) };
+        let app = self.app(record.app);
+        let transaction = Transaction { outcome, code: Some(record.reply.code()), app };
         self.transactions.get_or_create(&transaction).inc();
         // A rule that let a message through has accepted it, whatever the provider said then.
-        self.decided(record.rule, if record.outcome.is_some() { "accept" } else { decision });
+        self.decided(record.rule, if record.outcome.is_some() { "accept" } else { decision }, app);
         self.message_size.observe(record.octets as f64);
         self.handoff_duration.observe(record.latency.as_secs_f64());
         let Some(outcome) = record.outcome else { return };
@@ -400,22 +458,12 @@ impl Metrics {
         let code = if outcome.code.is_empty() { "none" } else { outcome.code };
         let request = Request { outcome: outcome.kind.label(), code };
         self.requests.get_or_create(&request).inc();
-        let trouble = match &outcome.certainty {
+        match &outcome.certainty {
             Certainty::Sent(_) => {
-                self.recipients.inc_by(record.recipients as u64);
-                None
+                self.recipients.get_or_create(&App { app }).inc_by(record.forward_paths.len() as u64);
+                self.octets.get_or_create(&App { app }).inc_by(record.octets);
             }
-            certainty => {
-                self.ambiguous.inc_by(u64::from(*certainty == Certainty::Ambiguous));
-                Some(format!("SES: {} ({code})", outcome.kind.label()))
-            }
-        };
-        // A message that SES refuses says nothing of the next.
-        if outcome.kind != Kind::Refused {
-            let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-            if *known != trouble {
-                *known = trouble;
-            }
+            certainty => drop(self.ambiguous.inc_by(u64::from(*certainty == Certainty::Ambiguous))),
         }
     }
 }

@@ -7,14 +7,17 @@ mod log;
 #[cfg(feature = "admin")]
 mod metrics;
 mod repeats;
+#[cfg(feature = "admin")]
+mod words;
 
 pub use log::{AddressForm, LogObserver};
 #[cfg(feature = "admin")]
-pub use metrics::{Metrics, Moment, ProcessMoment, prometheus_text};
+pub use metrics::{LimitMoment, Metrics, Moment, ProcessMoment, prometheus_text};
 
+use crate::mail::parameters::AppName;
 use crate::mail::{
-    Abandonment, AccountQuota, Author, Client, ClientAddress, Identity, Mailbox, Outcome, QuotaError, Reply,
-    ReversePath, TransactionId,
+    Abandonment, AccountQuota, Author, Client, ClientAddress, ForwardPath, Identity, Mailbox, Outcome, ReadError,
+    Reply, ReversePath, TransactionId,
 };
 use std::time::Duration;
 
@@ -143,7 +146,7 @@ pub enum Event<'a> {
     /// It did not.
     QuotaUnknown {
         /// Why.
-        error: &'a QuotaError,
+        error: &'a ReadError,
         /// What is done without it.
         detail: &'a str,
     },
@@ -151,6 +154,24 @@ pub enum Event<'a> {
     LimitHit {
         /// Which.
         limit: &'a str,
+        /// The application, if it is known.
+        app: Option<&'a str>,
+    },
+    /// Something that sending needs does not work. Once until it works again, and once where the reason changes.
+    Degraded {
+        /// The applications that need it, if they are known; not all of many.
+        apps: &'a [AppName],
+        /// What is wrong, and what to do: one sentence.
+        fault: &'a str,
+    },
+    /// It works again.
+    Recovered {
+        /// The applications that need it, if they are known; not all of many.
+        apps: &'a [AppName],
+        /// What was wrong.
+        fault: &'a str,
+        /// It is not known to work: the application has sent nothing since, for a long time.
+        expired: bool,
     },
     /// Policy or limiter could not answer; the client was deferred.
     JudgeFailed {
@@ -193,12 +214,16 @@ pub struct MessageRecord<'a> {
     pub reverse_path: &'a ReversePath,
     /// The authors, if they could be read.
     pub authors: &'a [Author],
-    /// Number of recipients.
-    pub recipients: usize,
+    /// The recipients.
+    pub forward_paths: &'a [ForwardPath],
+    /// The Message-ID field, as far as its first line can be read.
+    pub message_id: Option<&'a str>,
     /// Octets of content, trace field included.
     pub octets: u64,
     /// The rule that accepted or refused it, if judging came that far.
     pub rule: Option<&'a str>,
+    /// The pattern and the statements of documents that permitted it, where policy names them.
+    pub permitted_by: Option<&'a str>,
     /// The application that policy recognised.
     pub app: Option<&'a str>,
     /// The configuration set it was sent with.

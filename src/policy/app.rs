@@ -167,7 +167,12 @@ impl App {
 
     /// Whether an address is one that it may use.
     pub fn permits(&self, mailbox: &Mailbox) -> bool {
-        self.from.iter().any(|pattern| pattern.matches(mailbox))
+        self.permitting(mailbox).is_some()
+    }
+
+    /// The first pattern that an address fits.
+    pub(super) fn permitting(&self, mailbox: &Mailbox) -> Option<&AddressPattern> {
+        self.from.iter().find(|pattern| pattern.matches(mailbox))
     }
 
     /// The refusal of an address that fits no pattern. A wrong case is hard to see, so it is named.

@@ -221,7 +221,7 @@ impl AppPolicy {
         app: &App,
         facts: &MessageFacts<'_>,
         tally: &mut Tally,
-    ) -> ControlFlow<Reason, (SendParameters, Edits)> {
+    ) -> ControlFlow<Reason, (SendParameters, Edits, Option<Arc<str>>)> {
         tally.rule(app.judge_octets(facts.content.octets().len() as u64))?;
         let author = tally.rule(app.judge_authors(&facts.from))?;
         // A Sender, and Resent fields, that do not fit go with the From that they spoke for.
@@ -252,19 +252,21 @@ impl AppPolicy {
         let send = tally.rule(requested.map_err(malformed))?.or(&gets(app, facts.client));
         let authors: &[Author] = author.as_ref().map_or(facts.from.mailboxes(), std::slice::from_ref);
         tally.rule(covered(authors, &send))?;
+        let mut places = String::new();
         if let Some(account) = &self.account {
             let (relay, keys, clock) = (self.documents.as_slice(), &self.keys, &*self.clock);
             let documents = Documents { account, relay, app, keys, clock };
             if let Some(notes) = &mut tally.notes {
                 documents.trace(facts, authors, &send, notes);
             }
-            tally.rule(documents.judge(facts, authors, &send))?;
+            places = tally.rule(documents.judge(facts, authors, &send))?;
         }
+        let permitted_by = permitted_by(app, authors, &places);
         let redirect = app.redirect_to.as_ref().and_then(|mailbox| ForwardPath::new(mailbox.clone()));
         let elsewhere = |path: &ForwardPath| facts.envelope.forward_paths() != std::slice::from_ref(path);
         let redirect_to = redirect.filter(elsewhere);
         let edits = Edits { author, without_resent, readable_lists, without, date, message_id, redirect_to };
-        ControlFlow::Continue((send, edits))
+        ControlFlow::Continue((send, edits, permitted_by))
     }
 }
 
@@ -297,6 +299,16 @@ fn covered(authors: &[Author], send: &SendParameters) -> Result<(), Reason> {
             Err(refusal("identity_arn", replies::AUTHOR_NOT_PERMITTED, detail))
         }
         None => Ok(()),
+    }
+}
+
+/// What permitted a message: the pattern that its first author fits, and the statements of documents.
+fn permitted_by(app: &App, authors: &[Author], places: &str) -> Option<Arc<str>> {
+    let pattern = authors.first().filter(|_| app.checked.author).and_then(|author| app.permitting(&author.mailbox));
+    match (pattern, places) {
+        (pattern, "") => pattern.map(|pattern| Arc::clone(pattern.text())),
+        (Some(pattern), places) => Some(format!("{pattern}; {places}").into()),
+        (None, places) => Some(places.into()),
     }
 }
 
@@ -340,12 +352,21 @@ impl Policy for AppPolicy {
         let mut tally = Tally::of(app);
         let judged = self.judge_message(app, facts, &mut tally);
         let reverse_path_permitted = app.permits_bounces_to(facts.envelope.reverse_path());
-        Ok(decide(app, &tally, judged, |(send, edits)| Granted {
+        Ok(decide(app, &tally, judged, |(send, edits, permitted_by)| Granted {
             send,
             edits,
             reverse_path_permitted,
+            permitted_by,
             ..grant(app, facts.client, "message")
         }))
+    }
+
+    fn application(&self, client: &Client) -> Option<AppName> {
+        self.recognise(client).map(|app| app.name.clone())
+    }
+
+    fn sends(&self) -> Vec<(AppName, SendParameters)> {
+        self.every_app().map(|app| (app.name.clone(), app.send.clone())).collect()
     }
 
     fn client_notes(&self, client: &Client) -> Vec<Note> {

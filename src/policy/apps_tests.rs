@@ -234,6 +234,9 @@ async fn an_application_has_its_own_rights_and_gets_its_own_parameters() {
     assert_eq!(mail(&policy, &client(NEAR), "x@one.example", false).await, "550 no_app");
     let PolicyDecision::Accept(granted) = message(&policy, &two, "From: x@two.example\n\n").await else { panic!() };
     assert_eq!(granted.app.unwrap().as_str(), "two");
+    assert_eq!(granted.permitted_by.as_deref(), Some("*@two.example"), "for the log");
+    assert_eq!(policy.application(&one).unwrap().as_str(), "one");
+    assert_eq!(policy.application(&client(NEAR)), None);
     assert_eq!(granted.send.configuration_set.unwrap().as_str(), "set-2");
 }
 
@@ -259,6 +262,15 @@ async fn iam_documents_are_asked_and_a_refusal_names_the_statement() {
         AppPolicy::new(Vec::new(), Some(others), Vec::new(), Some(account.clone()), Arc::new(ManualClock::new()))
             .unwrap()
     };
+    let both = policy(vec![allow.clone()], Some("relay"));
+    let PolicyDecision::Accept(granted) = message(&both, &client(NEAR), "From: x@a.example\n\n").await else {
+        panic!()
+    };
+    assert_eq!(
+        granted.permitted_by.as_deref(),
+        Some("*@*; role.json, statement 1 (\"Send\")"),
+        "each once, for the log"
+    );
     let detail = |decision| match decision {
         PolicyDecision::Reject(reason) => format!("{} {}", reason.reply.code(), reason.detail),
         other => told(other),

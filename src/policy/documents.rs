@@ -22,8 +22,9 @@ use super::app::{App, refusal};
 use super::apps::AppPolicyError;
 use super::{MessageFacts, Note, Reason};
 use crate::aws::condition::Kind;
-use crate::aws::{Context, Decision, Document, Mismatch, Request, allows, evaluate, explicit_deny, trace};
+use crate::aws::{Context, Decision, Document, Mismatch, Request, Statement, allowing, evaluate, explicit_deny, trace};
 use crate::mail::{Author, ClientAddress, Clock, Mailbox, SendParameters, USER_AGENT, replies};
+use smallvec::SmallVec;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -112,14 +113,24 @@ pub(super) struct Documents<'a> {
 
 impl Documents<'_> {
     /// Whether every document list allows the message. Native rules and documents combine by intersection, and so do the
-    /// relay's documents and the application's.
+    /// relay's documents and the application's. The result names the statements that allowed it, each once, the first few.
     pub(super) fn judge(
         &self,
         facts: &MessageFacts<'_>,
         authors: &[Author],
         send: &SendParameters,
-    ) -> Result<(), Reason> {
-        self.ask(facts, authors, send, judge_one)
+    ) -> Result<String, Reason> {
+        let mut allowed: SmallVec<[(&Document, &Statement); PLACES_MAX]> = SmallVec::new();
+        self.ask(facts, authors, send, |list, resource, context| {
+            let (document, statement) = judge_one(list, resource, context)?;
+            let known = allowed.iter().any(|(_, other)| std::ptr::eq(*other, statement));
+            if !known && allowed.len() < PLACES_MAX {
+                allowed.push((document, statement));
+            }
+            Ok(())
+        })?;
+        let places = allowed.iter().map(|(document, statement)| format!("{}, {}", document.name, statement.place()));
+        Ok(places.collect::<Vec<_>>().join("; "))
     }
 
     /// Every question that `judge` asks, with every statement that was looked at.
@@ -163,16 +174,16 @@ impl Documents<'_> {
     }
 
     /// Every list of documents, about every author and every resource.
-    fn ask(
-        &self,
+    fn ask<'b>(
+        &'b self,
         facts: &MessageFacts<'_>,
         authors: &[Author],
         send: &SendParameters,
-        mut question: impl FnMut(&[Arc<Document>], &str, &Context) -> Result<(), Reason>,
+        mut question: impl FnMut(&'b [Arc<Document>], &str, &Context) -> Result<(), Reason>,
     ) -> Result<(), Reason> {
         for author in authors {
             let context = self.context(facts, author, send);
-            for list in [self.relay, &self.app.documents].into_iter().filter(|list| !list.is_empty()) {
+            for list in [self.relay, self.app.documents.as_slice()].into_iter().filter(|list| !list.is_empty()) {
                 for resource in self.resources(&author.mailbox, facts, send) {
                     question(list, &resource, &context)?;
                 }
@@ -278,7 +289,15 @@ pub(super) fn keys<'a>(documents: impl Iterator<Item = &'a Arc<Document>>) -> BT
 /// What SES authorises a call as, and what somebody who denies sending is likely to name.
 const ACTIONS: [&str; 2] = ["ses:SendRawEmail", "ses:SendEmail"];
 
-fn judge_one(list: &[Arc<Document>], resource: &str, context: &Context) -> Result<(), Reason> {
+/// Statements that the log line of a message names.
+const PLACES_MAX: usize = 4;
+
+/// The statement that allows it.
+fn judge_one<'a>(
+    list: &'a [Arc<Document>],
+    resource: &str,
+    context: &Context,
+) -> Result<(&'a Document, &'a Statement), Reason> {
     let request = |action| Request { action, resource, principal: None, context };
     let documents = || list.iter().map(AsRef::as_ref);
     let refuse = |action: &str, decision: &Decision<'_>| {
@@ -287,12 +306,12 @@ fn judge_one(list: &[Arc<Document>], resource: &str, context: &Context) -> Resul
         Err(refusal("iam_document", replies::NOT_ALLOWED_BY_DOCUMENT, detail))
     };
     let [raw, plain] = ACTIONS;
-    if !allows(documents(), &request(raw)) {
+    let Some(allowed) = allowing(documents(), &request(raw)) else {
         return refuse(raw, &evaluate(documents(), &request(raw)));
-    }
+    };
     // Only an explicit deny matters here.
     match explicit_deny(documents(), &request(plain)) {
         Some(denied) => refuse(plain, &denied),
-        None => Ok(()),
+        None => Ok(allowed),
     }
 }

@@ -20,8 +20,10 @@ pub use pattern::{AddressPattern, PatternError, TextPattern};
 pub use recognise::{CertificateMatch, Recogniser, Recognition};
 pub use tags::{TagPattern, TagPatternError, TagTemplate};
 
+use crate::mail::parameters::AppName;
 use crate::mail::{
     Author, Client, Content, Envelope, ForwardPath, Granted, MailParameters, Reply, Requested, ReversePath, RuleName,
+    SendParameters,
 };
 use async_trait::async_trait;
 
@@ -36,6 +38,17 @@ pub trait Policy: Send + Sync + 'static {
 
     /// Once, at end of data. What it grants is what the message gets.
     async fn message(&self, facts: &MessageFacts<'_>) -> Result<PolicyDecision, PolicyError>;
+
+    /// The application that a client belongs to, as far as it is known before MAIL. For log and metrics. Decides nothing.
+    fn application(&self, _client: &Client) -> Option<AppName> {
+        None
+    }
+
+    /// What each application's messages get, as far as it is known before a message. The relay asks the provider for it at
+    /// the start. Decides nothing.
+    fn sends(&self) -> Vec<(AppName, SendParameters)> {
+        Vec::new()
+    }
 
     /// Who it takes a client for and why, for a person who asks. Decides nothing.
     fn client_notes(&self, _client: &Client) -> Vec<Note> {

@@ -6,6 +6,7 @@
 use crate::mail::parameters::{IdentityArn, is_within};
 use crate::mail::{MailDomain, Mailbox};
 use std::fmt;
+use std::sync::Arc;
 
 /// Why a text is not a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +42,8 @@ pub struct AddressPattern {
     /// The runs between the stars; one run: no star.
     local_runs: Vec<String>,
     domain: DomainPattern,
+    /// As it prints: the log line of every message that it permits has it.
+    text: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +88,18 @@ impl AddressPattern {
             None => DomainPattern::Exactly(name(domain)?),
             Some(parent) => DomainPattern::Below(format!(".{}", name(parent)?)),
         };
-        Ok(Self { local_runs: local.split('*').map(str::to_owned).collect(), domain })
+        let local_runs: Vec<String> = local.split('*').map(str::to_owned).collect();
+        let text = match &domain {
+            DomainPattern::Any => format!("{local}@*"),
+            DomainPattern::Exactly(name) => format!("{local}@{name}"),
+            DomainPattern::Below(parent) => format!("{local}@*{parent}"),
+        };
+        Ok(Self { local_runs, domain, text: text.into() })
+    }
+
+    /// As it prints.
+    pub fn text(&self) -> &Arc<str> {
+        &self.text
     }
 
     /// Whether it matches everybody.
@@ -126,7 +140,7 @@ impl AddressPattern {
     pub fn matches_without_case(&self, mailbox: &Mailbox) -> bool {
         let local_runs = self.local_runs.iter().map(|run| run.to_ascii_lowercase()).collect();
         let lower = Mailbox::from_parts(mailbox.local_part().to_ascii_lowercase(), mailbox.domain().clone());
-        lower.is_ok_and(|mailbox| Self { local_runs, domain: self.domain.clone() }.matches(&mailbox))
+        lower.is_ok_and(|mailbox| Self { local_runs, ..self.clone() }.matches(&mailbox))
     }
 }
 
@@ -174,12 +188,7 @@ fn runs_match(runs: &[String], text: &str) -> bool {
 
 impl fmt::Display for AddressPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@", self.local_runs.join("*"))?;
-        match &self.domain {
-            DomainPattern::Any => f.write_str("*"),
-            DomainPattern::Below(parent) => write!(f, "*{parent}"),
-            DomainPattern::Exactly(name) => f.write_str(name),
-        }
+        f.write_str(&self.text)
     }
 }
 

@@ -7,6 +7,7 @@ use super::fields::{Fields, hides_a_from_field};
 use super::reception::Loaded;
 use super::{Relay, edit};
 use crate::limit::{LimitDecision, LimitError, LimitStage, LimitStep, LimitView, Ticket};
+use crate::mail::parameters::AppName;
 use crate::mail::{
     Author, Client, Envelope, Granted, Permitted, Refusal, ReversePath, TransactionId, UnreadablePath, replies,
 };
@@ -65,7 +66,7 @@ impl Relay {
         match views.into_iter().find(|view| view.left < view.needs) {
             None => Ok(()),
             Some(LimitView { limit, left, over, .. }) => {
-                self.observer.observe(&Event::LimitHit { limit: limit.as_str() });
+                self.limit_hit(limit.as_str(), granted.app.as_ref());
                 let detail = format!("{octets} octets are announced, and {left} are left");
                 Err(Refusal { reply: over, rule: Some(limit), detail })
             }
@@ -186,12 +187,16 @@ impl Relay {
         match decision {
             Ok(LimitDecision::Taken(ticket)) => Ok(Admitted { granted, ticket }),
             Ok(LimitDecision::Over { limit, reply, wait }) => {
-                self.observer.observe(&Event::LimitHit { limit: limit.as_str() });
+                self.limit_hit(limit.as_str(), granted.app.as_ref());
                 let detail = wait.map(|wait| format!("room again in {} ms", wait.as_millis())).unwrap_or_default();
                 Err(Refusal { reply, rule: Some(limit), detail })
             }
             Err(error) => Err(self.could_not_judge(client, &error.to_string())),
         }
+    }
+
+    pub(super) fn limit_hit(&self, limit: &str, app: Option<&AppName>) {
+        self.observer.observe(&Event::LimitHit { limit, app: app.map(AppName::as_str) });
     }
 
     fn could_not_judge(&self, client: &Client, detail: &str) -> Refusal {

@@ -4,13 +4,15 @@ use super::Visit;
 use super::admission::Judged;
 use super::budget::Share;
 use super::fair_queue::Weight;
+use super::health::Way;
 use super::reception::{Received, Reception};
 use super::send_queue::SendSlot;
 use super::visit::Transaction;
 use crate::limit::Ticket;
-use crate::mail::parameters::AppName;
+use crate::mail::parameters::{AppName, ConfigurationSetName};
 use crate::mail::{
-    Author, Certainty, Envelope, Granted, Kind, Outcome, Receipt, Refusal, Reply, RuleName, TransactionId, replies,
+    Author, Certainty, Content, Envelope, Granted, Kind, Outcome, Receipt, Refusal, Reply, RuleName, TransactionId,
+    replies,
 };
 use crate::observe::{Event, MessageRecord};
 use crate::smtp::Answer;
@@ -28,13 +30,14 @@ impl Visit {
             return Answer::Refuse(replies::BAD_SEQUENCE);
         };
         let envelope = Arc::clone(&reception.envelope);
-        let mut end = End { id, began: None, app, ended, envelope, tickets, authors: Vec::new(), octets: 0 };
+        let mut end =
+            End { id, began: None, app, ended, envelope, tickets, authors: Vec::new(), message_id: None, octets: 0 };
         match self.admit(&mut end, reception, long_lines).await {
             Ok(ready) => self.send(end, ready).await,
             Err(Refusal { reply, rule, detail }) => {
                 self.open = None;
                 let reply = reply.with_reference(&end.id);
-                self.record(&end, None, &reply, rule.as_ref().map(RuleName::as_str), (None, None), &detail);
+                self.record(&end, None, &reply, rule.as_ref().map(RuleName::as_str), None, &detail);
                 self.give_back(end.tickets).await;
                 Answer::Refuse(reply)
             }
@@ -57,7 +60,7 @@ impl Visit {
             Ok(slot) => slot,
             Err(refusal) => {
                 if let Some(limit) = &refusal.rule {
-                    self.relay.observer.observe(&Event::LimitHit { limit: limit.as_str() });
+                    self.relay.limit_hit(limit.as_str(), end.app.as_ref());
                 }
                 return Err(refusal);
             }
@@ -83,6 +86,7 @@ impl Visit {
             message = self.relay.shorten(message, deadline).await?;
         }
         end.octets = message.content.octets().len() as u64;
+        end.message_id = message_id(&message.content);
         // A judge of an embedding program may hang; the deadline is for that too.
         let End { id, authors, envelope, .. } = end;
         let judged = self.relay.judge_message(&self.client, *id, message, authors, envelope);
@@ -129,6 +133,12 @@ impl Visit {
             _ => &outcome.reply,
         };
         self.record_attempt(&end, &granted, &outcome, told);
+        self.relay.health.heard(&outcome, || Way {
+            app: granted.app.clone(),
+            role: granted.send.role.clone(),
+            set: granted.send.configuration_set.clone(),
+            domain: end.authors.first().map(|author| author.mailbox.domain().to_string()),
+        });
         match outcome.certainty {
             Certainty::NotSent => self.give_back(end.tickets).await,
             Certainty::Ambiguous => self.relay.count_ambiguous(),
@@ -138,9 +148,7 @@ impl Visit {
     }
 
     fn record_attempt(&self, end: &End, granted: &Granted, outcome: &Outcome, told: &Reply) {
-        let app = granted.app.as_ref().map(|app| app.as_str());
-        let set = granted.send.configuration_set.as_ref().map(|set| set.as_str());
-        self.record(end, Some(outcome), told, Some(granted.rule.as_str()), (app, set), "");
+        self.record(end, Some(outcome), told, Some(granted.rule.as_str()), Some(granted), "");
     }
 
     pub(super) fn record(
@@ -149,20 +157,23 @@ impl Visit {
         outcome: Option<&Outcome>,
         reply: &Reply,
         rule: Option<&str>,
-        (app, configuration_set): (Option<&str>, Option<&str>),
+        granted: Option<&Granted>,
         detail: &str,
     ) {
         let now = self.relay.clock.now();
+        let set = granted.and_then(|granted| granted.send.configuration_set.as_ref());
         self.relay.observer.observe(&Event::MessageEnded(&MessageRecord {
             transaction: end.id,
             client: &self.client,
             reverse_path: end.envelope.reverse_path(),
             authors: &end.authors,
-            recipients: end.envelope.forward_paths().len(),
+            forward_paths: end.envelope.forward_paths(),
+            message_id: end.message_id.as_deref(),
             octets: end.octets,
             rule,
-            app,
-            configuration_set,
+            permitted_by: granted.and_then(|granted| granted.permitted_by.as_deref()),
+            app: granted.and_then(|granted| granted.app.as_ref()).or(self.client.app.as_ref()).map(AppName::as_str),
+            configuration_set: set.map(ConfigurationSetName::as_str),
             outcome,
             reply,
             detail,
@@ -222,5 +233,22 @@ pub(super) struct End {
     pub(super) envelope: Arc<Envelope>,
     pub(super) tickets: Vec<Ticket>,
     pub(super) authors: Vec<Author>,
+    /// Of the client.
+    pub(super) message_id: Option<String>,
     pub(super) octets: u64,
+}
+
+/// What the log keeps of a Message-ID.
+const MESSAGE_ID_OCTETS_MAX: usize = 250;
+
+/// The client's Message-ID, cut: for the log line, in which people search for it.
+fn message_id(content: &Content) -> Option<String> {
+    let field = content.fields_named("Message-ID").next()?;
+    let value = String::from_utf8_lossy(&field.value[..field.value.len().min(MESSAGE_ID_OCTETS_MAX)]);
+    let value = value.trim_ascii();
+    Some(match value.bytes().any(|octet| octet.is_ascii_whitespace()) {
+        false => value.to_owned(),
+        // Folded.
+        true => value.split_ascii_whitespace().collect::<Vec<_>>().join(" "),
+    })
 }

@@ -33,7 +33,7 @@ impl Visit {
                 Standing::Free => {}
                 Standing::Delayed(wait) => tokio::time::sleep(wait).await,
                 Standing::Locked(wait) => {
-                    self.relay.observer.observe(&Event::LimitHit { limit: "auth.failures" });
+                    self.relay.limit_hit("auth.failures", self.client.app.as_ref());
                     let seconds = wait.as_secs() + 1;
                     let text = format!("Too many authentication failures, try again in {seconds} s");
                     let reply = replies::AUTHENTICATION_LOCKED.with_text(&text);
@@ -59,10 +59,11 @@ impl Visit {
         drop(verification);
         match decision {
             Ok(AuthDecision::Accept(identity)) => {
+                self.recognised = true;
+                self.client.identity = Some(identity.clone());
+                self.client.app = self.relay.policy.application(&self.client);
                 let event = Event::Authenticated { client: &self.client, identity: &identity };
                 self.relay.observer.observe(&event);
-                self.recognised = true;
-                self.client.identity = Some(identity);
                 Answer::Proceed
             }
             Ok(AuthDecision::Reject) => {

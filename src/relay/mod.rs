@@ -8,10 +8,12 @@ mod account;
 mod admission;
 mod ahead;
 mod budget;
+mod checks;
 mod edit;
 mod fair_queue;
 mod fields;
 mod handoff;
+mod health;
 mod identify;
 mod places;
 mod reception;
@@ -23,20 +25,23 @@ mod visit;
 
 pub use budget::{Budget, BudgetSettings};
 pub use fair_queue::AppShare;
+pub use health::KnownFault;
 pub use places::AppConnections;
 pub use rehearsal::Rehearsal;
 pub use send_queue::SendQueueSettings;
 pub use visit::Visit;
 
 use crate::auth::Authenticator;
-use crate::limit::{Limiter, Lockout, Pace};
+use crate::limit::{LimitStanding, Limiter, Lockout, Pace};
 use crate::mail::headers::HeaderLimits;
 use crate::mail::mime::MimeLimits;
+use crate::mail::parameters::AppName;
 use crate::mail::trace::TraceDetail;
 use crate::mail::{Client, Clock};
 use crate::observe::Observer;
 use crate::policy::Policy;
 use crate::transport::Transport;
+use health::Health;
 use places::Places;
 use send_queue::SendQueue;
 use std::sync::Arc;
@@ -105,6 +110,7 @@ pub struct Relay {
     send_queue: Arc<SendQueue>,
     places: Arc<Places>,
     ambiguous: AtomicU64,
+    health: Health,
     /// Messages that may be re-encoded at a time on the blocking pool.
     reencoders: Arc<Semaphore>,
 }
@@ -143,7 +149,9 @@ impl Relay {
         let (pace, clock) = (seams.pace.clone(), Arc::clone(&seams.clock));
         let send_queue = Arc::new(SendQueue::new(settings.send_queue.clone(), pace, clock, Arc::clone(&budget)));
         let places = Arc::new(Places::new(settings.app_connections.clone()));
+        let health = Health::new(Arc::clone(&seams.observer), Arc::clone(&seams.clock));
         Self {
+            health,
             settings,
             pace: seams.pace,
             lockout: seams.lockout,
@@ -193,6 +201,11 @@ impl Relay {
     /// Messages that wait for their turn to be sent, and calls to the provider in flight.
     pub fn send_queue(&self) -> (usize, usize) {
         self.send_queue.in_use()
+    }
+
+    /// How full the limits of these applications are.
+    pub async fn standings(&self, apps: &[AppName]) -> Vec<LimitStanding> {
+        self.limiter.standings(apps).await
     }
 
     /// The memory and disk budget.

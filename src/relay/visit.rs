@@ -75,7 +75,8 @@ pub(super) struct OpenTransaction {
 struct Spoiled(Option<End>);
 
 impl Visit {
-    pub(super) fn new(relay: Arc<Relay>, client: Client, auth_offered: bool) -> Self {
+    pub(super) fn new(relay: Arc<Relay>, mut client: Client, auth_offered: bool) -> Self {
+        client.app = relay.policy.application(&client);
         relay.observer.observe(&Event::Connected(&client));
         let started = relay.clock.now();
         Self {
@@ -114,6 +115,7 @@ impl Visit {
         self.client.identity = None;
         self.client.hello.clear();
         self.client.tls = Some(tls);
+        self.client.app = self.relay.policy.application(&self.client);
         self.relay.observer.observe(&Event::Encrypted(&self.client));
     }
 
@@ -122,7 +124,7 @@ impl Visit {
         match self.spoiled.take() {
             Some(Spoiled(Some(end))) => {
                 self.open = None;
-                self.record(&end, None, reply, None, (None, None), "content is no message");
+                self.record(&end, None, reply, None, None, "content is no message");
             }
             Some(Spoiled(None)) => {
                 self.refused(verb, reply, None, None, "");
@@ -177,6 +179,7 @@ impl Visit {
             envelope: reception.envelope,
             tickets: Vec::new(),
             authors: Vec::new(),
+            message_id: None,
         })));
         Box::pin(self.give_up(*transaction)).await;
     }
@@ -194,7 +197,7 @@ impl Visit {
             transaction: open.id,
             client: &self.client,
             reverse_path: &open.reverse_path,
-            app: open.app.as_ref().map(|app| app.as_str()),
+            app: open.app.as_ref().map(|app| app.as_str()).or(self.client.app_name()),
             recipients: open.recipients,
             octets: open.octets,
             after: open.after,
@@ -296,6 +299,9 @@ impl Visit {
             Ok(Admitted { granted, ticket }) => {
                 transaction.tickets.push(ticket);
                 transaction.app.clone_from(&granted.app);
+                if granted.app.is_some() {
+                    self.client.app.clone_from(&granted.app);
+                }
                 self.transaction = Some(transaction);
                 if let Err(refusal) = self.settle(granted.app.as_ref()) {
                     let answer = self.refuse("MAIL", refusal, None);
@@ -337,7 +343,7 @@ impl Visit {
         match self.relay.places.take(app) {
             Ok(place) => self.place = Some(place),
             Err(most) => {
-                self.relay.observer.observe(&Event::LimitHit { limit: "connections" });
+                self.relay.limit_hit("connections", Some(app));
                 return Err(Refusal {
                     reply: replies::TOO_MANY_CONNECTIONS_FROM_APP,
                     rule: Some(RuleName::CONNECTIONS),

@@ -238,7 +238,7 @@ impl Socket {
 
 fn accept(door: &Arc<connection::Door>, mut stream: Plain, address: ClientAddress) {
     if door.shared.relay.budget().is_short_of_descriptors(stream.descriptor()) {
-        door.shared.relay.observer().observe(&Event::LimitHit { limit: "file_descriptors" });
+        door.shared.relay.observer().observe(&Event::LimitHit { limit: "file_descriptors", app: None });
         let reply = replies::TOO_MANY_CONNECTIONS;
         stream.write_now(format!("{reply}\r\n").as_bytes());
         let reason = "few file descriptors are left, which are kept for health checks and SES: raise LimitNOFILE=";
@@ -302,7 +302,7 @@ pub(super) fn refusal(door: &connection::Door, over: Over) -> (Reply, &'static s
             ("connections.client", replies::TOO_MANY_CONNECTIONS_FROM_CLIENT, "too many connections from this client")
         }
     };
-    door.shared.relay.observer().observe(&Event::LimitHit { limit });
+    door.shared.relay.observer().observe(&Event::LimitHit { limit, app: None });
     (reply, reason)
 }
 

@@ -7,7 +7,8 @@
 #[cfg(feature = "ses")]
 pub mod ses;
 
-use crate::mail::{AccountQuota, Outcome, Permitted, QuotaError};
+use crate::mail::parameters::{ConfigurationSetName, RoleArn};
+use crate::mail::{AccountQuota, Outcome, Permitted, ReadError};
 use async_trait::async_trait;
 use std::time::Instant;
 
@@ -22,8 +23,14 @@ pub trait Transport: Send + Sync + 'static {
     async fn send(&self, message: Permitted, deadline: Instant) -> Outcome;
 
     /// What the provider lets the account send. Asked at start and every few minutes.
-    async fn quota(&self) -> Result<AccountQuota, QuotaError> {
-        Err(QuotaError::Unsupported)
+    async fn quota(&self) -> Result<AccountQuota, ReadError> {
+        Err(ReadError::Unsupported)
+    }
+
+    /// Whether messages can be sent as that role (`None`: as the transport itself) with that configuration set; without one:
+    /// whether there are credentials, and the account may send. Asked at the start, and again while it does not work.
+    async fn check(&self, _role: Option<&RoleArn>, _set: Option<&ConfigurationSetName>) -> Result<(), ReadError> {
+        Err(ReadError::Unsupported)
     }
 
     /// How many octets of memory an attempt holds at its peak for a message of that size, the message itself included.

@@ -24,7 +24,7 @@ class Admin(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.port = free_port()
-        section = f'\n[admin]\naddress = "127.0.0.1:{cls.port}"\n'
+        section = f'\n[admin]\naddress = "127.0.0.1:{cls.port}"\n[[limit]]\nby = "app"\nrates = ["100/s"]\n'
         cls.relay = Relay(lambda relay: emulator(relay) + section)
 
     @classmethod
@@ -44,7 +44,8 @@ class Admin(unittest.TestCase):
             with smtplib.SMTP("127.0.0.1", self.relay.ports["plain"]) as client:
                 client.login("app", "wrong")
         metrics = self.get("/metrics")
-        self.assertIn('gatepost_smtp_transactions_total{outcome="accepted",code="250"} 1', metrics)
+        self.assertIn('gatepost_smtp_transactions_total{outcome="accepted",code="250",app="default"} ', metrics)
+        self.assertIn('gatepost_limit_room{limit="limit-1",window="100/s burst 100",app="default"} ', metrics)
         checked = subprocess.run(
             [os.environ["INTEROP_PROMTOOL"], "check", "metrics"], input=metrics, text=True, capture_output=True,
             timeout=PATIENCE_SECONDS,
@@ -52,6 +53,9 @@ class Admin(unittest.TestCase):
         self.assertEqual((checked.returncode, checked.stdout + checked.stderr), (0, ""))
 
     def test_every_metric_is_in_the_chapter(self):
+        # Limits have samples once their application has sent something.
+        with smtplib.SMTP("127.0.0.1", self.relay.ports["plain"]) as client:
+            client.sendmail("ann@example.com", ["bob@elsewhere.example"], CONTENT)
         names = set(re.findall(r"^# TYPE (\S+) ", self.get("/metrics"), re.MULTILINE))
         chapter = (ROOT / "src/manual/operating.md").read_text()
         said = set(re.findall(r"`((?:gatepost|process)_[a-z0-9_]+)", chapter))

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 const TO: &[&str] = &["bob@elsewhere.example"];
 
-fn door(token: Option<&str>) -> AdminSettings {
+pub(crate) fn door(token: Option<&str>) -> AdminSettings {
     let endpoint = AdminEndpoint::Tcp(([127, 0, 0, 1], 0).into());
     AdminSettings { endpoint, token: token.map(str::to_owned) }
 }
@@ -36,12 +36,12 @@ async fn get_over(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str, f
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-async fn get(house: &House, path: &str) -> (u16, String) {
+pub(crate) async fn get(house: &House, path: &str) -> (u16, String) {
     get_over(TcpStream::connect(address(house)).await.unwrap(), path, "").await
 }
 
 /// Samples by name with labels.
-async fn metrics(house: &House) -> BTreeMap<String, f64> {
+pub(crate) async fn metrics(house: &House) -> BTreeMap<String, f64> {
     let (code, text) = get(house, "/metrics").await;
     assert_eq!(code, 200);
     let samples = text.lines().filter(|line| !line.starts_with('#'));
@@ -77,7 +77,10 @@ async fn what_happens_is_counted_and_no_address_is_a_label() {
     house.emulator.script([Fault::unavailable()]);
     assert!(send().await.starts_with("451 4.4.1"));
     let (code, body) = get(&house, "/readyz").await;
-    assert_eq!((code, body.as_str()), (200, r#"{"reason":"SES: failed (other)","status":"degraded"}"#));
+    let reason = "the provider failed: it answered with an error of its own";
+    let want =
+        format!(r#"{{"reason":"{reason}","status":"degraded","faults":[{{"apps":["default"],"fault":"{reason}"}}]}}"#);
+    assert_eq!((code, body), (200, want));
     assert!(send().await.starts_with("250"));
     assert!(get(&house, "/readyz").await.1.contains("\"ready\""), "and it recovers");
     assert!(send().await.starts_with("250"));
@@ -96,13 +99,16 @@ async fn what_happens_is_counted_and_no_address_is_a_label() {
     for (name, want) in [
         ("gatepost_smtp_connections_open{listener=\"plain\"}", 1.0),
         ("gatepost_smtp_connections_total{listener=\"plain\",result=\"accepted\"}", 6.0),
-        ("gatepost_smtp_transactions_total{outcome=\"accepted\",code=\"250\"}", 3.0),
-        ("gatepost_smtp_transactions_total{outcome=\"rejected\",code=\"550\"}", 1.0),
-        ("gatepost_smtp_transactions_total{outcome=\"deferred\",code=\"451\"}", 1.0),
-        ("gatepost_limit_hits_total{limit=\"few\"}", 1.0),
-        ("gatepost_smtp_commands_refused_total{verb=\"MAIL\",code=\"451\"}", 1.0),
-        ("gatepost_policy_decisions_total{rule=\"author\",decision=\"reject\"}", 1.0),
-        ("gatepost_recipients_total", 3.0),
+        ("gatepost_smtp_transactions_total{outcome=\"accepted\",code=\"250\",app=\"default\"}", 3.0),
+        ("gatepost_smtp_transactions_total{outcome=\"rejected\",code=\"550\",app=\"default\"}", 1.0),
+        ("gatepost_smtp_transactions_total{outcome=\"deferred\",code=\"451\",app=\"default\"}", 1.0),
+        ("gatepost_limit_hits_total{limit=\"few\",app=\"default\"}", 1.0),
+        ("gatepost_smtp_commands_refused_total{verb=\"MAIL\",code=\"451\",app=\"default\"}", 1.0),
+        ("gatepost_policy_decisions_total{rule=\"author\",decision=\"reject\",app=\"default\"}", 1.0),
+        ("gatepost_recipients_total{app=\"default\"}", 3.0),
+        ("gatepost_limit_used{limit=\"few\",window=\"4/h burst 4\",app=\"\"}", 4.0),
+        ("gatepost_limit_room{limit=\"few\",window=\"4/h burst 4\",app=\"\"}", 0.0),
+        ("gatepost_faults", 0.0),
         ("gatepost_ses_requests_total{outcome=\"accepted\",code=\"none\"}", 3.0),
         ("gatepost_ses_ambiguous_attempts_total", 1.0),
         ("gatepost_ses_request_duration_seconds_count", 4.0),
@@ -157,8 +163,8 @@ async fn transactions_of_which_no_message_comes_and_sessions_that_close_are_coun
     house.log.until("TransactionEnded").await;
     let seen = metrics(&house).await;
     for (name, want) in [
-        ("gatepost_smtp_transactions_total{outcome=\"abandoned\",code=\"\"}", 1.0),
-        ("gatepost_smtp_transactions_total{outcome=\"abandoned\",code=\"421\"}", 1.0),
+        ("gatepost_smtp_transactions_total{outcome=\"abandoned\",code=\"\",app=\"default\"}", 1.0),
+        ("gatepost_smtp_transactions_total{outcome=\"abandoned\",code=\"421\",app=\"default\"}", 1.0),
         ("gatepost_smtp_transactions_abandoned_total{after=\"MAIL\",reason=\"reset\"}", 1.0),
         ("gatepost_smtp_transactions_abandoned_total{after=\"MAIL\",reason=\"shutdown\"}", 1.0),
         ("gatepost_smtp_sessions_closed_total{reason=\"shutdown\"}", 1.0),

@@ -286,7 +286,7 @@ async fn content_that_is_no_message_is_told_under_its_transactions_name() {
     assert!(reply.starts_with("550 5.5.2"), "{reply}");
     let lines = house.log.lines();
     let line = lines.iter().find(|line| line.starts_with("MessageEnded")).unwrap();
-    for part in ["ann", "recipients: 1", "code: 550", "content is no message"] {
+    for part in ["ann", "forward_paths: [ForwardPath(", "code: 550", "content is no message"] {
         assert!(line.contains(part), "{part}: {line}");
     }
 }
@@ -312,7 +312,7 @@ async fn the_last_file_descriptors_are_not_for_connections() {
     let mut client = Smtp::connect(house.port("plain")).await;
     client.expect("421 4.3.2 Too many connections").await;
     assert_eq!(client.reply().await, "");
-    house.log.expect("LimitHit { limit: \"file_descriptors\" }");
+    house.log.expect("LimitHit { limit: \"file_descriptors\", app: None }");
     house.log.until("few file descriptors are left").await;
 }
 

@@ -14,6 +14,7 @@ mod embedding;
 mod explain;
 mod faults;
 mod handoff;
+mod health;
 mod limits;
 mod pace;
 mod peers;

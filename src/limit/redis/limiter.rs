@@ -11,7 +11,8 @@ use crate::limit::calendar::{Calendar, until};
 use crate::limit::charges::{Charge, Charges, Keying, NoRoom, Rules};
 use crate::limit::local::{LocalLimiter, NO_DATE_WAIT};
 use crate::limit::rule::{LimitRule, Period, Quota, Rate, Window};
-use crate::limit::{LimitDecision, LimitError, LimitStep, LimitView, Limiter, Note, Ticket};
+use crate::limit::{LimitDecision, LimitError, LimitStanding, LimitStep, LimitView, Limiter, Note, Ticket};
+use crate::mail::parameters::AppName;
 use crate::mail::{Clock, replies};
 use async_trait::async_trait;
 use jiff::tz::TimeZone;
@@ -171,6 +172,17 @@ impl RedisLimiter {
         self.store.bounded(&live, work).await
     }
 
+    /// What is left of a window, by what Redis said of it: the debt of a rate in nanoseconds, the count of a quota.
+    fn left(&self, charge: &Charge, said: i64) -> u64 {
+        match (self.meter(charge), u64::try_from(said).unwrap_or_default()) {
+            (Meter::Rate(rate, _), debt_nanos) => {
+                let interval_nanos = u64::try_from(rate.interval().as_nanos()).unwrap_or(u64::MAX);
+                u64::from(rate.burst().get()).saturating_sub(debt_nanos.div_ceil(interval_nanos))
+            }
+            (Meter::Quota(quota), count) => u64::from(quota.amount.get()).saturating_sub(count),
+        }
+    }
+
     async fn take_one(&self, charges: &Charges) -> Result<Result<Ticket, NoRoom>, Unavailable> {
         self.take_all(&[charges]).await?.pop().ok_or(Unavailable)
     }
@@ -220,6 +232,9 @@ impl RedisLimiter {
         }
     }
 }
+
+/// Windows that a scrape of the metrics asks for at once.
+const STANDINGS_AT_ONCE: usize = 100;
 
 #[derive(Clone, Copy)]
 enum Verb {
@@ -312,15 +327,23 @@ impl Limiter for RedisLimiter {
         };
         let left = |charge: &Charge| {
             let place = charges.iter().position(|known| known == charge);
-            let said = place.and_then(|place| said.get(place)).map(|said| u64::try_from(*said).unwrap_or_default());
-            match (self.meter(charge), said.unwrap_or_default()) {
-                (Meter::Rate(rate, _), debt_nanos) => {
-                    let interval_nanos = u64::try_from(rate.interval().as_nanos()).unwrap_or(u64::MAX);
-                    u64::from(rate.burst().get()).saturating_sub(debt_nanos.div_ceil(interval_nanos))
-                }
-                (Meter::Quota(quota), count) => u64::from(quota.amount.get()).saturating_sub(count),
-            }
+            self.left(charge, place.and_then(|place| said.get(place)).copied().unwrap_or_default())
         };
         Ok(self.rules.views(step, left))
+    }
+
+    async fn standings(&self, apps: &[AppName]) -> Vec<LimitStanding> {
+        let standing = self.rules.standing(apps);
+        let wall = self.store.clock().wall();
+        let calls: Vec<Call> = standing.iter().map(|(charge, _)| self.call(Verb::Look, charge, wall)).collect();
+        let (mut said, wait_max) = (Vec::new(), self.store.settings().wait_max);
+        // In pieces, so that no decision waits long behind one. What goes wrong here is no reason to give up Redis.
+        for calls in calls.chunks(STANDINGS_AT_ONCE) {
+            let Ok(live) = self.store.live() else { break };
+            let Ok(Ok(more)) = tokio::time::timeout(wait_max, live.run(calls)).await else { break };
+            said.extend(more);
+        }
+        let left: Vec<u64> = standing.iter().zip(said).map(|((charge, _), said)| self.left(charge, said)).collect();
+        self.rules.told(standing, &left)
     }
 }

@@ -89,6 +89,19 @@ async fn two_relays_find_the_same_keys_and_share_every_kind_of_limit() {
             taken.push(is_taken(&sender.mail(limiter).await));
         }
         assert_eq!(taken, [true, true, true, false, false], "{by:?} {rate}");
+        // For metrics: what counts all of an application or all of the relay, and nothing else.
+        let apps = ["a", "b"].map(|name| AppName::parse(name).unwrap());
+        let told = two.standings(&apps).await.into_iter();
+        let told: Vec<_> = told.map(|it| (it.app.as_ref().map(ToString::to_string), it.used(), it.left)).collect();
+        let of = |name: &str| Some(name.to_owned());
+        assert_eq!(
+            told,
+            match by {
+                By::App => vec![(of("a"), 3, 0), (of("b"), 0, 3)],
+                By::Relay => vec![(None, 3, 0)],
+                _ => Vec::new(),
+            }
+        );
     }
 }
 

@@ -21,6 +21,9 @@ use aws_sdk_sesv2::config::interceptors::{
 use aws_sdk_sesv2::config::{Intercept, RuntimeComponents, StalledStreamProtectionConfig};
 use aws_sdk_sesv2::error::{BoxError, SdkError};
 use aws_sdk_sesv2::operation::get_account::{GetAccount, GetAccountError, GetAccountInput, GetAccountOutput};
+use aws_sdk_sesv2::operation::get_configuration_set::{
+    GetConfigurationSet, GetConfigurationSetError, GetConfigurationSetInput, GetConfigurationSetOutput,
+};
 use aws_sdk_sesv2::operation::send_email::{SendEmail, SendEmailError, SendEmailInput, SendEmailOutput};
 use aws_smithy_runtime::client::orchestrator::operation::Operation;
 use aws_smithy_runtime::client::retries::classifiers::HttpStatusCodeClassifier;
@@ -47,6 +50,7 @@ use std::fmt::Debug;
 pub(super) struct Calls {
     send_email: Operation<SendEmailInput, SendEmailOutput, SendEmailError>,
     get_account: Operation<GetAccountInput, GetAccountOutput, GetAccountError>,
+    get_configuration_set: Operation<GetConfigurationSetInput, GetConfigurationSetOutput, GetConfigurationSetError>,
     region: Region,
     credentials: CachedCredentials,
 }
@@ -62,6 +66,7 @@ impl Calls {
         Ok(Self {
             send_email: parts.operation("SendEmail", &SendEmail::new()),
             get_account: parts.operation("GetAccount", &GetAccount::new()),
+            get_configuration_set: parts.operation("GetConfigurationSet", &GetConfigurationSet::new()),
             region: parts.account.region,
             credentials,
         })
@@ -88,6 +93,15 @@ impl Calls {
     pub(super) async fn get_account(&self) -> Result<GetAccountOutput, SdkError<GetAccountError, HttpResponse>> {
         let input = GetAccountInput::builder().build().map_err(SdkError::construction_failure)?;
         self.get_account.invoke(input).await
+    }
+
+    /// `GetConfigurationSet`.
+    pub(super) async fn get_configuration_set(
+        &self,
+        name: &str,
+    ) -> Result<GetConfigurationSetOutput, SdkError<GetConfigurationSetError, HttpResponse>> {
+        let input = GetConfigurationSetInput::builder().configuration_set_name(name).build();
+        self.get_configuration_set.invoke(input.map_err(SdkError::construction_failure)?).await
     }
 }
 

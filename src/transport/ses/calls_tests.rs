@@ -225,6 +225,10 @@ async fn a_call_is_made_once() {
     let asked = catcher.only();
     assert_eq!((asked.method(), asked.uri()), ("GET", "https://email.eu-central-1.amazonaws.com/v2/email/account"));
     assert_eq!(asked.headers().get("user-agent"), Some(USER_AGENT));
+    assert!(calls.get_configuration_set("relay").await.is_err());
+    let asked = catcher.only();
+    let url = "https://email.eu-central-1.amazonaws.com/v2/email/configuration-sets/relay";
+    assert_eq!((asked.method(), asked.uri(), asked.headers().get("user-agent")), ("GET", url, Some(USER_AGENT)));
 }
 
 /// The time that a request is signed with, in seconds since 1970.

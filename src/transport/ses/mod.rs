@@ -11,6 +11,7 @@ mod client;
 mod credentials;
 mod document;
 mod error_text;
+mod faults;
 mod first_poll;
 mod http;
 mod outcomes;
@@ -19,13 +20,18 @@ mod wire;
 pub use client::{RoleSettings, SesError, SesSettings, SesTimeouts, StaticCredentials};
 
 use super::Transport;
-use crate::mail::parameters::{RoleArn, Tag};
-use crate::mail::{AccountQuota, Envelope, Granted, Kind, MessageId, Outcome, Permitted, QuotaError, boxed, replies};
+use crate::mail::parameters::{ConfigurationSetName, RoleArn, Tag};
+use crate::mail::{
+    AccountQuota, Envelope, Granted, Kind, MessageId, Outcome, Permitted, ReadError, SENDING_PAUSED, boxed, replies,
+};
 use async_trait::async_trait;
+use aws_sdk_sesv2::config::http::HttpResponse;
+use aws_sdk_sesv2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sesv2::operation::send_email::SendEmailInput;
 use aws_sdk_sesv2::primitives::Blob;
 use aws_sdk_sesv2::types::{Destination, EmailContent, ListManagementOptions, MessageTag, RawMessage};
 use calls::Calls;
+use faults::At;
 use first_poll::Writers;
 use outcomes::Identities;
 use std::collections::HashMap;
@@ -36,6 +42,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 #[derive(Clone, Debug)]
 pub struct SesTransport {
     client: Calls,
+    /// The role that `client` assumes.
+    own_role: Option<String>,
     /// One client a role that a message may be sent as; each keeps temporary credentials of its own.
     roles: HashMap<RoleArn, Calls>,
     /// The longest that a call may take, whatever deadline it is given.
@@ -58,13 +66,54 @@ impl SesTransport {
             roles.insert(role.arn.clone(), client::connect(settings.as_role(role), http.clone()).await?);
         }
         let (call_max, error_text) = (settings.timeouts.call(), !settings.hide_error_text);
+        let own_role = settings.assume_role.clone();
         let client = client::connect(settings, http).await?;
-        Ok(Self { client, roles, call_max, error_text, writers: Writers::default() })
+        Ok(Self { client, own_role, roles, call_max, error_text, writers: Writers::default() })
     }
 
     /// The region that messages are sent to, wherever it was named.
     pub fn region(&self) -> &str {
         self.client.region()
+    }
+
+    /// Where calls go as that role, for what is said of their errors.
+    fn at<'a>(&'a self, role: Option<&'a RoleArn>, set: Option<&'a ConfigurationSetName>) -> At<'a> {
+        let role = role.map(RoleArn::as_str).or(self.own_role.as_deref());
+        At { region: self.region(), role, set: set.map(ConfigurationSetName::as_str) }
+    }
+
+    /// What the account of these calls may send.
+    async fn account(&self, calls: &Calls, at: At<'_>) -> Result<AccountQuota, ReadError> {
+        let account = self.ask(calls, calls.get_account(), at).await?;
+        let unknown = || ReadError::Unavailable("SES answered GetAccount without a send quota".to_owned());
+        let quota = account.send_quota().ok_or_else(unknown)?;
+        let (rate, most) = (quota.max_send_rate(), quota.max24_hour_send());
+        if !rate.is_finite() || rate < 0.0 {
+            return Err(unknown());
+        }
+        Ok(AccountQuota {
+            recipients_per_second_max: rate,
+            // -1: unlimited.
+            recipients_per_24_hours_max: (most >= 0.0).then_some(most),
+            recipients_last_24_hours: quota.sent_last24_hours(),
+            sending_enabled: account.sending_enabled(),
+        })
+    }
+
+    /// A question that changes nothing, with an end.
+    async fn ask<T, E: ProvideErrorMetadata + std::error::Error + 'static>(
+        &self,
+        calls: &Calls,
+        question: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        at: At<'_>,
+    ) -> Result<T, ReadError> {
+        let late = |_| ReadError::Unavailable(format!("no answer within {:?}", self.call_max));
+        timeout(self.call_max, question).await.map_err(late)?.map_err(|error| {
+            if outcomes::refuses_credentials(&error) {
+                calls.forget_credentials();
+            }
+            faults::of_question(&error, at)
+        })
     }
 
     /// The call for a message, and whom to send it with.
@@ -76,8 +125,7 @@ impl SesTransport {
         let client = match &send.role {
             None => &self.client,
             Some(role) => self.roles.get(role).ok_or_else(|| {
-                let detail = format!("policy wants {role}, and the transport was given no such role");
-                Box::new(Outcome::not_sent(Kind::OurConfiguration, replies::OUR_CONFIGURATION, detail))
+                Box::new(Outcome::not_sent(Kind::OurConfiguration, replies::OUR_CONFIGURATION, no_such_role(role)))
             })?,
         };
         let raw = RawMessage::builder()
@@ -120,6 +168,10 @@ impl SesTransport {
     }
 }
 
+fn no_such_role(role: &RoleArn) -> String {
+    format!("policy wants {role}, and the transport was given no such role")
+}
+
 /// Where bounces go, and the identity that has to permit it.
 fn feedback(envelope: &Envelope, granted: &Granted) -> (Option<String>, Option<String>) {
     let address = granted.send.feedback_address(envelope, granted.reverse_path_permitted);
@@ -131,6 +183,7 @@ fn feedback(envelope: &Envelope, granted: &Granted) -> (Option<String>, Option<S
 impl Transport for SesTransport {
     async fn send(&self, message: Permitted, deadline: std::time::Instant) -> Outcome {
         let identities = Identities { envelope: message.envelope_shared(), content: message.content().clone() };
+        let granted = message.granted_shared();
         let (call, client) = match self.request(message) {
             Ok(call) => call,
             Err(outcome) => return *outcome,
@@ -156,7 +209,9 @@ impl Transport for SesTransport {
                 if outcomes::refuses_credentials(&error) {
                     client.forget_credentials();
                 }
-                outcomes::of_error(&error, &identities, self.error_text)
+                let send = &granted.send;
+                let at = self.at(send.role.as_ref(), send.configuration_set.as_ref());
+                outcomes::of_error(&error, &identities, at, self.error_text)
             }
             Ok(None) => outcomes::silent("the thread that wrote the call has ended"),
             Err(_) if longest < deadline => outcomes::silent(format!("no answer within {:?}", self.call_max)),
@@ -164,23 +219,25 @@ impl Transport for SesTransport {
         }
     }
 
-    async fn quota(&self) -> Result<AccountQuota, QuotaError> {
-        let late = |_| QuotaError::Unavailable(format!("no answer within {:?}", self.call_max));
-        let answer = timeout(self.call_max, self.client.get_account()).await.map_err(late)?;
-        let account = answer.map_err(|error| outcomes::quota_error(&error))?;
-        let unknown = || QuotaError::Unavailable("SES answered GetAccount without a send quota".to_owned());
-        let quota = account.send_quota().ok_or_else(unknown)?;
-        let (rate, most) = (quota.max_send_rate(), quota.max24_hour_send());
-        if !rate.is_finite() || rate < 0.0 {
-            return Err(unknown());
+    async fn quota(&self) -> Result<AccountQuota, ReadError> {
+        self.account(&self.client, self.at(None, None)).await
+    }
+
+    async fn check(&self, role: Option<&RoleArn>, set: Option<&ConfigurationSetName>) -> Result<(), ReadError> {
+        let calls = match role {
+            None => &self.client,
+            Some(role) => self.roles.get(role).ok_or_else(|| ReadError::Fault(no_such_role(role)))?,
+        };
+        let at = self.at(role, set);
+        let Some(set) = set else {
+            let account = self.account(calls, at).await?;
+            return if account.sending_enabled { Ok(()) } else { Err(ReadError::Fault(SENDING_PAUSED.to_owned())) };
+        };
+        let answer = self.ask(calls, calls.get_configuration_set(set.as_str()), at).await?;
+        match answer.sending_options().is_some_and(|options| !options.sending_enabled()) {
+            true => Err(ReadError::Missing(faults::paused_set(set.as_str()))),
+            false => Ok(()),
         }
-        Ok(AccountQuota {
-            recipients_per_second_max: rate,
-            // -1: unlimited.
-            recipients_per_24_hours_max: (most >= 0.0).then_some(most),
-            recipients_last_24_hours: quota.sent_last24_hours(),
-            sending_enabled: account.sending_enabled(),
-        })
     }
 
     fn octets_held(&self, message_octets: u64) -> u64 {
@@ -266,6 +323,6 @@ mod tests {
             ..SesSettings::default()
         });
         let error = transport.await.unwrap().quota().await.unwrap_err();
-        assert_eq!(error.to_string(), QuotaError::Unavailable("no answer within 100ms".to_owned()).to_string());
+        assert_eq!(error.to_string(), ReadError::Unavailable("no answer within 100ms".to_owned()).to_string());
     }
 }

@@ -4,11 +4,11 @@
 //! the SDK's own classification. What is not in the table defers: unknown is never a rejection.
 
 use super::error_text::masked;
+use super::faults::{self, At, sources};
 use super::http::HttpError;
 use crate::mail::parameters::identity_covers;
-use crate::mail::{Content, Envelope, Kind, Outcome, QuotaError, Reply, author, replies};
+use crate::mail::{Content, Envelope, Kind, Outcome, Reply, author, replies};
 use aws_sdk_sesv2::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_sesv2::operation::get_account::GetAccountError;
 use aws_sdk_sesv2::operation::send_email::SendEmailError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 // Of the SDK's own client, which speaks to proxies.
@@ -83,7 +83,7 @@ impl Identities {
 }
 
 /// Whether SES does not take the credentials: others may be there already.
-pub(super) fn refuses_credentials(error: &SdkError<SendEmailError, HttpResponse>) -> bool {
+pub(super) fn refuses_credentials<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
     const CODES: [&str; 4] =
         ["ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException", "InvalidClientTokenId"];
     matches!(error, SdkError::ServiceError(context) if context.err().code().is_some_and(|code| CODES.contains(&code)))
@@ -95,9 +95,31 @@ pub(super) fn refuses_credentials(error: &SdkError<SendEmailError, HttpResponse>
 pub(super) fn of_error(
     error: &SdkError<SendEmailError, HttpResponse>,
     identities: &Identities,
+    at: At<'_>,
     error_text: bool,
 ) -> Outcome {
-    let detail = chain(error);
+    let fault = match error {
+        SdkError::ServiceError(context) => faults::of_code(context.err().code(), context.err().message(), at),
+        _ => faults::of_call(error, at),
+    };
+    let detail = fault.as_ref().map_or_else(|| faults::chain(error), |fault| fault.text.to_string());
+    let mut outcome = by_kind(error, identities, detail);
+    if outcome.kind != Kind::Refused {
+        return Outcome { fault, ..outcome };
+    }
+    // The message is at fault, so its author may see why.
+    if let SdkError::ServiceError(context) = error
+        && let (Some("MessageRejected" | "BadRequestException"), Some(text)) =
+            (context.err().code(), context.err().message())
+        && error_text
+        && !text.is_empty()
+    {
+        outcome.reply = outcome.reply.with_cause(masked(text, &identities.content));
+    }
+    outcome
+}
+
+fn by_kind(error: &SdkError<SendEmailError, HttpResponse>, identities: &Identities, detail: String) -> Outcome {
     match error {
         SdkError::ServiceError(context) => {
             let (code, message) = (context.err().code(), context.err().message());
@@ -107,12 +129,6 @@ pub(super) fn of_error(
                 && let Some((kind, reply)) = message.and_then(|text| identities.unverified(text))
             {
                 (outcome.kind, outcome.reply) = (kind, reply);
-            }
-            let is_of_the_message = matches!(code, Some("MessageRejected" | "BadRequestException"));
-            if let Some(text) = message.filter(|text| error_text && is_of_the_message && !text.is_empty())
-                && outcome.kind == Kind::Refused
-            {
-                outcome.reply = outcome.reply.with_cause(masked(text, &identities.content));
             }
             outcome.retry_after = retry_after(context.raw());
             outcome.code = CODES.iter().map(|(name, ..)| *name).find(|name| code == Some(name)).unwrap_or("other");
@@ -134,22 +150,11 @@ pub(super) fn of_error(
     }
 }
 
-/// Why the account's quota is not known.
-pub(super) fn quota_error(error: &SdkError<GetAccountError, HttpResponse>) -> QuotaError {
-    if let SdkError::ServiceError(context) = error {
-        let (code, message) = (context.err().code(), context.err().message());
-        let outcome = of_answer(code, message, context.raw().status().as_u16());
-        if outcome.kind == Kind::OurConfiguration {
-            return QuotaError::NotPermitted(outcome.detail);
-        }
-    }
-    QuotaError::Unavailable(chain(error))
-}
-
 /// What an answer of SES comes to, by code, text and status.
 fn of_answer(code: Option<&str>, message: Option<&str>, status: u16) -> Outcome {
     let text = message.unwrap_or_default();
-    let detail = format!("HTTP {status} {}: {text}", code.unwrap_or("without an error code"));
+    let told = faults::one_line(text);
+    let detail = format!("HTTP {status} {}: {told}", code.unwrap_or("without an error code"));
     let row = CODES.iter().find(|(name, ..)| code == Some(name));
     match row.map(|(_, kind, reply)| (*kind, reply.clone())) {
         // Throttling comes under either code; the text tells which of the two it is.
@@ -197,27 +202,6 @@ fn never_connected(error: &(dyn Error + 'static)) -> bool {
 /// Whether the HTTP client is anywhere in the chain.
 fn is_http(error: &(dyn Error + 'static)) -> bool {
     sources(error).any(|source| source.is::<HttpError>() || source.is::<SdkHttpError>())
-}
-
-fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    let mut next = Some(error);
-    std::iter::from_fn(move || {
-        let here = next?;
-        next = here.source();
-        Some(here)
-    })
-}
-
-/// The texts of an error and its sources, each once.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut texts: Vec<String> = Vec::new();
-    for source in sources(error) {
-        let text = source.to_string();
-        if texts.last() != Some(&text) {
-            texts.push(text);
-        }
-    }
-    texts.join(": ")
 }
 
 /// `x-amz-retry-after`, in milliseconds, or `retry-after`, in seconds; at most an hour.

@@ -1,0 +1,106 @@
+//! What the applications need of the provider, asked for at the start: each role, and each configuration set.
+//!
+//! One question at a time, in the background; [`CHECKS_MAX`] of them. What does not work is asked for again about every
+//! minute until it does; what works is not asked for again. A question that may not be asked says nothing.
+
+use super::Relay;
+use super::account::{ANSWER_WAIT_MAX, CHECK_INTERVAL, spread};
+use super::health::{APPS_MAX, Subject};
+use crate::mail::parameters::{AppName, ConfigurationSetName, RoleArn};
+use crate::mail::{ReadError, SendParameters};
+use std::time::Duration;
+
+/// Between two questions: SES takes one GetAccount and one GetConfigurationSet a second from all of an account.
+const CHECK_PAUSE: Duration = Duration::from_millis(1_100);
+/// Roles and configuration sets that are asked for.
+const CHECKS_MAX: usize = 50;
+
+/// One thing to ask the provider for.
+struct Check {
+    role: Option<RoleArn>,
+    /// `None`: credentials, connection and account.
+    set: Option<ConfigurationSetName>,
+    /// Who needs it, the first of them.
+    apps: Vec<AppName>,
+    /// Not answered yet.
+    due: bool,
+}
+
+impl Check {
+    fn subject(&self) -> Subject {
+        match &self.set {
+            Some(set) => Subject::Set(self.role.clone(), set.clone()),
+            None => Subject::Account(self.role.clone()),
+        }
+    }
+}
+
+impl Relay {
+    /// `has_account`: the transport's own account is asked for its quota, so faults of it are ended there.
+    pub(super) async fn watch_checks(&self, has_account: bool) {
+        let mut checks = self.checks();
+        loop {
+            for check in &mut checks {
+                self.check(check, has_account).await;
+            }
+            tokio::time::sleep(spread(CHECK_INTERVAL)).await;
+            self.health.expire();
+        }
+    }
+
+    async fn check(&self, check: &mut Check, has_account: bool) {
+        if !check.due && !self.health.is_faulty(&check.subject()) {
+            return;
+        }
+        tokio::time::sleep(CHECK_PAUSE).await;
+        let account = Subject::Account(check.role.clone());
+        // Without credentials there is nothing to be said of a configuration set.
+        if check.set.is_some() && self.health.is_faulty(&account) {
+            return;
+        }
+        let asked = self.transport.check(check.role.as_ref(), check.set.as_ref());
+        let answer = tokio::time::timeout(ANSWER_WAIT_MAX, asked).await;
+        let answer = answer.unwrap_or_else(|_| Err(ReadError::Unavailable("no answer in time".to_owned())));
+        let of_account = matches!(answer, Err(ReadError::Fault(_))) && (has_account || check.role.is_some());
+        check.due = of_account || matches!(answer, Err(ReadError::Unavailable(_)));
+        self.judge_check(if of_account { account } else { check.subject() }, answer, &check.apps);
+    }
+
+    pub(super) fn judge_check(&self, subject: Subject, answer: Result<(), ReadError>, apps: &[AppName]) {
+        match answer {
+            Err(ReadError::Fault(text) | ReadError::Missing(text)) => {
+                // The transport's own account is everybody's.
+                let apps = if subject == Subject::Account(None) { &[] } else { apps };
+                self.health.fails(subject, text.into(), apps);
+            }
+            // Who may not ask has credentials; the rest is not known.
+            Ok(()) | Err(ReadError::NotPermitted(_)) => self.health.works(|known| *known == subject),
+            Err(ReadError::Unsupported | ReadError::Unavailable(_)) => {}
+        }
+    }
+
+    fn checks(&self) -> Vec<Check> {
+        let sends = self.policy.sends();
+        let needs = |send: &SendParameters| (send.role.clone(), send.configuration_set.clone());
+        let sends: Vec<_> = sends.iter().map(|(app, send)| (app, needs(send))).collect();
+        let roles = sends.iter().filter(|(_, (role, _))| role.is_some()).map(|(app, (role, _))| (app, role, &None));
+        let sets = sends.iter().filter(|(_, (_, set))| set.is_some()).map(|(app, (role, set))| (app, role, set));
+        let mut checks: Vec<Check> = Vec::new();
+        for (app, role, set) in roles.chain(sets) {
+            let has_room = checks.len() < CHECKS_MAX;
+            match checks.iter_mut().find(|check| check.role == *role && check.set == *set) {
+                Some(check) if check.apps.len() < APPS_MAX => check.apps.push((*app).clone()),
+                None if has_room => {
+                    let apps = vec![(*app).clone()];
+                    checks.push(Check { role: role.clone(), set: set.clone(), apps, due: true });
+                }
+                _ => {}
+            }
+        }
+        checks
+    }
+}
+
+#[cfg(test)]
+#[path = "checks_tests.rs"]
+mod tests;

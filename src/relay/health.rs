@@ -1,0 +1,312 @@
+//! What sending needs and does not work: credentials, a connection, the account, configuration sets, and what messages of an
+//! application run into.
+//!
+//! A fault stays until the same thing works: for the same role and configuration set and, where a message met it, for the
+//! same application, whatever else succeeds. A fault that a message met is dropped [`EXPIRY`] after the last message of
+//! that application went the same way. The observer receives one event when a fault begins or changes, and one when it
+//! ends. [`FAULTS_MAX`] are kept.
+
+use crate::mail::parameters::{AppName, ConfigurationSetName, RoleArn};
+use crate::mail::{Certainty, Clock, Fault, Kind, Outcome};
+use crate::observe::{Event, Observer};
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a fault is believed that an application's messages met, after the last of them.
+pub(super) const EXPIRY: Duration = Duration::from_secs(15 * 60);
+/// Faults that are told apart.
+const FAULTS_MAX: usize = 100;
+/// Applications that are named with a fault of what several of them use.
+pub(super) const APPS_MAX: usize = 10;
+/// A fault whose reason changes again and again is told no more often.
+const TOLD_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A fault that is known now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownFault {
+    /// The applications that it keeps from sending, as far as they are known. Empty: all of them.
+    pub apps: Vec<AppName>,
+    /// One sentence: what is wrong, and what to do.
+    pub text: String,
+}
+
+/// What works or does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// Credentials, connection and account, as that role; `None`: as the transport itself.
+    Account(Option<RoleArn>),
+    /// A configuration set, seen as that role.
+    Set(Option<RoleArn>, ConfigurationSetName),
+    /// The messages of an application.
+    Messages(Way),
+}
+
+/// How a message goes: what it shares with others that go well or badly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Way {
+    pub(super) app: Option<AppName>,
+    pub(super) role: Option<RoleArn>,
+    pub(super) set: Option<ConfigurationSetName>,
+    /// The domain of the author, in faults that depend on it.
+    pub(super) domain: Option<String>,
+}
+
+#[derive(Debug)]
+struct Known {
+    subject: Subject,
+    text: Cow<'static, str>,
+    apps: Vec<AppName>,
+    /// When it was met last.
+    last: Instant,
+    /// When the observer was told.
+    told: Instant,
+}
+
+/// The faults.
+pub(super) struct Health {
+    known: Mutex<Vec<Known>>,
+    /// The number of them: most messages are sent while there are none, and need no lock for that.
+    count: AtomicUsize,
+    observer: Arc<dyn Observer>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Health {
+    pub(super) fn new(observer: Arc<dyn Observer>, clock: Arc<dyn Clock>) -> Self {
+        Self { known: Mutex::default(), count: AtomicUsize::new(0), observer, clock }
+    }
+
+    /// It does not work.
+    pub(super) fn fails(&self, subject: Subject, text: Cow<'static, str>, apps: &[AppName]) {
+        let now = self.clock.now();
+        let told = {
+            let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let has_room = all.len() < FAULTS_MAX;
+            match all.iter_mut().find(|known| known.subject == subject) {
+                Some(known) => {
+                    known.last = now;
+                    let changed = known.text != text;
+                    let tell = changed && now.saturating_duration_since(known.told) >= TOLD_INTERVAL;
+                    known.text.clone_from(&text);
+                    if tell {
+                        known.told = now;
+                    }
+                    tell
+                }
+                None if !has_room => false,
+                None => {
+                    let apps = apps.iter().take(APPS_MAX).cloned().collect();
+                    all.push(Known { subject, text: text.clone(), apps, last: now, told: now });
+                    self.count.store(all.len(), Ordering::Relaxed);
+                    true
+                }
+            }
+        };
+        if told {
+            self.observer.observe(&Event::Degraded { apps: &apps[..apps.len().min(APPS_MAX)], fault: &text });
+        }
+    }
+
+    /// All of these work again, or are not known not to.
+    pub(super) fn works(&self, which: impl Fn(&Subject) -> bool) {
+        if self.count.load(Ordering::Relaxed) > 0 {
+            self.remove(|known| which(&known.subject), false);
+        }
+    }
+
+    /// Whether that is known not to work.
+    pub(super) fn is_faulty(&self, subject: &Subject) -> bool {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|known| known.subject == *subject)
+    }
+
+    /// How an attempt ended. `way` is asked for only where it matters, with the domain of the author.
+    pub(super) fn heard(&self, outcome: &Outcome, way: impl FnOnce() -> Way) {
+        if let Certainty::Sent(_) = outcome.certainty {
+            if self.count.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            let Way { app, role, set, domain } = way();
+            return self.works(|subject| match subject {
+                Subject::Account(of) => *of == role,
+                Subject::Set(of, name) => *of == role && Some(name) == set.as_ref(),
+                Subject::Messages(met) => {
+                    let same_author = met.domain.is_none() || met.domain == domain;
+                    met.app == app && met.role == role && met.set == set && same_author
+                }
+            });
+        }
+        let Some(Fault { text, of_author }) = fault(outcome) else { return };
+        let mut way = way();
+        if !of_author {
+            way.domain = None;
+        }
+        let text = match &way.domain {
+            Some(domain) => format!("{text} (author domain {domain})").into(),
+            None => text,
+        };
+        let app = way.app.clone();
+        self.fails(Subject::Messages(way), text, app.as_slice());
+    }
+
+    /// What is known now.
+    pub(super) fn faults(&self) -> Vec<KnownFault> {
+        self.expire();
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = |known: &Known| KnownFault { apps: known.apps.clone(), text: known.text.clone().into_owned() };
+        known.iter().map(told).collect()
+    }
+
+    /// Drops what no message has met for long.
+    pub(super) fn expire(&self) {
+        if self.count.load(Ordering::Relaxed) > 0 {
+            let now = self.clock.now();
+            let over = |known: &Known| {
+                matches!(known.subject, Subject::Messages(_)) && now.saturating_duration_since(known.last) >= EXPIRY
+            };
+            self.remove(over, true);
+        }
+    }
+
+    fn remove(&self, which: impl Fn(&Known) -> bool, expired: bool) {
+        let gone: Vec<Known> = {
+            let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let gone = all.extract_if(.., |known| which(known)).collect();
+            self.count.store(all.len(), Ordering::Relaxed);
+            gone
+        };
+        for Known { text, apps, .. } in &gone {
+            self.observer.observe(&Event::Recovered { apps, fault: text, expired });
+        }
+    }
+}
+
+/// What an attempt says of those that follow. A message that the provider refuses says nothing, and the quota of 24 hours
+/// stops all sending by itself.
+fn fault(outcome: &Outcome) -> Option<Fault> {
+    let text = match outcome.kind {
+        Kind::Accepted | Kind::Refused | Kind::Deadline | Kind::DailyQuota => return None,
+        Kind::OurConfiguration => "the provider refuses calls as they are configured: see the log line of the message",
+        Kind::Throttled => "the provider throttles: the rate of the account is used up",
+        Kind::Failed => "the provider failed: it answered with an error of its own",
+        Kind::Unreachable => "the provider cannot be reached",
+        Kind::Silent => "the provider did not answer a call",
+    };
+    Some(outcome.fault.clone().unwrap_or(Fault { text: text.into(), of_author: false }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{ManualClock, MessageId, replies};
+
+    #[derive(Default)]
+    struct Told(Mutex<Vec<String>>);
+
+    impl Observer for Told {
+        fn observe(&self, event: &Event<'_>) {
+            let line = match event {
+                Event::Degraded { apps, fault } => format!("degraded {apps:?} {fault}"),
+                Event::Recovered { fault, expired, .. } => format!("recovered {fault} {expired}"),
+                other => panic!("{other:?}"),
+            };
+            self.0.lock().unwrap().push(line);
+        }
+    }
+
+    fn health() -> (Health, Arc<Told>, Arc<ManualClock>) {
+        let (told, hands) = (Arc::new(Told::default()), Arc::new(ManualClock::new()));
+        (Health::new(told.clone(), hands.clone()), told, hands)
+    }
+
+    fn way(app: &str, set: &str, domain: &str) -> Way {
+        let set = ConfigurationSetName::parse(set).ok();
+        Way { app: AppName::parse(app).ok(), role: None, set, domain: Some(domain.to_owned()) }
+    }
+
+    fn sent() -> Outcome {
+        Outcome::sent(MessageId::new("1").unwrap())
+    }
+
+    fn failed(text: &'static str, of_author: bool) -> Outcome {
+        let outcome = Outcome::not_sent(Kind::OurConfiguration, replies::OUR_CONFIGURATION, "");
+        Outcome { fault: Some(Fault { text: text.into(), of_author }), ..outcome }
+    }
+
+    fn texts(health: &Health) -> Vec<String> {
+        health.faults().into_iter().map(|fault| fault.text).collect()
+    }
+
+    #[test]
+    fn a_fault_stays_until_the_same_application_sends_the_same_way() {
+        let (health, told, _) = health();
+        health.heard(&failed("no set", false), || way("shop", "a", "a.example"));
+        health.heard(&failed("no set", false), || way("shop", "a", "a.example"));
+        health.heard(&sent(), || way("billing", "a", "a.example"));
+        health.heard(&sent(), || way("shop", "b", "a.example"));
+        assert_eq!(texts(&health), ["no set"]);
+        health.heard(&sent(), || way("shop", "a", "b.example"));
+        assert!(texts(&health).is_empty());
+        assert_eq!(*told.0.lock().unwrap(), ["degraded [AppName(\"shop\")] no set", "recovered no set false"]);
+    }
+
+    #[test]
+    fn a_fault_of_an_author_is_not_ended_by_another_author() {
+        let (health, ..) = health();
+        health.heard(&failed("not verified", true), || way("shop", "a", "a.example"));
+        health.heard(&sent(), || way("shop", "a", "b.example"));
+        assert_eq!(texts(&health), ["not verified (author domain a.example)"]);
+        health.heard(&sent(), || way("shop", "a", "a.example"));
+        assert!(texts(&health).is_empty());
+    }
+
+    #[test]
+    fn a_message_that_is_sent_ends_the_faults_of_what_it_used() {
+        let (health, ..) = health();
+        let set = |name: &str| Subject::Set(None, ConfigurationSetName::parse(name).unwrap());
+        let role = RoleArn::parse("arn:aws:iam::111122223333:role/x").unwrap();
+        for subject in [Subject::Account(None), Subject::Account(Some(role)), set("a"), set("b")] {
+            health.fails(subject, "x".into(), &[]);
+        }
+        health.heard(&sent(), || way("shop", "a", "a.example"));
+        assert_eq!(health.faults().len(), 2);
+        assert!(health.is_faulty(&set("b")) && !health.is_faulty(&Subject::Account(None)));
+    }
+
+    #[test]
+    fn a_fault_of_messages_expires_when_none_come_and_one_of_a_check_does_not() {
+        let (health, told, hands) = health();
+        health.fails(Subject::Account(None), "no credentials".into(), &[]);
+        health.heard(&failed("no set", false), || way("shop", "a", "a.example"));
+        hands.advance(EXPIRY - Duration::from_secs(1));
+        health.heard(&failed("no set", false), || way("shop", "a", "a.example"));
+        hands.advance(EXPIRY - Duration::from_secs(1));
+        assert_eq!(texts(&health).len(), 2);
+        hands.advance(Duration::from_secs(1));
+        assert_eq!(texts(&health), ["no credentials"]);
+        assert_eq!(told.0.lock().unwrap().last().unwrap(), "recovered no set true");
+    }
+
+    #[test]
+    fn a_message_that_is_refused_says_nothing_and_faults_are_bounded() {
+        let (health, told, hands) = health();
+        health.heard(&Outcome::not_sent(Kind::Refused, replies::BAD_REQUEST, ""), || way("shop", "a", "a.example"));
+        assert!(texts(&health).is_empty());
+        for number in 0..FAULTS_MAX + 50 {
+            health.heard(&failed("x", false), || way(&format!("app{number}"), "a", "a.example"));
+        }
+        assert_eq!(health.faults().len(), FAULTS_MAX);
+        let before = told.0.lock().unwrap().len();
+        assert_eq!(before, FAULTS_MAX);
+        // A reason that changes with every message.
+        for _ in 0..5 {
+            health.heard(&failed("y", false), || way("app1", "a", "a.example"));
+            health.heard(&failed("z", false), || way("app1", "a", "a.example"));
+        }
+        assert_eq!(told.0.lock().unwrap().len(), before);
+        hands.advance(TOLD_INTERVAL);
+        health.heard(&failed("y", false), || way("app1", "a", "a.example"));
+        assert_eq!(told.0.lock().unwrap().len(), before + 1);
+    }
+}
