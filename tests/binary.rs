@@ -206,38 +206,6 @@ fn memory_comes_from_the_allocator_that_was_chosen() {
     assert!(code == 0 && told.contains("mimalloc: process init"), "{code} {told}");
 }
 
-/// What is in memory of the files that a process has mapped.
-#[cfg(target_os = "linux")]
-fn files_kib(process: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssFile:")).unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap()
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn an_idle_relay_gives_its_code_back_and_finds_it_again() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut running = development(directory.path(), &[]);
-    let server = running.address("plain");
-    assert_eq!(send(directory.path(), &server, &[]).0, 0);
-    let process = running.child.id();
-    let busy = files_kib(process);
-    let mut least = busy;
-    for _ in 0..300 {
-        std::thread::sleep(Duration::from_millis(100));
-        least = least.min(files_kib(process));
-        if least < busy / 3 {
-            break;
-        }
-    }
-    assert!(least < busy / 3, "{busy} KiB, later {least}");
-    assert_eq!(send(directory.path(), &server, &[]).0, 0);
-    assert_eq!(kept(directory.path()).len(), 2);
-    running.signal("-TERM");
-    assert_eq!(running.exit_code(), Some(0), "{}", running.seen);
-}
-
 #[test]
 fn a_second_signal_cuts_and_the_exit_code_says_so() {
     let directory = tempfile::tempdir().unwrap();

@@ -372,18 +372,24 @@ impl Run {
         Ok(())
     }
 
-    fn idle(&mut self, name: &str, relay: &Relay) -> io::Result<f64> {
+    fn idle(&mut self, name: &str, relay: &Relay, most: f64) -> io::Result<f64> {
         std::thread::sleep(UNTIL_IDLE);
         let memory = Memory::of(relay.process.id())?;
-        self.row(&format!("{name}: resident memory"), Target::AtMost(12.0), None, memory.resident, "MiB");
-        self.row(&format!("{name}: of it not mapped from files"), Target::None, None, memory.anonymous, "MiB");
+        self.row(
+            &format!("{name}: memory that is not file-backed"),
+            Target::AtMost(most),
+            None,
+            memory.anonymous,
+            "MiB",
+        );
+        self.row(&format!("{name}: resident memory"), Target::None, None, memory.resident, "MiB");
         Ok(memory.resident)
     }
 
     fn idle_memory(&mut self, relay: &Relay) -> io::Result<()> {
         println!("\nIdle");
         let id = relay.process.id();
-        let alone = self.idle("idle, 1,000 apps", relay)?;
+        let alone = self.idle("idle, 1,000 apps", relay, 12.0)?;
         let count = self.scale.idle_connections;
         let held = self.stage.generator.ask(&Order::Hold(plain(relay, count, 1_000, 0.0)))?;
         if held["accepted"].as_u64() != Some(count as u64) {
@@ -469,8 +475,8 @@ impl Run {
     }
 }
 
-/// After five to ten seconds without work a relay gives its code back.
-const UNTIL_IDLE: Duration = Duration::from_secs(11);
+/// The allocator returns memory to the system a moment after it is freed.
+const UNTIL_IDLE: Duration = Duration::from_secs(3);
 
 /// Recipients a second.
 const QUOTA: f64 = 200.0;

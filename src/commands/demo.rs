@@ -22,11 +22,7 @@ pub(super) struct Arguments {
     directory: PathBuf,
 }
 
-pub(super) fn run(
-    arguments: &Arguments,
-    printer: Printer,
-    give_back: impl Fn() + Send + 'static,
-) -> Result<Exit, Failure> {
+pub(super) fn run(arguments: &Arguments, printer: Printer) -> Result<Exit, Failure> {
     let directory = &arguments.directory;
     let failed = |error| Failure::new(Exit::CannotCreate, format!("cannot use {}: {error}", directory.display()));
     // The paths in the configuration are relative.
@@ -36,7 +32,7 @@ pub(super) fn run(
     let config = Config::parse(name, &with_free_ports(CONFIGURATION), environment.iter().cloned())?;
     let kept = config.ses_emulator.directory.clone();
     let surroundings = surroundings(environment);
-    serve(config, surroundings, Sockets::from_environment(), give_back, |started| {
+    serve(config, surroundings, Sockets::from_environment(), |started| {
         printer.text(&introduction(started, kept.as_deref())).map(drop)
     })
 }

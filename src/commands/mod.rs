@@ -10,7 +10,6 @@ mod exit;
 mod explain;
 mod gen_cert;
 mod hash_password;
-mod idle;
 mod log;
 mod log_line;
 pub mod policy;
@@ -73,10 +72,8 @@ struct ConfigFile {
 
 const DEFAULT_PATH: &str = "/etc/gatepost/gatepost.toml";
 
-/// Runs a command line. To be called once, before any thread is started: sockets of systemd's are taken from the
-/// environment. A relay calls `give_back` when it has become idle: what the process can do without until it is needed
-/// again.
-pub fn main(arguments: impl IntoIterator<Item = OsString>, give_back: impl Fn() + Send + 'static) -> ExitCode {
+/// Runs a command line. Call it once, before any thread is started: it takes the sockets that systemd passes in the environment.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -87,9 +84,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, give_back: impl Fn() 
     };
     let printer = Printer;
     let ended = match cli.command {
-        Command::Demo(arguments) => demo::run(&arguments, printer, give_back),
+        Command::Demo(arguments) => demo::run(&arguments, printer),
         Command::Run(file) => {
-            let (ended, format) = run::run(&file, give_back);
+            let (ended, format) = run::run(&file);
             if let (Err(failure), LogFormat::Json) = (&ended, format) {
                 printer.complain_in_json(failure);
                 return failure.exit.into();

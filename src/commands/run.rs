@@ -1,7 +1,6 @@
 //! `gatepost run`: the relay, from its configuration to the last message.
 
 use super::exit::{Exit, Failure};
-use super::idle;
 use super::log;
 use super::signals::{Asked, Signals};
 use super::sockets::Sockets;
@@ -20,12 +19,12 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 /// Runs until a signal; also says in which format the log is, which the errors of a failed start are written in too.
-pub(super) fn run(file: &ConfigFile, give_back: impl Fn() + Send + 'static) -> (Result<Exit, Failure>, LogFormat) {
+pub(super) fn run(file: &ConfigFile) -> (Result<Exit, Failure>, LogFormat) {
     let sockets = Sockets::from_environment();
     match file.load() {
         Ok((config, surroundings)) => {
             let format = config.log.format;
-            (serve(config, surroundings, sockets, give_back, |_| Ok(())), format)
+            (serve(config, surroundings, sockets, |_| Ok(())), format)
         }
         Err(failure) => {
             // Only now is it read twice: it may be a pipe.
@@ -54,7 +53,6 @@ pub(super) fn serve(
     config: Config,
     surroundings: Surroundings,
     mut sockets: Sockets,
-    give_back: impl Fn() + Send + 'static,
     started: impl FnOnce(&Started<'_>) -> Result<(), Failure>,
 ) -> Result<Exit, Failure> {
     let directives = std::env::var("GATEPOST_LOG").ok().filter(|text| !text.is_empty());
@@ -67,7 +65,6 @@ pub(super) fn serve(
     // A thousand applications are not kept twice.
     let certificates = Certificates { config: config.without_lists(), surroundings };
     drop(config);
-    runtime.spawn(idle::watch(give_back));
     let ended = runtime.block_on(relay(plan, &certificates, started));
     // A verification of a password may still be running; nobody waits for its answer.
     runtime.shutdown_timeout(Duration::from_secs(1));
