@@ -235,7 +235,7 @@ fn calling(c: &mut Criterion) {
 #[cfg(feature = "ses")]
 mod calls {
     use criterion::{BatchSize, Criterion, Throughput};
-    use gatepost::assemble::Builder;
+    use gatepost::builder::Builder;
     use gatepost::mail::{Clock, MessageId, Outcome, Permitted, SystemClock};
     use gatepost::policy::{AddressPattern, AppPolicy};
     use gatepost::server::{Endpoint, ListenerAddress, ListenerSettings};

@@ -3,7 +3,7 @@
 //! `cargo run --example embed`. A test runs it too, so it is what the public builder really is.
 #![allow(clippy::print_stdout, unreachable_pub, reason = "an example shows what it does; a test includes it")]
 
-use gatepost::assemble::Builder;
+use gatepost::builder::Builder;
 use gatepost::mail::{Granted, MessageId, Outcome, Permitted, RuleName, replies};
 use gatepost::policy::{MailFacts, MessageFacts, Policy, PolicyDecision, PolicyError, RcptFacts, Reason};
 use gatepost::server::{Endpoint, ListenerAddress, ListenerSettings};

@@ -4,15 +4,15 @@
 
 #[cfg(feature = "admin")]
 pub mod admin;
-pub mod assemble;
 pub mod auth;
-pub mod aws;
+pub mod builder;
 #[cfg(feature = "cli")]
-pub mod commands;
+pub mod cli;
 #[cfg(feature = "cli")]
 pub mod config;
 #[cfg(feature = "emulator")]
 pub mod emulator;
+pub mod iam;
 pub mod limit;
 pub mod mail;
 pub mod manual;

@@ -12,5 +12,5 @@ use mimalloc as _;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    gatepost::commands::main(std::env::args_os())
+    gatepost::cli::main(std::env::args_os())
 }

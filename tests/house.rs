@@ -10,7 +10,7 @@ use std::process::Command;
 /// Room → floor. Imports go down only; rooms on one floor do not know each other.
 const FLOORS: &[(&str, u8)] = &[
     ("mail", 0),
-    ("aws", 0),
+    ("iam", 0),
     ("smtp", 1),
     ("policy", 1),
     ("limit", 1),
@@ -20,13 +20,13 @@ const FLOORS: &[(&str, u8)] = &[
     ("relay", 2),
     ("server", 3),
     ("admin", 3),
-    ("assemble", 4),
+    ("builder", 4),
     ("config", 5),
-    ("commands", 6),
+    ("cli", 6),
 ];
 
 /// What may see what, beside what lies on a lower floor. The emulator stands apart: only the top floors start it.
-const EXCEPTIONS: &[(&str, &str)] = &[("config", "emulator"), ("commands", "emulator")];
+const EXCEPTIONS: &[(&str, &str)] = &[("config", "emulator"), ("cli", "emulator")];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -121,7 +121,7 @@ fn only_admission_permits_a_message() {
 
 #[test]
 fn files_are_called_off_the_event_loop_by_storage_only() {
-    // Files that are read once, at start, may be read where they are wanted: config and commands. The listener names its
+    // Files that are read once, at start, may be read where they are wanted: config and cli. The listener names its
     // own socket file. Quotas are written by a thread of their own. What /proc says is no file on a disk.
     let allowed = [
         "admin/process.rs",
@@ -132,7 +132,7 @@ fn files_are_called_off_the_event_loop_by_storage_only() {
         "server/listener.rs",
     ];
     for (file, code) in sources() {
-        let top = file.starts_with("config") || file.starts_with("commands") || file.starts_with("emulator");
+        let top = file.starts_with("config") || file.starts_with("cli") || file.starts_with("emulator");
         if !top && !allowed.contains(&file.as_str()) {
             assert!(!code.contains("std::fs::"), "{file} calls the file system");
         }

@@ -3,7 +3,7 @@
 //! Shared by `parts` (wall time) and `instructions` (counts), so that both speak of the same work.
 
 use bytes::Bytes;
-use gatepost::aws::{Document, DocumentKind};
+use gatepost::iam::{Document, DocumentKind};
 use gatepost::limit::{By, LimitRule, LocalLimiter, Measure, OverLimit};
 use gatepost::mail::headers::HeaderLimits;
 use gatepost::mail::mime::MimeLimits;

@@ -212,7 +212,7 @@ impl Run {
         let full = self.workshop.start(&Settings::full(), &endpoint, &place)?;
         self.idle_memory(&full)?;
         let bare = self.workshop.start(&Settings::bare(), &endpoint, &place)?;
-        self.idle("idle, no apps", &bare)?;
+        self.idle("idle, no apps", &bare, 6.0)?;
         let policy = Settings { document: true, log: false, metrics: false, ..Settings::full() };
         let policy = self.workshop.start(&policy, &endpoint, &place)?;
         self.near(&full, &bare)?;
@@ -383,7 +383,7 @@ impl Run {
             "MiB",
         );
         self.row(&format!("{name}: resident memory"), Target::None, None, memory.resident, "MiB");
-        Ok(memory.resident)
+        Ok(memory.anonymous)
     }
 
     fn idle_memory(&mut self, relay: &Relay) -> io::Result<()> {
@@ -396,7 +396,7 @@ impl Run {
             return Err(io::Error::other(format!("idle connections: {held}")));
         }
         std::thread::sleep(UNTIL_IDLE);
-        let each = (Memory::of(id)?.resident - alone) * 1024.0 / count as f64;
+        let each = (Memory::of(id)?.anonymous - alone) * 1024.0 / count as f64;
         self.row(&format!("{count} idle connections: memory of each"), Target::AtMost(8.0), None, each, "KiB");
         let (before, watch) = (CpuTime::of(id)?, Duration::from_secs(3));
         std::thread::sleep(watch);

@@ -2,9 +2,9 @@
 
 use super::plan::Findings;
 use super::source::Source;
-use crate::aws::lint::{Kind, lint};
-use crate::aws::service::actions_named;
-use crate::aws::{Document, DocumentError, DocumentKind, Effect, Statement};
+use crate::iam::lint::{Kind, lint};
+use crate::iam::service::actions_named;
+use crate::iam::{Document, DocumentError, DocumentKind, Effect, Statement};
 use crate::policy::AccountSettings;
 use std::path::PathBuf;
 use std::sync::Arc;

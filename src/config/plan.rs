@@ -11,8 +11,8 @@ use super::upstream::Upstream;
 use super::users::KnownUsers;
 use super::values::Hostname;
 use crate::admin::AdminSettings;
-use crate::assemble::Builder;
 use crate::auth::{Authenticator, Users};
+use crate::builder::Builder;
 use crate::limit::{
     LimitRule, LocalLimiter, RedisError, RedisLimiter, RedisSettings, RedisStore, RedisTokens, StateError,
 };

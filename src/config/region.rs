@@ -6,8 +6,8 @@ use super::Config;
 use super::place::{Place, Problem};
 use super::plan::{Findings, Found};
 use super::source::Surroundings;
-use crate::aws::Arn;
-use crate::aws::region::{EndpointName, Region};
+use crate::iam::Arn;
+use crate::iam::region::{EndpointName, Region};
 use std::collections::BTreeMap;
 
 /// Of a plan that sends to Amazon. A region that only the profile or the instance names is looked at by

@@ -7,7 +7,7 @@ use super::pattern::{AddressPattern, TextPattern};
 use super::recognise::Recognition;
 use super::tags::TagTemplate;
 use super::{AddressField, Reason, Unreadable};
-use crate::aws::Document;
+use crate::iam::Document;
 use crate::mail::author::names_another;
 use crate::mail::parameters::{AppName, RequestedField};
 use crate::mail::{Author, Mailbox, Reply, ReversePath, RuleName, SendParameters, UnreadablePath, replies};

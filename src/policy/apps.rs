@@ -13,7 +13,7 @@ use super::tally::Tally;
 use super::{
     AddressField, MailFacts, MessageFacts, Note, Policy, PolicyDecision, PolicyError, RcptFacts, Reason, tags,
 };
-use crate::aws::Document;
+use crate::iam::Document;
 use crate::mail::parameters::{AppName, Edits, ParameterError};
 use crate::mail::{Author, Client, ClientAddress, Clock, ForwardPath, Granted, SendParameters, SystemClock, replies};
 use async_trait::async_trait;

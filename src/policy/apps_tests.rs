@@ -242,7 +242,7 @@ async fn an_application_has_its_own_rights_and_gets_its_own_parameters() {
 
 #[tokio::test]
 async fn iam_documents_are_asked_and_a_refusal_names_the_statement() {
-    use crate::aws::DocumentKind;
+    use crate::iam::DocumentKind;
     let document = |json: &str| Arc::new(Document::parse("role.json", json, DocumentKind::Identity).unwrap());
     let allow = document(
         r#"{"Version":"2012-10-17","Statement":[{"Sid":"Send","Effect":"Allow","Action":["ses:SendEmail","ses:SendRawEmail"],
@@ -325,7 +325,7 @@ async fn iam_documents_are_asked_and_a_refusal_names_the_statement() {
 
 #[test]
 fn a_document_that_cannot_be_decided_here_does_not_start() {
-    use crate::aws::DocumentKind;
+    use crate::iam::DocumentKind;
     let account = account(&[]);
     let start = |elements: &str| {
         let json = format!(
@@ -378,7 +378,7 @@ fn a_document_that_cannot_be_decided_here_does_not_start() {
 
 #[tokio::test]
 async fn every_condition_key_of_the_table_has_its_value() {
-    use crate::aws::DocumentKind;
+    use crate::iam::DocumentKind;
     use crate::mail::parameters::TenantName;
     use std::time::{Duration, UNIX_EPOCH};
     let account = account(&[]);

@@ -21,8 +21,8 @@
 use super::app::{App, refusal};
 use super::apps::AppPolicyError;
 use super::{MessageFacts, Note, Reason};
-use crate::aws::condition::Kind;
-use crate::aws::{Context, Decision, Document, Mismatch, Request, Statement, allowing, evaluate, explicit_deny, trace};
+use crate::iam::condition::Kind;
+use crate::iam::{Context, Decision, Document, Mismatch, Request, Statement, allowing, evaluate, explicit_deny, trace};
 use crate::mail::{Author, ClientAddress, Clock, Mailbox, SendParameters, USER_AGENT, replies};
 use smallvec::SmallVec;
 use std::collections::BTreeSet;

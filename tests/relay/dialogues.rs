@@ -11,8 +11,8 @@ mod transcript;
 
 use crate::support::{Pair, Smtp, any_port};
 use async_trait::async_trait;
-use gatepost::assemble::Builder;
 use gatepost::auth::{AuthDecision, AuthError, Authenticator};
+use gatepost::builder::Builder;
 use gatepost::mail::{Credentials, EnhancedStatus, Granted, Identity, MessageId, Outcome, Permitted, Reply, RuleName};
 use gatepost::observe::Silent;
 use gatepost::policy::{MailFacts, MessageFacts, Policy, PolicyDecision, PolicyError, RcptFacts, Reason};

@@ -1,6 +1,6 @@
 //! What the README shows and a compiler cannot read.
 
-use gatepost::aws::{Context, Document, DocumentKind, Request, evaluate};
+use gatepost::iam::{Context, Document, DocumentKind, Request, evaluate};
 
 fn readme() -> String {
     std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap()

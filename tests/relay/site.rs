@@ -3,7 +3,7 @@
 //! The listener `plain` believes PROXY headers of this machine, so a test can be a client of any address.
 
 use crate::support::{Log, Smtp};
-use gatepost::assemble::{Explanation, Facts, Running};
+use gatepost::builder::{Explanation, Facts, Running};
 use gatepost::config::{Config, Plan, Purpose, Surroundings, Upstream};
 use gatepost::emulator::{CapturedMessage, Emulator};
 use gatepost::mail::{Outcome, Permitted};

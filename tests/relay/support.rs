@@ -1,6 +1,6 @@
 //! What every test here needs: a relay in front of an emulator, and a client that speaks SMTP line by line.
 
-use gatepost::assemble::{Builder, Running};
+use gatepost::builder::{Builder, Running};
 use gatepost::emulator::{CapturedMessage, Emulator, EmulatorSettings};
 use gatepost::mail::{Clock, SystemClock};
 use gatepost::observe::{Event, Observer};

@@ -1,9 +1,9 @@
 //! `gatepost policy simulate`.
 
 use super::{DATA, DENIED, Failure, OK, USAGE, json, read};
-use crate::aws::evaluate::{Mismatch, Trace};
-use crate::aws::simulate::{Outcome, Policies, PolicyType, Verdict, simulate};
-use crate::aws::{Arn, Context, Effect, Request};
+use crate::iam::evaluate::{Mismatch, Trace};
+use crate::iam::simulate::{Outcome, Policies, PolicyType, Verdict, simulate};
+use crate::iam::{Arn, Context, Effect, Request};
 use serde::Serialize;
 use std::fmt::Write;
 use std::path::PathBuf;

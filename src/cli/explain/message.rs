@@ -1,7 +1,7 @@
 //! The message to explain: a file, or one that is made of `--from`, of `--mail-from`, or of what the application may use.
 
 use super::Arguments;
-use crate::commands::exit::{Exit, Failure};
+use crate::cli::exit::{Exit, Failure};
 use crate::mail::{Clock, Mailbox, SystemClock, trace};
 use crate::policy::{self, AddressPattern};
 use std::io::Read;

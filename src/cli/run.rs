@@ -7,7 +7,7 @@ use super::sockets::Sockets;
 use super::start;
 use super::{ConfigFile, runtime};
 use crate::admin::AdminEndpoint;
-use crate::assemble::Running;
+use crate::builder::Running;
 use crate::config::certificates::trouble;
 use crate::config::{Config, LogFormat, Plan, Problem, Purpose, Surroundings, Upstream};
 use crate::emulator::Emulator;

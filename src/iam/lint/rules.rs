@@ -3,8 +3,8 @@
 use super::shape::{is_account, is_endpoint, is_region};
 use super::sheet::{Asked, Entry, Sheet};
 use super::{Kind, Report};
-use crate::aws::arn::not_allowed;
-use crate::aws::service::MULTIVALUED_KEYS;
+use crate::iam::arn::not_allowed;
+use crate::iam::service::MULTIVALUED_KEYS;
 
 /// Rules that say more than the strict reader, which would report the same statement.
 pub(super) const SAID_BETTER: &[&str] = &["invalid-resource"];

@@ -1,7 +1,7 @@
 //! `gatepost policy lint`.
 
 use super::{DATA, Failure, OK, json, read};
-use crate::aws::lint::{Finding, Kind, lint};
+use crate::iam::lint::{Finding, Kind, lint};
 use std::fmt::Write;
 use std::path::PathBuf;
 

@@ -2,7 +2,7 @@
 
 use super::exit::{Exit, Failure};
 use crate::admin::AdminError;
-use crate::assemble::StartError;
+use crate::builder::StartError;
 use crate::config::Config;
 use crate::config::values::{Listen, ListenAddress};
 use std::io;

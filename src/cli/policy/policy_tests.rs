@@ -351,7 +351,7 @@ fn generate_says_what_it_needs() {
 /// and what it does not permit is denied.
 #[test]
 fn generate_reads_the_configuration() {
-    use crate::aws::{Context, Document, DocumentKind, Request, evaluate};
+    use crate::iam::{Context, Document, DocumentKind, Request, evaluate};
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("gatepost.toml");
     let text = r#"

@@ -3,8 +3,8 @@
 
 use super::sheet::{Asked, Entry, Sheet};
 use super::{Kind, NO_CONFIGURATION_SET, Report, did_you_mean};
-use crate::aws::arn::not_allowed;
-use crate::aws::service::{Action, actions, actions_named, is_global_key, own_keys, resource_types};
+use crate::iam::arn::not_allowed;
+use crate::iam::service::{Action, actions, actions_named, is_global_key, own_keys, resource_types};
 
 pub(super) fn look(sheet: &Sheet<'_>, report: &mut Report<'_>) {
     if sheet.kind == Kind::Trust {
@@ -123,7 +123,7 @@ fn key(entry: &Entry, asked: &Asked, report: &mut Report<'_>) {
             }
         }
         "aws" if !is_global_key(&asked.key) => {
-            let near = did_you_mean(&asked.key, crate::aws::service::GLOBAL_KEYS);
+            let near = did_you_mean(&asked.key, crate::iam::service::GLOBAL_KEYS);
             let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
             say(format!("AWS has no such global key, {}{hint}", consequence(entry, asked)));
         }

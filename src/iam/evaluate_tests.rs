@@ -1,6 +1,6 @@
 use super::*;
-use crate::aws::document::{DocumentError, DocumentKind};
-use crate::aws::{Operator, condition::OPERATORS};
+use crate::iam::document::{DocumentError, DocumentKind};
+use crate::iam::{Operator, condition::OPERATORS};
 
 fn document(json: &str) -> Document {
     Document::parse("test.json", json, DocumentKind::Identity).unwrap()
@@ -21,7 +21,7 @@ const IDENTITY: &str = "arn:aws:ses:us-east-1:111122223333:identity/example.com"
 
 /// For each kind of operator: a policy value, a request value that fits it, and one that does not.
 fn samples(operator: &Operator) -> Vec<(&'static str, &'static str, &'static str)> {
-    use crate::aws::condition::{Comparison, Kind};
+    use crate::iam::condition::{Comparison, Kind};
     match operator.kind {
         Kind::StringEquals => vec![("Ann", "Ann", "ann"), ("a*", "a*", "ab")],
         Kind::StringEqualsIgnoreCase => vec![("Ann", "aNN", "bob"), ("a*", "A*", "ab")],

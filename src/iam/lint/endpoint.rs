@@ -4,7 +4,7 @@
 
 use super::Report;
 use super::sheet::{Asked, Entry, Sheet};
-use crate::aws::service::SYSTEM_ID_KEYS;
+use crate::iam::service::SYSTEM_ID_KEYS;
 
 /// "An endpoint policy can contain up to 20,480 characters (including white space)."
 const ENDPOINT_CHARACTERS_MAX: usize = 20_480;

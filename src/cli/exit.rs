@@ -1,6 +1,6 @@
 //! Exit codes of sysexits.h, and errors that carry one.
 
-use crate::assemble::StartError;
+use crate::builder::StartError;
 use crate::config::{ConfigError, Place, Problem};
 use crate::emulator::EmulatorError;
 use crate::limit::RedisError;

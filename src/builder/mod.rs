@@ -1,7 +1,7 @@
 //! The public builder: seams and settings in, a running relay out. No configuration file.
 //!
 //! ```no_run
-//! # use gatepost::assemble::Builder;
+//! # use gatepost::builder::Builder;
 //! # use gatepost::policy::{AddressPattern, AppPolicy};
 //! # use gatepost::server::{Endpoint, ListenerSettings};
 //! # async fn run(transport: impl gatepost::transport::Transport) -> Result<(), Box<dyn std::error::Error>> {

@@ -2,8 +2,8 @@
 //! reader has its say beside it.
 
 use super::Kind;
-use crate::aws::json::Json;
-use crate::aws::service::{Action, actions_named};
+use crate::iam::json::Json;
+use crate::iam::service::{Action, actions_named};
 
 /// A document.
 pub(super) struct Sheet<'a> {

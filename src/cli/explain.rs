@@ -1,7 +1,7 @@
 //! `gatepost explain`: what would happen to a message, and why.
 //!
 //! Client facts and a message in, every command of the dialogue out, with the rules behind each reply. The relay that
-//! answers is the one that `run` starts, without its sockets and its way out (see [`crate::assemble`]).
+//! answers is the one that `run` starts, without its sockets and its way out (see [`crate::builder`]).
 
 mod client;
 mod message;
@@ -9,7 +9,7 @@ mod message;
 use super::exit::{Exit, Failure};
 use super::printer::Printer;
 use super::{ConfigFile, runtime};
-use crate::assemble::{Explanation, Facts, Sent};
+use crate::builder::{Explanation, Facts, Sent};
 use crate::config::{Certificates, Config, Plan, Purpose, Tls, one_of};
 use crate::mail::{ClientAddress, Kind, Outcome, Permitted, replies};
 use crate::policy::CertificateMatch;
