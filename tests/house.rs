@@ -128,7 +128,7 @@ fn files_are_called_off_the_event_loop_by_storage_only() {
         "admin/socket.rs",
         "limit/storage.rs",
         "main.rs",
-        "relay/storage.rs",
+        "relay/spill_file.rs",
         "server/listener.rs",
     ];
     for (file, code) in sources() {

@@ -1,6 +1,6 @@
-//! Why would this message be accepted or refused? A rehearsal of one message, with everybody's reasons written down.
+//! Why would this message be accepted or refused? A dry_run of one message, with everybody's reasons written down.
 //!
-//! The relay that answers is put together from the same settings and seams as the one that runs. Four seams are wrapped:
+//! The relay that answers is put together from the same settings and components as the one that runs. Four components are wrapped:
 //! policy and observer write down what they are asked and told, the limiter only looks, and whoever authenticates is
 //! believed, because the facts say so. The transport sends nothing. So what is explained is what the wire would say, but
 //! for what depends on the moment: limits that others have used up, load, and the provider.
@@ -14,7 +14,7 @@ use crate::mail::{
 };
 use crate::observe::{Event, Observer};
 use crate::policy::{AddressField, MailFacts, MessageFacts, Note, Policy, PolicyDecision, PolicyError, RcptFacts};
-use crate::relay::{Rehearsal, Relay, Seams};
+use crate::relay::{Components, DryRun, Relay};
 use crate::server::{Endpoint, ListenerSettings};
 use crate::smtp::TlsMode;
 use crate::transport::Transport;
@@ -142,18 +142,18 @@ impl Builder {
             return Err(ExplainError::ControlCharacter);
         }
         let record = Arc::new(Record::default());
-        let rehearsal =
-            Rehearsal::begin(&self.witnessed(&record), listener.smtp.clone(), client(facts, listener), tls(facts));
-        let mut play = Play { rehearsal, record, steps: Vec::new() };
+        let dry_run =
+            DryRun::begin(&self.witnessed(&record), listener.smtp.clone(), client(facts, listener), tls(facts));
+        let mut play = Play { dry_run, record, steps: Vec::new() };
         let reply = play.run(facts, listener).await;
-        play.rehearsal.end().await;
+        play.dry_run.end().await;
         let sent = lock(&play.record.sent).take();
         Ok(Explanation { allowed: reply.starts_with('2'), reply, steps: play.steps, sent })
     }
 
     /// The relay, with witnesses.
     fn witnessed(&self, record: &Arc<Record>) -> Arc<Relay> {
-        let seams = Seams {
+        let components = Components {
             policy: Arc::new(Witness { policy: Arc::clone(&self.policy), record: Arc::clone(record) }),
             limiter: Arc::new(Looking {
                 limiter: Arc::clone(&self.limiter),
@@ -167,13 +167,13 @@ impl Builder {
             pace: None,
             lockout: None,
         };
-        Arc::new(Relay::new(self.settings.clone(), seams, &self.budget))
+        Arc::new(Relay::new(self.settings.clone(), components, &self.budget))
     }
 }
 
-/// One rehearsal, command by command.
+/// One dry_run, command by command.
 struct Play {
-    rehearsal: Rehearsal,
+    dry_run: DryRun,
     record: Arc<Record>,
     steps: Vec<Step>,
 }
@@ -188,7 +188,7 @@ impl Play {
 
     async fn commands(&mut self, facts: &Facts, listener: &ListenerSettings) -> Result<String, String> {
         // The greeting, which nobody asked for.
-        self.rehearsal.say(b"").await;
+        self.dry_run.say(b"").await;
         self.must("EHLO localhost").await?;
         if facts.tls && listener.smtp.tls == TlsMode::StartTls {
             self.must("STARTTLS").await?;
@@ -228,8 +228,8 @@ impl Play {
     /// Says something and keeps what came of it.
     async fn step(&mut self, told: &str, say: Say<'_>) -> Result<String, String> {
         let heard = match say {
-            Say::Line(line) => self.rehearsal.say(format!("{line}\r\n").as_bytes()).await,
-            Say::Message(message) => self.rehearsal.content(message).await,
+            Say::Line(line) => self.dry_run.say(format!("{line}\r\n").as_bytes()).await,
+            Say::Message(message) => self.dry_run.content(message).await,
         };
         // The last line of a reply of several; the last reply where a second one closes the session would hide the first.
         let reply = heard.lines().find(|line| line.as_bytes().get(3) != Some(&b'-')).unwrap_or_default().to_owned();
@@ -393,7 +393,7 @@ fn edits(record: &Record, granted: &Granted) {
     }
 }
 
-/// Takes nothing; remembers what this rehearsal would have taken so far.
+/// Takes nothing; remembers what this dry_run would have taken so far.
 struct Looking {
     limiter: Arc<dyn Limiter>,
     record: Arc<Record>,

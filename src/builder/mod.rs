@@ -1,4 +1,4 @@
-//! The public builder: seams and settings in, a running relay out. No configuration file.
+//! The public builder: components and settings in, a running relay out. No configuration file.
 //!
 //! ```no_run
 //! # use gatepost::builder::Builder;
@@ -32,8 +32,12 @@ use crate::mail::{Clock, SystemClock};
 use crate::observe::{Both, Metrics};
 use crate::observe::{LogObserver, Observer};
 use crate::policy::Policy;
-use crate::relay::{AppConnections, BudgetSettings, DeadlineSettings, Relay, RelaySettings, Seams, SendQueueSettings};
-use crate::server::{BindError, Bound, Caps, ListenerAddress, ListenerSettings, Shared, Threads, TlsSettings};
+use crate::relay::{
+    AppConnectionLimits, BudgetSettings, Components, DeadlineSettings, Relay, RelaySettings, SendQueueSettings,
+};
+use crate::server::{
+    BindError, Bound, ConnectionLimits, ListenerAddress, ListenerSettings, Shared, Threads, TlsSettings,
+};
 use crate::smtp::{AuthMode, TlsMode};
 use crate::transport::Transport;
 use std::sync::Arc;
@@ -101,7 +105,7 @@ pub struct Builder {
     lockout: LockoutSettings,
     #[cfg(feature = "admin")]
     admin: Option<AdminSettings>,
-    caps: Caps,
+    limits: ConnectionLimits,
     threads: usize,
     grace: Duration,
 }
@@ -118,7 +122,7 @@ impl Builder {
                 deadline: DeadlineSettings::default(),
                 soft_fail: false,
                 send_queue: SendQueueSettings::default(),
-                app_connections: AppConnections::default(),
+                app_connections: AppConnectionLimits::default(),
             },
             budget: BudgetSettings::default(),
             listeners: Vec::new(),
@@ -134,7 +138,7 @@ impl Builder {
             lockout: LockoutSettings::default(),
             #[cfg(feature = "admin")]
             admin: None,
-            caps: Caps::new(1_000, 200),
+            limits: ConnectionLimits::new(1_000, 200),
             threads: 0,
             grace: Duration::from_secs(25),
         }
@@ -200,7 +204,7 @@ impl Builder {
 
     /// Connections that an application may have. Default: as many as the door lets in.
     #[must_use]
-    pub fn app_connections(mut self, connections: AppConnections) -> Self {
+    pub fn app_connections(mut self, connections: AppConnectionLimits) -> Self {
         self.settings.app_connections = connections;
         self
     }
@@ -257,7 +261,7 @@ impl Builder {
     /// Connections at a time: in total, and from one client. Default: 1,000 and 200.
     #[must_use]
     pub fn connections(mut self, total_max: usize, per_client_max: usize) -> Self {
-        self.caps = Caps::new(total_max, per_client_max);
+        self.limits = ConnectionLimits::new(total_max, per_client_max);
         self
     }
 
@@ -266,7 +270,7 @@ impl Builder {
     #[must_use]
     pub fn unrecognised_connections(mut self, most: Option<usize>) -> Self {
         if let Some(most) = most {
-            self.caps = self.caps.with_unrecognised_max(most);
+            self.limits = self.limits.with_unrecognised_max(most);
         }
         self
     }
@@ -369,7 +373,7 @@ impl Builder {
         let tokens = self.tokens.unwrap_or_else(|| Arc::new(LocalTokens::new(clock())));
         let pace = Some(Arc::new(Pace::new(self.pace, tokens, clock())));
         let lockout = Some(Lockout::new(self.lockout, clock()));
-        let seams = Seams {
+        let components = Components {
             pace,
             lockout,
             policy: self.policy,
@@ -379,8 +383,8 @@ impl Builder {
             observer,
             clock: self.clock,
         };
-        let relay = Arc::new(Relay::new(self.settings, seams, &self.budget));
-        let mut shared = Shared::new(relay, self.caps);
+        let relay = Arc::new(Relay::new(self.settings, components, &self.budget));
+        let mut shared = Shared::new(relay, self.limits);
         shared.threads = Threads::start(self.threads, &shared.cut).map_err(StartError::Threads)?;
         let addresses =
             bound.iter().map(|listener| (Arc::clone(listener.name()), listener.address().clone())).collect();
@@ -479,7 +483,7 @@ impl Running {
 
     /// Connections now.
     pub fn connections(&self) -> usize {
-        self.shared.caps.in_use()
+        self.shared.limits.in_use()
     }
 
     /// Stops accepting and waits for messages under way, for the grace at most; then cuts. True: nothing was cut.

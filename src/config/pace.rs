@@ -4,7 +4,7 @@ use super::number::{Count, Number, SecondsOrZero};
 use super::plan::Findings;
 use crate::limit::PaceSettings;
 use crate::mail::parameters::AppName;
-use crate::relay::{AppConnections, AppShare, SendQueueSettings};
+use crate::relay::{AppConnectionLimits, AppShare, SendQueueSettings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -58,7 +58,7 @@ impl PaceSection {
 }
 
 /// Shares and connections of the applications.
-pub(super) fn plan(findings: &mut Findings<'_>) -> (SendQueueSettings, AppConnections) {
+pub(super) fn plan(findings: &mut Findings<'_>) -> (SendQueueSettings, AppConnectionLimits) {
     let config = findings.config;
     if config.pace.recipients_per_second_max.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
         findings.error("pace.recipients_per_second_max", "the rate must be a number above 0", "for example: 14.0");
@@ -86,5 +86,5 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> (SendQueueSettings, AppConnec
         findings.error("pace.recipients_per_second_max", message, "guarantee less in recipients_per_second_min");
     }
     let each_max = config.connections.per_app_max.map(Number::size);
-    (SendQueueSettings { calls_max: config.pace.calls_max.size(), shares }, AppConnections { each_max, by_app })
+    (SendQueueSettings { calls_max: config.pace.calls_max.size(), shares }, AppConnectionLimits { each_max, by_app })
 }

@@ -19,7 +19,7 @@ use crate::limit::{
 use crate::mail::{Clock, SystemClock};
 use crate::observe::LogObserver;
 use crate::policy::AppPolicy;
-use crate::relay::{AppConnections, SendQueueSettings};
+use crate::relay::{AppConnectionLimits, SendQueueSettings};
 use crate::server::{Endpoint, ListenerSettings};
 use crate::transport::Transport;
 use jiff::tz::TimeZone;
@@ -67,7 +67,7 @@ pub struct Plan {
     store: Option<RedisStore>,
     state_directory: Option<PathBuf>,
     send_queue: SendQueueSettings,
-    app_connections: AppConnections,
+    app_connections: AppConnectionLimits,
     admin: Option<AdminSettings>,
     users: Option<Users>,
     /// Who can authenticate.

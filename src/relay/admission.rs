@@ -5,7 +5,7 @@
 
 use super::fields::{Fields, hides_a_from_field};
 use super::reception::Loaded;
-use super::{Relay, edit};
+use super::{Relay, rewriting};
 use crate::limit::{LimitDecision, LimitError, LimitStage, LimitStep, LimitView, Ticket};
 use crate::mail::parameters::AppName;
 use crate::mail::{
@@ -90,7 +90,7 @@ impl Relay {
     ) -> Result<Judged, Refusal> {
         let mut granted = self.judge_once(client, &message, authors).await?;
         if !granted.edits.is_empty() {
-            edit::apply(&granted.edits, authors, &mut message, transaction, self)?;
+            rewriting::apply(&granted.edits, authors, &mut message, transaction, self)?;
             *envelope = Arc::clone(&message.envelope);
             let second = self.judge_once(client, &message, authors).await?;
             if !second.edits.is_empty() {

@@ -4,7 +4,7 @@
 //! minute until it does; what works is not asked for again. A question that may not be asked says nothing.
 
 use super::Relay;
-use super::account::{ANSWER_WAIT_MAX, CHECK_INTERVAL, spread};
+use super::account_quota::{ANSWER_WAIT_MAX, CHECK_INTERVAL, spread};
 use super::health::{APPS_MAX, Subject};
 use crate::mail::parameters::{AppName, ConfigurationSetName, RoleArn};
 use crate::mail::{ReadError, SendParameters};

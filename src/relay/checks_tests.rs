@@ -5,7 +5,9 @@ use crate::limit::Unlimited;
 use crate::mail::{AccountQuota, ManualClock, Outcome, Permitted};
 use crate::observe::Silent;
 use crate::policy::{MailFacts, MessageFacts, Policy, PolicyDecision, PolicyError, RcptFacts};
-use crate::relay::{AppConnections, BudgetSettings, DeadlineSettings, RelaySettings, Seams, SendQueueSettings};
+use crate::relay::{
+    AppConnectionLimits, BudgetSettings, Components, DeadlineSettings, RelaySettings, SendQueueSettings,
+};
 use crate::transport::Transport;
 use async_trait::async_trait;
 use std::sync::{Arc, Mutex};
@@ -96,9 +98,9 @@ fn relay(apps: Apps) -> (Arc<Relay>, Arc<Provider>) {
         deadline: DeadlineSettings::default(),
         soft_fail: false,
         send_queue: SendQueueSettings::default(),
-        app_connections: AppConnections::default(),
+        app_connections: AppConnectionLimits::default(),
     };
-    let seams = Seams {
+    let components = Components {
         policy: Arc::new(apps),
         limiter: Arc::new(Unlimited),
         authenticator: None,
@@ -108,7 +110,7 @@ fn relay(apps: Apps) -> (Arc<Relay>, Arc<Provider>) {
         observer: Arc::new(Silent),
         clock: Arc::new(ManualClock::new()),
     };
-    (Arc::new(Relay::new(settings, seams, &BudgetSettings::default())), provider)
+    (Arc::new(Relay::new(settings, components, &BudgetSettings::default())), provider)
 }
 
 fn texts(relay: &Relay) -> Vec<String> {

@@ -1,35 +1,35 @@
 //! The work: from a question of the SMTP session to an answer.
 //!
-//! [`Relay`] holds the seams and the budgets; a [`Visit`] is one connection's way through it. The order is always the
+//! [`Relay`] holds the components and the budgets; a [`SessionHandler`] is one connection's way through it. The order is always the
 //! same: may it (policy) → how often (limiter) → is there room (budget) → the whole message judged → handed on. The only
 //! 250 is made from a [`Receipt`](crate::mail::Receipt).
 
-mod account;
+mod account_quota;
 mod admission;
-mod ahead;
+mod app_connections;
+mod authentication;
 mod budget;
 mod checks;
-mod edit;
+mod delivery;
+mod dry_run;
 mod fair_queue;
 mod fields;
-mod handoff;
 mod health;
-mod identify;
-mod places;
+mod prefetch;
 mod reception;
 mod reencode;
-mod rehearsal;
+mod rewriting;
 mod send_queue;
-mod storage;
-mod visit;
+mod session_handler;
+mod spill_file;
 
+pub use app_connections::AppConnectionLimits;
 pub use budget::{Budget, BudgetSettings};
+pub use dry_run::DryRun;
 pub use fair_queue::AppShare;
 pub use health::KnownFault;
-pub use places::AppConnections;
-pub use rehearsal::Rehearsal;
 pub use send_queue::SendQueueSettings;
-pub use visit::Visit;
+pub use session_handler::SessionHandler;
 
 use crate::auth::Authenticator;
 use crate::limit::{LimitStanding, Limiter, Lockout, Pace};
@@ -41,15 +41,15 @@ use crate::mail::{Client, Clock};
 use crate::observe::Observer;
 use crate::policy::Policy;
 use crate::transport::Transport;
+use app_connections::AppConnections;
 use health::Health;
-use places::Places;
 use send_queue::SendQueue;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// What the relay does with a message, beside what its seams decide.
+/// What the relay does with a message, beside what its components decide.
 #[derive(Clone, Debug)]
 pub struct RelaySettings {
     /// What the trace field calls us.
@@ -67,7 +67,7 @@ pub struct RelaySettings {
     /// Whose turn it is to send.
     pub send_queue: SendQueueSettings,
     /// Connections that an application may have.
-    pub app_connections: AppConnections,
+    pub app_connections: AppConnectionLimits,
 }
 
 /// From the end of data to the reply: every wait and the provider's attempt.
@@ -95,7 +95,7 @@ impl DeadlineSettings {
     }
 }
 
-/// The seams, put together. Shared by all connections.
+/// The components, put together. Shared by all connections.
 pub struct Relay {
     pub(crate) settings: RelaySettings,
     pub(crate) policy: Arc<dyn Policy>,
@@ -108,15 +108,15 @@ pub struct Relay {
     pub(crate) pace: Option<Arc<Pace>>,
     pub(crate) lockout: Option<Lockout>,
     send_queue: Arc<SendQueue>,
-    places: Arc<Places>,
+    app_connections: Arc<AppConnections>,
     ambiguous: AtomicU64,
     health: Health,
     /// Messages that may be re-encoded at a time on the blocking pool.
     reencoders: Arc<Semaphore>,
 }
 
-/// The seams of a relay.
-pub struct Seams {
+/// The components of a relay.
+pub struct Components {
     /// May it?
     pub policy: Arc<dyn Policy>,
     /// How often, how fast?
@@ -142,27 +142,27 @@ impl std::fmt::Debug for Relay {
 }
 
 impl Relay {
-    /// Puts the seams together. What verifying passwords may take at most is set aside from the memory budget.
-    pub fn new(settings: RelaySettings, seams: Seams, budget: &BudgetSettings) -> Self {
-        let set_aside = seams.authenticator.as_ref().map_or(0, |authenticator| authenticator.octets_held_max());
+    /// Puts the components together. What verifying passwords may take at most is set aside from the memory budget.
+    pub fn new(settings: RelaySettings, components: Components, budget: &BudgetSettings) -> Self {
+        let set_aside = components.authenticator.as_ref().map_or(0, |authenticator| authenticator.octets_held_max());
         let budget = Arc::new(Budget::new(budget, set_aside));
-        let (pace, clock) = (seams.pace.clone(), Arc::clone(&seams.clock));
+        let (pace, clock) = (components.pace.clone(), Arc::clone(&components.clock));
         let send_queue = Arc::new(SendQueue::new(settings.send_queue.clone(), pace, clock, Arc::clone(&budget)));
-        let places = Arc::new(Places::new(settings.app_connections.clone()));
-        let health = Health::new(Arc::clone(&seams.observer), Arc::clone(&seams.clock));
+        let app_connections = Arc::new(AppConnections::new(settings.app_connections.clone()));
+        let health = Health::new(Arc::clone(&components.observer), Arc::clone(&components.clock));
         Self {
             health,
             settings,
-            pace: seams.pace,
-            lockout: seams.lockout,
+            pace: components.pace,
+            lockout: components.lockout,
             send_queue,
-            places,
-            policy: seams.policy,
-            limiter: seams.limiter,
-            authenticator: seams.authenticator,
-            transport: seams.transport,
-            observer: seams.observer,
-            clock: seams.clock,
+            app_connections,
+            policy: components.policy,
+            limiter: components.limiter,
+            authenticator: components.authenticator,
+            transport: components.transport,
+            observer: components.observer,
+            clock: components.clock,
             budget,
             ambiguous: AtomicU64::new(0),
             reencoders: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
@@ -170,8 +170,8 @@ impl Relay {
     }
 
     /// A connection begins.
-    pub fn visit(self: &Arc<Self>, client: Client, auth_offered: bool) -> Visit {
-        Visit::new(Arc::clone(self), client, auth_offered)
+    pub fn handler(self: &Arc<Self>, client: Client, auth_offered: bool) -> SessionHandler {
+        SessionHandler::new(Arc::clone(self), client, auth_offered)
     }
 
     /// The clock that everybody uses.

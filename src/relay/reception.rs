@@ -7,7 +7,7 @@
 
 use super::Relay;
 use super::budget::Share;
-use super::storage::SpillFile;
+use super::spill_file::SpillFile;
 use crate::mail::headers::{HeaderError, HeaderLimits, SINGLETON_FIELDS, blank_line};
 use crate::mail::mime::{MimeError, Scanner, Structure};
 use crate::mail::{Content, Envelope, Field, HeaderSection, Refusal, Requested, replies};

@@ -1,9 +1,9 @@
-//! One connection: octets between socket and session, questions between session and visit.
+//! One connection: octets between socket and session, questions between session and handler.
 //!
 //! One loop — do what the session says, send what is ready, wait for octets or the deadline. While a question is open
 //! nothing is read: what the peer sends meanwhile stays in the socket, which bounds it.
 
-use super::caps::Place;
+use super::connection_limits::ConnectionGuard;
 use super::handshake::{NotBegun, handshake};
 use super::listener::{refusal, refused};
 use super::proxy::{self, ProxyHeader};
@@ -11,7 +11,7 @@ use super::stream::{Plain, Stream};
 use super::{ListenerSettings, Shared};
 use crate::mail::{Abandonment, Client, ClientAddress, Reply, SessionId};
 use crate::observe::Event;
-use crate::relay::Visit;
+use crate::relay::SessionHandler;
 use crate::smtp::{Action, AuthMode, Question, Session, TlsMode};
 use bytes::BytesMut;
 use std::io;
@@ -52,7 +52,7 @@ const READ_OCTETS: usize = 4 * 1024;
 const READ_CONTENT_OCTETS: usize = 64 * 1024;
 
 /// Serves one connection to its end.
-pub(super) async fn serve(door: Arc<Door>, stream: Plain, address: ClientAddress, mut place: Place) {
+pub(super) async fn serve(door: Arc<Door>, stream: Plain, address: ClientAddress, mut place: ConnectionGuard) {
     let shed = place.shed();
     let begun = tokio::select! {
         begun = Box::pin(begin(&door, stream, address, &mut place)) => begun,
@@ -61,16 +61,16 @@ pub(super) async fn serve(door: Arc<Door>, stream: Plain, address: ClientAddress
         }
     };
     let Some((client, stream, early)) = begun else { return };
-    let visit = door.shared.relay.visit(client, door.smtp.auth != AuthMode::Off);
+    let handler = door.shared.relay.handler(client, door.smtp.auth != AuthMode::Off);
     let session = Session::new(Arc::clone(&door.smtp), door.now());
     let drain = Box::pin(door.shared.draining.clone().cancelled_owned());
     let shed = place.shed().map(|shed| Box::pin(shed.cancelled_owned()));
-    let mut connection = Connection { door, stream, session, visit, place, drain, shed, timer: Timer::default() };
+    let mut connection = Connection { door, stream, session, handler, place, drain, shed, timer: Timer::default() };
     connection.session.handle_octets(&early, connection.door.now());
     // Whatever went wrong with the socket, the peer is gone; what it had not been told 250 for is still its own.
     let why = connection.run().await.map_or(Abandonment::ConnectionLost, |()| Abandonment::ClientClosed);
     // Boxed: a connection should not carry the frame of its end from the beginning.
-    Box::pin(connection.visit.end(why)).await;
+    Box::pin(connection.handler.end(why)).await;
     drop(connection.place);
 }
 
@@ -79,7 +79,7 @@ async fn begin(
     door: &Door,
     stream: Plain,
     address: ClientAddress,
-    place: &mut Place,
+    place: &mut ConnectionGuard,
 ) -> Option<(Client, Stream, BytesMut)> {
     let mut opened = Opened { stream, early: BytesMut::new() };
     let wait = door.settings.handshake_wait_max;
@@ -209,8 +209,8 @@ struct Connection {
     door: Arc<Door>,
     stream: Stream,
     session: Session,
-    visit: Visit,
-    place: Place,
+    handler: SessionHandler,
+    place: ConnectionGuard,
     /// One for all waits of the connection: to enter the list of those that wait for it, and to leave it, costs more than
     /// to look again.
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -261,8 +261,8 @@ impl Connection {
                         self.transmit().await?;
                         self.release_buffer();
                     }
-                    self.visit.perform(action, &mut self.session).await;
-                    if self.shed.is_some() && self.visit.is_recognised() {
+                    self.handler.perform(action, &mut self.session).await;
+                    if self.shed.is_some() && self.handler.is_recognised() {
                         self.shed = None;
                         self.place.recognise(self.door.now());
                     }
@@ -365,11 +365,11 @@ impl Connection {
                 NotBegun::Fault(reason) => reason,
                 NotBegun::Silent => "TLS handshake failed: the client closed after STARTTLS".to_owned(),
             };
-            self.visit.not_encrypted(&reason);
+            self.handler.not_encrypted(&reason);
             io::Error::from(io::ErrorKind::ConnectionAborted)
         })?;
         self.stream = stream;
-        self.visit.encrypted(info).await;
+        self.handler.encrypted(info).await;
         self.session.handle_tls_established(self.door.now());
         Ok(())
     }

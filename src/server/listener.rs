@@ -1,7 +1,7 @@
 //! Listening sockets: TCP, Unix, or inherited from systemd.
 
-use super::caps::{Over, Place};
 use super::connection;
+use super::connection_limits::{ConnectionGuard, Over};
 use super::stream::{Moving, Plain};
 use super::{ListenerSettings, Shared, TlsSettings};
 use crate::mail::{ClientAddress, Reply, replies};
@@ -244,7 +244,7 @@ fn accept(door: &Arc<connection::Door>, mut stream: Plain, address: ClientAddres
         let reason = "few file descriptors are left, which are kept for health checks and SES: raise LimitNOFILE=";
         return refused(door, address, Some(&reply), reason);
     }
-    let place = match door.shared.caps.enter(address, door.now()) {
+    let place = match door.shared.limits.enter(address, door.now()) {
         Ok(place) => place,
         Err(over) => {
             let (reply, reason) = refusal(door, over);
@@ -277,7 +277,7 @@ fn serve(
     door: Arc<connection::Door>,
     stream: Plain,
     address: ClientAddress,
-    place: Place,
+    place: ConnectionGuard,
 ) -> impl Future<Output = ()> + Send {
     let cut = door.shared.cut.clone();
     // Boxed, or the task would hold its frame twice: once to bring it, once to run it.

@@ -1,13 +1,13 @@
 //! The SMTP door: sockets, TLS, timers. Holds no SMTP knowledge.
 //!
-//! A listener accepts, asks the connection caps, reads the PROXY header where a trusted proxy speaks, and gives each
+//! A listener accepts, asks the connection limits, reads the PROXY header where a trusted proxy speaks, and gives each
 //! connection to one task (on the thread with the fewest, where the relay has threads of its own) that carries octets between
 //! the socket and its [`Session`](crate::smtp::Session), and questions between the session and its
-//! [`Visit`](crate::relay::Visit).
+//! [`SessionHandler`](crate::relay::SessionHandler).
 
-mod caps;
-mod choice;
+mod certificate_choice;
 mod connection;
+mod connection_limits;
 mod handshake;
 mod listener;
 mod proxy;
@@ -15,7 +15,7 @@ mod stream;
 mod threads;
 mod tls;
 
-pub use caps::Caps;
+pub use connection_limits::ConnectionLimits;
 pub use listener::{BindError, Bound, Endpoint, ListenerAddress};
 pub(crate) use threads::Threads;
 pub use tls::{ClientCertificates, PemPair, TlsError, TlsSettings, Validity, names_in_pem};
@@ -63,7 +63,7 @@ impl ListenerSettings {
 #[derive(Clone, Debug)]
 pub struct Shared {
     pub(crate) relay: Arc<Relay>,
-    pub(crate) caps: Caps,
+    pub(crate) limits: ConnectionLimits,
     /// Cancelled: stop accepting, say 421 at command boundaries.
     pub(crate) draining: CancellationToken,
     /// Cancelled: drop everything.
@@ -74,10 +74,10 @@ pub struct Shared {
 
 impl Shared {
     /// For a relay that is about to listen.
-    pub fn new(relay: Arc<Relay>, caps: Caps) -> Self {
+    pub fn new(relay: Arc<Relay>, limits: ConnectionLimits) -> Self {
         Self {
             relay,
-            caps,
+            limits,
             draining: CancellationToken::new(),
             cut: CancellationToken::new(),
             tasks: TaskTracker::new(),

@@ -1,6 +1,6 @@
 //! TLS: certificates in, a rustls configuration out. TLS 1.2 and 1.3, aws-lc-rs, nothing installed globally.
 
-use super::choice::Choice;
+use super::certificate_choice::Choice;
 use crate::mail::{ClientCertificate, TlsInfo};
 use aws_lc_rs::digest;
 use rustls_pki_types::pem::{self, PemObject};

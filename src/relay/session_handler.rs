@@ -2,10 +2,10 @@
 
 use super::Relay;
 use super::admission::Admitted;
-use super::ahead::Ahead;
-use super::handoff::End;
-use super::identify::LastFailure;
-use super::places::Place;
+use super::app_connections::ConnectionGuard;
+use super::authentication::LastFailure;
+use super::delivery::MessageContext;
+use super::prefetch::PrefetchedRecipient;
 use super::reception::Reception;
 use crate::limit::Ticket;
 use crate::mail::parameters::AppName;
@@ -21,8 +21,8 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// A connection, from the greeting to the close. Call [`Visit::end`] when it is over.
-pub struct Visit {
+/// A connection, from the greeting to the close. Call [`SessionHandler::end`] when it is over.
+pub struct SessionHandler {
     pub(super) relay: Arc<Relay>,
     pub(super) client: Client,
     /// Whether the listener offers AUTH at all.
@@ -37,12 +37,12 @@ pub struct Visit {
     /// The transaction whose MAIL was accepted, until its one outcome is observed.
     pub(super) open: Option<OpenTransaction>,
     /// A transaction whose content, or whose BDAT, is refused; the session has yet to report the reply.
-    spoiled: Option<Spoiled>,
+    rejected_content: Option<RejectedContent>,
     pub(super) last_failure: LastFailure,
     /// Policy accepted a MAIL, or a login succeeded.
     pub(super) recognised: bool,
     /// One of its application's connections, from the first MAIL.
-    place: Option<Place>,
+    app_connection: Option<ConnectionGuard>,
 }
 
 /// A mail transaction, from MAIL to its end.
@@ -53,7 +53,7 @@ pub(super) struct Transaction {
     pub(super) reverse_path: ReversePath,
     pub(super) accepted: usize,
     /// Recipients that were judged before their commands were reached.
-    pub(super) ahead: Vec<Ahead>,
+    pub(super) prefetched: Vec<PrefetchedRecipient>,
     /// What the limiter took so far; given back if no message comes of it.
     pub(super) tickets: Vec<Ticket>,
     pub(super) reception: Option<Reception>,
@@ -72,9 +72,9 @@ pub(super) struct OpenTransaction {
 }
 
 /// A transaction that is refused; with content that came after 354, if it came that far.
-struct Spoiled(Option<End>);
+struct RejectedContent(Option<MessageContext>);
 
-impl Visit {
+impl SessionHandler {
     pub(super) fn new(relay: Arc<Relay>, mut client: Client, auth_offered: bool) -> Self {
         client.app = relay.policy.application(&client);
         relay.observer.observe(&Event::Connected(&client));
@@ -90,10 +90,10 @@ impl Visit {
             messages: 0,
             transaction: None,
             open: None,
-            spoiled: None,
+            rejected_content: None,
             last_failure: LastFailure::default(),
             recognised: false,
-            place: None,
+            app_connection: None,
         }
     }
 
@@ -121,12 +121,12 @@ impl Visit {
 
     /// The session refused something by itself.
     pub fn report(&mut self, verb: &str, argument: &str, reply: &Reply) {
-        match self.spoiled.take() {
-            Some(Spoiled(Some(end))) => {
+        match self.rejected_content.take() {
+            Some(RejectedContent(Some(end))) => {
                 self.open = None;
                 self.record(&end, None, reply, None, None, "content is no message");
             }
-            Some(Spoiled(None)) => {
+            Some(RejectedContent(None)) => {
                 self.refused(verb, reply, None, None, "");
                 self.not_sent(Abandonment::Refused(reply.clone()));
             }
@@ -160,17 +160,17 @@ impl Visit {
     /// The transaction, if there is one, ended without a message.
     pub async fn abandon(&mut self, why: Abandonment) {
         self.not_sent(why);
-        self.spoiled = None;
+        self.rejected_content = None;
         if let Some(transaction) = self.transaction.take() {
             Box::pin(self.give_up(*transaction)).await;
         }
     }
 
     /// Content, or BDAT, is refused; the session reports the reply later.
-    async fn spoil(&mut self) {
+    async fn reject_content(&mut self) {
         let ended = self.relay.clock.now();
         let Some(mut transaction) = self.transaction.take() else { return };
-        self.spoiled = Some(Spoiled(transaction.reception.take().map(|reception| End {
+        self.rejected_content = Some(RejectedContent(transaction.reception.take().map(|reception| MessageContext {
             id: transaction.id,
             began: None,
             app: transaction.app.clone(),
@@ -185,8 +185,8 @@ impl Visit {
     }
 
     async fn give_up(&mut self, transaction: Transaction) {
-        let Transaction { ahead, tickets, .. } = transaction;
-        self.give_back_ahead(ahead).await;
+        let Transaction { prefetched, tickets, .. } = transaction;
+        self.give_back_prefetched(prefetched).await;
         self.give_back(tickets).await;
     }
 
@@ -221,7 +221,7 @@ impl Visit {
     }
 
     /// Does what a session asks of the house, and gives back what only the owner of the connection can do. The door and
-    /// a [`Rehearsal`](super::Rehearsal) both come through here.
+    /// a [`DryRun`](super::DryRun) both come through here.
     pub async fn perform(&mut self, action: Action, session: &mut Session) -> Option<Action> {
         match action {
             Action::Ask(question) => {
@@ -245,7 +245,7 @@ impl Visit {
             Action::Content(octets) => self.content(&octets).await,
             Action::Abandon(Abandon::Reset) => self.abandon(Abandonment::Reset).await,
             Action::Abandon(Abandon::Quit) => self.abandon(Abandonment::Quit).await,
-            Action::Abandon(Abandon::Refused) => self.spoil().await,
+            Action::Abandon(Abandon::Refused) => self.reject_content().await,
             Action::Hello { word, esmtp } => self.hello(word, esmtp).await,
             Action::Report { verb, argument, reply } => self.report(verb, &argument, &reply),
             Action::Closing { after, reply } => self.closing(after, &reply).await,
@@ -291,7 +291,7 @@ impl Visit {
             app: None,
             reverse_path,
             accepted: 0,
-            ahead: Vec::new(),
+            prefetched: Vec::new(),
             tickets: Vec::new(),
             reception: None,
         });
@@ -303,7 +303,7 @@ impl Visit {
                     self.client.app.clone_from(&granted.app);
                 }
                 self.transaction = Some(transaction);
-                if let Err(refusal) = self.settle(granted.app.as_ref()) {
+                if let Err(refusal) = self.claim_app_connection(granted.app.as_ref()) {
                     let answer = self.refuse("MAIL", refusal, None);
                     self.abandon(Abandonment::Reset).await;
                     return answer;
@@ -335,13 +335,15 @@ impl Visit {
     }
 
     /// The connection is that application's from now on.
-    fn settle(&mut self, app: Option<&AppName>) -> Result<(), Refusal> {
-        let Some(app) = app.filter(|app| self.place.as_ref().is_none_or(|place| place.app != **app)) else {
+    fn claim_app_connection(&mut self, app: Option<&AppName>) -> Result<(), Refusal> {
+        let Some(app) =
+            app.filter(|app| self.app_connection.as_ref().is_none_or(|app_connection| app_connection.app != **app))
+        else {
             return Ok(());
         };
-        self.place = None;
-        match self.relay.places.take(app) {
-            Ok(place) => self.place = Some(place),
+        self.app_connection = None;
+        match self.relay.app_connections.take(app) {
+            Ok(app_connection) => self.app_connection = Some(app_connection),
             Err(most) => {
                 self.relay.limit_hit("connections", Some(app));
                 return Err(Refusal {
@@ -384,7 +386,7 @@ impl Visit {
 
     /// Before 354: is there room?
     async fn data(&mut self, envelope: Envelope, mbox_line: MboxLine) -> Answer {
-        self.forget_ahead().await;
+        self.forget_prefetched().await;
         let Some(transaction) = &mut self.transaction else { return Answer::Refuse(replies::BAD_SEQUENCE) };
         let (settings, wall) = (&self.relay.settings, self.relay.clock.wall());
         let trace = received(&settings.hostname, settings.trace, &self.client, self.esmtp, transaction.id, wall);
@@ -436,8 +438,8 @@ impl Visit {
     }
 }
 
-/// A connection that is cut ends here, without [`Visit::end`].
-impl Drop for Visit {
+/// A connection that is cut ends here, without [`SessionHandler::end`].
+impl Drop for SessionHandler {
     fn drop(&mut self) {
         self.not_sent(Abandonment::Cut);
         let duration = self.relay.clock.now().saturating_duration_since(self.started);
@@ -447,5 +449,5 @@ impl Drop for Visit {
 }
 
 #[cfg(test)]
-#[path = "visit_tests.rs"]
+#[path = "session_handler_tests.rs"]
 mod tests;

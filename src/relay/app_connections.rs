@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Connections that an application may have.
 #[derive(Clone, Debug, Default)]
-pub struct AppConnections {
+pub struct AppConnectionLimits {
     /// Each; `None`: as many as the door lets in.
     pub each_max: Option<usize>,
     /// Some.
@@ -18,25 +18,25 @@ pub struct AppConnections {
 
 /// The counts.
 #[derive(Debug)]
-pub(super) struct Places {
-    settings: AppConnections,
+pub(super) struct AppConnections {
+    settings: AppConnectionLimits,
     counts: Mutex<HashMap<AppName, usize>>,
 }
 
 /// One connection of an application; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Places>,
+pub(super) struct ConnectionGuard {
+    app_connections: Arc<AppConnections>,
     pub(super) app: AppName,
 }
 
-impl Places {
-    pub(super) fn new(settings: AppConnections) -> Self {
+impl AppConnections {
+    pub(super) fn new(settings: AppConnectionLimits) -> Self {
         Self { settings, counts: Mutex::default() }
     }
 
     /// One more connection of that application; `Err`: the most it may have, and has.
-    pub(super) fn take(self: &Arc<Self>, app: &AppName) -> Result<Place, usize> {
+    pub(super) fn take(self: &Arc<Self>, app: &AppName) -> Result<ConnectionGuard, usize> {
         let most = self.settings.by_app.get(app).copied().or(self.settings.each_max).unwrap_or(usize::MAX);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(app.clone()).or_default();
@@ -44,13 +44,13 @@ impl Places {
             return Err(most);
         }
         *count += 1;
-        Ok(Place { places: Arc::clone(self), app: app.clone() })
+        Ok(ConnectionGuard { app_connections: Arc::clone(self), app: app.clone() })
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        let mut counts = self.places.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.app_connections.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.app) {
             *count -= 1;
             if *count == 0 {
@@ -68,12 +68,12 @@ mod tests {
     fn places_come_back_and_leave_nothing_behind() {
         let app = |name: &str| AppName::parse(name).unwrap();
         let by_app = HashMap::from([(app("shop"), 2)]);
-        let places = Arc::new(Places::new(AppConnections { each_max: Some(1), by_app }));
-        let held = [places.take(&app("shop")).unwrap(), places.take(&app("shop")).unwrap()];
-        assert_eq!(places.take(&app("shop")).unwrap_err(), 2);
-        let other = places.take(&app("billing")).unwrap();
-        assert_eq!(places.take(&app("billing")).unwrap_err(), 1);
+        let app_connections = Arc::new(AppConnections::new(AppConnectionLimits { each_max: Some(1), by_app }));
+        let held = [app_connections.take(&app("shop")).unwrap(), app_connections.take(&app("shop")).unwrap()];
+        assert_eq!(app_connections.take(&app("shop")).unwrap_err(), 2);
+        let other = app_connections.take(&app("billing")).unwrap();
+        assert_eq!(app_connections.take(&app("billing")).unwrap_err(), 1);
         drop((held, other));
-        assert!(places.counts.lock().unwrap().is_empty());
+        assert!(app_connections.counts.lock().unwrap().is_empty());
     }
 }

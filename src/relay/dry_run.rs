@@ -1,19 +1,19 @@
 //! A connection without a socket: what the door would reply, word for word.
 //!
-//! The same [`Session`] and the same [`Visit`] as at the door, driven by the same [`Visit::perform`]; so a rehearsal and
-//! the wire cannot disagree but in what the seams of the relay do. Knows nothing of sockets, TLS records and timeouts: a
+//! The same [`Session`] and the same [`SessionHandler`] as at the door, driven by the same [`SessionHandler::perform`]; so a dry_run and
+//! the wire cannot disagree but in what the components of the relay do. Knows nothing of sockets, TLS records and timeouts: a
 //! handshake succeeds at once, with the facts that were given.
 
-use super::{Relay, Visit};
+use super::{Relay, SessionHandler};
 use crate::mail::Abandonment;
 use crate::mail::{Client, Clock, TlsInfo};
 use crate::smtp::{Action, AuthMode, Session, Settings};
 use std::sync::Arc;
 
 /// A connection that only a program knows of.
-pub struct Rehearsal {
+pub struct DryRun {
     session: Session,
-    visit: Visit,
+    handler: SessionHandler,
     clock: Arc<dyn Clock>,
     /// What STARTTLS would find out.
     tls: TlsInfo,
@@ -22,13 +22,13 @@ pub struct Rehearsal {
 /// Octets that are given to the session at a time, as a socket would.
 const PIECE_OCTETS: usize = 64 * 1024;
 
-impl Rehearsal {
+impl DryRun {
     /// A connection of that client to a listener with those settings. For implicit TLS, `client.tls` is set already; `tls`
     /// is what a STARTTLS would find out.
     pub fn begin(relay: &Arc<Relay>, settings: Settings, client: Client, tls: TlsInfo) -> Self {
-        let visit = relay.visit(client, settings.auth != AuthMode::Off);
+        let handler = relay.handler(client, settings.auth != AuthMode::Off);
         let clock = Arc::clone(relay.clock());
-        Self { session: Session::new(Arc::new(settings), clock.now()), visit, clock, tls }
+        Self { session: Session::new(Arc::new(settings), clock.now()), handler, clock, tls }
     }
 
     /// The client sends octets; what it hears.
@@ -39,9 +39,9 @@ impl Rehearsal {
             let piece = pieces.next();
             self.session.handle_octets(piece.unwrap_or_default(), self.clock.now());
             while let Some(action) = self.session.poll() {
-                match self.visit.perform(action, &mut self.session).await {
+                match self.handler.perform(action, &mut self.session).await {
                     Some(Action::StartTls) => {
-                        self.visit.encrypted(self.tls.clone()).await;
+                        self.handler.encrypted(self.tls.clone()).await;
                         self.session.handle_tls_established(self.clock.now());
                     }
                     Some(Action::Close) => break,
@@ -79,12 +79,12 @@ impl Rehearsal {
 
     /// The connection is over.
     pub async fn end(self) {
-        self.visit.end(Abandonment::ClientClosed).await;
+        self.handler.end(Abandonment::ClientClosed).await;
     }
 }
 
-impl std::fmt::Debug for Rehearsal {
+impl std::fmt::Debug for DryRun {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rehearsal").finish_non_exhaustive()
+        f.debug_struct("DryRun").finish_non_exhaustive()
     }
 }

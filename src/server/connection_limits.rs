@@ -1,7 +1,7 @@
 //! How many connections there may be: in total, from one client, and of clients that are not recognised.
 //!
 //! A client is recognised when policy accepts a MAIL of it or a login succeeds. Connections that are not recognised may take
-//! a part of the places only, so that they do not keep recognised clients out; an address that was recognised within a day
+//! a part of the connections only, so that they do not keep recognised clients out; an address that was recognised within a day
 //! does not count among them. Where their part, or everything, is taken, the oldest of them that has had 5 seconds is shed
 //! for a new connection.
 
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The counts. Clones count together.
 #[derive(Clone, Debug)]
-pub struct Caps {
+pub struct ConnectionLimits {
     total_max: usize,
     unrecognised_max: usize,
     per_client_max: usize,
@@ -48,8 +48,8 @@ pub(super) enum Over {
 
 /// One of the total; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    caps: Caps,
+pub(super) struct ConnectionGuard {
+    limits: ConnectionLimits,
     client: Option<IpAddr>,
     /// Its number among those that are not recognised.
     stranger: Option<(u64, CancellationToken)>,
@@ -62,7 +62,7 @@ const KNOWN_FOR: Duration = Duration::from_secs(24 * 3600);
 /// Addresses that are remembered as recognised; the oldest quarter goes when there are more.
 const KNOWN_MAX: usize = 4_096;
 
-impl Caps {
+impl ConnectionLimits {
     /// At most that many connections, and that many from one client address. An IPv6 client is its /64: that is what one
     /// host can choose its addresses from. Three quarters of all are for clients that are not recognised.
     pub fn new(total_max: usize, per_client_max: usize) -> Self {
@@ -82,7 +82,7 @@ impl Caps {
     }
 
     /// Who comes over a Unix socket is on this machine, and no stranger.
-    pub(super) fn enter(&self, address: ClientAddress, now: Instant) -> Result<Place, Over> {
+    pub(super) fn enter(&self, address: ClientAddress, now: Instant) -> Result<ConnectionGuard, Over> {
         let mut counts = self.counts();
         let recognised = match address {
             ClientAddress::Ip(address) => counts.knows(prefix(address.ip()), now),
@@ -95,7 +95,7 @@ impl Caps {
         }
         counts.total += 1;
         let stranger = (!recognised).then(|| counts.admit_stranger(now));
-        Ok(Place { caps: self.clone(), client: None, stranger })
+        Ok(ConnectionGuard { limits: self.clone(), client: None, stranger })
     }
 
     fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
@@ -137,13 +137,13 @@ impl Counts {
     }
 }
 
-impl Place {
+impl ConnectionGuard {
     /// Counts the place as this client's, once it is known who it is.
     pub(super) fn take_by(&mut self, address: IpAddr, now: Instant) -> Result<(), Over> {
         let client = prefix(address);
-        let mut counts = self.caps.counts();
+        let mut counts = self.limits.counts();
         let count = counts.by_client.entry(client).or_default();
-        if *count >= self.caps.per_client_max {
+        if *count >= self.limits.per_client_max {
             return Err(Over::Client);
         }
         *count += 1;
@@ -161,7 +161,7 @@ impl Place {
 
     /// The client is recognised: the place is not shed any more, and its address is remembered.
     pub(super) fn recognise(&mut self, now: Instant) {
-        let mut counts = self.caps.counts();
+        let mut counts = self.limits.counts();
         if let Some((number, _)) = self.stranger.take()
             && counts.strangers.remove(&number).is_none()
         {
@@ -178,9 +178,9 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        let mut counts = self.caps.counts();
+        let mut counts = self.limits.counts();
         let shed = self.stranger.as_ref().is_some_and(|(number, _)| counts.strangers.remove(number).is_none());
         if !shed {
             counts.total -= 1;
@@ -214,53 +214,55 @@ mod tests {
 
     #[test]
     fn places_come_back_and_leave_nothing_behind() {
-        let (caps, now) = (Caps::new(3, 2), SystemClock.now());
+        let (limits, now) = (ConnectionLimits::new(3, 2), SystemClock.now());
         let client: IpAddr = "2001:db8::1".parse().unwrap();
         let neighbour: IpAddr = "2001:db8::2".parse().unwrap();
-        let mut places: Vec<Place> = (0..3).map(|_| caps.enter(ClientAddress::Unknown, now).unwrap()).collect();
-        assert_eq!(caps.enter(ClientAddress::Unknown, now).unwrap_err(), Over::Total);
-        assert_eq!(places[0].take_by(client, now), Ok(()));
-        assert_eq!(places[1].take_by(neighbour, now), Ok(()));
-        assert_eq!(places[2].take_by(client, now), Err(Over::Client), "one /64 is one client");
-        assert_eq!(places[2].take_by("192.0.2.1".parse().unwrap(), now), Ok(()));
-        drop(places);
-        assert_eq!(caps.in_use(), 0);
-        assert!(caps.counts().by_client.is_empty() && caps.counts().strangers.is_empty());
+        let mut connections: Vec<ConnectionGuard> =
+            (0..3).map(|_| limits.enter(ClientAddress::Unknown, now).unwrap()).collect();
+        assert_eq!(limits.enter(ClientAddress::Unknown, now).unwrap_err(), Over::Total);
+        assert_eq!(connections[0].take_by(client, now), Ok(()));
+        assert_eq!(connections[1].take_by(neighbour, now), Ok(()));
+        assert_eq!(connections[2].take_by(client, now), Err(Over::Client), "one /64 is one client");
+        assert_eq!(connections[2].take_by("192.0.2.1".parse().unwrap(), now), Ok(()));
+        drop(connections);
+        assert_eq!(limits.in_use(), 0);
+        assert!(limits.counts().by_client.is_empty() && limits.counts().strangers.is_empty());
     }
 
-    /// Clients that no policy permits held all places, and permitted ones received 421.
+    /// Clients that no policy permits held all connections, and permitted ones received 421.
     #[test]
     fn clients_that_are_not_recognised_do_not_keep_others_out() {
-        let (caps, began) = (Caps::new(8, 8), SystemClock.now());
-        let mut known = caps.enter(from("192.0.2.1"), began).unwrap();
+        let (limits, began) = (ConnectionLimits::new(8, 8), SystemClock.now());
+        let mut known = limits.enter(from("192.0.2.1"), began).unwrap();
         known.take_by("192.0.2.1".parse().unwrap(), began).unwrap();
         known.recognise(began);
         drop(known);
-        let strangers: Vec<Place> = (0..6).map(|_| caps.enter(from("198.51.100.1"), began).unwrap()).collect();
-        assert_eq!(caps.enter(from("198.51.100.1"), began).unwrap_err(), Over::Unrecognised);
-        let _known = caps.enter(from("192.0.2.1"), began).unwrap();
-        let _unix = caps.enter(ClientAddress::Unix, began).unwrap();
-        assert_eq!(caps.enter(from("192.0.2.1"), began).unwrap_err(), Over::Total);
+        let strangers: Vec<ConnectionGuard> =
+            (0..6).map(|_| limits.enter(from("198.51.100.1"), began).unwrap()).collect();
+        assert_eq!(limits.enter(from("198.51.100.1"), began).unwrap_err(), Over::Unrecognised);
+        let _known = limits.enter(from("192.0.2.1"), began).unwrap();
+        let _unix = limits.enter(ClientAddress::Unix, began).unwrap();
+        assert_eq!(limits.enter(from("192.0.2.1"), began).unwrap_err(), Over::Total);
         let later = began + SHED_AFTER;
-        let mut first = caps.enter(from("203.0.113.1"), later).unwrap();
+        let mut first = limits.enter(from("203.0.113.1"), later).unwrap();
         let shed = |place: usize| strangers[place].shed().unwrap().is_cancelled();
         assert!(shed(0) && !shed(1), "the oldest is closed for a new one");
-        assert_eq!(caps.in_use(), 8);
+        assert_eq!(limits.in_use(), 8);
         first.recognise(later);
         drop(first);
         drop(strangers);
-        assert_eq!(caps.in_use(), 2);
+        assert_eq!(limits.in_use(), 2);
         let forgotten = began + KNOWN_FOR;
-        assert!(!caps.counts().knows("192.0.2.1".parse().unwrap(), forgotten));
+        assert!(!limits.counts().knows("192.0.2.1".parse().unwrap(), forgotten));
     }
 
     #[test]
     fn the_memory_of_recognised_addresses_is_bounded() {
-        let (caps, now) = (Caps::new(8, 8), SystemClock.now());
+        let (limits, now) = (ConnectionLimits::new(8, 8), SystemClock.now());
         for number in 0..2 * u32::try_from(KNOWN_MAX).unwrap() {
             let at = now + Duration::from_secs(number.into());
-            caps.counts().remember(IpAddr::from(number.to_be_bytes()), at);
+            limits.counts().remember(IpAddr::from(number.to_be_bytes()), at);
         }
-        assert!(caps.counts().known.len() <= KNOWN_MAX);
+        assert!(limits.counts().known.len() <= KNOWN_MAX);
     }
 }

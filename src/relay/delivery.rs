@@ -1,13 +1,13 @@
 //! The end of data: a message is handed on, or refused. Two ways out, and never a third way to say 250.
 
-use super::Visit;
+use super::SessionHandler;
 use super::admission::Judged;
 use super::budget::Share;
 use super::fair_queue::Weight;
 use super::health::Way;
 use super::reception::{Received, Reception};
 use super::send_queue::SendSlot;
-use super::visit::Transaction;
+use super::session_handler::Transaction;
 use crate::limit::Ticket;
 use crate::mail::parameters::{AppName, ConfigurationSetName};
 use crate::mail::{
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::time::timeout_at;
 
-impl Visit {
+impl SessionHandler {
     /// The end of data: two ways out of here, a receipt or a refusal.
     pub(super) async fn commit(&mut self, long_lines: bool) -> Answer {
         let ended = self.relay.clock.now();
@@ -30,8 +30,17 @@ impl Visit {
             return Answer::Refuse(replies::BAD_SEQUENCE);
         };
         let envelope = Arc::clone(&reception.envelope);
-        let mut end =
-            End { id, began: None, app, ended, envelope, tickets, authors: Vec::new(), message_id: None, octets: 0 };
+        let mut end = MessageContext {
+            id,
+            began: None,
+            app,
+            ended,
+            envelope,
+            tickets,
+            authors: Vec::new(),
+            message_id: None,
+            octets: 0,
+        };
         match self.admit(&mut end, reception, long_lines).await {
             Ok(ready) => self.send(end, ready).await,
             Err(Refusal { reply, rule, detail }) => {
@@ -45,7 +54,12 @@ impl Visit {
     }
 
     /// Waits for a turn, and has the message judged.
-    async fn admit(&self, end: &mut End, reception: Reception, long_lines: bool) -> Result<Ready, Refusal> {
+    async fn admit(
+        &self,
+        end: &mut MessageContext,
+        reception: Reception,
+        long_lines: bool,
+    ) -> Result<AdmittedMessage, Refusal> {
         let message = reception.end().await?;
         end.octets = message.octets;
         let settings = &self.relay.settings.deadline;
@@ -66,7 +80,7 @@ impl Visit {
             }
         };
         match self.judge(end, message, long_lines, deadline).await {
-            Ok((judged, shares)) => Ok(Ready { judged, deadline, slot, _shares: shares }),
+            Ok((judged, shares)) => Ok(AdmittedMessage { judged, deadline, slot, _shares: shares }),
             Err(refusal) => {
                 self.relay.send_queue.give_back(slot).await;
                 Err(refusal)
@@ -76,7 +90,7 @@ impl Visit {
 
     async fn judge(
         &self,
-        end: &mut End,
+        end: &mut MessageContext,
         message: Received,
         long_lines: bool,
         deadline: Instant,
@@ -88,7 +102,7 @@ impl Visit {
         end.octets = message.content.octets().len() as u64;
         end.message_id = message_id(&message.content);
         // A judge of an embedding program may hang; the deadline is for that too.
-        let End { id, authors, envelope, .. } = end;
+        let MessageContext { id, authors, envelope, .. } = end;
         let judged = self.relay.judge_message(&self.client, *id, message, authors, envelope);
         let judged = timeout_at(deadline.into(), judged).await.map_err(|_| Refusal {
             reply: replies::DEADLINE,
@@ -98,8 +112,8 @@ impl Visit {
         Ok((judged?, shares))
     }
 
-    async fn send(&mut self, mut end: End, ready: Ready) -> Answer {
-        let Ready { judged: Judged { permitted, granted, ticket }, deadline, mut slot, _shares } = ready;
+    async fn send(&mut self, mut end: MessageContext, ready: AdmittedMessage) -> Answer {
+        let AdmittedMessage { judged: Judged { permitted, granted, ticket }, deadline, mut slot, _shares } = ready;
         end.tickets.push(ticket);
         self.would_refuse(end.id, "DATA", &granted);
         // From here on the attempt's record is the outcome.
@@ -107,18 +121,18 @@ impl Visit {
         let again_until = deadline.checked_sub(self.relay.settings.deadline.attempt_min).unwrap_or(end.ended);
         let outcome = loop {
             end.began = Some(self.relay.clock.now());
-            let mut attempt = Attempt { visit: self, end: &end, granted: &granted, state: AttemptState::Calling };
+            let mut attempt = InFlightCall { handler: self, end: &end, granted: &granted, state: CallState::Calling };
             let outcome = self.relay.transport.send(permitted.clone(), deadline).await;
             let code = outcome.code;
             // Certainly not sent: once more, before the messages that wait.
             let throttled = outcome.kind == Kind::Throttled && outcome.certainty == Certainty::NotSent;
-            attempt.state = AttemptState::Answered(outcome);
-            if let AttemptState::Answered(outcome) = &attempt.state {
+            attempt.state = CallState::Answered(outcome);
+            if let CallState::Answered(outcome) = &attempt.state {
                 self.relay.heard(&slot, outcome).await;
             }
             let again = throttled && self.relay.send_queue.again(&mut slot, again_until).await;
-            match std::mem::replace(&mut attempt.state, AttemptState::Over) {
-                AttemptState::Answered(outcome) if !again => break outcome,
+            match std::mem::replace(&mut attempt.state, CallState::Over) {
+                CallState::Answered(outcome) if !again => break outcome,
                 _ => self.relay.observer.observe(&Event::TriedAgain { code }),
             }
         };
@@ -147,13 +161,13 @@ impl Visit {
         answer
     }
 
-    fn record_attempt(&self, end: &End, granted: &Granted, outcome: &Outcome, told: &Reply) {
+    fn record_attempt(&self, end: &MessageContext, granted: &Granted, outcome: &Outcome, told: &Reply) {
         self.record(end, Some(outcome), told, Some(granted.rule.as_str()), Some(granted), "");
     }
 
     pub(super) fn record(
         &self,
-        end: &End,
+        end: &MessageContext,
         outcome: Option<&Outcome>,
         reply: &Reply,
         rule: Option<&str>,
@@ -184,7 +198,7 @@ impl Visit {
 }
 
 /// A message that was judged and whose turn it is, with all that it holds until it is sent.
-struct Ready {
+struct AdmittedMessage {
     judged: Judged,
     deadline: Instant,
     slot: SendSlot,
@@ -194,37 +208,37 @@ struct Ready {
 
 /// A message that is being sent. A connection that is cut meanwhile drops it, and then what became of a call under way is
 /// never known: that is counted and logged like any other ambiguous attempt.
-struct Attempt<'a> {
-    visit: &'a Visit,
-    end: &'a End,
+struct InFlightCall<'a> {
+    handler: &'a SessionHandler,
+    end: &'a MessageContext,
     granted: &'a Granted,
-    state: AttemptState,
+    state: CallState,
 }
 
-enum AttemptState {
+enum CallState {
     Calling,
     /// The provider answered, and the answer is not recorded yet: a throttled message waits for its next call.
     Answered(Outcome),
     Over,
 }
 
-impl Drop for Attempt<'_> {
+impl Drop for InFlightCall<'_> {
     fn drop(&mut self) {
-        let outcome = match std::mem::replace(&mut self.state, AttemptState::Over) {
-            AttemptState::Over => return,
-            AttemptState::Answered(outcome) => outcome,
-            AttemptState::Calling => {
-                self.visit.relay.count_ambiguous();
+        let outcome = match std::mem::replace(&mut self.state, CallState::Over) {
+            CallState::Over => return,
+            CallState::Answered(outcome) => outcome,
+            CallState::Calling => {
+                self.handler.relay.count_ambiguous();
                 let detail = "cut off while the provider was called";
                 Outcome::ambiguous(Kind::Silent, replies::PROVIDER_SILENT, detail)
             }
         };
-        self.visit.record_attempt(self.end, self.granted, &outcome, &outcome.reply);
+        self.handler.record_attempt(self.end, self.granted, &outcome, &outcome.reply);
     }
 }
 
 /// The end of one transaction: what its log line and its refunds need.
-pub(super) struct End {
+pub(super) struct MessageContext {
     pub(super) id: TransactionId,
     /// When the provider was called.
     pub(super) began: Option<Instant>,

@@ -7,7 +7,9 @@ use crate::mail::trace::TraceDetail;
 use crate::mail::{ClientAddress, Kind, ManualClock, MessageId, Outcome, Permitted, SessionId};
 use crate::observe::Observer;
 use crate::policy::{MessageFacts, Policy, PolicyDecision, PolicyError, Reason};
-use crate::relay::{AppConnections, BudgetSettings, DeadlineSettings, RelaySettings, Seams, SendQueueSettings};
+use crate::relay::{
+    AppConnectionLimits, BudgetSettings, Components, DeadlineSettings, RelaySettings, SendQueueSettings,
+};
 use crate::smtp::Settings;
 use crate::transport::Transport;
 use async_trait::async_trait;
@@ -81,7 +83,7 @@ impl Observer for Script {
 struct Run {
     script: Arc<Script>,
     accepted: usize,
-    visit: Visit,
+    handler: SessionHandler,
     session: Session,
     clock: Arc<ManualClock>,
 }
@@ -97,9 +99,9 @@ impl Run {
             deadline: DeadlineSettings::default(),
             soft_fail: false,
             send_queue: SendQueueSettings::default(),
-            app_connections: AppConnections::default(),
+            app_connections: AppConnectionLimits::default(),
         };
-        let seams = Seams {
+        let components = Components {
             policy: Arc::clone(&script) as Arc<dyn Policy>,
             limiter: Arc::new(Unlimited),
             authenticator: None,
@@ -110,14 +112,14 @@ impl Run {
             clock: Arc::clone(&clock) as Arc<dyn crate::mail::Clock>,
         };
         let budget = BudgetSettings { memory_octets: 1 << 20, disk_octets: 0, ..BudgetSettings::default() };
-        let relay = Arc::new(Relay::new(settings, seams, &budget));
+        let relay = Arc::new(Relay::new(settings, components, &budget));
         let client = Client::new(SessionId::fresh(), ClientAddress::Unix, "main".into());
         let mut smtp = Settings::new("relay.example");
         smtp.limits.message_octets_max = 4_000;
         smtp.limits.errors_max = 6;
         smtp.limits.transactions_max = 8;
         let session = Session::new(Arc::new(smtp), crate::mail::Clock::now(&*clock));
-        Self { script, accepted: 0, visit: relay.visit(client, false), session, clock }
+        Self { script, accepted: 0, handler: relay.handler(client, false), session, clock }
     }
 
     fn now(&self) -> Instant {
@@ -138,7 +140,7 @@ impl Run {
             let action = self.session.poll();
             let closing = matches!(action, Some(Action::Close));
             if let (Some(action), false) = (action, closing) {
-                self.visit.perform(action, &mut self.session).await;
+                self.handler.perform(action, &mut self.session).await;
             } else if !closing {
                 return true;
             }
@@ -159,7 +161,7 @@ fn run(lines: &[&str], full: bool, cut: bool) -> (usize, Vec<String>, Vec<String
     runtime.block_on(async {
         let mut run = Run::new();
         let script = Arc::clone(&run.script);
-        let budget = Arc::clone(&run.visit.relay.budget);
+        let budget = Arc::clone(&run.handler.relay.budget);
         let _held: Vec<_> = std::iter::from_fn(|| budget.receive(16 * 1024)).take_while(|_| full).collect();
         for line in lines {
             // What hangs is cut off in the middle, as a stop of the relay does.
@@ -168,10 +170,10 @@ fn run(lines: &[&str], full: bool, cut: bool) -> (usize, Vec<String>, Vec<String
                 Ok(false) | Err(_) => break,
             }
         }
-        let Run { accepted, visit, .. } = run;
+        let Run { accepted, handler, .. } = run;
         match cut {
-            true => drop(visit),
-            false => visit.end(Abandonment::ClientClosed).await,
+            true => drop(handler),
+            false => handler.end(Abandonment::ClientClosed).await,
         }
         let (outcomes, closed) = (script.outcomes.lock().unwrap().clone(), script.closed.lock().unwrap().clone());
         let ended = *script.ended.lock().unwrap();
@@ -276,7 +278,7 @@ fn a_client_that_policy_permits_is_recognised_and_another_is_not() {
             let mut run = Run::new();
             run.say(LINES[0].as_bytes()).await;
             run.say(line.as_bytes()).await;
-            assert_eq!(run.visit.is_recognised(), want, "{line}");
+            assert_eq!(run.handler.is_recognised(), want, "{line}");
             run.clock.advance(Duration::from_secs(61));
             run.session.handle_timeout(run.now());
             assert_eq!(run.say(b"").await, want, "{line}: a minute until it is recognised");

@@ -1,6 +1,6 @@
 //! Who is it? AUTH, and what too many failures lead to.
 
-use super::Visit;
+use super::SessionHandler;
 use crate::auth::{AuthDecision, AuthError};
 use crate::limit::Standing;
 use crate::mail::{Credentials, Reply, replies};
@@ -22,7 +22,7 @@ impl LastFailure {
     }
 }
 
-impl Visit {
+impl SessionHandler {
     pub(super) async fn authenticate(&mut self, credentials: &Credentials) -> Answer {
         let name = &*credentials.name;
         let hash = self.last_failure.hash(credentials);
