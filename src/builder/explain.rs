@@ -1,23 +1,20 @@
-//! Why would this message be accepted or refused? A dry_run of one message, with everybody's reasons written down.
+//! Explains what would happen to one message: the reply to each command, and the decisions behind it.
 //!
-//! The relay that answers is put together from the same settings and components as the one that runs. Four components are wrapped:
-//! policy and observer write down what they are asked and told, the limiter only looks, and whoever authenticates is
-//! believed, because the facts say so. The transport sends nothing. So what is explained is what the wire would say, but
-//! for what depends on the moment: limits that others have used up, load, and the provider.
+//! The dry run uses the same settings and components as the relay. The policy and the observer are recorded, the limiter is only
+//! read, passwords are taken to be right, and nothing is sent. So the explanation is what the client would receive, except for what
+//! depends on the moment: what other messages have taken of a limit, load, and the provider.
 
 use super::Builder;
 use crate::auth::{AuthDecision, AuthError, Authenticator};
 use crate::limit::{LimitDecision, LimitError, LimitStep, LimitView, Limiter, Ticket};
 use crate::mail::{
-    Client, ClientAddress, ClientCertificate, Credentials, Envelope, Granted, Identity, MessageId, Outcome, Permitted,
-    SessionId, TlsInfo,
+    Client, ClientAddress, ClientCertificate, Credentials, Envelope, Granted, Identity, SessionId, TlsInfo,
 };
 use crate::observe::{Event, Observer};
 use crate::policy::{AddressField, MailFacts, MessageFacts, Note, Policy, PolicyDecision, PolicyError, RcptFacts};
-use crate::relay::{Components, DryRun, Relay};
+use crate::relay::{Components, DryRun};
 use crate::server::{Endpoint, ListenerSettings};
 use crate::smtp::TlsMode;
-use crate::transport::Transport;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -25,7 +22,6 @@ use bytes::Bytes;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 /// One message and who sends it.
 #[derive(Clone, Debug, Default)]
@@ -141,44 +137,45 @@ impl Builder {
         if facts.forward_paths.iter().chain([&facts.reverse_path]).any(|path| path.contains(char::is_control)) {
             return Err(ExplainError::ControlCharacter);
         }
-        let record = Arc::new(Record::default());
+        let recorder = Arc::new(Recorder::default());
+        let components = self.recorded(&recorder);
+        let smtp = listener.smtp.clone();
         let dry_run =
-            DryRun::begin(&self.witnessed(&record), listener.smtp.clone(), client(facts, listener), tls(facts));
-        let mut play = Play { dry_run, record, steps: Vec::new() };
-        let reply = play.run(facts, listener).await;
-        play.dry_run.end().await;
-        let sent = lock(&play.record.sent).take();
-        Ok(Explanation { allowed: reply.starts_with('2'), reply, steps: play.steps, sent })
+            DryRun::begin(&self.settings, components, &self.budget, smtp, client(facts, listener), tls(facts));
+        let mut script = Script { dry_run, recorder, steps: Vec::new() };
+        let reply = script.run(facts, listener).await;
+        let sent = script.dry_run.end().await;
+        let sent = sent.map(|message| sent_as(message.envelope(), message.content(), message.granted()));
+        Ok(Explanation { allowed: reply.starts_with('2'), reply, steps: script.steps, sent })
     }
 
-    /// The relay, with witnesses.
-    fn witnessed(&self, record: &Arc<Record>) -> Arc<Relay> {
-        let components = Components {
-            policy: Arc::new(Witness { policy: Arc::clone(&self.policy), record: Arc::clone(record) }),
-            limiter: Arc::new(Looking {
+    /// The relay's components, with their decisions recorded.
+    fn recorded(&self, recorder: &Arc<Recorder>) -> Components {
+        Components {
+            policy: Arc::new(RecordingPolicy { policy: Arc::clone(&self.policy), recorder: Arc::clone(recorder) }),
+            limiter: Arc::new(ReadOnlyLimiter {
                 limiter: Arc::clone(&self.limiter),
-                record: Arc::clone(record),
+                recorder: Arc::clone(recorder),
                 taken: Mutex::default(),
             }),
-            authenticator: self.authenticator.as_ref().map(|_| Arc::new(Believing) as Arc<dyn Authenticator>),
-            transport: Arc::new(Nowhere { transport: Arc::clone(&self.transport), record: Arc::clone(record) }),
-            observer: Arc::clone(record) as Arc<dyn Observer>,
+            authenticator: self.authenticator.as_ref().map(|_| Arc::new(AcceptAnyPassword) as Arc<dyn Authenticator>),
+            transport: Arc::clone(&self.transport),
+            observer: Arc::clone(recorder) as Arc<dyn Observer>,
             clock: Arc::clone(&self.clock),
             pace: None,
             lockout: None,
-        };
-        Arc::new(Relay::new(self.settings.clone(), components, &self.budget))
+        }
     }
 }
 
-/// One dry_run, command by command.
-struct Play {
+/// The client's side of a dry run, command by command.
+struct Script {
     dry_run: DryRun,
-    record: Arc<Record>,
+    recorder: Arc<Recorder>,
     steps: Vec<Step>,
 }
 
-impl Play {
+impl Script {
     /// The first refusal, or the reply to the message.
     async fn run(&mut self, facts: &Facts, listener: &ListenerSettings) -> String {
         match self.commands(facts, listener).await {
@@ -187,8 +184,8 @@ impl Play {
     }
 
     async fn commands(&mut self, facts: &Facts, listener: &ListenerSettings) -> Result<String, String> {
-        // The greeting, which nobody asked for.
-        self.dry_run.say(b"").await;
+        // The greeting.
+        self.dry_run.send(b"").await;
         self.must("EHLO localhost").await?;
         if facts.tls && listener.smtp.tls == TlsMode::StartTls {
             self.must("STARTTLS").await?;
@@ -196,10 +193,10 @@ impl Play {
         }
         if let Some(name) = &facts.identity {
             let response = STANDARD.encode(format!("\0{name}\0-"));
-            self.step(&format!("AUTH PLAIN ({name})"), Say::Line(&format!("AUTH PLAIN {response}"))).await?;
+            self.step(&format!("AUTH PLAIN ({name})"), Input::Line(&format!("AUTH PLAIN {response}"))).await?;
         }
         self.must(&format!("MAIL FROM:<{}>", facts.reverse_path)).await?;
-        // A refused recipient is no end yet: the others are looked at, and the message too if one of them is accepted.
+        // After a refused recipient the others are tried, and the message too if one of them is accepted.
         let mut refused = None;
         let mut accepted = 0;
         for path in &facts.forward_paths {
@@ -217,29 +214,29 @@ impl Play {
 
     async fn message(&mut self, facts: &Facts) -> Result<String, String> {
         self.must("DATA").await?;
-        let told = format!("message of {} octets", facts.message.len());
-        self.step(&told, Say::Message(&facts.message)).await
+        let shown = format!("message of {} octets", facts.message.len());
+        self.step(&shown, Input::Message(&facts.message)).await
     }
 
     async fn must(&mut self, line: &str) -> Result<String, String> {
-        self.step(line, Say::Line(line)).await
+        self.step(line, Input::Line(line)).await
     }
 
-    /// Says something and keeps what came of it.
-    async fn step(&mut self, told: &str, say: Say<'_>) -> Result<String, String> {
-        let heard = match say {
-            Say::Line(line) => self.dry_run.say(format!("{line}\r\n").as_bytes()).await,
-            Say::Message(message) => self.dry_run.content(message).await,
+    /// Sends something and records the reply.
+    async fn step(&mut self, shown: &str, input: Input<'_>) -> Result<String, String> {
+        let received = match input {
+            Input::Line(line) => self.dry_run.send(format!("{line}\r\n").as_bytes()).await,
+            Input::Message(message) => self.dry_run.send_content(message).await,
         };
         // The last line of a reply of several; the last reply where a second one closes the session would hide the first.
-        let reply = heard.lines().find(|line| line.as_bytes().get(3) != Some(&b'-')).unwrap_or_default().to_owned();
-        let notes = std::mem::take(&mut *lock(&self.record.notes));
-        self.steps.push(Step { said: told.to_owned(), notes, reply: reply.clone() });
+        let reply = received.lines().find(|line| line.as_bytes().get(3) != Some(&b'-')).unwrap_or_default().to_owned();
+        let notes = std::mem::take(&mut *lock(&self.recorder.notes));
+        self.steps.push(Step { said: shown.to_owned(), notes, reply: reply.clone() });
         if reply.starts_with(['2', '3']) { Ok(reply) } else { Err(reply) }
     }
 }
 
-enum Say<'a> {
+enum Input<'a> {
     Line(&'a str),
     Message(&'a [u8]),
 }
@@ -260,14 +257,13 @@ fn tls(facts: &Facts) -> TlsInfo {
     TlsInfo { version: "TLSv1_3".to_owned(), cipher: String::new(), client_certificate }
 }
 
-/// What was written down since the last step, and the message that would have been sent.
+/// What was recorded since the last step.
 #[derive(Default)]
-struct Record {
+struct Recorder {
     notes: Mutex<Vec<Note>>,
-    sent: Mutex<Option<Sent>>,
 }
 
-impl Record {
+impl Recorder {
     fn note(&self, topic: &'static str, text: impl Into<String>) {
         lock(&self.notes).push(Note::new(topic, text));
     }
@@ -292,7 +288,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Observer for Record {
+impl Observer for Recorder {
     fn observe(&self, event: &Event<'_>) {
         match event {
             Event::CommandRefused { rule, detail, .. } => self.refused(*rule, detail),
@@ -304,53 +300,54 @@ impl Observer for Record {
     }
 }
 
-struct Witness {
+/// Records what policy is asked and decides.
+struct RecordingPolicy {
     policy: Arc<dyn Policy>,
-    record: Arc<Record>,
+    recorder: Arc<Recorder>,
 }
 
 #[async_trait]
-impl Policy for Witness {
+impl Policy for RecordingPolicy {
     async fn reverse_path(&self, facts: &MailFacts<'_>) -> Result<PolicyDecision, PolicyError> {
         for note in self.policy.client_notes(facts.client) {
-            self.record.note(note.topic, note.text);
+            self.recorder.note(note.topic, note.text);
         }
         let decision = self.policy.reverse_path(facts).await;
-        self.record.decision(&decision);
+        self.recorder.decision(&decision);
         decision
     }
 
     async fn forward_path(&self, facts: &RcptFacts<'_>) -> Result<PolicyDecision, PolicyError> {
         let decision = self.policy.forward_path(facts).await;
-        self.record.decision(&decision);
+        self.recorder.decision(&decision);
         decision
     }
 
     async fn message(&self, facts: &MessageFacts<'_>) -> Result<PolicyDecision, PolicyError> {
-        self.record.note("authors", field(&facts.from));
+        self.recorder.note("authors", field(&facts.from));
         for (topic, fact) in [("sender", facts.sender), ("resent by", facts.resent)] {
             if !matches!(fact, AddressField::Missing) {
-                self.record.note(topic, field(&fact));
+                self.recorder.note(topic, field(&fact));
             }
         }
         if let Some(fault) = facts.unreadable {
-            self.record.note("unreadable", fault.detail.as_str());
+            self.recorder.note("unreadable", fault.detail.as_str());
         }
         let structure = facts.content.structure();
         let parts: Vec<&str> =
             structure.parts().iter().filter(|part| part.certain).map(|part| part.media_type.as_str()).collect();
-        self.record.note("parts", parts.join(", "));
+        self.recorder.note("parts", parts.join(", "));
         let names: Vec<String> = structure.names().map(|name| format!("{name:?}")).collect();
         if !names.is_empty() {
-            self.record.note("file names", names.join(", "));
+            self.recorder.note("file names", names.join(", "));
         }
         for note in self.policy.message_notes(facts) {
-            self.record.note(note.topic, note.text);
+            self.recorder.note(note.topic, note.text);
         }
         let decision = self.policy.message(facts).await;
-        self.record.decision(&decision);
+        self.recorder.decision(&decision);
         if let Ok(PolicyDecision::Accept(granted)) = &decision {
-            edits(&self.record, granted);
+            edits(&self.recorder, granted);
         }
         decision
     }
@@ -365,38 +362,38 @@ fn field(field: &AddressField<'_>) -> String {
     }
 }
 
-fn edits(record: &Record, granted: &Granted) {
+fn edits(recorder: &Recorder, granted: &Granted) {
     let edits = &granted.edits;
     if let Some(author) = &edits.author {
-        record.note("edit", format!("From becomes {author}"));
+        recorder.note("edit", format!("From becomes {author}"));
     }
     if edits.without_resent {
-        record.note("edit", "the Resent fields are taken out");
+        recorder.note("edit", "the Resent fields are taken out");
     }
     if edits.readable_lists {
-        record.note("edit", "addresses that SES cannot read are taken out of To, Cc and Reply-To");
+        recorder.note("edit", "addresses that SES cannot read are taken out of To, Cc and Reply-To");
     }
     if !edits.without.is_empty() {
-        record.note("edit", format!("fields are taken out: {}", edits.without.join(", ")));
+        recorder.note("edit", format!("fields are taken out: {}", edits.without.join(", ")));
     }
     if edits.date {
-        record.note("edit", "a Date is put in");
+        recorder.note("edit", "a Date is put in");
     }
     if edits.message_id {
-        record.note("edit", "a Message-ID is put in");
+        recorder.note("edit", "a Message-ID is put in");
     }
     if let Some(path) = &edits.redirect_to {
-        record.note("edit", format!("all recipients become {path}"));
+        recorder.note("edit", format!("all recipients become {path}"));
     }
     if !edits.is_empty() {
-        record.note("edit", "the message is changed, and judged again:");
+        recorder.note("edit", "the message is changed, and judged again:");
     }
 }
 
-/// Takes nothing; remembers what this dry_run would have taken so far.
-struct Looking {
+/// Takes nothing; remembers what this dry run would have taken so far.
+struct ReadOnlyLimiter {
     limiter: Arc<dyn Limiter>,
-    record: Arc<Record>,
+    recorder: Arc<Recorder>,
     taken: Mutex<HashMap<Counted, u64>>,
 }
 
@@ -404,7 +401,7 @@ struct Looking {
 type Counted = (String, String, u64);
 
 #[async_trait]
-impl Limiter for Looking {
+impl Limiter for ReadOnlyLimiter {
     async fn take(&self, step: &LimitStep<'_>) -> Result<LimitDecision, LimitError> {
         let views = self.limiter.look(step).await?;
         let mut taken = lock(&self.taken);
@@ -415,7 +412,7 @@ impl Limiter for Looking {
         for view in &views {
             let (limit, window, needs) = (&view.limit, view.window, view.needs);
             let left = left(view, &taken);
-            self.record.note("limit", format!("{limit}: {left} of {window} left, this takes {needs}"));
+            self.recorder.note("limit", format!("{limit}: {left} of {window} left, this takes {needs}"));
             if left < needs {
                 return Ok(LimitDecision::Over { limit: limit.clone(), reply: view.over.clone(), wait: None });
             }
@@ -439,38 +436,17 @@ impl Limiter for Looking {
     }
 }
 
-/// Takes every password for right: the facts say that it is.
-struct Believing;
+/// The facts say that the password is right.
+struct AcceptAnyPassword;
 
 #[async_trait]
-impl Authenticator for Believing {
+impl Authenticator for AcceptAnyPassword {
     async fn authenticate(&self, credentials: &Credentials) -> Result<AuthDecision, AuthError> {
         Ok(AuthDecision::Accept(Identity::new(&credentials.name)))
     }
 }
 
-/// Weighs what the transport weighs, and sends nothing.
-struct Nowhere {
-    transport: Arc<dyn Transport>,
-    record: Arc<Record>,
-}
-
-#[async_trait]
-impl Transport for Nowhere {
-    async fn send(&self, message: Permitted, _deadline: Instant) -> Outcome {
-        *lock(&self.record.sent) = Some(sent(message.envelope(), message.content(), message.granted()));
-        match MessageId::new("rehearsed") {
-            Some(id) => Outcome::sent(id),
-            None => Outcome::not_sent(crate::mail::Kind::Failed, crate::mail::replies::LOCAL_ERROR, ""),
-        }
-    }
-
-    fn octets_held(&self, message_octets: u64) -> u64 {
-        self.transport.octets_held(message_octets)
-    }
-}
-
-fn sent(envelope: &Envelope, content: &crate::mail::Content, granted: &Granted) -> Sent {
+fn sent_as(envelope: &Envelope, content: &crate::mail::Content, granted: &Granted) -> Sent {
     let send = &granted.send;
     let authors =
         content.fields_named("From").filter_map(|field| crate::mail::author::parse(field.value).ok()).flatten();

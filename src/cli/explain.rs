@@ -11,16 +11,14 @@ use super::printer::Printer;
 use super::{ConfigFile, runtime};
 use crate::builder::{Explanation, Facts, Sent};
 use crate::config::{Certificates, Config, Plan, Purpose, Tls, one_of};
-use crate::mail::{ClientAddress, Kind, Outcome, Permitted, replies};
+use crate::mail::ClientAddress;
 use crate::policy::CertificateMatch;
-use crate::transport::Transport;
-use async_trait::async_trait;
+use crate::transport::{NullTransport, ses};
 use client::{Chosen, Given};
 use serde::Serialize;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Instant;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -105,7 +103,7 @@ pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Fail
     if let Err(error) = runtime.block_on(plan.connect_redis()) {
         printer.tell(&format!("{error}; what is left of limits is not known"));
     }
-    let mut builder = plan.builder(Weightless);
+    let mut builder = plan.builder(NullTransport::with_octets_held(ses::octets_held));
     if let Some(limits) = limits {
         builder = builder.limiter(limits);
     }
@@ -223,20 +221,6 @@ struct Explained<'a> {
     chosen: &'a Preface<'a>,
     #[serde(flatten)]
     explanation: &'a Explanation,
-}
-
-/// What stands in the place of SES: nothing is ever handed to it.
-struct Weightless;
-
-#[async_trait]
-impl Transport for Weightless {
-    async fn send(&self, _message: Permitted, _deadline: Instant) -> Outcome {
-        Outcome::not_sent(Kind::Failed, replies::LOCAL_ERROR, "an explanation sends nothing")
-    }
-
-    fn octets_held(&self, message_octets: u64) -> u64 {
-        crate::transport::ses::octets_held(message_octets)
-    }
 }
 
 fn shown(explanation: &Explanation, shared: bool) -> String {

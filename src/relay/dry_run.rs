@@ -1,39 +1,52 @@
-//! A connection without a socket: what the door would reply, word for word.
+//! A dry run: the replies that a client would receive, without a socket and without sending anything.
 //!
-//! The same [`Session`] and the same [`SessionHandler`] as at the door, driven by the same [`SessionHandler::perform`]; so a dry_run and
-//! the wire cannot disagree but in what the components of the relay do. Knows nothing of sockets, TLS records and timeouts: a
-//! handshake succeeds at once, with the facts that were given.
+//! The same [`Session`] and the same [`SessionHandler`] as on a connection, so a dry run and the wire can differ only in what the
+//! components of the relay answer. The dry run makes its own relay, whose transport is a [`NullTransport`]: it cannot send. It has no
+//! TLS records and no timeouts: a handshake succeeds at once, with the facts that were given.
 
-use super::{Relay, SessionHandler};
-use crate::mail::Abandonment;
-use crate::mail::{Client, Clock, TlsInfo};
+use super::{BudgetSettings, Components, Relay, RelaySettings, SessionHandler};
+use crate::mail::{Abandonment, Client, Clock, Permitted, TlsInfo};
 use crate::smtp::{Action, AuthMode, Session, Settings};
+use crate::transport::NullTransport;
 use std::sync::Arc;
 
-/// A connection that only a program knows of.
+/// A connection that exists only in memory.
 pub struct DryRun {
     session: Session,
     handler: SessionHandler,
     clock: Arc<dyn Clock>,
-    /// What STARTTLS would find out.
+    transport: Arc<NullTransport>,
+    /// What STARTTLS negotiates.
     tls: TlsInfo,
 }
 
-/// Octets that are given to the session at a time, as a socket would.
+/// Octets that the session receives at a time, as from a socket.
 const PIECE_OCTETS: usize = 64 * 1024;
 
 impl DryRun {
-    /// A connection of that client to a listener with those settings. For implicit TLS, `client.tls` is set already; `tls`
-    /// is what a STARTTLS would find out.
-    pub fn begin(relay: &Arc<Relay>, settings: Settings, client: Client, tls: TlsInfo) -> Self {
-        let handler = relay.handler(client, settings.auth != AuthMode::Off);
+    /// A connection of that client to a listener with those settings. For implicit TLS `client.tls` is already set; `tls` is what
+    /// STARTTLS negotiates. Of the transport in `components` only the memory that a message needs is asked; pacing and the lock-out
+    /// after failed logins are left out.
+    pub fn begin(
+        relay: &RelaySettings,
+        components: Components,
+        budget: &BudgetSettings,
+        listener: Settings,
+        client: Client,
+        tls: TlsInfo,
+    ) -> Self {
+        let real = components.transport;
+        let transport = Arc::new(NullTransport::with_octets_held(move |octets| real.octets_held(octets)));
+        let components = Components { transport: transport.clone(), pace: None, lockout: None, ..components };
+        let relay = Arc::new(Relay::new(relay.clone(), components, budget));
+        let handler = relay.session_handler(client, listener.auth != AuthMode::Off);
         let clock = Arc::clone(relay.clock());
-        Self { session: Session::new(Arc::new(settings), clock.now()), handler, clock, tls }
+        Self { session: Session::new(Arc::new(listener), clock.now()), handler, clock, transport, tls }
     }
 
-    /// The client sends octets; what it hears.
-    pub async fn say(&mut self, octets: &[u8]) -> String {
-        let mut heard = Vec::new();
+    /// The client sends octets. Returns what it receives.
+    pub async fn send(&mut self, octets: &[u8]) -> String {
+        let mut received = Vec::new();
         let mut pieces = octets.chunks(PIECE_OCTETS);
         loop {
             let piece = pieces.next();
@@ -48,23 +61,23 @@ impl DryRun {
                     Some(_) | None => {}
                 }
                 while let Some(octets) = self.session.poll_transmit() {
-                    heard.extend_from_slice(&octets);
+                    received.extend_from_slice(&octets);
                 }
             }
             while let Some(octets) = self.session.poll_transmit() {
-                heard.extend_from_slice(&octets);
+                received.extend_from_slice(&octets);
             }
             if piece.is_none() {
-                return String::from_utf8_lossy(&heard).into_owned();
+                return String::from_utf8_lossy(&received).into_owned();
             }
         }
     }
 
-    /// The client sends a message after 354, as it is: dots stuffed, the end mark behind it. What it hears then.
-    pub async fn content(&mut self, message: &[u8]) -> String {
+    /// The client sends a message after 354: with dots doubled and the end mark behind it. Returns what it receives.
+    pub async fn send_content(&mut self, message: &[u8]) -> String {
         let mut wire = Vec::with_capacity(message.len() + 64);
         for line in message.split_inclusive(|octet| *octet == b'\n') {
-            // A dot behind a lone LF begins no line for us, so there is nothing to stuff.
+            // A dot behind a lone LF is not at the start of a line, so it is not doubled.
             if line.starts_with(b".") && (wire.is_empty() || wire.ends_with(b"\r\n")) {
                 wire.push(b'.');
             }
@@ -74,12 +87,13 @@ impl DryRun {
             wire.extend_from_slice(b"\r\n");
         }
         wire.extend_from_slice(b".\r\n");
-        self.say(&wire).await
+        self.send(&wire).await
     }
 
-    /// The connection is over.
-    pub async fn end(self) {
+    /// Ends the connection. Returns the message that would have been sent, if one was accepted.
+    pub async fn end(self) -> Option<Permitted> {
         self.handler.end(Abandonment::ClientClosed).await;
+        self.transport.take_last()
     }
 }
 

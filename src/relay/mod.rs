@@ -170,7 +170,7 @@ impl Relay {
     }
 
     /// A connection begins.
-    pub fn handler(self: &Arc<Self>, client: Client, auth_offered: bool) -> SessionHandler {
+    pub fn session_handler(self: &Arc<Self>, client: Client, auth_offered: bool) -> SessionHandler {
         SessionHandler::new(Arc::clone(self), client, auth_offered)
     }
 

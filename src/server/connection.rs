@@ -61,7 +61,7 @@ pub(super) async fn serve(door: Arc<Door>, stream: Plain, address: ClientAddress
         }
     };
     let Some((client, stream, early)) = begun else { return };
-    let handler = door.shared.relay.handler(client, door.smtp.auth != AuthMode::Off);
+    let handler = door.shared.relay.session_handler(client, door.smtp.auth != AuthMode::Off);
     let session = Session::new(Arc::clone(&door.smtp), door.now());
     let drain = Box::pin(door.shared.draining.clone().cancelled_owned());
     let shed = place.shed().map(|shed| Box::pin(shed.cancelled_owned()));
