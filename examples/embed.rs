@@ -4,8 +4,8 @@
 #![allow(clippy::print_stdout, unreachable_pub, reason = "an example shows what it does; a test includes it")]
 
 use gatepost::builder::Builder;
-use gatepost::mail::{Granted, MessageId, Outcome, Permitted, RuleName, replies};
-use gatepost::policy::{MailFacts, MessageFacts, Policy, PolicyDecision, PolicyError, RcptFacts, Reason};
+use gatepost::mail::{Granted, MessageId, Outcome, Permitted, Refusal, RuleName, replies};
+use gatepost::policy::{MailFacts, MessageFacts, Policy, PolicyDecision, PolicyError, RcptFacts};
 use gatepost::server::{Endpoint, ListenerAddress, ListenerSettings};
 use gatepost::transport::Transport;
 use std::error::Error;
@@ -47,7 +47,7 @@ impl Policy for InvoicesOnly {
         }
         let rule = RuleName::parse("not-an-invoice").map_err(|error| PolicyError::Unavailable(error.to_string()))?;
         let reply = replies::AUTHOR_NOT_PERMITTED.with_text("Only invoices leave this program");
-        Ok(PolicyDecision::Reject(Reason { rule, reply, detail: String::new() }))
+        Ok(PolicyDecision::Reject(Refusal::new(reply, "").by(rule)))
     }
 }
 

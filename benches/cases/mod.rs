@@ -12,7 +12,7 @@ use gatepost::mail::{
     Author, Client, ClientAddress, Content, Envelope, ForwardPath, MailParameters, Mailbox, Requested, ReversePath,
     RuleName, SessionId, SystemClock, author,
 };
-use gatepost::policy::{AccountSettings, AddressField, AddressPattern, App, AppPolicy, MessageFacts, Recognition};
+use gatepost::policy::{AddressField, AddressPattern, App, AppPolicy, AwsAccount, MatchCriteria, MessageFacts};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -97,12 +97,12 @@ pub(crate) fn policy(apps: usize, document: Option<Arc<Document>>) -> AppPolicy 
                 }
             });
             let name = AppName::parse(&format!("app{number}")).unwrap();
-            let mut app = App::new(name, Recognition { networks, ..Recognition::default() }, from.to_vec());
+            let mut app = App::new(name, MatchCriteria { networks, ..MatchCriteria::default() }, from.to_vec());
             app.documents.extend(document.clone());
             app
         })
         .collect();
-    let account = document.map(|_| AccountSettings {
+    let account = document.map(|_| AwsAccount {
         partition: "aws".to_owned(),
         region: "us-east-1".to_owned(),
         account: "111122223333".to_owned(),

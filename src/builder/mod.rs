@@ -120,7 +120,6 @@ impl Builder {
                 header: HeaderLimits::default(),
                 mime: MimeLimits::default(),
                 deadline: DeadlineSettings::default(),
-                soft_fail: false,
                 send_queue: SendQueueSettings::default(),
                 app_connections: AppConnectionLimits::default(),
             },
@@ -304,13 +303,6 @@ impl Builder {
     #[must_use]
     pub fn shutdown_grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
-        self
-    }
-
-    /// Policy's 5yz spoken as 4yz, for a first roll-out.
-    #[must_use]
-    pub fn soft_fail(mut self, soft: bool) -> Self {
-        self.settings.soft_fail = soft;
         self
     }
 

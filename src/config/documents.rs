@@ -5,7 +5,7 @@ use super::source::Source;
 use crate::iam::lint::{Kind, lint};
 use crate::iam::service::actions_named;
 use crate::iam::{Document, DocumentError, DocumentKind, Effect, Statement};
-use crate::policy::AccountSettings;
+use crate::policy::AwsAccount;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -96,7 +96,7 @@ fn unread(error: &DocumentError) -> &'static str {
 }
 
 /// What ARNs are made of.
-pub(super) fn account(findings: &mut Findings<'_>, wanted: bool) -> Option<AccountSettings> {
+pub(super) fn account(findings: &mut Findings<'_>, wanted: bool) -> Option<AwsAccount> {
     let config = findings.config;
     let aws = &config.aws;
     if !wanted {
@@ -132,7 +132,7 @@ pub(super) fn account(findings: &mut Findings<'_>, wanted: bool) -> Option<Accou
         );
     }
     let (account, region) = (account?, region?);
-    Some(AccountSettings {
+    Some(AwsAccount {
         partition: aws.partition.clone().unwrap_or_else(|| partition(&region).to_owned()),
         region,
         account,

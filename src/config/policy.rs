@@ -12,7 +12,7 @@ use super::values::{CertificateText, FromPattern, Network};
 use crate::mail::author::names_another;
 use crate::mail::parameters::{AppName, TagName};
 use crate::mail::{Author, SendParameters, SystemClock};
-use crate::policy::{self, AddressPattern, AppPolicy, AppPolicyError, Missing, OnAuthor, Others, Recognition};
+use crate::policy::{self, AddressPattern, AppPolicy, AppPolicyError, DefaultApp, MatchCriteria, Missing, OnAuthor};
 use crate::policy::{TagTemplate, TextPattern};
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -113,7 +113,7 @@ fn identities_cover_authors(findings: &mut Findings<'_>, policy: &AppPolicy) {
 }
 
 /// Everybody who is no application: `None` if there are applications and nobody else may send.
-fn everybody_else(findings: &mut Findings<'_>, common: &Common) -> Option<Others> {
+fn everybody_else(findings: &mut Findings<'_>, common: &Common) -> Option<DefaultApp> {
     let section = &findings.config.policy;
     if section.from.is_empty() {
         if findings.config.app.is_empty() {
@@ -137,7 +137,7 @@ fn everybody_else(findings: &mut Findings<'_>, common: &Common) -> Option<Others
             findings.warn(&path, message, "name your networks");
         }
     }
-    let mut others = Others::local(patterns(&section.from));
+    let mut others = DefaultApp::local(patterns(&section.from));
     if let Some(clients) = &section.clients {
         others.clients = clients.iter().map(|network| network.0).collect();
     }
@@ -301,7 +301,7 @@ fn tags(findings: &mut Findings<'_>, path: &str, gets: &Gets) -> Vec<TagTemplate
     made
 }
 
-/// What `Others::local` calls the rules of `[policy]`.
+/// What `DefaultApp::local` calls the rules of `[policy]`.
 const EVERYBODY_ELSE: &str = "default";
 /// SES guide, quotas: message tags of one message.
 const TAGS_MAX: usize = 50;
@@ -338,7 +338,7 @@ impl Spot<'_> {
             (true, false) => AddressPattern::parse("*@*").into_iter().collect(),
             (false, _) => patterns(&rules.from),
         };
-        let recognition = Recognition {
+        let recognition = MatchCriteria {
             certificates: self.app.certificates.iter().map(|CertificateText(wanted)| wanted.clone()).collect(),
             identities: self.app.auth.clone(),
             networks: self.app.networks.iter().map(|network| network.0).collect(),

@@ -1,12 +1,11 @@
 //! Which types of attachments are refused: by the file names of all parts, in every reading that a mail program may show.
 
-use super::Reason;
 use super::app::refusal;
 use crate::mail::mime::Structure;
-use crate::mail::replies;
+use crate::mail::{Refusal, replies};
 
 /// Refuses a message with an attachment of a denied type. `denied`: extensions, lower case, without dot.
-pub(super) fn judge(structure: &Structure, denied: &[String]) -> Result<(), Reason> {
+pub(super) fn judge(structure: &Structure, denied: &[String]) -> Result<(), Refusal> {
     match structure.names().find(|name| denies(denied, name)) {
         None => Ok(()),
         Some(name) => Err(refusal("attachments", replies::ATTACHMENT_NOT_PERMITTED, format!("attachment {name:?}"))),

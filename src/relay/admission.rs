@@ -12,9 +12,7 @@ use crate::mail::{
     Author, Client, Envelope, Granted, Permitted, Refusal, ReversePath, TransactionId, UnreadablePath, replies,
 };
 use crate::observe::Event;
-use crate::policy::{
-    AddressField, MailFacts, MessageFacts, PolicyDecision, PolicyError, RcptFacts, Reason, Unreadable,
-};
+use crate::policy::{AddressField, MailFacts, MessageFacts, PolicyDecision, PolicyError, RcptFacts};
 use std::sync::Arc;
 
 /// A yes: what policy granted, and what the limiter took for it.
@@ -152,14 +150,9 @@ impl Relay {
     ) -> Result<Arc<Granted>, Refusal> {
         match decision {
             Ok(PolicyDecision::Accept(granted)) => Ok(Arc::new(granted)),
-            Ok(PolicyDecision::Reject(Reason { rule, reply, detail })) => {
-                let reply = if self.settings.soft_fail { reply.softened() } else { reply };
-                Err(Refusal { reply, rule: Some(rule), detail })
-            }
-            // A judge that defers with a permanent reply means what it decided, not what it wrote.
-            Ok(PolicyDecision::Defer(Reason { rule, reply, detail })) => {
-                Err(Refusal { reply: reply.softened(), rule: Some(rule), detail })
-            }
+            Ok(PolicyDecision::Reject(refusal)) => Err(refusal),
+            // A policy that defers with a permanent reply means the decision, not the code.
+            Ok(PolicyDecision::Defer(refusal)) => Err(Refusal { reply: refusal.reply.softened(), ..refusal }),
             Err(error) => Err(self.could_not_judge(client, &error.to_string())),
         }
     }
@@ -209,7 +202,7 @@ impl Relay {
 /// does not look at these facts, permits no message whose author is not known.
 fn readable(facts: &MessageFacts<'_>, granted: &Granted) -> Result<(), Refusal> {
     let edits = &granted.edits;
-    let refuse = |fault: &Unreadable| Err(Refusal::new(fault.reply.clone(), fault.detail.clone()));
+    let refuse = |fault: &Refusal| Err(fault.clone());
     if edits.author.is_none() {
         match facts.from {
             AddressField::Missing => {

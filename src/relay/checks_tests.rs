@@ -96,7 +96,6 @@ fn relay(apps: Apps) -> (Arc<Relay>, Arc<Provider>) {
         header: Default::default(),
         mime: Default::default(),
         deadline: DeadlineSettings::default(),
-        soft_fail: false,
         send_queue: SendQueueSettings::default(),
         app_connections: AppConnectionLimits::default(),
     };

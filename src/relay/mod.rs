@@ -62,8 +62,6 @@ pub struct RelaySettings {
     pub mime: MimeLimits,
     /// The deadline of a hand-off.
     pub deadline: DeadlineSettings,
-    /// 5yz of policy spoken as 4yz, for a first roll-out.
-    pub soft_fail: bool,
     /// Whose turn it is to send.
     pub send_queue: SendQueueSettings,
     /// Connections that an application may have.

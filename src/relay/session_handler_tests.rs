@@ -6,7 +6,7 @@ use crate::mail::headers::HeaderLimits;
 use crate::mail::trace::TraceDetail;
 use crate::mail::{ClientAddress, Kind, ManualClock, MessageId, Outcome, Permitted, SessionId};
 use crate::observe::Observer;
-use crate::policy::{MessageFacts, Policy, PolicyDecision, PolicyError, Reason};
+use crate::policy::{MessageFacts, Policy, PolicyDecision, PolicyError};
 use crate::relay::{
     AppConnectionLimits, BudgetSettings, Components, DeadlineSettings, RelaySettings, SendQueueSettings,
 };
@@ -47,7 +47,7 @@ impl Policy for Script {
 fn decide(address: &str) -> PolicyDecision {
     let rule = RuleName::parse("script").unwrap();
     match address.starts_with("refused") || address.contains("<refused") {
-        true => PolicyDecision::Reject(Reason { rule, reply: replies::RECIPIENT_NOT_PERMITTED, detail: String::new() }),
+        true => PolicyDecision::Reject(Refusal::new(replies::RECIPIENT_NOT_PERMITTED, "").by(rule)),
         false => PolicyDecision::Accept(Granted::by(rule)),
     }
 }
@@ -97,7 +97,6 @@ impl Run {
             header: HeaderLimits::default(),
             mime: Default::default(),
             deadline: DeadlineSettings::default(),
-            soft_fail: false,
             send_queue: SendQueueSettings::default(),
             app_connections: AppConnectionLimits::default(),
         };

@@ -6,14 +6,14 @@ use gatepost::emulator::{AccountSettings, Denial, ErrorName, Fault};
 use gatepost::limit::{By, LimitRule, LocalLimiter, Measure, OverLimit};
 use gatepost::mail::parameters::{AppName, ConfigurationSetName};
 use gatepost::mail::{RuleName, SystemClock};
-use gatepost::policy::{AddressPattern, App, Recognition};
+use gatepost::policy::{AddressPattern, App, MatchCriteria};
 use std::sync::Arc;
 
 const TO: &[&str] = &["bob@elsewhere.example"];
 
 /// An application that is who comes to the listener of its name.
 fn app(name: &str) -> App {
-    let recognition = Recognition { listeners: vec![name.to_owned()], ..Recognition::default() };
+    let recognition = MatchCriteria { listeners: vec![name.to_owned()], ..MatchCriteria::default() };
     App::new(AppName::parse(name).unwrap(), recognition, vec![AddressPattern::parse("*@example.com").unwrap()])
 }
 

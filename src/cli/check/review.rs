@@ -22,7 +22,7 @@ pub(super) struct Review {
     users: usize,
     apps: Vec<Application>,
     /// Everybody else who may send, if anybody may.
-    others: Option<Others>,
+    others: Option<DefaultApp>,
     limits: Vec<Limit>,
     admin: Option<Admin>,
     deadline: Deadline,
@@ -67,7 +67,7 @@ struct Application {
 }
 
 #[derive(Serialize)]
-struct Others {
+struct DefaultApp {
     clients: Vec<String>,
     from: Vec<String>,
     gets: Gets,
@@ -129,7 +129,7 @@ impl Review {
             certificates: plan.certificates.iter().map(Certificate::of).collect(),
             users: plan.user_names.len(),
             apps: apps.collect(),
-            others: policy.every_app().nth(policy.apps().len()).map(|app| Others {
+            others: policy.every_app().nth(policy.apps().len()).map(|app| DefaultApp {
                 clients: match &config.policy.clients {
                     Some(clients) => texts(clients),
                     None => vec!["this machine".to_owned()],

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 
 /// How an application is recognised: every demand that is made must be met, by any of its alternatives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recognition {
+pub struct MatchCriteria {
     /// A verified client certificate.
     pub certificates: Vec<CertificateMatch>,
     /// An AUTH name, whose password was verified.
@@ -45,7 +45,7 @@ struct Specificity {
     listener: bool,
 }
 
-impl Recognition {
+impl MatchCriteria {
     /// Whether it makes no demand at all.
     pub fn is_empty(&self) -> bool {
         self.certificates.is_empty()
@@ -130,8 +130,8 @@ impl fmt::Display for CertificateMatch {
 
 /// The index over all applications, by their place in a list.
 #[derive(Clone, Debug, Default)]
-pub struct Recogniser {
-    all: Vec<Recognition>,
+pub struct AppMatcher {
+    all: Vec<MatchCriteria>,
     certificates: HashMap<CertificateMatch, Vec<usize>>,
     identities: HashMap<String, Vec<usize>>,
     /// Network → applications, and which prefix lengths occur at all.
@@ -140,9 +140,9 @@ pub struct Recogniser {
     listeners: HashMap<String, Vec<usize>>,
 }
 
-impl Recogniser {
+impl AppMatcher {
     /// Files every application.
-    pub fn new(all: Vec<Recognition>) -> Self {
+    pub fn new(all: Vec<MatchCriteria>) -> Self {
         let mut index = Self { all, ..Self::default() };
         for place in 0..index.all.len() {
             let demands = index.all[place].clone();
@@ -219,7 +219,7 @@ impl Recogniser {
 /// One alternative of every demand, which a client can meet all at once.
 type Claim<'a> = (Option<&'a CertificateMatch>, Option<&'a String>, Option<IpNet>, Option<&'a String>);
 
-/// Claims of one application that [`Recogniser::overlaps`] compares: so many networks times so many names. What is beyond
+/// Claims of one application that [`AppMatcher::overlaps`] compares: so many networks times so many names. What is beyond
 /// is not compared, so an application cannot make a start take long.
 const CLAIMS_MAX: usize = 100_000;
 
@@ -279,26 +279,26 @@ mod tests {
     #[test]
     fn the_most_specific_application_is_the_one() {
         let apps = vec![
-            Recognition { listeners: vec!["main".into()], ..Recognition::default() },
-            Recognition { networks: networks(&["10.0.0.0/8"]), ..Recognition::default() },
-            Recognition { networks: networks(&["10.1.0.0/16", "2001:db8::/32"]), ..Recognition::default() },
-            Recognition { identities: vec!["app".into()], ..Recognition::default() },
-            Recognition {
+            MatchCriteria { listeners: vec!["main".into()], ..MatchCriteria::default() },
+            MatchCriteria { networks: networks(&["10.0.0.0/8"]), ..MatchCriteria::default() },
+            MatchCriteria { networks: networks(&["10.1.0.0/16", "2001:db8::/32"]), ..MatchCriteria::default() },
+            MatchCriteria { identities: vec!["app".into()], ..MatchCriteria::default() },
+            MatchCriteria {
                 identities: vec!["app".into()],
                 networks: networks(&["10.1.0.0/16"]),
-                ..Recognition::default()
+                ..MatchCriteria::default()
             },
-            Recognition {
+            MatchCriteria {
                 certificates: vec![CertificateMatch::Name("billing.internal".into())],
-                ..Recognition::default()
+                ..MatchCriteria::default()
             },
-            Recognition {
+            MatchCriteria {
                 networks: networks(&["10.1.0.0/16"]),
                 listeners: vec!["main".into()],
-                ..Recognition::default()
+                ..MatchCriteria::default()
             },
         ];
-        let recogniser = Recogniser::new(apps);
+        let matcher = AppMatcher::new(apps);
         for (name, client, want) in [
             ("listener only", client("192.0.2.1:1", "main", None, None), Some(0)),
             ("nothing", client("192.0.2.1:1", "other", None, None), None),
@@ -313,49 +313,49 @@ mod tests {
             ("certificate", client("10.1.0.1:1", "main", Some("app"), Some("billing.internal")), Some(5)),
             ("unknown certificate", client("10.9.0.1:1", "main", None, Some("x.internal")), Some(1)),
         ] {
-            assert_eq!(recogniser.recognise(&client), want, "{name}");
+            assert_eq!(matcher.recognise(&client), want, "{name}");
         }
-        assert!(recogniser.overlaps().is_empty(), "{:?}", recogniser.overlaps());
+        assert!(matcher.overlaps().is_empty(), "{:?}", matcher.overlaps());
     }
 
     #[test]
     fn equal_claims_are_told() {
-        let network = |text| Recognition { networks: networks(&[text]), ..Recognition::default() };
-        let name = |text: &str| Recognition { identities: vec![text.to_owned()], ..Recognition::default() };
-        let recogniser = Recogniser::new(vec![
+        let network = |text| MatchCriteria { networks: networks(&[text]), ..MatchCriteria::default() };
+        let name = |text: &str| MatchCriteria { identities: vec![text.to_owned()], ..MatchCriteria::default() };
+        let matcher = AppMatcher::new(vec![
             network("10.0.0.0/8"),
             network("10.0.0.0/8"),
             network("10.1.0.0/16"),
             name("app"),
             name("app"),
         ]);
-        assert_eq!(recogniser.overlaps(), BTreeSet::from([(0, 1), (3, 4)]));
-        assert_eq!(recogniser.recognise(&client("10.0.0.1:1", "x", None, None)), Some(0), "the first of equals");
+        assert_eq!(matcher.overlaps(), BTreeSet::from([(0, 1), (3, 4)]));
+        assert_eq!(matcher.recognise(&client("10.0.0.1:1", "x", None, None)), Some(0), "the first of equals");
     }
 
     #[test]
     fn the_pairs_of_equal_claims_grow_with_the_applications_and_not_with_their_square() {
         // Every pair of them was compared, and looked up in the list of pairs: 62 s for 50,000.
-        let main = Recognition { listeners: vec!["main".into()], ..Recognition::default() };
-        let pairs = Recogniser::new(vec![main; 20_000]).overlaps();
+        let main = MatchCriteria { listeners: vec!["main".into()], ..MatchCriteria::default() };
+        let pairs = AppMatcher::new(vec![main; 20_000]).overlaps();
         assert_eq!((pairs.len(), pairs.first(), pairs.last()), (19_999, Some(&(0, 1)), Some(&(0, 19_999))));
         // One certificate for all of them, and a name for each: nothing in common.
-        let named = |place: usize| Recognition {
+        let named = |place: usize| MatchCriteria {
             certificates: vec![CertificateMatch::Name("gateway.internal".into())],
             identities: vec![format!("app{place}")],
-            ..Recognition::default()
+            ..MatchCriteria::default()
         };
-        assert!(Recogniser::new((0..20_000).map(named).collect()).overlaps().is_empty());
+        assert!(AppMatcher::new((0..20_000).map(named).collect()).overlaps().is_empty());
     }
 
     #[test]
     fn the_claims_of_one_application_are_bounded() {
-        let many = Recognition {
+        let many = MatchCriteria {
             identities: (0..1_000).map(|number| format!("user{number}")).collect(),
             networks: (0..25).map(|number| IpNet::new([10, 0, 0, 0].into(), 8 + number).unwrap()).collect(),
             listeners: (0..1_000).map(|number| format!("listener{number}")).collect(),
-            ..Recognition::default()
+            ..MatchCriteria::default()
         };
-        assert_eq!(Recogniser::new(vec![many.clone(), many]).overlaps(), BTreeSet::from([(0, 1)]));
+        assert_eq!(AppMatcher::new(vec![many.clone(), many]).overlaps(), BTreeSet::from([(0, 1)]));
     }
 }

@@ -1,21 +1,21 @@
 //! The built-in policy: applications, each with rights of its own.
 //!
-//! Which application is it ([`Recogniser`]); may it ([`App`]); do its IAM documents allow it ([`Documents`]). Nothing
+//! Which application is it ([`AppMatcher`]); may it ([`App`]); do its IAM documents allow it ([`IamChecks`]). Nothing
 //! matched is 550 5.7.1, or 530 5.7.0 where AUTH could still help. With `enforcement = report` the same is decided, and
 //! then passes with a note of what would have been refused.
 
-use super::app::{App, Missing, refusal, rule_name};
+use super::app::{App, Missing, refusal};
+use super::app_matching::{AppMatcher, MatchCriteria};
 use super::attachments;
-use super::documents::{self, AccountSettings, Documents};
+use super::iam_checks::{self, AwsAccount, IamChecks};
 use super::pattern::AddressPattern;
-use super::recognise::{Recogniser, Recognition};
-use super::tally::Tally;
-use super::{
-    AddressField, MailFacts, MessageFacts, Note, Policy, PolicyDecision, PolicyError, RcptFacts, Reason, tags,
-};
+use super::rule_results::RuleResults;
+use super::{AddressField, MailFacts, MessageFacts, Note, Policy, PolicyDecision, PolicyError, RcptFacts, tags};
 use crate::iam::Document;
 use crate::mail::parameters::{AppName, Edits, ParameterError};
-use crate::mail::{Author, Client, ClientAddress, Clock, ForwardPath, Granted, SendParameters, SystemClock, replies};
+use crate::mail::{
+    Author, Client, ClientAddress, Clock, ForwardPath, Granted, Refusal, RuleName, SendParameters, SystemClock, replies,
+};
 use async_trait::async_trait;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
@@ -26,11 +26,11 @@ use std::sync::Arc;
 /// Applications, and what holds for all of them.
 pub struct AppPolicy {
     apps: Vec<App>,
-    recogniser: Recogniser,
-    others: Option<Others>,
-    /// Documents of the relay as a whole.
+    matcher: AppMatcher,
+    default_app: Option<DefaultApp>,
+    /// IamChecks of the relay as a whole.
     documents: Vec<Arc<Document>>,
-    account: Option<AccountSettings>,
+    account: Option<AwsAccount>,
     /// The condition keys that any of the documents speaks of.
     keys: BTreeSet<String>,
     clock: Arc<dyn Clock>,
@@ -45,7 +45,7 @@ impl fmt::Debug for AppPolicy {
 
 /// Who is no named application and may send all the same.
 #[derive(Clone, Debug)]
-pub struct Others {
+pub struct DefaultApp {
     /// What they may do.
     pub app: App,
     /// Networks whose clients may send without more. Whoever authenticated, showed a verified client certificate or came
@@ -53,40 +53,40 @@ pub struct Others {
     pub clients: Vec<IpNet>,
 }
 
-impl Others {
+impl DefaultApp {
     /// Clients on this machine, with addresses of these patterns.
     #[expect(clippy::expect_used, reason = "a literal, which every test here reads")]
     pub fn local(from: Vec<AddressPattern>) -> Self {
-        let app = App::new(AppName::parse("default").expect("app name"), Recognition::default(), from);
+        let app = App::new(AppName::parse("default").expect("app name"), MatchCriteria::default(), from);
         Self { app, clients: ["127.0.0.0/8", "::1/128"].iter().filter_map(|net| net.parse().ok()).collect() }
     }
 
-    fn admits(&self, client: &Client) -> Option<Because<'_>> {
+    fn admits(&self, client: &Client) -> Option<AdmittedBy<'_>> {
         if client.identity.is_some() {
-            return Some(Because::Authenticated);
+            return Some(AdmittedBy::Authenticated);
         }
         if client.tls.as_ref().is_some_and(|tls| tls.client_certificate.is_some()) {
-            return Some(Because::Certified);
+            return Some(AdmittedBy::Certified);
         }
         match client.address {
             ClientAddress::Ip(address) => {
-                self.clients.iter().find(|net| net.contains(&address.ip())).map(Because::Network)
+                self.clients.iter().find(|net| net.contains(&address.ip())).map(AdmittedBy::Network)
             }
-            ClientAddress::Unix => Some(Because::UnixSocket),
+            ClientAddress::Unix => Some(AdmittedBy::UnixSocket),
             ClientAddress::Unknown => None,
         }
     }
 }
 
 /// Why somebody may send who is no named application.
-enum Because<'a> {
+enum AdmittedBy<'a> {
     Authenticated,
     Certified,
     Network(&'a IpNet),
     UnixSocket,
 }
 
-impl fmt::Display for Because<'_> {
+impl fmt::Display for AdmittedBy<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Authenticated => f.write_str("it authenticated"),
@@ -101,11 +101,11 @@ impl fmt::Display for Because<'_> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AppPolicyError {
-    /// Documents speak of ARNs, and nobody said of whose account.
+    /// IamChecks speak of ARNs, and nobody said of whose account.
     #[error("IAM documents need the account, region and partition that their ARNs are of")]
     NoAccount,
     /// A condition on a key that has no meaning at an SMTP door: whatever was decided would be a guess.
-    #[error("{place}: condition key {key} has no meaning here; known are {}", documents::KEYS.join(", "))]
+    #[error("{place}: condition key {key} has no meaning here; known are {}", iam_checks::KEYS.join(", "))]
     UnknownKey {
         /// Document and statement.
         place: String,
@@ -134,34 +134,35 @@ impl AppPolicy {
     /// [`AppPolicyError`].
     pub fn new(
         apps: Vec<App>,
-        others: Option<Others>,
+        default_app: Option<DefaultApp>,
         documents: Vec<Arc<Document>>,
-        account: Option<AccountSettings>,
+        account: Option<AwsAccount>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, AppPolicyError> {
-        let mut every = apps.iter().chain(others.as_ref().map(|others| &others.app));
+        let mut every = apps.iter().chain(default_app.as_ref().map(|default_app| &default_app.app));
         let any_document = !documents.is_empty() || every.any(|app| !app.documents.is_empty());
         if any_document && account.is_none() {
             return Err(AppPolicyError::NoAccount);
         }
-        let lists = apps.iter().chain(others.as_ref().map(|others| &others.app)).flat_map(|app| &app.documents);
+        let lists =
+            apps.iter().chain(default_app.as_ref().map(|default_app| &default_app.app)).flat_map(|app| &app.documents);
         for document in lists.clone().chain(&documents) {
-            documents::check(document)?;
+            iam_checks::check(document)?;
         }
-        let keys = documents::keys(lists.chain(&documents));
-        if let Some(app) = apps.iter().find(|app| app.recognition.is_empty()) {
+        let keys = iam_checks::keys(lists.chain(&documents));
+        if let Some(app) = apps.iter().find(|app| app.criteria.is_empty()) {
             return Err(AppPolicyError::NotRecognised(app.name.clone()));
         }
-        let recogniser = Recogniser::new(apps.iter().map(|app| app.recognition.clone()).collect());
-        Ok(Self { apps, recogniser, others, documents, account, keys, clock, soft_fail: false })
+        let matcher = AppMatcher::new(apps.iter().map(|app| app.criteria.clone()).collect());
+        Ok(Self { apps, matcher, default_app, documents, account, keys, clock, soft_fail: false })
     }
 
     /// No named application; these for everybody who is admitted.
-    pub fn others(others: Others) -> Self {
+    pub fn default_app(default_app: DefaultApp) -> Self {
         Self {
             apps: Vec::new(),
-            recogniser: Recogniser::default(),
-            others: Some(others),
+            matcher: AppMatcher::default(),
+            default_app: Some(default_app),
             documents: Vec::new(),
             account: None,
             keys: BTreeSet::new(),
@@ -172,12 +173,12 @@ impl AppPolicy {
 
     /// Every client on this machine, with addresses of these patterns.
     pub fn local(from: Vec<AddressPattern>) -> Self {
-        Self::others(Others::local(from))
+        Self::default_app(DefaultApp::local(from))
     }
 
     /// Every application, and the rules for everybody else.
     pub fn every_app(&self) -> impl Iterator<Item = &App> {
-        self.apps.iter().chain(self.others.as_ref().map(|others| &others.app))
+        self.apps.iter().chain(self.default_app.as_ref().map(|default_app| &default_app.app))
     }
 
     /// The applications, in order.
@@ -188,14 +189,18 @@ impl AppPolicy {
     /// Pairs of applications that one client could be both of with equal claim, by their places in [`apps`](Self::apps): the
     /// one that it is taken for, and the other.
     pub fn overlaps(&self) -> BTreeSet<(usize, usize)> {
-        self.recogniser.overlaps()
+        self.matcher.overlaps()
     }
 
     /// Which application a client is.
     pub fn recognise(&self, client: &Client) -> Option<&App> {
-        let named = self.recogniser.recognise(client).map(|place| &self.apps[place]);
-        named
-            .or_else(|| self.others.as_ref().filter(|others| others.admits(client).is_some()).map(|others| &others.app))
+        let named = self.matcher.recognise(client).map(|place| &self.apps[place]);
+        named.or_else(|| {
+            self.default_app
+                .as_ref()
+                .filter(|default_app| default_app.admits(client).is_some())
+                .map(|default_app| &default_app.app)
+        })
     }
 
     /// Whether who is nobody hears 4yz instead of 5yz. What applications hear, each of them says itself.
@@ -220,23 +225,23 @@ impl AppPolicy {
         &self,
         app: &App,
         facts: &MessageFacts<'_>,
-        tally: &mut Tally,
-    ) -> ControlFlow<Reason, (SendParameters, Edits, Option<Arc<str>>)> {
-        tally.rule(app.judge_octets(facts.content.octets().len() as u64))?;
-        let author = tally.rule(app.judge_authors(&facts.from))?;
+        results: &mut RuleResults,
+    ) -> ControlFlow<Refusal, (SendParameters, Edits, Option<Arc<str>>)> {
+        results.rule(app.judge_octets(facts.content.octets().len() as u64))?;
+        let author = results.rule(app.judge_authors(&facts.from))?;
         // A Sender, and Resent fields, that do not fit go with the From that they spoke for.
         let other_fields = app.judge_other_fields(&facts.sender, &facts.resent);
         let without_resent =
             author.is_some() && other_fields.is_err() && !matches!(facts.resent, AddressField::Missing);
         if author.is_none() {
-            tally.rule(other_fields)?;
+            results.rule(other_fields)?;
         }
-        let readable_lists = tally.rule(app.judge_lists(facts.unreadable))?;
+        let readable_lists = results.rule(app.judge_lists(facts.unreadable))?;
         // The first field is the relay's own trace field, which stays.
         let mut fields = facts.content.fields().skip(1);
         let without = !app.without.is_empty() && fields.any(|field| app.without.iter().any(|name| field.is(name)));
         let without = if without { Arc::clone(&app.without) } else { Arc::default() };
-        tally.rule(attachments::judge(facts.content.structure(), &app.attachments_denied))?;
+        results.rule(attachments::judge(facts.content.structure(), &app.attachments_denied))?;
         let has = |name| facts.content.fields_named(name).next().is_some();
         let missing = |rule: &Missing<()>, name: &'static str| match rule {
             Missing::Refuse if !has(name) => {
@@ -244,22 +249,22 @@ impl AppPolicy {
             }
             rule => Ok(matches!(rule, Missing::Fill(())) && !has(name)),
         };
-        let date = tally.rule(missing(&app.missing_date, "Date"))?;
-        let message_id = tally.rule(missing(&app.missing_message_id, "Message-ID"))?;
+        let date = results.rule(missing(&app.missing_date, "Date"))?;
+        let message_id = results.rule(missing(&app.missing_message_id, "Message-ID"))?;
         let requested = facts.requested.parameters(&app.requested_fields);
         let malformed =
             |error: ParameterError| refusal("requested_fields", replies::MALFORMED_HEADER, error.to_string());
-        let send = tally.rule(requested.map_err(malformed))?.or(&gets(app, facts.client));
+        let send = results.rule(requested.map_err(malformed))?.or(&gets(app, facts.client));
         let authors: &[Author] = author.as_ref().map_or(facts.from.mailboxes(), std::slice::from_ref);
-        tally.rule(covered(authors, &send))?;
+        results.rule(covered(authors, &send))?;
         let mut places = String::new();
         if let Some(account) = &self.account {
             let (relay, keys, clock) = (self.documents.as_slice(), &self.keys, &*self.clock);
-            let documents = Documents { account, relay, app, keys, clock };
-            if let Some(notes) = &mut tally.notes {
+            let documents = IamChecks { account, relay, app, keys, clock };
+            if let Some(notes) = &mut results.notes {
                 documents.trace(facts, authors, &send, notes);
             }
-            places = tally.rule(documents.judge(facts, authors, &send))?;
+            places = results.rule(documents.judge(facts, authors, &send))?;
         }
         let permitted_by = permitted_by(app, authors, &places);
         let redirect = app.redirect_to.as_ref().and_then(|mailbox| ForwardPath::new(mailbox.clone()));
@@ -273,17 +278,19 @@ impl AppPolicy {
 /// A decision about an application, as its enforcement has it.
 fn decide<T>(
     app: &App,
-    tally: &Tally,
-    judged: ControlFlow<Reason, T>,
+    results: &RuleResults,
+    judged: ControlFlow<Refusal, T>,
     grant: impl FnOnce(T) -> Granted,
 ) -> PolicyDecision {
     match judged {
-        ControlFlow::Continue(value) => PolicyDecision::Accept(Granted { reported: tally.reported(), ..grant(value) }),
+        ControlFlow::Continue(value) => {
+            PolicyDecision::Accept(Granted { reported: results.reported(), ..grant(value) })
+        }
         ControlFlow::Break(reason) => refuse(reason, app.soft_fail),
     }
 }
 
-fn refuse(mut reason: Reason, softly: bool) -> PolicyDecision {
+fn refuse(mut reason: Refusal, softly: bool) -> PolicyDecision {
     if softly {
         reason.reply = reason.reply.softened();
     }
@@ -291,7 +298,7 @@ fn refuse(mut reason: Reason, softly: bool) -> PolicyDecision {
 }
 
 /// SES refuses the call for an author that the identity of another account does not cover.
-fn covered(authors: &[Author], send: &SendParameters) -> Result<(), Reason> {
+fn covered(authors: &[Author], send: &SendParameters) -> Result<(), Refusal> {
     let Some(arn) = &send.identity_arn else { return Ok(()) };
     match authors.iter().find(|author| !arn.covers(&author.mailbox)) {
         Some(author) => {
@@ -322,7 +329,7 @@ fn gets(app: &App, client: &Client) -> SendParameters {
 }
 
 fn grant(app: &App, client: &Client, rule: &'static str) -> Granted {
-    Granted { app: Some(app.name.clone()), send: gets(app, client), ..Granted::by(rule_name(rule)) }
+    Granted { app: Some(app.name.clone()), send: gets(app, client), ..Granted::by(RuleName::from_static(rule)) }
 }
 
 #[async_trait]
@@ -331,10 +338,10 @@ impl Policy for AppPolicy {
         let Some(app) = self.recognise(facts.client) else {
             return Ok(self.nobody(facts.client, facts.auth_could_help));
         };
-        let mut tally = Tally::of(app);
+        let mut results = RuleResults::of(app);
         let judged =
-            tally.rule(app.judge_reverse_path(facts.reverse_path, facts.parameters.unreadable_path.as_deref()));
-        Ok(decide(app, &tally, judged, |()| Granted {
+            results.rule(app.judge_reverse_path(facts.reverse_path, facts.parameters.unreadable_path.as_deref()));
+        Ok(decide(app, &results, judged, |()| Granted {
             takes_unreadable_path: !app.checked.reverse_path,
             ..grant(app, facts.client, "reverse_path")
         }))
@@ -342,17 +349,17 @@ impl Policy for AppPolicy {
 
     async fn forward_path(&self, facts: &RcptFacts<'_>) -> Result<PolicyDecision, PolicyError> {
         let Some(app) = self.recognise(facts.client) else { return Ok(self.nobody(facts.client, false)) };
-        let mut tally = Tally::of(app);
-        let judged = tally.rule(app.judge_forward_path(facts.forward_path.mailbox(), facts.accepted_before));
-        Ok(decide(app, &tally, judged, |()| grant(app, facts.client, "forward_path")))
+        let mut results = RuleResults::of(app);
+        let judged = results.rule(app.judge_forward_path(facts.forward_path.mailbox(), facts.accepted_before));
+        Ok(decide(app, &results, judged, |()| grant(app, facts.client, "forward_path")))
     }
 
     async fn message(&self, facts: &MessageFacts<'_>) -> Result<PolicyDecision, PolicyError> {
         let Some(app) = self.recognise(facts.client) else { return Ok(self.nobody(facts.client, false)) };
-        let mut tally = Tally::of(app);
-        let judged = self.judge_message(app, facts, &mut tally);
+        let mut results = RuleResults::of(app);
+        let judged = self.judge_message(app, facts, &mut results);
         let reverse_path_permitted = app.permits_bounces_to(facts.envelope.reverse_path());
-        Ok(decide(app, &tally, judged, |(send, edits, permitted_by)| Granted {
+        Ok(decide(app, &results, judged, |(send, edits, permitted_by)| Granted {
             send,
             edits,
             reverse_path_permitted,
@@ -370,13 +377,13 @@ impl Policy for AppPolicy {
     }
 
     fn client_notes(&self, client: &Client) -> Vec<Note> {
-        let text = match (self.recogniser.recognise(client), &self.others) {
+        let text = match (self.matcher.recognise(client), &self.default_app) {
             (Some(place), _) => {
                 let app = &self.apps[place];
-                format!("{}, recognised by {}", app.name, app.recognition.why(client))
+                format!("{}, recognised by {}", app.name, app.criteria.why(client))
             }
-            (None, Some(others)) => match others.admits(client) {
-                Some(because) => format!("{}: the rules for everybody else, because {because}", others.app.name),
+            (None, Some(default_app)) => match default_app.admits(client) {
+                Some(because) => format!("{}: the rules for everybody else, because {because}", default_app.app.name),
                 None => "none: no application, and not admitted by the rules for everybody else".to_owned(),
             },
             (None, None) => "none, and there are no rules for everybody else".to_owned(),
@@ -386,13 +393,13 @@ impl Policy for AppPolicy {
 
     fn message_notes(&self, facts: &MessageFacts<'_>) -> Vec<Note> {
         let Some(app) = self.recognise(facts.client) else { return Vec::new() };
-        let mut tally = Tally::with_notes(app);
+        let mut results = RuleResults::with_notes(app);
         // The decision itself is asked for by whoever decides; here, only what lay behind it.
-        let _ = self.judge_message(app, facts, &mut tally);
-        tally.notes.unwrap_or_default()
+        let _ = self.judge_message(app, facts, &mut results);
+        results.notes.unwrap_or_default()
     }
 }
 
 #[cfg(test)]
-#[path = "apps_tests.rs"]
+#[path = "app_policy_tests.rs"]
 mod tests;

@@ -19,18 +19,18 @@
 //! | `aws:PrincipalTag/…` | as the operator set for the application |
 
 use super::app::{App, refusal};
-use super::apps::AppPolicyError;
-use super::{MessageFacts, Note, Reason};
+use super::app_policy::AppPolicyError;
+use super::{MessageFacts, Note};
 use crate::iam::condition::Kind;
 use crate::iam::{Context, Decision, Document, Mismatch, Request, Statement, allowing, evaluate, explicit_deny, trace};
-use crate::mail::{Author, ClientAddress, Clock, Mailbox, SendParameters, USER_AGENT, replies};
+use crate::mail::{Author, ClientAddress, Clock, Mailbox, Refusal, SendParameters, USER_AGENT, replies};
 use smallvec::SmallVec;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Whose account it is: what ARNs are made of.
 #[derive(Clone, Debug)]
-pub struct AccountSettings {
+pub struct AwsAccount {
     /// `aws`, `aws-us-gov`.
     pub partition: String,
     /// Region.
@@ -102,8 +102,8 @@ fn is_known(key: &str) -> bool {
 }
 
 /// Asks the documents of the application, and those of the relay as a whole.
-pub(super) struct Documents<'a> {
-    pub(super) account: &'a AccountSettings,
+pub(super) struct IamChecks<'a> {
+    pub(super) account: &'a AwsAccount,
     pub(super) relay: &'a [Arc<Document>],
     pub(super) app: &'a App,
     /// As [`keys`] has them.
@@ -111,7 +111,7 @@ pub(super) struct Documents<'a> {
     pub(super) clock: &'a dyn Clock,
 }
 
-impl Documents<'_> {
+impl IamChecks<'_> {
     /// Whether every document list allows the message. Native rules and documents combine by intersection, and so do the
     /// relay's documents and the application's. The result names the statements that allowed it, each once, the first few.
     pub(super) fn judge(
@@ -119,7 +119,7 @@ impl Documents<'_> {
         facts: &MessageFacts<'_>,
         authors: &[Author],
         send: &SendParameters,
-    ) -> Result<String, Reason> {
+    ) -> Result<String, Refusal> {
         let mut allowed: SmallVec<[(&Document, &Statement); PLACES_MAX]> = SmallVec::new();
         self.ask(facts, authors, send, |list, resource, context| {
             let (document, statement) = judge_one(list, resource, context)?;
@@ -179,8 +179,8 @@ impl Documents<'_> {
         facts: &MessageFacts<'_>,
         authors: &[Author],
         send: &SendParameters,
-        mut question: impl FnMut(&'b [Arc<Document>], &str, &Context) -> Result<(), Reason>,
-    ) -> Result<(), Reason> {
+        mut question: impl FnMut(&'b [Arc<Document>], &str, &Context) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
         for author in authors {
             let context = self.context(facts, author, send);
             for list in [self.relay, self.app.documents.as_slice()].into_iter().filter(|list| !list.is_empty()) {
@@ -229,11 +229,11 @@ impl Documents<'_> {
     }
 
     fn arn(&self, kind: &str, name: &str) -> String {
-        let AccountSettings { partition, region, account, .. } = self.account;
+        let AwsAccount { partition, region, account, .. } = self.account;
         ["arn:", partition, ":ses:", region, ":", account, ":", kind, "/", name].concat()
     }
 
-    /// The condition keys that some document speaks of, and no others: most are never looked at, and each takes time.
+    /// The condition keys that some document speaks of, and no default_app: most are never looked at, and each takes time.
     fn context(&self, facts: &MessageFacts<'_>, author: &Author, send: &SendParameters) -> Context {
         self.keys.iter().fold(Context::new(), |context, key| match self.values(key, facts, author, send) {
             Some(values) => context.with_list(key, values),
@@ -297,7 +297,7 @@ fn judge_one<'a>(
     list: &'a [Arc<Document>],
     resource: &str,
     context: &Context,
-) -> Result<(&'a Document, &'a Statement), Reason> {
+) -> Result<(&'a Document, &'a Statement), Refusal> {
     let request = |action| Request { action, resource, principal: None, context };
     let documents = || list.iter().map(AsRef::as_ref);
     let refuse = |action: &str, decision: &Decision<'_>| {

@@ -26,14 +26,14 @@ fn forward(text: &str) -> ForwardPath {
 }
 
 /// The decision in a word: `ok RULE`, `would RULE` where it only reports, or `CODE RULE`.
-fn told(decision: PolicyDecision) -> String {
+fn describe(decision: PolicyDecision) -> String {
     match decision {
         PolicyDecision::Accept(granted) => match granted.reported {
             Some(reported) => format!("would {}", reported.split(':').next().unwrap_or_default()),
             None => format!("ok {}", granted.rule),
         },
-        PolicyDecision::Defer(reason) | PolicyDecision::Reject(reason) => {
-            format!("{} {}", reason.reply.code(), reason.rule)
+        PolicyDecision::Defer(refused) | PolicyDecision::Reject(refused) => {
+            format!("{} {}", refused.reply.code(), refused.rule_name())
         }
     }
 }
@@ -45,13 +45,13 @@ async fn mail(policy: &AppPolicy, client: &Client, path: &str, auth_could_help: 
     };
     let parameters = MailParameters::default();
     let facts = MailFacts { client, auth_could_help, reverse_path: &reverse_path, parameters: &parameters };
-    told(policy.reverse_path(&facts).await.unwrap())
+    describe(policy.reverse_path(&facts).await.unwrap())
 }
 
 async fn rcpt(policy: &AppPolicy, client: &Client, path: &str, accepted_before: usize) -> String {
     let (reverse_path, forward_path) = (ReversePath::Null, forward(path));
     let facts = RcptFacts { client, reverse_path: &reverse_path, forward_path: &forward_path, accepted_before };
-    told(policy.forward_path(&facts).await.unwrap())
+    describe(policy.forward_path(&facts).await.unwrap())
 }
 
 /// A message by its text, from `ann@a.example` to `bob@b.example`.
@@ -85,17 +85,17 @@ async fn message(policy: &AppPolicy, client: &Client, text: &str) -> PolicyDecis
 }
 
 fn only(app: App) -> AppPolicy {
-    AppPolicy::others(Others { app, ..Others::local(Vec::new()) })
+    AppPolicy::default_app(DefaultApp { app, ..DefaultApp::local(Vec::new()) })
 }
 
 fn app(change: impl FnOnce(&mut App)) -> App {
-    let mut app = Others::local(patterns(&["*@a.example"])).app;
+    let mut app = DefaultApp::local(patterns(&["*@a.example"])).app;
     change(&mut app);
     app
 }
 
-fn account(identities: &[&str]) -> AccountSettings {
-    AccountSettings {
+fn account(identities: &[&str]) -> AwsAccount {
+    AwsAccount {
         partition: "aws".to_owned(),
         region: "us-east-1".to_owned(),
         account: "111122223333".to_owned(),
@@ -169,17 +169,17 @@ async fn every_rule_about_a_message_refuses_by_its_name() {
         ("no date", "From: x@a.example\n\n".to_owned(), "550 missing_field"),
         ("bad request", format!("{good}\nX-SES-CONFIGURATION-SET: a b\n\n"), "554 requested_fields"),
     ] {
-        assert_eq!(told(message(&policy, &client(NEAR), &text).await), want, "{name}");
+        assert_eq!(describe(message(&policy, &client(NEAR), &text).await), want, "{name}");
     }
     // Reporting decides the same, and lets pass.
     let reporting = only(app(|app| {
         all(app);
         app.enforcement = Enforcement::Report;
     }));
-    assert_eq!(told(message(&reporting, &client(NEAR), "From: x@b.example\n\n").await), "would author");
+    assert_eq!(describe(message(&reporting, &client(NEAR), "From: x@b.example\n\n").await), "would author");
     // Softly, the same is a deferral.
     let soft = only(app(|app| app.soft_fail = true));
-    assert_eq!(told(message(&soft, &client(NEAR), "From: x@b.example\n\n").await), "451 author");
+    assert_eq!(describe(message(&soft, &client(NEAR), "From: x@b.example\n\n").await), "451 author");
     assert_eq!(mail(&soft, &client(NEAR), "x@b.example", false).await, "451 reverse_path");
 }
 
@@ -217,8 +217,8 @@ async fn edits_are_asked_for_once_and_not_again() {
 #[tokio::test]
 async fn an_application_has_its_own_rights_and_gets_its_own_parameters() {
     let named = |name: &str, network: &str, from: &str, set: &str| {
-        let recognition = Recognition { networks: vec![network.parse().unwrap()], ..Recognition::default() };
-        let mut app = App::new(AppName::parse(name).unwrap(), recognition, patterns(&[from]));
+        let criteria = MatchCriteria { networks: vec![network.parse().unwrap()], ..MatchCriteria::default() };
+        let mut app = App::new(AppName::parse(name).unwrap(), criteria, patterns(&[from]));
         app.send.configuration_set = Some(ConfigurationSetName::parse(set).unwrap());
         app
     };
@@ -255,11 +255,11 @@ async fn iam_documents_are_asked_and_a_refusal_names_the_statement() {
     );
     let account = account(&["a.example"]);
     let policy = |documents: Vec<Arc<Document>>, set: Option<&str>| {
-        let mut others = Others::local(patterns(&["*@*"]));
-        others.clients = vec!["0.0.0.0/0".parse().unwrap()];
-        others.app.send.configuration_set = set.map(|name| ConfigurationSetName::parse(name).unwrap());
-        others.app.documents = documents;
-        AppPolicy::new(Vec::new(), Some(others), Vec::new(), Some(account.clone()), Arc::new(ManualClock::new()))
+        let mut default_app = DefaultApp::local(patterns(&["*@*"]));
+        default_app.clients = vec!["0.0.0.0/0".parse().unwrap()];
+        default_app.app.send.configuration_set = set.map(|name| ConfigurationSetName::parse(name).unwrap());
+        default_app.app.documents = documents;
+        AppPolicy::new(Vec::new(), Some(default_app), Vec::new(), Some(account.clone()), Arc::new(ManualClock::new()))
             .unwrap()
     };
     let both = policy(vec![allow.clone()], Some("relay"));
@@ -273,7 +273,7 @@ async fn iam_documents_are_asked_and_a_refusal_names_the_statement() {
     );
     let detail = |decision| match decision {
         PolicyDecision::Reject(reason) => format!("{} {}", reason.reply.code(), reason.detail),
-        other => told(other),
+        other => describe(other),
     };
     for (name, policy, address, text, want) in [
         ("allowed", policy(vec![allow.clone()], None), NEAR, "From: x@a.example\n\n", "ok message"),
@@ -400,7 +400,7 @@ async fn every_condition_key_of_the_table_has_its_value() {
         ("aws:PrincipalTag/team", "StringEquals", "b", "a"),
     ];
     let keys: Vec<&str> = rows.iter().map(|(key, ..)| key.split_inclusive('/').next().unwrap()).collect();
-    assert_eq!(keys, documents::KEYS);
+    assert_eq!(keys, iam_checks::KEYS);
     for (key, operator, right, wrong) in rows {
         for (value, want) in [(right, "ok message"), (wrong, "550 iam_document")] {
             let json = format!(
@@ -412,12 +412,12 @@ async fn every_condition_key_of_the_table_has_its_value() {
                 app.principal_tags = vec![("Team".to_owned(), "a".to_owned()), ("team".to_owned(), "b".to_owned())];
                 app.send.tenant = Some(TenantName::parse("tenant").unwrap());
             });
-            let others = Others { app, ..Others::local(Vec::new()) };
+            let default_app = DefaultApp { app, ..DefaultApp::local(Vec::new()) };
             let clock = ManualClock::new();
             clock.set_wall(UNIX_EPOCH + Duration::from_secs(1_795_737_600));
             let policy =
-                AppPolicy::new(Vec::new(), Some(others), vec![document], Some(account.clone()), Arc::new(clock));
-            let told = told(message(&policy.unwrap(), &known, "From: Ann <x@a.example>\n\n").await);
+                AppPolicy::new(Vec::new(), Some(default_app), vec![document], Some(account.clone()), Arc::new(clock));
+            let told = describe(message(&policy.unwrap(), &known, "From: Ann <x@a.example>\n\n").await);
             assert_eq!(told, want, "{key} {value}");
         }
     }
@@ -425,14 +425,14 @@ async fn every_condition_key_of_the_table_has_its_value() {
 
 #[tokio::test]
 async fn an_author_that_the_identity_of_another_account_does_not_cover_is_refused() {
-    let mut others = Others::local(patterns(&["*@a.example", "*@c.example"]));
-    others.app.send.identity_arn =
+    let mut default_app = DefaultApp::local(patterns(&["*@a.example", "*@c.example"]));
+    default_app.app.send.identity_arn =
         Some(IdentityArn::parse("arn:aws:ses:us-east-1:111122223333:identity/a.example").unwrap());
-    let (policy, client) = (AppPolicy::others(others), client("127.0.0.1:9"));
+    let (policy, client) = (AppPolicy::default_app(default_app), client("127.0.0.1:9"));
     let text = "From: ann@a.example\nTo: bob@b.example\n\nhi\n";
-    assert_eq!(told(message(&policy, &client, text).await), "ok message");
+    assert_eq!(describe(message(&policy, &client, text).await), "ok message");
     let text = text.replace("ann@a", "ann@c");
-    assert_eq!(told(message(&policy, &client, &text).await), "550 identity_arn");
+    assert_eq!(describe(message(&policy, &client, &text).await), "550 identity_arn");
 }
 
 #[test]
