@@ -126,7 +126,7 @@ fn files_are_called_off_the_event_loop_by_storage_only() {
     let allowed = [
         "admin/process.rs",
         "admin/socket.rs",
-        "limit/storage.rs",
+        "limit/quota_journal.rs",
         "main.rs",
         "relay/spill_file.rs",
         "server/listener.rs",

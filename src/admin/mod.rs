@@ -25,7 +25,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
-use clients::{Clients, Standing};
+use clients::{Clients, LoginStatus};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket::{Socket, Stream};
@@ -190,7 +190,7 @@ fn router(subject: Arc<Subject>, token: Option<Arc<str>>) -> Router {
 /// With a token, nobody is answered who does not show it.
 async fn admit(
     State(token): State<Option<Arc<str>>>,
-    Extension(standing): Extension<Arc<Standing>>,
+    Extension(standing): Extension<Arc<LoginStatus>>,
     request: Request,
     next: Next,
 ) -> Response {

@@ -6,7 +6,7 @@
 
 use super::Builder;
 use crate::auth::{AuthDecision, AuthError, Authenticator};
-use crate::limit::{LimitDecision, LimitError, LimitStep, LimitView, Limiter, Ticket};
+use crate::limit::{LimitDecision, LimitError, LimitStatus, LimitStep, Limiter, Reservation};
 use crate::mail::{
     Client, ClientAddress, ClientCertificate, Credentials, Envelope, Granted, Identity, SessionId, TlsInfo,
 };
@@ -403,10 +403,10 @@ type Counted = (String, String, u64);
 #[async_trait]
 impl Limiter for ReadOnlyLimiter {
     async fn take(&self, step: &LimitStep<'_>) -> Result<LimitDecision, LimitError> {
-        let views = self.limiter.look(step).await?;
+        let views = self.limiter.peek(step).await?;
         let mut taken = lock(&self.taken);
-        let counted = |view: &LimitView| (view.limit.to_string(), view.window.to_string(), view.key);
-        let left = |view: &LimitView, taken: &HashMap<Counted, u64>| {
+        let counted = |view: &LimitStatus| (view.limit.to_string(), view.window.to_string(), view.key);
+        let left = |view: &LimitStatus, taken: &HashMap<Counted, u64>| {
             view.left.saturating_sub(taken.get(&counted(view)).copied().unwrap_or_default())
         };
         for view in &views {
@@ -421,18 +421,18 @@ impl Limiter for ReadOnlyLimiter {
         for (key, needs) in keys.iter().cloned() {
             *taken.entry(key).or_default() += needs;
         }
-        Ok(LimitDecision::Taken(Ticket::new(keys)))
+        Ok(LimitDecision::Taken(Reservation::new(keys)))
     }
 
-    async fn give_back(&self, ticket: Ticket) {
+    async fn give_back(&self, ticket: Reservation) {
         let mut taken = lock(&self.taken);
         for (key, needs) in ticket.into_note::<Vec<(Counted, u64)>>().unwrap_or_default() {
             taken.entry(key).and_modify(|sum| *sum = sum.saturating_sub(needs));
         }
     }
 
-    async fn look(&self, step: &LimitStep<'_>) -> Result<Vec<LimitView>, LimitError> {
-        self.limiter.look(step).await
+    async fn peek(&self, step: &LimitStep<'_>) -> Result<Vec<LimitStatus>, LimitError> {
+        self.limiter.peek(step).await
     }
 }
 

@@ -23,7 +23,7 @@ pub use explain::{ExplainError, Explanation, Facts, Sent, Step};
 #[cfg(feature = "admin")]
 use crate::admin::{AdminDoor, AdminEndpoint, AdminError, AdminSettings, Subject};
 use crate::auth::Authenticator;
-use crate::limit::{Limiter, LocalTokens, Lockout, LockoutSettings, Pace, PaceSettings, Tokens, Unlimited};
+use crate::limit::{Limiter, LocalTokenBucket, Lockout, LockoutSettings, PaceSettings, Pacer, TokenBucket, Unlimited};
 use crate::mail::headers::HeaderLimits;
 use crate::mail::mime::MimeLimits;
 use crate::mail::trace::TraceDetail;
@@ -100,7 +100,7 @@ pub struct Builder {
     observer: Arc<dyn Observer>,
     clock: Arc<dyn Clock>,
     pace: PaceSettings,
-    tokens: Option<Arc<dyn Tokens>>,
+    tokens: Option<Arc<dyn TokenBucket>>,
     account_interval: Option<Duration>,
     lockout: LockoutSettings,
     #[cfg(feature = "admin")]
@@ -167,7 +167,7 @@ impl Builder {
 
     /// Where the room of that rate is counted. Default: in this process.
     #[must_use]
-    pub fn tokens(mut self, tokens: impl Tokens) -> Self {
+    pub fn tokens(mut self, tokens: impl TokenBucket) -> Self {
         self.tokens = Some(Arc::new(tokens));
         self
     }
@@ -362,8 +362,8 @@ impl Builder {
         let observer = self.observer;
         let bound: Vec<Bound> = self.listeners.into_iter().map(Bound::bind).collect::<Result<_, _>>()?;
         let clock = || Arc::clone(&self.clock);
-        let tokens = self.tokens.unwrap_or_else(|| Arc::new(LocalTokens::new(clock())));
-        let pace = Some(Arc::new(Pace::new(self.pace, tokens, clock())));
+        let tokens = self.tokens.unwrap_or_else(|| Arc::new(LocalTokenBucket::new(clock())));
+        let pace = Some(Arc::new(Pacer::new(self.pace, tokens, clock())));
         let lockout = Some(Lockout::new(self.lockout, clock()));
         let components = Components {
             pace,

@@ -7,7 +7,7 @@ use super::plan::Findings;
 use super::rules::App;
 use super::sections::{Auth, Listener};
 use super::values::{AppNameText, Listen, Rate, RuleNameText, ZoneText};
-use crate::limit::{By, LimitRule, Measure, OverLimit, Window};
+use crate::limit::{LimitKey, LimitRule, Measure, OnExceeded, Window};
 use crate::mail::RuleName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -166,16 +166,16 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Vec<LimitRule> {
         rules.push(LimitRule {
             name,
             by: match limit.by {
-                LimitBy::App => By::App,
-                LimitBy::Auth => By::Identity,
-                LimitBy::Client => By::Client {
+                LimitBy::App => LimitKey::App,
+                LimitBy::Auth => LimitKey::Identity,
+                LimitBy::Client => LimitKey::Client {
                     ipv4_prefix: prefix(limit.ipv4_prefix.get()),
                     ipv6_prefix: prefix(limit.ipv6_prefix.get()),
                 },
-                LimitBy::ReversePath => By::ReversePath,
-                LimitBy::Author => By::Author,
-                LimitBy::RecipientDomain => By::RecipientDomain,
-                LimitBy::Relay => By::Relay,
+                LimitBy::ReversePath => LimitKey::ReversePath,
+                LimitBy::Author => LimitKey::Author,
+                LimitBy::RecipientDomain => LimitKey::RecipientDomain,
+                LimitBy::Relay => LimitKey::Relay,
             },
             measure: match limit.of {
                 LimitOf::Messages => Measure::Messages,
@@ -184,9 +184,9 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Vec<LimitRule> {
             },
             windows: limit.rates.iter().map(|rate| rate.0).collect(),
             over: match limit.over {
-                LimitOver::Defer => OverLimit::Defer,
-                LimitOver::Reject => OverLimit::Reject,
-                LimitOver::Delay => OverLimit::Delay(limit.delay_seconds_max.wait()),
+                LimitOver::Defer => OnExceeded::Defer,
+                LimitOver::Reject => OnExceeded::Reject,
+                LimitOver::Delay => OnExceeded::Delay(limit.delay_seconds_max.wait()),
             },
             apps: limit.apps.iter().map(|app| app.0.clone()).collect(),
         });

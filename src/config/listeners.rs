@@ -320,7 +320,7 @@ fn generated(findings: &mut Findings<'_>, hostname: &str, purpose: &Purpose<'_>)
     })
 }
 
-/// By which names clients reach us.
+/// LimitKey which names clients reach us.
 fn names(findings: &Findings<'_>, hostname: &str) -> Vec<String> {
     let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
     if !hostname.starts_with('[') {

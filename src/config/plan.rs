@@ -14,7 +14,7 @@ use crate::admin::AdminSettings;
 use crate::auth::{Authenticator, Users};
 use crate::builder::Builder;
 use crate::limit::{
-    LimitRule, LocalLimiter, RedisError, RedisLimiter, RedisSettings, RedisStore, RedisTokens, StateError,
+    LimitRule, LocalLimiter, RedisConnection, RedisError, RedisLimiter, RedisSettings, RedisTokenBucket, StateError,
 };
 use crate::mail::{Clock, SystemClock};
 use crate::observe::LogObserver;
@@ -64,7 +64,7 @@ pub struct Plan {
     policy: AppPolicy,
     limits: Vec<LimitRule>,
     redis: Option<RedisSettings>,
-    store: Option<RedisStore>,
+    store: Option<RedisConnection>,
     state_directory: Option<PathBuf>,
     send_queue: SendQueueSettings,
     app_connections: AppConnectionLimits,
@@ -234,7 +234,7 @@ impl Plan {
     /// [`RedisError`] if it does not answer and the file does not say to start without it.
     pub async fn connect_redis(&mut self) -> Result<(), RedisError> {
         if let Some(settings) = &self.redis {
-            self.store = Some(RedisStore::connect(settings.clone(), Arc::new(SystemClock)).await?);
+            self.store = Some(RedisConnection::connect(settings.clone(), Arc::new(SystemClock)).await?);
         }
         Ok(())
     }
@@ -290,7 +290,7 @@ impl Plan {
             .lockout(config.auth.lockout());
         if let Some(store) = &self.store {
             // One region of one account: relays of another need another prefix.
-            builder = builder.tokens(RedisTokens::new(store, config.ses.region.as_deref().unwrap_or("account")));
+            builder = builder.tokens(RedisTokenBucket::new(store, config.ses.region.as_deref().unwrap_or("account")));
         }
         if !self.limits.is_empty() {
             let zone = config.limits.time_zone.0;

@@ -1,4 +1,4 @@
-//! Which application is this? By TLS client certificate, AUTH name, client network, listener, or several of them.
+//! Which application is this? LimitKey TLS client certificate, AUTH name, client network, listener, or several of them.
 //!
 //! The most specific match wins: certificate before AUTH name, AUTH name before network, the longer network before the
 //! shorter, network before listener; of two that are equal so far, the one that says more. An index makes the cost of one

@@ -12,7 +12,7 @@ pub(super) fn judge(structure: &Structure, denied: &[String]) -> Result<(), Refu
     }
 }
 
-/// By the last extension, as an operating system would run it: what is neither letter nor digit does not count at the end, a
+/// LimitKey the last extension, as an operating system would run it: what is neither letter nor digit does not count at the end, a
 /// NUL ends the name, and so does a colon (`a.exe::$DATA`).
 fn denies(denied: &[String], name: &str) -> bool {
     let name = name.split('\0').next().unwrap_or_default().replace(['\u{ff0e}', '\u{2024}'], ".");

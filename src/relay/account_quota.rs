@@ -104,9 +104,9 @@ impl Relay {
     }
 
     /// How the attempt ended that had this turn.
-    pub(super) async fn heard(&self, slot: &SendSlot, outcome: &Outcome) {
+    pub(super) async fn record_outcome(&self, slot: &SendSlot, outcome: &Outcome) {
         let (Some(pace), Some(taken)) = (&self.pace, slot.taken()) else { return };
-        let (change, slower) = match pace.heard(taken, outcome).await {
+        let (change, slower) = match pace.record_outcome(taken, outcome).await {
             None => return,
             Some(PaceChange::Slowed { recipients_per_second, pause }) => {
                 let pause = pause.as_millis();

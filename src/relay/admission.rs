@@ -6,7 +6,7 @@
 use super::fields::{Fields, hides_a_from_field};
 use super::reception::Loaded;
 use super::{Relay, rewriting};
-use crate::limit::{LimitDecision, LimitError, LimitStage, LimitStep, LimitView, Ticket};
+use crate::limit::{LimitDecision, LimitError, LimitStage, LimitStatus, LimitStep, Reservation};
 use crate::mail::parameters::AppName;
 use crate::mail::{
     Author, Client, Envelope, Granted, Permitted, Refusal, ReversePath, TransactionId, UnreadablePath, replies,
@@ -19,7 +19,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Admitted {
     pub(super) granted: Arc<Granted>,
-    pub(super) ticket: Ticket,
+    pub(super) ticket: Reservation,
 }
 
 /// A message that may be sent, and what the limiter took for it.
@@ -27,7 +27,7 @@ pub(super) struct Admitted {
 pub(super) struct Judged {
     pub(super) permitted: Permitted,
     pub(super) granted: Arc<Granted>,
-    pub(super) ticket: Ticket,
+    pub(super) ticket: Reservation,
 }
 
 impl Relay {
@@ -59,11 +59,11 @@ impl Relay {
     async fn announced(&self, facts: &MailFacts<'_>, granted: &Granted, octets: u64) -> Result<(), Refusal> {
         let stage = LimitStage::Declared(octets);
         let step = LimitStep { client: facts.client, granted, reverse_path: facts.reverse_path, stage };
-        let views = self.limiter.look(&step).await;
+        let views = self.limiter.peek(&step).await;
         let views = views.map_err(|error| self.could_not_judge(facts.client, &error.to_string()))?;
         match views.into_iter().find(|view| view.left < view.needs) {
             None => Ok(()),
-            Some(LimitView { limit, left, over, .. }) => {
+            Some(LimitStatus { limit, left, over, .. }) => {
                 self.limit_hit(limit.as_str(), granted.app.as_ref());
                 let detail = format!("{octets} octets are announced, and {left} are left");
                 Err(Refusal { reply: over, rule: Some(limit), detail })

@@ -2,7 +2,7 @@
 
 use super::SessionHandler;
 use crate::auth::{AuthDecision, AuthError};
-use crate::limit::Standing;
+use crate::limit::LoginStatus;
 use crate::mail::{Credentials, Reply, replies};
 use crate::observe::Event;
 use crate::smtp::Answer;
@@ -30,9 +30,9 @@ impl SessionHandler {
         let again = self.last_failure.hash == Some(hash);
         if let Some(lockout) = self.relay.lockout.as_ref().filter(|_| !again) {
             match lockout.standing(&self.client, name) {
-                Standing::Free => {}
-                Standing::Delayed(wait) => tokio::time::sleep(wait).await,
-                Standing::Locked(wait) => {
+                LoginStatus::Free => {}
+                LoginStatus::Delayed(wait) => tokio::time::sleep(wait).await,
+                LoginStatus::Locked(wait) => {
                     self.relay.limit_hit("auth.failures", self.client.app.as_ref());
                     let seconds = wait.as_secs() + 1;
                     let text = format!("Too many authentication failures, try again in {seconds} s");

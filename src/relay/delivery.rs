@@ -8,7 +8,7 @@ use super::health::Way;
 use super::reception::{Received, Reception};
 use super::send_queue::SendSlot;
 use super::session_handler::Transaction;
-use crate::limit::Ticket;
+use crate::limit::Reservation;
 use crate::mail::parameters::{AppName, ConfigurationSetName};
 use crate::mail::{
     Author, Certainty, Content, Envelope, Granted, Kind, Outcome, Receipt, Refusal, Reply, RuleName, TransactionId,
@@ -128,7 +128,7 @@ impl SessionHandler {
             let throttled = outcome.kind == Kind::Throttled && outcome.certainty == Certainty::NotSent;
             attempt.state = CallState::Answered(outcome);
             if let CallState::Answered(outcome) = &attempt.state {
-                self.relay.heard(&slot, outcome).await;
+                self.relay.record_outcome(&slot, outcome).await;
             }
             let again = throttled && self.relay.send_queue.again(&mut slot, again_until).await;
             match std::mem::replace(&mut attempt.state, CallState::Over) {
@@ -147,7 +147,7 @@ impl SessionHandler {
             _ => &outcome.reply,
         };
         self.record_attempt(&end, &granted, &outcome, told);
-        self.relay.health.heard(&outcome, || Way {
+        self.relay.health.record_outcome(&outcome, || Way {
             app: granted.app.clone(),
             role: granted.send.role.clone(),
             set: granted.send.configuration_set.clone(),
@@ -245,7 +245,7 @@ pub(super) struct MessageContext {
     pub(super) app: Option<AppName>,
     pub(super) ended: Instant,
     pub(super) envelope: Arc<Envelope>,
-    pub(super) tickets: Vec<Ticket>,
+    pub(super) tickets: Vec<Reservation>,
     pub(super) authors: Vec<Author>,
     /// Of the client.
     pub(super) message_id: Option<String>,

@@ -122,7 +122,7 @@ impl Health {
     }
 
     /// How an attempt ended. `way` is asked for only where it matters, with the domain of the author.
-    pub(super) fn heard(&self, outcome: &Outcome, way: impl FnOnce() -> Way) {
+    pub(super) fn record_outcome(&self, outcome: &Outcome, way: impl FnOnce() -> Way) {
         if let Certainty::Sent(_) = outcome.certainty {
             if self.count.load(Ordering::Relaxed) == 0 {
                 return;
@@ -241,12 +241,12 @@ mod tests {
     #[test]
     fn a_fault_stays_until_the_same_application_sends_the_same_way() {
         let (health, told, _) = health();
-        health.heard(&failed("no set", false), || way("shop", "a", "a.example"));
-        health.heard(&failed("no set", false), || way("shop", "a", "a.example"));
-        health.heard(&sent(), || way("billing", "a", "a.example"));
-        health.heard(&sent(), || way("shop", "b", "a.example"));
+        health.record_outcome(&failed("no set", false), || way("shop", "a", "a.example"));
+        health.record_outcome(&failed("no set", false), || way("shop", "a", "a.example"));
+        health.record_outcome(&sent(), || way("billing", "a", "a.example"));
+        health.record_outcome(&sent(), || way("shop", "b", "a.example"));
         assert_eq!(texts(&health), ["no set"]);
-        health.heard(&sent(), || way("shop", "a", "b.example"));
+        health.record_outcome(&sent(), || way("shop", "a", "b.example"));
         assert!(texts(&health).is_empty());
         assert_eq!(*told.0.lock().unwrap(), ["degraded [AppName(\"shop\")] no set", "recovered no set false"]);
     }
@@ -254,10 +254,10 @@ mod tests {
     #[test]
     fn a_fault_of_an_author_is_not_ended_by_another_author() {
         let (health, ..) = health();
-        health.heard(&failed("not verified", true), || way("shop", "a", "a.example"));
-        health.heard(&sent(), || way("shop", "a", "b.example"));
+        health.record_outcome(&failed("not verified", true), || way("shop", "a", "a.example"));
+        health.record_outcome(&sent(), || way("shop", "a", "b.example"));
         assert_eq!(texts(&health), ["not verified (author domain a.example)"]);
-        health.heard(&sent(), || way("shop", "a", "a.example"));
+        health.record_outcome(&sent(), || way("shop", "a", "a.example"));
         assert!(texts(&health).is_empty());
     }
 
@@ -269,7 +269,7 @@ mod tests {
         for subject in [Subject::Account(None), Subject::Account(Some(role)), set("a"), set("b")] {
             health.fails(subject, "x".into(), &[]);
         }
-        health.heard(&sent(), || way("shop", "a", "a.example"));
+        health.record_outcome(&sent(), || way("shop", "a", "a.example"));
         assert_eq!(health.faults().len(), 2);
         assert!(health.is_faulty(&set("b")) && !health.is_faulty(&Subject::Account(None)));
     }
@@ -278,9 +278,9 @@ mod tests {
     fn a_fault_of_messages_expires_when_none_come_and_one_of_a_check_does_not() {
         let (health, told, hands) = health();
         health.fails(Subject::Account(None), "no credentials".into(), &[]);
-        health.heard(&failed("no set", false), || way("shop", "a", "a.example"));
+        health.record_outcome(&failed("no set", false), || way("shop", "a", "a.example"));
         hands.advance(EXPIRY - Duration::from_secs(1));
-        health.heard(&failed("no set", false), || way("shop", "a", "a.example"));
+        health.record_outcome(&failed("no set", false), || way("shop", "a", "a.example"));
         hands.advance(EXPIRY - Duration::from_secs(1));
         assert_eq!(texts(&health).len(), 2);
         hands.advance(Duration::from_secs(1));
@@ -291,22 +291,24 @@ mod tests {
     #[test]
     fn a_message_that_is_refused_says_nothing_and_faults_are_bounded() {
         let (health, told, hands) = health();
-        health.heard(&Outcome::not_sent(Kind::Refused, replies::BAD_REQUEST, ""), || way("shop", "a", "a.example"));
+        health.record_outcome(&Outcome::not_sent(Kind::Refused, replies::BAD_REQUEST, ""), || {
+            way("shop", "a", "a.example")
+        });
         assert!(texts(&health).is_empty());
         for number in 0..FAULTS_MAX + 50 {
-            health.heard(&failed("x", false), || way(&format!("app{number}"), "a", "a.example"));
+            health.record_outcome(&failed("x", false), || way(&format!("app{number}"), "a", "a.example"));
         }
         assert_eq!(health.faults().len(), FAULTS_MAX);
         let before = told.0.lock().unwrap().len();
         assert_eq!(before, FAULTS_MAX);
         // A reason that changes with every message.
         for _ in 0..5 {
-            health.heard(&failed("y", false), || way("app1", "a", "a.example"));
-            health.heard(&failed("z", false), || way("app1", "a", "a.example"));
+            health.record_outcome(&failed("y", false), || way("app1", "a", "a.example"));
+            health.record_outcome(&failed("z", false), || way("app1", "a", "a.example"));
         }
         assert_eq!(told.0.lock().unwrap().len(), before);
         hands.advance(TOLD_INTERVAL);
-        health.heard(&failed("y", false), || way("app1", "a", "a.example"));
+        health.record_outcome(&failed("y", false), || way("app1", "a", "a.example"));
         assert_eq!(told.0.lock().unwrap().len(), before + 1);
     }
 }

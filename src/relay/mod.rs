@@ -32,7 +32,7 @@ pub use send_queue::SendQueueSettings;
 pub use session_handler::SessionHandler;
 
 use crate::auth::Authenticator;
-use crate::limit::{LimitStanding, Limiter, Lockout, Pace};
+use crate::limit::{LimitStanding, Limiter, Lockout, Pacer};
 use crate::mail::headers::HeaderLimits;
 use crate::mail::mime::MimeLimits;
 use crate::mail::parameters::AppName;
@@ -103,7 +103,7 @@ pub struct Relay {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) budget: Arc<Budget>,
-    pub(crate) pace: Option<Arc<Pace>>,
+    pub(crate) pace: Option<Arc<Pacer>>,
     pub(crate) lockout: Option<Lockout>,
     send_queue: Arc<SendQueue>,
     app_connections: Arc<AppConnections>,
@@ -122,7 +122,7 @@ pub struct Components {
     /// Who is it? `None`: nobody can authenticate.
     pub authenticator: Option<Arc<dyn Authenticator>>,
     /// How fast may all together send? `None`: as fast as they come.
-    pub pace: Option<Arc<Pace>>,
+    pub pace: Option<Arc<Pacer>>,
     /// How often may a password be wrong? `None`: as often as a session allows.
     pub lockout: Option<Lockout>,
     /// Handed on.
@@ -192,7 +192,7 @@ impl Relay {
     }
 
     /// How fast all together may send.
-    pub fn pace(&self) -> Option<&Arc<Pace>> {
+    pub fn pace(&self) -> Option<&Arc<Pacer>> {
         self.pace.as_ref()
     }
 

@@ -7,7 +7,7 @@ use super::authentication::LastFailure;
 use super::delivery::MessageContext;
 use super::prefetch::PrefetchedRecipient;
 use super::reception::Reception;
-use crate::limit::Ticket;
+use crate::limit::Reservation;
 use crate::mail::parameters::AppName;
 use crate::mail::trace::received;
 use crate::mail::{
@@ -55,7 +55,7 @@ pub(super) struct Transaction {
     /// Recipients that were judged before their commands were reached.
     pub(super) prefetched: Vec<PrefetchedRecipient>,
     /// What the limiter took so far; given back if no message comes of it.
-    pub(super) tickets: Vec<Ticket>,
+    pub(super) tickets: Vec<Reservation>,
     pub(super) reception: Option<Reception>,
 }
 
@@ -431,7 +431,7 @@ impl SessionHandler {
         }
     }
 
-    pub(super) async fn give_back(&self, tickets: Vec<Ticket>) {
+    pub(super) async fn give_back(&self, tickets: Vec<Reservation>) {
         for ticket in tickets {
             self.relay.limiter.give_back(ticket).await;
         }

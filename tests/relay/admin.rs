@@ -3,7 +3,7 @@
 use crate::support::{House, NOTE, Plan, until};
 use gatepost::admin::{AdminEndpoint, AdminSettings};
 use gatepost::emulator::Fault;
-use gatepost::limit::{By, LimitRule, LocalLimiter, Measure, OverLimit};
+use gatepost::limit::{LimitKey, LimitRule, LocalLimiter, Measure, OnExceeded};
 use gatepost::mail::{RuleName, SystemClock};
 use gatepost::relay::BudgetSettings;
 use std::collections::BTreeMap;
@@ -57,10 +57,10 @@ pub(crate) async fn metrics(house: &House) -> BTreeMap<String, f64> {
 async fn what_happens_is_counted_and_no_address_is_a_label() {
     let limit = LimitRule {
         name: RuleName::parse("few").unwrap(),
-        by: By::Relay,
+        by: LimitKey::Relay,
         measure: Measure::Messages,
         windows: vec!["4/h".parse().unwrap()],
-        over: OverLimit::Defer,
+        over: OnExceeded::Defer,
         apps: Vec::new(),
     };
     let house = House::with(|plan: Plan| {

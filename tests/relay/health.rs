@@ -3,7 +3,7 @@
 use crate::admin::{door, get, metrics};
 use crate::support::{House, NOTE, Plan, Smtp, listener, until};
 use gatepost::emulator::{AccountSettings, Denial, ErrorName, Fault};
-use gatepost::limit::{By, LimitRule, LocalLimiter, Measure, OverLimit};
+use gatepost::limit::{LimitKey, LimitRule, LocalLimiter, Measure, OnExceeded};
 use gatepost::mail::parameters::{AppName, ConfigurationSetName};
 use gatepost::mail::{RuleName, SystemClock};
 use gatepost::policy::{AddressPattern, App, MatchCriteria};
@@ -116,11 +116,14 @@ async fn what_happens_is_counted_by_application_and_so_are_limits() {
         by,
         measure: Measure::Messages,
         windows: vec![windows.parse().unwrap()],
-        over: OverLimit::Defer,
+        over: OnExceeded::Defer,
         apps: Vec::new(),
     };
-    let limits =
-        vec![limit("each", By::App, "2/day"), limit("all", By::Relay, "10/h"), limit("author", By::Author, "9/h")];
+    let limits = vec![
+        limit("each", LimitKey::App, "2/day"),
+        limit("all", LimitKey::Relay, "10/h"),
+        limit("author", LimitKey::Author, "9/h"),
+    ];
     let house = house(vec![app("shop"), app("billing")], |plan| {
         plan.build(|builder| builder.limiter(LocalLimiter::new(limits, Arc::new(SystemClock))))
     })

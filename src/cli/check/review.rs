@@ -2,7 +2,7 @@
 
 use super::credentials;
 use crate::config::{App, Config, ListenerCertificate, Plan, Surroundings, Upstream};
-use crate::limit::{By, LimitRule, Measure, OverLimit};
+use crate::limit::{LimitKey, LimitRule, Measure, OnExceeded};
 use crate::mail::parameters::Feedback;
 use crate::mail::{Clock, SystemClock};
 use crate::policy;
@@ -358,13 +358,13 @@ impl Limit {
         Self {
             name: rule.name.to_string(),
             by: match rule.by {
-                By::App => "app",
-                By::Identity => "auth",
-                By::Client { .. } => "client",
-                By::ReversePath => "reverse_path",
-                By::Author => "author",
-                By::RecipientDomain => "recipient_domain",
-                By::Relay => "relay",
+                LimitKey::App => "app",
+                LimitKey::Identity => "auth",
+                LimitKey::Client { .. } => "client",
+                LimitKey::ReversePath => "reverse_path",
+                LimitKey::Author => "author",
+                LimitKey::RecipientDomain => "recipient_domain",
+                LimitKey::Relay => "relay",
             },
             of: match rule.measure {
                 Measure::Messages => "messages",
@@ -373,9 +373,9 @@ impl Limit {
             },
             rates: texts(&rule.windows),
             over: match rule.over {
-                OverLimit::Defer => "defer",
-                OverLimit::Reject => "reject",
-                OverLimit::Delay(_) => "delay",
+                OnExceeded::Defer => "defer",
+                OnExceeded::Reject => "reject",
+                OnExceeded::Delay(_) => "delay",
             },
             apps: texts(&rule.apps),
         }

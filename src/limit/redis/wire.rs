@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 /// Open. Clones are the same connection.
 #[derive(Clone)]
-pub(super) enum Link {
+pub(super) enum RedisWire {
     One(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
@@ -32,7 +32,7 @@ enum Answer {
     NoScript,
 }
 
-impl Link {
+impl RedisWire {
     /// Connects and logs in. Whoever calls bounds the time.
     pub(super) async fn open(settings: &RedisSettings) -> Result<Self, Fault> {
         if settings.cluster {

@@ -1,12 +1,12 @@
 use super::super::learned::LEARNED;
-use super::super::tokens::LocalTokens;
+use super::super::token_bucket::LocalTokenBucket;
 use super::*;
 use crate::mail::ManualClock;
 
-fn pace(settings: PaceSettings) -> (Arc<ManualClock>, Pace) {
+fn pace(settings: PaceSettings) -> (Arc<ManualClock>, Pacer) {
     let clock = Arc::new(ManualClock::new());
-    let tokens = Arc::new(LocalTokens::new(Arc::clone(&clock) as Arc<dyn Clock>));
-    (Arc::clone(&clock), Pace::new(settings, tokens, clock))
+    let tokens = Arc::new(LocalTokenBucket::new(Arc::clone(&clock) as Arc<dyn Clock>));
+    (Arc::clone(&clock), Pacer::new(settings, tokens, clock))
 }
 
 fn fixed(rate: f64) -> PaceSettings {
@@ -17,7 +17,7 @@ fn outcome(kind: Kind) -> Outcome {
     Outcome::not_sent(kind, replies::THROTTLED, "")
 }
 
-async fn go(pace: &Pace) -> Taken {
+async fn go(pace: &Pacer) -> PacerPermit {
     match pace.take(1, false).await {
         PaceDecision::Go(taken) => taken,
         other => panic!("{other:?}"),
@@ -25,20 +25,20 @@ async fn go(pace: &Pace) -> Taken {
 }
 
 /// How many of a second get through, asked often, and how each ends.
-async fn second(clock: &ManualClock, pace: &Pace, kind: Kind) -> u32 {
+async fn second(clock: &ManualClock, pace: &Pacer, kind: Kind) -> u32 {
     let mut went = 0;
     for _ in 0..1_000 {
         clock.advance(Duration::from_millis(1));
         while let PaceDecision::Go(taken) = pace.take(1, false).await {
             went += 1;
-            pace.heard(taken, &outcome(kind)).await;
+            pace.record_outcome(taken, &outcome(kind)).await;
         }
     }
     went
 }
 
 /// So many seconds of a provider that has a bucket of ten and that rate.
-async fn behind_a_bucket(clock: &ManualClock, pace: &Pace, rate: f64, seconds: u32) {
+async fn behind_a_bucket(clock: &ManualClock, pace: &Pacer, rate: f64, seconds: u32) {
     let mut tokens = 10.0_f64;
     for _ in 0..seconds * 1_000 {
         clock.advance(Duration::from_millis(1));
@@ -46,7 +46,7 @@ async fn behind_a_bucket(clock: &ManualClock, pace: &Pace, rate: f64, seconds: u
         if let PaceDecision::Go(taken) = pace.take(1, false).await {
             let there = tokens >= 1.0;
             tokens -= f64::from(u8::from(there));
-            pace.heard(taken, &outcome(if there { Kind::Accepted } else { Kind::Throttled })).await;
+            pace.record_outcome(taken, &outcome(if there { Kind::Accepted } else { Kind::Throttled })).await;
         }
     }
 }
@@ -90,17 +90,17 @@ async fn after_a_throttle_messages_are_released_evenly_and_the_burst_comes_back_
     let taken = burst().await;
     assert_eq!(taken.len(), 50, "half a second's worth, before the first throttle");
     clock.advance(Duration::from_millis(1));
-    let change = pace.heard(taken[0], &outcome(Kind::Throttled)).await;
+    let change = pace.record_outcome(taken[0], &outcome(Kind::Throttled)).await;
     let Some(PaceChange::Slowed { recipients_per_second, pause }) = change else { panic!("{change:?}") };
     assert_eq!(recipients_per_second, 100.0, "the rate may well be right");
     assert!(pause <= Duration::from_millis(5), "a longer one would fill the bucket of SES: {pause:?}");
-    assert_eq!(pace.heard(taken[1], &outcome(Kind::Throttled)).await, None, "it was under way already");
+    assert_eq!(pace.record_outcome(taken[1], &outcome(Kind::Throttled)).await, None, "it was under way already");
     assert!(matches!(pace.take(1, true).await, PaceDecision::Wait(_)), "a pause is for everybody");
     clock.advance(Duration::from_secs(10));
     assert_eq!(burst().await.len(), 1, "evenly");
     for _ in 0..150 {
         clock.advance(Duration::from_secs(1));
-        pace.heard(go(&pace).await, &outcome(Kind::Accepted)).await;
+        pace.record_outcome(go(&pace).await, &outcome(Kind::Accepted)).await;
     }
     clock.advance(Duration::from_secs(10));
     assert_eq!(burst().await.len(), 25, "half of what was refused");
@@ -152,20 +152,22 @@ async fn without_a_rate_throttling_teaches_one() {
 async fn the_quota_of_a_day_stops_everything_and_one_message_tries() {
     let (clock, pace) = pace(fixed(100.0));
     let taken = go(&pace).await;
-    let Some(PaceChange::Closed(wait)) = pace.heard(taken, &outcome(Kind::DailyQuota)).await else { panic!("closed") };
+    let Some(PaceChange::Closed(wait)) = pace.record_outcome(taken, &outcome(Kind::DailyQuota)).await else {
+        panic!("closed")
+    };
     assert!((CLOSED_MIN..=CLOSED_MIN * 3 / 2).contains(&wait), "{wait:?}");
     let PaceDecision::Closed { reply, .. } = pace.take(1, true).await else { panic!("closed") };
     assert_eq!(reply, replies::DAILY_QUOTA);
     clock.advance(wait);
     let trial = go(&pace).await;
     assert!(matches!(pace.take(1, false).await, PaceDecision::Closed { .. }), "one tries");
-    let Some(PaceChange::Closed(longer)) = pace.heard(trial, &outcome(Kind::DailyQuota)).await else {
+    let Some(PaceChange::Closed(longer)) = pace.record_outcome(trial, &outcome(Kind::DailyQuota)).await else {
         panic!("closed")
     };
     assert!(longer >= 2 * CLOSED_MIN, "{longer:?}");
     clock.advance(longer);
     let trial = go(&pace).await;
-    assert_eq!(pace.heard(trial, &outcome(Kind::Accepted)).await, Some(PaceChange::Opened));
+    assert_eq!(pace.record_outcome(trial, &outcome(Kind::Accepted)).await, Some(PaceChange::Opened));
     go(&pace).await;
 }
 
@@ -173,7 +175,7 @@ async fn the_quota_of_a_day_stops_everything_and_one_message_tries() {
 async fn an_account_that_tells_of_room_is_tried_at_once() {
     let (_, pace) = pace(fixed(100.0));
     let taken = go(&pace).await;
-    pace.heard(taken, &outcome(Kind::DailyQuota)).await;
+    pace.record_outcome(taken, &outcome(Kind::DailyQuota)).await;
     let quota = |sent| AccountQuota {
         recipients_per_second_max: 100.0,
         recipients_per_24_hours_max: Some(1_000.0),

@@ -7,8 +7,8 @@
 //! other that cannot be read is reported, because a quota would begin anew. One process at a time: the file beside it is
 //! locked. What is over is left out when the file is written anew, at start and when it has grown.
 
-use super::calendar::{Counts, Place, Span};
-use super::charges::Keys;
+use super::calendar::{CountKey, Counts, Span};
+use super::matching::Keys;
 use crate::mail::Clock;
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -47,22 +47,22 @@ pub enum StateError {
 
 /// The thread that writes to the file.
 #[derive(Debug)]
-pub(super) struct Keeper {
-    bell: Arc<Bell>,
+pub(super) struct JournalWriter {
+    bell: Arc<WriteSignal>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// How the thread hears that there is something to write.
 #[derive(Debug, Default)]
-struct Bell {
-    rung: Mutex<Rung>,
+struct WriteSignal {
+    rung: Mutex<Signalled>,
     heard: Condvar,
     /// The changes so far are being written.
     began: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Rung {
+struct Signalled {
     changed: bool,
     /// Somebody waits for the disk.
     urgent: bool,
@@ -74,7 +74,7 @@ struct Rung {
 /// What was kept: the key of the hash, and the counts.
 pub(super) struct Kept {
     pub(super) keys: Keys,
-    pub(super) counts: HashMap<Place, u32>,
+    pub(super) counts: HashMap<CountKey, u32>,
     pub(super) file: StateFile,
 }
 
@@ -120,13 +120,13 @@ pub(super) fn open(directory: &Path, fresh: Keys) -> Result<Kept, StateError> {
         Err(TryLockError::Error(error)) => return Err(at(&lock_path)(error)),
     }
     let (keys, counts) = look(directory, fresh)?;
-    let lines: Vec<(Place, u32)> = counts.iter().map(|(place, count)| (*place, *count)).collect();
+    let lines: Vec<(CountKey, u32)> = counts.iter().map(|(place, count)| (*place, *count)).collect();
     let file = write_anew(&path, keys, &lines).map_err(at(&path))?;
     Ok(Kept { keys, counts, file: StateFile { path, file, _lock: lock, keys, appended: 0, broken: false } })
 }
 
 /// The counts of a directory as they are now.
-pub(super) fn look(directory: &Path, fresh: Keys) -> Result<(Keys, HashMap<Place, u32>), StateError> {
+pub(super) fn read_only(directory: &Path, fresh: Keys) -> Result<(Keys, HashMap<CountKey, u32>), StateError> {
     let path = directory.join(FILE);
     match std::fs::read_to_string(&path) {
         Ok(text) => read(&text).map_err(|line| StateError::Unreadable { path, line }),
@@ -135,10 +135,10 @@ pub(super) fn look(directory: &Path, fresh: Keys) -> Result<(Keys, HashMap<Place
     }
 }
 
-impl Keeper {
+impl JournalWriter {
     /// Begins to write down what changes.
     pub(super) fn start(mut file: StateFile, counts: Arc<Counts>, clock: Arc<dyn Clock>) -> Self {
-        let bell = Arc::new(Bell::default());
+        let bell = Arc::new(WriteSignal::default());
         let heard = Arc::clone(&bell);
         let write = move || while file.keep(&heard, &counts, &*clock) {};
         let thread = std::thread::Builder::new().name("quotas".to_owned()).spawn(write);
@@ -157,7 +157,7 @@ impl Keeper {
     }
 }
 
-impl Keeper {
+impl JournalWriter {
     /// How much of a quota may be taken before it is written down; `None`: counts cannot be written, and the log says so.
     pub(super) fn unwritten_max(&self, quota: u32) -> Option<u32> {
         let is_written = self.thread.is_some() && !self.bell.rung().broken;
@@ -177,7 +177,7 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for JournalWriter {
     /// What was counted last is written down before the process ends.
     fn drop(&mut self) {
         self.bell.rung().ended = true;
@@ -188,14 +188,14 @@ impl Drop for Keeper {
     }
 }
 
-impl Bell {
-    fn rung(&self) -> MutexGuard<'_, Rung> {
+impl WriteSignal {
+    fn rung(&self) -> MutexGuard<'_, Signalled> {
         self.rung.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for a change, then a little for others. False: that was the last of them.
     fn wait(&self, gather: Duration) -> bool {
-        let quiet = |rung: &mut Rung| !rung.changed && !rung.ended;
+        let quiet = |rung: &mut Signalled| !rung.changed && !rung.ended;
         let rung = self.heard.wait_while(self.rung(), quiet).unwrap_or_else(PoisonError::into_inner);
         let gathered = self.heard.wait_timeout_while(rung, gather, |rung| !rung.ended && !rung.urgent);
         let (mut rung, _) = gathered.unwrap_or_else(PoisonError::into_inner);
@@ -206,7 +206,7 @@ impl Bell {
 
 impl StateFile {
     /// Writes down the next changes. False: there will be no more.
-    fn keep(&mut self, bell: &Bell, counts: &Counts, clock: &dyn Clock) -> bool {
+    fn keep(&mut self, bell: &WriteSignal, counts: &Counts, clock: &dyn Clock) -> bool {
         let more = bell.wait(if self.broken { RETRY } else { GATHER });
         let changes = counts.changes();
         bell.began.notify_waiters();
@@ -225,7 +225,7 @@ impl StateFile {
         more
     }
 
-    fn write(&mut self, changes: &[(Place, u32)], counts: &Counts, clock: &dyn Clock) -> io::Result<()> {
+    fn write(&mut self, changes: &[(CountKey, u32)], counts: &Counts, clock: &dyn Clock) -> io::Result<()> {
         self.appended += changes.len();
         if self.appended > LINES_MIN {
             let all = counts.all(clock.wall());
@@ -243,7 +243,7 @@ impl StateFile {
     }
 }
 
-fn write_anew(path: &Path, Keys(keys): Keys, counts: &[(Place, u32)]) -> io::Result<File> {
+fn write_anew(path: &Path, Keys(keys): Keys, counts: &[(CountKey, u32)]) -> io::Result<File> {
     let fresh = path.with_extension("new");
     let mut file = private().create(true).write(true).truncate(true).open(&fresh)?;
     let mut text = format!("{FIRST_LINE} {:016x}{:016x}\n", keys[0], keys[1]);
@@ -265,7 +265,7 @@ fn private() -> OpenOptions {
     options
 }
 
-fn lines(text: &mut String, counts: &[(Place, u32)]) {
+fn lines(text: &mut String, counts: &[(CountKey, u32)]) {
     for ((key, span), count) in counts {
         let line = format!("{key:032x} {} {} {count}", span.start, span.end);
         let _ = writeln!(text, "{line} {:08x}", crc32fast::hash(line.as_bytes()));
@@ -273,7 +273,7 @@ fn lines(text: &mut String, counts: &[(Place, u32)]) {
 }
 
 /// Key and counts of a file, or the number of the line that cannot be read.
-fn read(text: &str) -> Result<(Keys, HashMap<Place, u32>), usize> {
+fn read(text: &str) -> Result<(Keys, HashMap<CountKey, u32>), usize> {
     let mut all = text.split('\n').enumerate();
     let first = all.next().and_then(|(_, line)| line.strip_prefix(FIRST_LINE)).map(str::trim).unwrap_or_default();
     let half = |range: std::ops::Range<usize>| first.get(range).and_then(|hex| u64::from_str_radix(hex, 16).ok());
@@ -292,7 +292,7 @@ fn read(text: &str) -> Result<(Keys, HashMap<Place, u32>), usize> {
     Ok((Keys([one, two]), counts))
 }
 
-fn read_line(line: &str) -> Option<(Place, u32)> {
+fn read_line(line: &str) -> Option<(CountKey, u32)> {
     let (said, sum) = line.rsplit_once(' ')?;
     if u32::from_str_radix(sum, 16).ok()? != crc32fast::hash(said.as_bytes()) {
         return None;
@@ -304,5 +304,5 @@ fn read_line(line: &str) -> Option<(Place, u32)> {
 }
 
 #[cfg(test)]
-#[path = "storage_tests.rs"]
+#[path = "quota_journal_tests.rs"]
 mod tests;

@@ -6,7 +6,7 @@
 //! for minutes, then one message tries.
 
 use super::learned::Learned;
-use super::tokens::{TokenRate, Tokens};
+use super::token_bucket::{TokenBucket, TokenRate};
 use crate::mail::{AccountQuota, Clock, Kind, Outcome, Reply, replies};
 use std::fmt;
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
@@ -33,9 +33,9 @@ impl Default for PaceSettings {
 }
 
 /// The pace of all sending.
-pub struct Pace {
+pub struct Pacer {
     settings: PaceSettings,
-    tokens: Arc<dyn Tokens>,
+    tokens: Arc<dyn TokenBucket>,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
     /// Where the series of jitters begins.
@@ -62,7 +62,7 @@ struct Closed {
 
 /// What was taken, to be used or given back.
 #[derive(Clone, Copy, Debug)]
-pub struct Taken {
+pub struct PacerPermit {
     recipients: u32,
     rate: TokenRate,
     began: Instant,
@@ -72,7 +72,7 @@ pub struct Taken {
 #[derive(Debug)]
 pub enum PaceDecision {
     /// It may.
-    Go(Taken),
+    Go(PacerPermit),
     /// Not before so long.
     Wait(Duration),
     /// Not within any wait that a client would sit through.
@@ -127,9 +127,9 @@ const CLOSED_MAX: Duration = Duration::from_secs(3600);
 /// How long the others wait for the one that tries.
 const TRIAL: Duration = Duration::from_secs(60);
 
-impl Pace {
+impl Pacer {
     /// A pace over that store of room.
-    pub fn new(settings: PaceSettings, tokens: Arc<dyn Tokens>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(settings: PaceSettings, tokens: Arc<dyn TokenBucket>, clock: Arc<dyn Clock>) -> Self {
         Self { settings, tokens, clock, state: Mutex::default(), seed: RandomState::new().hash_one(0) }
     }
 
@@ -148,14 +148,14 @@ impl Pace {
             self.rate(&mut state, began).unwrap_or(UNPACED)
         };
         match self.tokens.take(recipients, rate, guaranteed).await {
-            Ok(Ok(())) => PaceDecision::Go(Taken { recipients, rate, began }),
+            Ok(Ok(())) => PaceDecision::Go(PacerPermit { recipients, rate, began }),
             Ok(Err(wait)) => PaceDecision::Wait(wait),
             Err(error) => PaceDecision::Closed { reply: replies::LOCAL_ERROR, detail: error.to_string() },
         }
     }
 
     /// Gives back what was not used.
-    pub async fn give_back(&self, taken: Taken) {
+    pub async fn give_back(&self, taken: PacerPermit) {
         self.tokens.give_back(taken.recipients, taken.rate).await;
     }
 
@@ -171,7 +171,7 @@ impl Pace {
     }
 
     /// How the attempt ended that this was taken for.
-    pub async fn heard(&self, taken: Taken, outcome: &Outcome) -> Option<PaceChange> {
+    pub async fn record_outcome(&self, taken: PacerPermit, outcome: &Outcome) -> Option<PaceChange> {
         let now = self.clock.now();
         let (pause, is_first) = {
             let mut state = self.state();
@@ -289,12 +289,12 @@ impl State {
     }
 }
 
-impl fmt::Debug for Pace {
+impl fmt::Debug for Pacer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pace").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Pacer").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-#[path = "pace_tests.rs"]
+#[path = "pacer_tests.rs"]
 mod tests;

@@ -88,15 +88,15 @@ impl ArrivalTimes {
 
 /// The same store, held by governor and by us.
 #[derive(Clone, Debug)]
-pub(super) struct SharedTimes(Arc<ArrivalTimes>);
+pub(super) struct GcraStore(Arc<ArrivalTimes>);
 
-impl SharedTimes {
+impl GcraStore {
     pub(super) fn new(keys_max: usize) -> Self {
         Self(Arc::new(ArrivalTimes::new(keys_max)))
     }
 }
 
-impl std::ops::Deref for SharedTimes {
+impl std::ops::Deref for GcraStore {
     type Target = ArrivalTimes;
 
     fn deref(&self) -> &ArrivalTimes {
@@ -104,7 +104,7 @@ impl std::ops::Deref for SharedTimes {
     }
 }
 
-impl StateStore for SharedTimes {
+impl StateStore for GcraStore {
     type Key = u128;
 
     fn measure_and_replace<T, F, E>(&self, key: &u128, decide: F) -> Result<T, E>

@@ -1,7 +1,7 @@
 //! What a step costs, limit by limit, and how it is told that there is no room: the same for every keeper of counts.
 
-use super::rule::{By, LimitRule, Measure, OverLimit};
-use super::{LimitDecision, LimitStage, LimitStanding, LimitStep, LimitView, STANDINGS_MAX};
+use super::rule::{LimitKey, LimitRule, Measure, OnExceeded};
+use super::{LimitDecision, LimitStage, LimitStanding, LimitStatus, LimitStep, STANDINGS_MAX};
 use crate::mail::parameters::AppName;
 use crate::mail::{ClientAddress, Reply, replies};
 use siphasher::sip128::{Hasher128, SipHasher13};
@@ -14,13 +14,13 @@ use std::time::Duration;
 
 /// The limits, ready to be asked.
 #[derive(Debug)]
-pub(super) struct Rules {
-    rules: Vec<Ruled>,
-    keying: Keying,
+pub(super) struct ActiveLimits {
+    rules: Vec<ActiveLimit>,
+    keying: KeyHash,
 }
 
 #[derive(Debug)]
-struct Ruled {
+struct ActiveLimit {
     rule: LimitRule,
     /// Part of every key of this limit. From its name, so that counts survive a file in another order.
     seed: u64,
@@ -48,7 +48,7 @@ pub(super) struct NoRoom {
 
 /// How facts become keys: a hash, so that no address lies in memory, on disk or in a store a second time.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Keying {
+pub(super) enum KeyHash {
     /// For counts of one process.
     Own(Keys),
     /// For counts that processes share, which must find the same keys without sharing a secret. From the printed form of
@@ -57,13 +57,13 @@ pub(super) enum Keying {
     Shared,
 }
 
-impl From<Keys> for Keying {
+impl From<Keys> for KeyHash {
     fn from(keys: Keys) -> Self {
         Self::Own(keys)
     }
 }
 
-impl Keying {
+impl KeyHash {
     fn of(self, seed: u64, fact: &(impl Hash + Display + ?Sized)) -> u128 {
         match self {
             Self::Own(keys) => keys.of(seed, fact),
@@ -105,11 +105,11 @@ impl Keys {
     }
 }
 
-impl Rules {
-    pub(super) fn new(rules: Vec<LimitRule>, keying: impl Into<Keying>) -> Self {
+impl ActiveLimits {
+    pub(super) fn new(rules: Vec<LimitRule>, keying: impl Into<KeyHash>) -> Self {
         let keying = keying.into();
         let seed = |rule: &LimitRule| keying.of(0, rule.name.as_str()) as u64;
-        Self { rules: rules.into_iter().map(|rule| Ruled { seed: seed(&rule), rule }).collect(), keying }
+        Self { rules: rules.into_iter().map(|rule| ActiveLimit { seed: seed(&rule), rule }).collect(), keying }
     }
 
     pub(super) fn get(&self, place: u16) -> &LimitRule {
@@ -123,31 +123,31 @@ impl Rules {
             let rule = &ruled.rule;
             let Some(amount) = amount(rule, step) else { continue };
             // An author that is not known yet has nothing used up.
-            let unknown = matches!((rule.by, step.stage), (By::Author, LimitStage::Declared(_))).then_some(0);
+            let unknown = matches!((rule.by, step.stage), (LimitKey::Author, LimitStage::Declared(_))).then_some(0);
             let Some(key) = self.key(ruled, step).or(unknown) else { continue };
             charges.extend((0u16..).zip(&rule.windows).map(|(window, _)| Charge { rule: place, window, amount, key }));
         }
         charges
     }
 
-    fn key(&self, Ruled { rule, seed }: &Ruled, step: &LimitStep<'_>) -> Option<u128> {
+    fn key(&self, ActiveLimit { rule, seed }: &ActiveLimit, step: &LimitStep<'_>) -> Option<u128> {
         let app = step.granted.app.as_ref();
         if !rule.apps.is_empty() && !app.is_some_and(|app| rule.apps.contains(app)) {
             return None;
         }
         let (seed, keys) = (*seed, self.keying);
         Some(match (rule.by, step.stage) {
-            (By::App, _) => keys.of(seed, app?.as_str()),
-            (By::Identity, _) => keys.of(seed, step.client.identity.as_ref()?.name()),
-            (By::Client { ipv4_prefix, ipv6_prefix }, _) => {
+            (LimitKey::App, _) => keys.of(seed, app?.as_str()),
+            (LimitKey::Identity, _) => keys.of(seed, step.client.identity.as_ref()?.name()),
+            (LimitKey::Client { ipv4_prefix, ipv6_prefix }, _) => {
                 let ClientAddress::Ip(address) = step.client.address else { return None };
                 keys.of(seed, &cut(address.ip(), ipv4_prefix, ipv6_prefix)?)
             }
-            (By::ReversePath, _) => keys.of(seed, step.reverse_path.mailbox()?),
-            (By::Author, LimitStage::Message { author, .. }) => keys.of(seed, author),
-            (By::RecipientDomain, LimitStage::Rcpt(path)) => keys.of(seed, path.mailbox().domain()),
-            (By::Author | By::RecipientDomain, _) => return None,
-            (By::Relay, _) => keys.of(seed, ""),
+            (LimitKey::ReversePath, _) => keys.of(seed, step.reverse_path.mailbox()?),
+            (LimitKey::Author, LimitStage::Message { author, .. }) => keys.of(seed, author),
+            (LimitKey::RecipientDomain, LimitStage::Rcpt(path)) => keys.of(seed, path.mailbox().domain()),
+            (LimitKey::Author | LimitKey::RecipientDomain, _) => return None,
+            (LimitKey::Relay, _) => keys.of(seed, ""),
         })
     }
 
@@ -162,7 +162,7 @@ impl Rules {
         match (no_room.wait, rule.measure, rule.over) {
             (None, Measure::Octets, _) => replies::MESSAGE_TOO_LARGE,
             // A client that splits succeeds: the recipients before this one are sent.
-            (_, Measure::Recipients, OverLimit::Defer | OverLimit::Delay(_))
+            (_, Measure::Recipients, OnExceeded::Defer | OnExceeded::Delay(_))
                 if matches!(stage, LimitStage::Rcpt(_)) =>
             {
                 let seconds = no_room.wait.map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
@@ -170,20 +170,20 @@ impl Rules {
                 replies::TOO_MANY_RECIPIENTS
                     .with_text(&format!("Too many recipients for now: rate limit reached{when}"))
             }
-            (_, _, OverLimit::Reject) => replies::RATE_LIMIT_EXCEEDED,
+            (_, _, OnExceeded::Reject) => replies::RATE_LIMIT_EXCEEDED,
             (wait, ..) => rate_limited(wait),
         }
     }
 
     /// What a step would touch, with what is left of each as `left` tells.
-    pub(super) fn views(&self, step: &LimitStep<'_>, left: impl Fn(&Charge) -> u64) -> Vec<LimitView> {
+    pub(super) fn views(&self, step: &LimitStep<'_>, left: impl Fn(&Charge) -> u64) -> Vec<LimitStatus> {
         let view = |place: u16, window: u16, key: u128, needs: u64, left: u64| {
             let rule = self.get(place);
             let window = rule.windows[usize::from(window)];
             let never = needs > u64::from(window.capacity().get());
             let no_room =
                 NoRoom { rule: place, wait: if never { None } else { window.wait(needs.saturating_sub(left)) } };
-            LimitView {
+            LimitStatus {
                 limit: rule.name.clone(),
                 window,
                 key: key as u64,
@@ -200,7 +200,7 @@ impl Rules {
     /// One of each window that counts all messages of one of these applications, or all messages.
     pub(super) fn standing(&self, apps: &[AppName]) -> Vec<(Charge, Option<AppName>)> {
         let mut all = Vec::new();
-        for (place, Ruled { rule, seed }) in (0u16..).zip(&self.rules) {
+        for (place, ActiveLimit { rule, seed }) in (0u16..).zip(&self.rules) {
             let mut counts = |app: Option<&AppName>| {
                 let key = self.keying.of(*seed, app.map_or("", AppName::as_str));
                 let amount = NonZeroU32::MIN;
@@ -208,8 +208,8 @@ impl Rules {
                 all.extend((0u16..).zip(&rule.windows).map(|(window, _)| (charge(window), app.cloned())));
             };
             match rule.by {
-                By::Relay => counts(None),
-                By::App => {
+                LimitKey::Relay => counts(None),
+                LimitKey::App => {
                     let counted = |app: &&AppName| rule.apps.is_empty() || rule.apps.contains(*app);
                     apps.iter().filter(counted).for_each(|app| counts(Some(app)));
                 }
@@ -233,8 +233,8 @@ impl Rules {
     /// How long a step may wait for room, where that limit says so.
     pub(super) fn patience(&self, no_room: NoRoom) -> Duration {
         match self.get(no_room.rule).over {
-            OverLimit::Delay(most) => most,
-            OverLimit::Defer | OverLimit::Reject => Duration::ZERO,
+            OnExceeded::Delay(most) => most,
+            OnExceeded::Defer | OnExceeded::Reject => Duration::ZERO,
         }
     }
 }
@@ -254,10 +254,10 @@ fn amount(rule: &LimitRule, step: &LimitStep<'_>) -> Option<NonZeroU32> {
     // A count that no burst can hold is refused as such.
     let large = |count: u64| NonZeroU32::new(u32::try_from(count).unwrap_or(u32::MAX));
     match (rule.measure, rule.by, step.stage) {
-        (Measure::Messages, By::Author, LimitStage::Message { .. }) => NonZeroU32::new(1),
-        (Measure::Messages, by, LimitStage::Mail) if by != By::Author => NonZeroU32::new(1),
-        (Measure::Recipients, By::Author, LimitStage::Message { recipients, .. }) => large(recipients as u64),
-        (Measure::Recipients, by, LimitStage::Rcpt(_)) if by != By::Author => NonZeroU32::new(1),
+        (Measure::Messages, LimitKey::Author, LimitStage::Message { .. }) => NonZeroU32::new(1),
+        (Measure::Messages, by, LimitStage::Mail) if by != LimitKey::Author => NonZeroU32::new(1),
+        (Measure::Recipients, LimitKey::Author, LimitStage::Message { recipients, .. }) => large(recipients as u64),
+        (Measure::Recipients, by, LimitStage::Rcpt(_)) if by != LimitKey::Author => NonZeroU32::new(1),
         (Measure::Octets, _, LimitStage::Message { octets, .. } | LimitStage::Declared(octets)) => large(octets),
         _ => None,
     }

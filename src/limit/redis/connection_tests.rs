@@ -1,9 +1,10 @@
 //! A Redis that misbehaves: a listener in this process that speaks as much of the protocol as we use.
 
-use super::super::{OnRedisError, RedisLimiter, RedisTokens, RedisUrl};
+use super::super::{OnRedisError, RedisLimiter, RedisTokenBucket, RedisUrl};
 use super::*;
 use crate::limit::{
-    By, LimitDecision, LimitError, LimitRule, LimitStage, LimitStep, Limiter, Measure, OverLimit, TokenRate, Tokens,
+    LimitDecision, LimitError, LimitKey, LimitRule, LimitStage, LimitStep, Limiter, Measure, OnExceeded, TokenBucket,
+    TokenRate,
 };
 use crate::mail::{Client, ClientAddress, Granted, ReversePath, RuleName, SessionId, SystemClock};
 use std::collections::HashSet;
@@ -120,21 +121,21 @@ impl Fake {
     }
 
     /// With a bound that a busy machine keeps.
-    async fn connect(&self, on_error: OnRedisError) -> RedisStore {
+    async fn connect(&self, on_error: OnRedisError) -> RedisConnection {
         self.connect_for(on_error, Duration::from_secs(5)).await
     }
 
-    async fn connect_for(&self, on_error: OnRedisError, wait_max: Duration) -> RedisStore {
+    async fn connect_for(&self, on_error: OnRedisError, wait_max: Duration) -> RedisConnection {
         let settings = RedisSettings { on_error, wait_max, ..self.settings() };
         // Even the probe at the start may be late on a busy machine.
         let settings = RedisSettings { start_without: true, ..settings };
-        let store = RedisStore::connect(settings, Arc::new(SystemClock)).await.unwrap();
+        let store = RedisConnection::connect(settings, Arc::new(SystemClock)).await.unwrap();
         self.until_connected(&store, true).await;
         store
     }
 
     /// Until the breaker is as it should be.
-    async fn until_connected(&self, store: &RedisStore, connected: bool) {
+    async fn until_connected(&self, store: &RedisConnection, connected: bool) {
         let patience = SystemClock.now() + Duration::from_secs(20);
         while store.is_connected() != connected {
             assert!(SystemClock.now() < patience, "still {}", store.is_connected());
@@ -161,13 +162,13 @@ async fn command(stream: &mut BufReader<TcpStream>) -> Option<Vec<String>> {
     Some(words)
 }
 
-fn rules(rates: &[&str], over: OverLimit) -> Vec<LimitRule> {
+fn rules(rates: &[&str], over: OnExceeded) -> Vec<LimitRule> {
     let windows = rates.iter().map(|text| text.parse().unwrap()).collect();
     let name = RuleName::parse("relay").unwrap();
-    vec![LimitRule { name, by: By::Relay, measure: Measure::Messages, windows, over, apps: Vec::new() }]
+    vec![LimitRule { name, by: LimitKey::Relay, measure: Measure::Messages, windows, over, apps: Vec::new() }]
 }
 
-fn limiter(store: &RedisStore, rates: &[&str], over: OverLimit) -> RedisLimiter {
+fn limiter(store: &RedisConnection, rates: &[&str], over: OnExceeded) -> RedisLimiter {
     RedisLimiter::new(store, rules(rates, over), jiff::tz::TimeZone::UTC)
 }
 
@@ -198,7 +199,7 @@ impl Sender {
 async fn scripts_are_sent_whole_only_when_the_server_does_not_know_them() {
     let fake = Fake::start().await;
     let store = fake.connect(OnRedisError::Defer).await;
-    let limiter = limiter(&store, &["10/s", "20/min"], OverLimit::Defer);
+    let limiter = limiter(&store, &["10/s", "20/min"], OnExceeded::Defer);
     assert_eq!(Sender::new().told(&limiter).await, "ok");
     fake.asked();
     assert_eq!(Sender::new().told(&limiter).await, "ok");
@@ -212,7 +213,7 @@ async fn scripts_are_sent_whole_only_when_the_server_does_not_know_them() {
 async fn what_several_steps_cost_is_one_round_trip() {
     let fake = Fake::start().await;
     let store = fake.connect(OnRedisError::Defer).await;
-    let limiter = limiter(&store, &["10/s", "20/min", "30/day"], OverLimit::Defer);
+    let limiter = limiter(&store, &["10/s", "20/min", "30/day"], OnExceeded::Defer);
     let sender = Sender::new();
     assert_eq!(sender.told(&limiter).await, "ok");
     let before = fake.trips.load(Ordering::Relaxed);
@@ -226,7 +227,7 @@ async fn what_several_steps_cost_is_one_round_trip() {
 async fn a_redis_that_says_nothing_costs_three_decisions_their_wait_and_then_none() {
     let fake = Fake::start().await;
     let store = fake.connect_for(OnRedisError::Defer, Duration::from_millis(50)).await;
-    let (limiter, sender) = (limiter(&store, &["10/s"], OverLimit::Defer), Sender::new());
+    let (limiter, sender) = (limiter(&store, &["10/s"], OnExceeded::Defer), Sender::new());
     fake.be(Mode::Silent);
     for _ in 0..SLOW_MAX {
         let began = SystemClock.now();
@@ -249,7 +250,7 @@ async fn a_redis_that_says_nothing_costs_three_decisions_their_wait_and_then_non
 async fn one_late_answer_is_no_outage() {
     let fake = Fake::start().await;
     let store = fake.connect_for(OnRedisError::Allow, Duration::from_millis(50)).await;
-    let (limiter, sender) = (limiter(&store, &["10/s"], OverLimit::Defer), Sender::new());
+    let (limiter, sender) = (limiter(&store, &["10/s"], OnExceeded::Defer), Sender::new());
     fake.be(Mode::Silent);
     assert_eq!([sender.told(&limiter).await, sender.told(&limiter).await], ["ok", "ok"], "two late ones");
     assert!(store.is_connected());
@@ -260,7 +261,7 @@ async fn what_cannot_be_understood_opens_the_breaker_at_once() {
     for mode in [Mode::Closing, Mode::Garbage, Mode::Text, Mode::ReadOnly] {
         let fake = Fake::start().await;
         let store = fake.connect(OnRedisError::Defer).await;
-        let (limiter, sender) = (limiter(&store, &["10/s"], OverLimit::Defer), Sender::new());
+        let (limiter, sender) = (limiter(&store, &["10/s"], OnExceeded::Defer), Sender::new());
         fake.be(mode);
         assert_eq!(sender.told(&limiter).await, "Redis does not answer");
         assert!(!store.is_connected());
@@ -277,7 +278,7 @@ async fn what_cannot_be_understood_opens_the_breaker_at_once() {
 async fn without_redis_each_relay_counts_its_part_and_rejects_nothing_for_good() {
     let fake = Fake::start().await;
     let store = fake.connect(OnRedisError::Local).await;
-    let (limiter, sender) = (limiter(&store, &["10/h", "1000/day"], OverLimit::Reject), Sender::new());
+    let (limiter, sender) = (limiter(&store, &["10/h", "1000/day"], OnExceeded::Reject), Sender::new());
     let LimitDecision::Taken(of_redis) = limiter.take(&sender.mail()).await.unwrap() else { panic!("there is room") };
     fake.be(Mode::Full);
     assert_eq!(sender.told(&limiter).await, "550 5.7.1 Rate limit exceeded");
@@ -299,7 +300,7 @@ async fn without_redis_each_relay_counts_its_part_and_rejects_nothing_for_good()
 async fn a_step_that_took_nothing_has_nothing_to_give_back() {
     let fake = Fake::start().await;
     let store = fake.connect(OnRedisError::Defer).await;
-    let limiter = limiter(&store, &["10/s", "20/min"], OverLimit::Defer);
+    let limiter = limiter(&store, &["10/s", "20/min"], OnExceeded::Defer);
     fake.be(Mode::Full);
     fake.asked();
     assert_eq!(Sender::new().told(&limiter).await, "451 4.7.1 Rate limit reached, try again in 1 s");
@@ -310,7 +311,7 @@ async fn a_step_that_took_nothing_has_nothing_to_give_back() {
 async fn a_delay_waits_for_room_and_is_bounded_in_an_outage() {
     let fake = Fake::start().await;
     let store = fake.connect(OnRedisError::Defer).await;
-    let patience = OverLimit::Delay(Duration::from_secs(3));
+    let patience = OnExceeded::Delay(Duration::from_secs(3));
     let (limiter, sender) = (limiter(&store, &["10/s"], patience), Sender::new());
     fake.be(Mode::Full);
     let room = async {
@@ -327,12 +328,12 @@ async fn a_delay_waits_for_room_and_is_bounded_in_an_outage() {
 async fn a_start_without_redis_is_an_error_or_what_the_operator_wants() {
     let fake = Fake::start().await;
     fake.be(Mode::ReadOnly);
-    let error = RedisStore::connect(fake.settings(), Arc::new(SystemClock)).await.unwrap_err();
+    let error = RedisConnection::connect(fake.settings(), Arc::new(SystemClock)).await.unwrap_err();
     let text = format!("{error} {error:?}");
     assert!(text.contains("127.0.0.1") && text.contains("READONLY") && !text.contains("hunter2"), "{text}");
     let settings = RedisSettings { start_without: true, ..fake.settings() };
-    let store = RedisStore::connect(settings, Arc::new(SystemClock)).await.unwrap();
-    let limiter = limiter(&store, &["10/h"], OverLimit::Defer);
+    let store = RedisConnection::connect(settings, Arc::new(SystemClock)).await.unwrap();
+    let limiter = limiter(&store, &["10/h"], OnExceeded::Defer);
     assert_eq!(Sender::new().told(&limiter).await, "ok", "one of its five");
     assert!(!store.is_connected());
     fake.be(Mode::Room);
@@ -344,8 +345,8 @@ async fn a_start_without_redis_is_an_error_or_what_the_operator_wants() {
 async fn the_accounts_own_rate_is_shared_and_has_the_same_ways_out() {
     let rate = TokenRate { per_second: 10.0, burst: 4.0, reserve: 2.0 };
     let fake = Fake::start().await;
-    let local = RedisTokens::new(&fake.connect(OnRedisError::Local).await, "main");
-    let defer = RedisTokens::new(&fake.connect(OnRedisError::Defer).await, "main");
+    let local = RedisTokenBucket::new(&fake.connect(OnRedisError::Local).await, "main");
+    let defer = RedisTokenBucket::new(&fake.connect(OnRedisError::Defer).await, "main");
     assert_eq!(local.take(1, rate, false).await.unwrap(), Ok(()));
     fake.be(Mode::Full);
     assert_eq!(local.take(1, rate, false).await.unwrap(), Err(Duration::from_secs(1)));

@@ -5,8 +5,8 @@
 //! connects again, waits longer each time, and closes it only when Redis has run a script that writes, within `wait_max`.
 //! So no session is the one that finds out. Every change of state is one log line.
 
-use super::link::{Fault, Link};
 use super::scripts::Call;
+use super::wire::{Fault, RedisWire};
 use super::{RedisError, RedisSettings};
 use crate::mail::Clock;
 use std::hash::{BuildHasher, RandomState};
@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 
 /// A Redis that limits and pacing share. Clones are the same connection.
 #[derive(Clone, Debug)]
-pub struct RedisStore {
+pub struct RedisConnection {
     shared: Arc<Shared>,
     _keeper: Arc<AbortOnDropHandle<()>>,
 }
@@ -28,7 +28,7 @@ pub struct RedisStore {
 struct Shared {
     settings: RedisSettings,
     clock: Arc<dyn Clock>,
-    live: RwLock<Option<Live>>,
+    live: RwLock<Option<ActiveConnection>>,
     /// Answers in a row that did not come in time.
     slow: AtomicU32,
     broken: Notify,
@@ -42,13 +42,13 @@ impl std::fmt::Debug for Shared {
 
 /// A connection that was good a moment ago.
 #[derive(Clone)]
-pub(super) struct Live {
-    link: Link,
+pub(super) struct ActiveConnection {
+    link: RedisWire,
     /// Which, so that a late error of an old one does not break the new one.
     number: u64,
 }
 
-impl Live {
+impl ActiveConnection {
     pub(super) async fn run(&self, calls: &[Call]) -> Result<Vec<i64>, Fault> {
         self.link.run(calls).await
     }
@@ -66,7 +66,7 @@ const WAIT_MAX: Duration = Duration::from_secs(2);
 /// A connection that was good for this long: the next break begins with the short waits again.
 const STEADY: Duration = Duration::from_secs(10);
 
-impl RedisStore {
+impl RedisConnection {
     /// Connects, and stays connected as long as there is a clone. Needs a tokio runtime.
     ///
     /// # Errors
@@ -103,14 +103,14 @@ impl RedisStore {
         Arc::clone(&self.shared.clock)
     }
 
-    pub(super) fn live(&self) -> Result<Live, Unavailable> {
+    pub(super) fn live(&self) -> Result<ActiveConnection, Unavailable> {
         self.shared.live.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Unavailable)
     }
 
     /// Does something with a connection, for no longer than a decision may wait.
     pub(super) async fn bounded<T>(
         &self,
-        live: &Live,
+        live: &ActiveConnection,
         work: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Unavailable> {
         let Shared { settings, slow, .. } = &*self.shared;
@@ -152,9 +152,9 @@ impl Shared {
         self.broken.notify_one();
     }
 
-    fn close_breaker(&self, link: Link, number: u64) {
+    fn close_breaker(&self, link: RedisWire, number: u64) {
         self.slow.store(0, Ordering::Relaxed);
-        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(Live { link, number });
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(ActiveConnection { link, number });
     }
 }
 
@@ -188,12 +188,12 @@ async fn keep(shared: Arc<Shared>, first: oneshot::Sender<Result<(), Fault>>) {
 }
 
 /// A connection that has shown that it works, and works in time.
-async fn begin(settings: RedisSettings) -> Result<Link, Fault> {
+async fn begin(settings: RedisSettings) -> Result<RedisWire, Fault> {
     let open = async {
-        let link = Link::open(&settings).await?;
+        let link = RedisWire::open(&settings).await?;
         // The script may have to be sent and compiled first.
         link.probe(&settings.prefix).await?;
-        Ok::<Link, Fault>(link)
+        Ok::<RedisWire, Fault>(link)
     };
     let late = |wait: Duration| Fault(format!("no answer within {} ms", wait.as_millis()));
     let link = timeout(settings.connect_max, open).await.map_err(|_| late(settings.connect_max))??;
@@ -208,5 +208,5 @@ fn spread(wait: Duration) -> Duration {
 }
 
 #[cfg(test)]
-#[path = "store_tests.rs"]
+#[path = "connection_tests.rs"]
 mod tests;

@@ -1,7 +1,7 @@
 //! One rate, for any number of keys: governor's GCRA over a store of ours.
 
+use super::gcra_store::GcraStore;
 use super::rule::Rate;
-use super::store::SharedTimes;
 use governor::clock::Clock as GovernorClock;
 use governor::middleware::NoOpMiddleware;
 use governor::{Quota, RateLimiter};
@@ -16,9 +16,9 @@ pub(super) const KEYS_MAX: usize = 1_000_000;
 pub(super) struct RateMeter {
     rate: Rate,
     interval_nanos: u64,
-    limiter: RateLimiter<u128, SharedTimes, Moment, NoOpMiddleware<Duration>>,
+    limiter: RateLimiter<u128, GcraStore, Moment, NoOpMiddleware<Duration>>,
     /// governor does not show its store, so we hold it too.
-    store: SharedTimes,
+    store: GcraStore,
 }
 
 /// The time that governor is told: one for all windows of a decision, read once, since the limiter began.
@@ -43,7 +43,7 @@ impl RateMeter {
         // An interval is never zero, which is all that governor refuses.
         let quota = quota.unwrap_or(Quota::per_second(rate.burst()));
         MOMENT.set(Duration::ZERO);
-        let store = SharedTimes::new(KEYS_MAX);
+        let store = GcraStore::new(KEYS_MAX);
         let interval_nanos = u64::try_from(rate.interval().as_nanos()).unwrap_or(u64::MAX);
         Self { rate, interval_nanos, limiter: RateLimiter::new(quota, store.clone(), Moment), store }
     }

@@ -19,7 +19,7 @@ pub struct TokenRate {
 
 /// The room that everybody shares.
 #[async_trait]
-pub trait Tokens: Send + Sync + 'static {
+pub trait TokenBucket: Send + Sync + 'static {
     /// Takes so many recipients' worth; or nothing, and the wait until there would be room.
     ///
     /// A message for more recipients than the burst goes when the whole burst is there, and what it takes too much is
@@ -40,7 +40,7 @@ pub trait Tokens: Send + Sync + 'static {
 }
 
 /// Counted in this process.
-pub struct LocalTokens {
+pub struct LocalTokenBucket {
     clock: Arc<dyn Clock>,
     times: Mutex<Times>,
 }
@@ -51,20 +51,20 @@ struct Times {
     paused_until: Instant,
 }
 
-impl std::fmt::Debug for LocalTokens {
+impl std::fmt::Debug for LocalTokenBucket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("LocalTokens")
+        f.write_str("LocalTokenBucket")
     }
 }
 
-impl LocalTokens {
+impl LocalTokenBucket {
     /// A full bucket.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let now = clock.now();
         Self { clock, times: Mutex::new(Times { debt: Debt::default(), paused_until: now }) }
     }
 
-    /// See [`Tokens::take`].
+    /// See [`TokenBucket::take`].
     pub fn try_take(&self, recipients: u32, rate: TokenRate, guaranteed: bool) -> Result<(), Duration> {
         let now = self.clock.now();
         let time = |recipients: f64| Duration::from_secs_f64((recipients / rate.per_second).min(SECONDS_MAX));
@@ -89,7 +89,7 @@ impl LocalTokens {
 const SECONDS_MAX: f64 = 86_400.0;
 
 #[async_trait]
-impl Tokens for LocalTokens {
+impl TokenBucket for LocalTokenBucket {
     async fn take(
         &self,
         recipients: u32,
@@ -118,9 +118,9 @@ mod tests {
 
     const RATE: TokenRate = TokenRate { per_second: 10.0, burst: 5.0, reserve: 3.0 };
 
-    fn bucket() -> (Arc<ManualClock>, LocalTokens) {
+    fn bucket() -> (Arc<ManualClock>, LocalTokenBucket) {
         let clock = Arc::new(ManualClock::new());
-        (Arc::clone(&clock), LocalTokens::new(clock))
+        (Arc::clone(&clock), LocalTokenBucket::new(clock))
     }
 
     #[test]

@@ -1,25 +1,25 @@
 //! The account's own rate, shared by a fleet.
 
 use super::scripts::{self, Call, TAKEN};
-use super::{OnRedisError, RedisStore};
-use crate::limit::{LimitError, LocalTokens, TokenRate, Tokens};
+use super::{OnRedisError, RedisConnection};
+use crate::limit::{LimitError, LocalTokenBucket, TokenBucket, TokenRate};
 use async_trait::async_trait;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Counted in Redis: every relay with the same prefix and name takes from one bucket.
 #[derive(Debug)]
-pub struct RedisTokens {
-    store: RedisStore,
+pub struct RedisTokenBucket {
+    store: RedisConnection,
     key: String,
     /// Where this process counts without Redis.
-    local: LocalTokens,
+    local: LocalTokenBucket,
 }
 
-impl RedisTokens {
+impl RedisTokenBucket {
     /// The bucket of that name, such as the region and account that the rate is of.
-    pub fn new(store: &RedisStore, name: &str) -> Self {
-        let local = LocalTokens::new(store.clock());
+    pub fn new(store: &RedisConnection, name: &str) -> Self {
+        let local = LocalTokenBucket::new(store.clock());
         Self { store: store.clone(), key: format!("{}:{{tokens:{name}}}", store.settings().prefix), local }
     }
 }
@@ -39,7 +39,7 @@ fn micros(recipients: f64, rate: TokenRate) -> f64 {
 const MICROS_MAX: f64 = 86_400e6;
 
 #[async_trait]
-impl Tokens for RedisTokens {
+impl TokenBucket for RedisTokenBucket {
     async fn take(
         &self,
         recipients: u32,

@@ -15,7 +15,7 @@ fn take(counts: &Counts, key: u128) {
 fn count(directory: &Path, keys: &[u128]) -> String {
     let kept = open(directory, KEYS).unwrap();
     let counts = Arc::new(Counts::new(1_000, kept.counts));
-    let keeper = Keeper::start(kept.file, Arc::clone(&counts), Arc::new(SystemClock));
+    let keeper = JournalWriter::start(kept.file, Arc::clone(&counts), Arc::new(SystemClock));
     for key in keys {
         take(&counts, *key);
         keeper.wake();
@@ -119,7 +119,7 @@ fn a_disk_that_fails_for_a_while_loses_nothing() {
     let good = file.file.try_clone().unwrap();
     // A file that is open for reading only: every write to it fails.
     file.file = File::open(directory.path().join(FILE)).unwrap();
-    let bell = Bell::default();
+    let bell = WriteSignal::default();
     bell.rung().ended = true;
     take(&counts, 1);
     file.keep(&bell, &counts, &SystemClock);
