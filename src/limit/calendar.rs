@@ -66,13 +66,6 @@ pub(super) enum Full {
     Unwritten,
 }
 
-impl Full {
-    /// As rates say it: until there is room, or never.
-    pub(super) fn after(wait: Option<Duration>) -> Self {
-        wait.map_or(Self::Never, Self::For)
-    }
-}
-
 /// How much was counted, by key and period.
 #[derive(Debug)]
 pub(super) struct Counts {

@@ -10,7 +10,7 @@ use super::matching::{ActiveLimits, Charge, Keys, NoRoom};
 use super::quota_journal::{self, JournalWriter, StateError};
 use super::rate::{KEYS_MAX, RateMeter};
 use super::rule::{LimitRule, Quota, Window};
-use super::{LimitDecision, LimitError, LimitStanding, LimitStatus, LimitStep, Limiter, Reservation};
+use super::{LimitDecision, LimitError, LimitStanding, LimitStatus, LimitStep, Limiter, Reservation, Take};
 use crate::mail::Clock;
 use crate::mail::parameters::AppName;
 use async_trait::async_trait;
@@ -135,7 +135,11 @@ impl LocalLimiter {
         let now = self.now();
         for (place, charge) in charges.iter().enumerate() {
             let taken = match self.meter(charge) {
-                Meter::Rate(meter) => meter.take(charge.key, charge.amount, now).map_err(Full::after),
+                Meter::Rate(meter) => match meter.take(charge.key, charge.amount, now) {
+                    Take::Granted => Ok(()),
+                    Take::RetryAfter(wait) => Err(Full::For(wait)),
+                    Take::NeverFits => Err(Full::Never),
+                },
                 Meter::Quota(quota) => self.take_quota(charge, quota, as_written),
             };
             if let Err(why) = taken {

@@ -122,9 +122,7 @@ impl ActiveLimits {
         for (place, ruled) in (0u16..).zip(&self.rules) {
             let rule = &ruled.rule;
             let Some(amount) = amount(rule, step) else { continue };
-            // An author that is not known yet has nothing used up.
-            let unknown = matches!((rule.by, step.stage), (LimitKey::Author, LimitStage::Declared(_))).then_some(0);
-            let Some(key) = self.key(ruled, step).or(unknown) else { continue };
+            let Some(key) = self.key(ruled, step) else { continue };
             charges.extend((0u16..).zip(&rule.windows).map(|(window, _)| Charge { rule: place, window, amount, key }));
         }
         charges
@@ -136,18 +134,25 @@ impl ActiveLimits {
             return None;
         }
         let (seed, keys) = (*seed, self.keying);
-        Some(match (rule.by, step.stage) {
-            (LimitKey::App, _) => keys.of(seed, app?.as_str()),
-            (LimitKey::Identity, _) => keys.of(seed, step.client.identity.as_ref()?.name()),
-            (LimitKey::Client { ipv4_prefix, ipv6_prefix }, _) => {
+        Some(match rule.by {
+            LimitKey::App => keys.of(seed, app?.as_str()),
+            LimitKey::Identity => keys.of(seed, step.client.identity.as_ref()?.name()),
+            LimitKey::Client { ipv4_prefix, ipv6_prefix } => {
                 let ClientAddress::Ip(address) = step.client.address else { return None };
                 keys.of(seed, &cut(address.ip(), ipv4_prefix, ipv6_prefix)?)
             }
-            (LimitKey::ReversePath, _) => keys.of(seed, step.reverse_path.mailbox()?),
-            (LimitKey::Author, LimitStage::Message { author, .. }) => keys.of(seed, author),
-            (LimitKey::RecipientDomain, LimitStage::Rcpt(path)) => keys.of(seed, path.mailbox().domain()),
-            (LimitKey::Author | LimitKey::RecipientDomain, _) => return None,
-            (LimitKey::Relay, _) => keys.of(seed, ""),
+            LimitKey::ReversePath => keys.of(seed, step.reverse_path.mailbox()?),
+            LimitKey::Author => match step.stage {
+                LimitStage::Message { author, .. } => keys.of(seed, author),
+                // Not known yet: only whether the size can ever fit is checked, against an empty counter.
+                LimitStage::Declared(_) => 0,
+                LimitStage::Mail | LimitStage::Rcpt(_) => return None,
+            },
+            LimitKey::RecipientDomain => match step.stage {
+                LimitStage::Rcpt(path) => keys.of(seed, path.mailbox().domain()),
+                LimitStage::Mail | LimitStage::Declared(_) | LimitStage::Message { .. } => return None,
+            },
+            LimitKey::Relay => keys.of(seed, ""),
         })
     }
 
@@ -249,17 +254,43 @@ fn rate_limited(wait: Option<Duration>) -> Reply {
     }
 }
 
-/// What a step costs in this limit's measure; `None`: nothing, at this step.
+/// When messages and recipients of a key are counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum CountedAt {
+    /// At MAIL and at each RCPT.
+    Commands,
+    /// At the end of data, when the key is known.
+    Message,
+}
+
+impl LimitKey {
+    /// One row for each key: a new one does not compile without it.
+    const fn counted_at(self) -> CountedAt {
+        match self {
+            Self::App
+            | Self::Identity
+            | Self::Client { .. }
+            | Self::ReversePath
+            | Self::RecipientDomain
+            | Self::Relay => CountedAt::Commands,
+            Self::Author => CountedAt::Message,
+        }
+    }
+}
+
+/// What a step costs in the measure of a limit; `None`: nothing at this step.
 fn amount(rule: &LimitRule, step: &LimitStep<'_>) -> Option<NonZeroU32> {
     // A count that no burst can hold is refused as such.
     let large = |count: u64| NonZeroU32::new(u32::try_from(count).unwrap_or(u32::MAX));
-    match (rule.measure, rule.by, step.stage) {
-        (Measure::Messages, LimitKey::Author, LimitStage::Message { .. }) => NonZeroU32::new(1),
-        (Measure::Messages, by, LimitStage::Mail) if by != LimitKey::Author => NonZeroU32::new(1),
-        (Measure::Recipients, LimitKey::Author, LimitStage::Message { recipients, .. }) => large(recipients as u64),
-        (Measure::Recipients, by, LimitStage::Rcpt(_)) if by != LimitKey::Author => NonZeroU32::new(1),
-        (Measure::Octets, _, LimitStage::Message { octets, .. } | LimitStage::Declared(octets)) => large(octets),
-        _ => None,
+    let one = NonZeroU32::new(1);
+    match (rule.measure, step.stage, rule.by.counted_at()) {
+        (Measure::Messages, LimitStage::Mail, CountedAt::Commands) => one,
+        (Measure::Messages, LimitStage::Message { .. }, CountedAt::Message) => one,
+        (Measure::Recipients, LimitStage::Rcpt(_), CountedAt::Commands) => one,
+        (Measure::Recipients, LimitStage::Message { recipients, .. }, CountedAt::Message) => large(recipients as u64),
+        (Measure::Octets, LimitStage::Message { octets, .. } | LimitStage::Declared(octets), _) => large(octets),
+        (Measure::Messages | Measure::Recipients, ..)
+        | (Measure::Octets, LimitStage::Mail | LimitStage::Rcpt(_), _) => None,
     }
 }
 

@@ -146,6 +146,18 @@ pub enum LimitDecision {
     },
 }
 
+/// The result of asking for a part of a rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a part that was not granted must not be used"]
+pub enum Take {
+    /// It is taken.
+    Granted,
+    /// Nothing is taken; after that time there may be enough.
+    RetryAfter(Duration),
+    /// Nothing is taken, and there will never be enough: it is more than the burst.
+    NeverFits,
+}
+
 /// What a step took: whatever the limiter needs to give it back.
 #[derive(Debug, Default)]
 pub struct Reservation(Note);

@@ -5,9 +5,10 @@
 //! the number of requests is bounded however many clients there are. The quota of 24 hours is told apart: it stops everything
 //! for minutes, then one message tries.
 
+use super::Take;
 use super::learned::Learned;
 use super::token_bucket::{TokenBucket, TokenRate};
-use crate::mail::{AccountQuota, Clock, Kind, Outcome, Reply, replies};
+use crate::mail::{AccountQuota, Clock, Kind, Outcome, Refusal, RuleName, replies};
 use std::fmt;
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::num::NonZeroU32;
@@ -71,17 +72,12 @@ pub struct PacerPermit {
 /// Whether a message may go now.
 #[derive(Debug)]
 pub enum PaceDecision {
-    /// It may.
+    /// The message may be sent.
     Go(PacerPermit),
-    /// Not before so long.
+    /// Ask again after that time.
     Wait(Duration),
-    /// Not within any wait that a client would sit through.
-    Closed {
-        /// For the peer.
-        reply: Reply,
-        /// For the log.
-        detail: String,
-    },
+    /// Not within any wait that a client has patience for.
+    Closed(Refusal),
 }
 
 /// The pace now, for metrics and for `explain`.
@@ -148,9 +144,13 @@ impl Pacer {
             self.rate(&mut state, began).unwrap_or(UNPACED)
         };
         match self.tokens.take(recipients, rate, guaranteed).await {
-            Ok(Ok(())) => PaceDecision::Go(PacerPermit { recipients, rate, began }),
-            Ok(Err(wait)) => PaceDecision::Wait(wait),
-            Err(error) => PaceDecision::Closed { reply: replies::LOCAL_ERROR, detail: error.to_string() },
+            Ok(Take::Granted) => PaceDecision::Go(PacerPermit { recipients, rate, began }),
+            Ok(Take::RetryAfter(wait)) => PaceDecision::Wait(wait),
+            // A bucket that says so is wrong: a message for more recipients than the burst is paid back later.
+            Ok(Take::NeverFits) => PaceDecision::Wait(NEVER_FITS_WAIT),
+            Err(error) => {
+                PaceDecision::Closed(Refusal::new(replies::LOCAL_ERROR, error.to_string()).by(RuleName::PACE))
+            }
         }
     }
 
@@ -260,6 +260,9 @@ impl Pacer {
     }
 }
 
+/// Until the next attempt with a bucket that can never grant.
+const NEVER_FITS_WAIT: Duration = Duration::from_secs(1);
+
 /// Recipients a second: an account in the sandbox has one, shared by many.
 const RATE_MIN: f64 = 0.01;
 
@@ -273,7 +276,7 @@ impl State {
         }
         let seconds = closed.until.duration_since(now).as_secs();
         let detail = format!("the quota of 24 hours is used up; the next try is in {seconds} s");
-        Some(PaceDecision::Closed { reply: replies::DAILY_QUOTA, detail })
+        Some(PaceDecision::Closed(Refusal::new(replies::DAILY_QUOTA, detail).by(RuleName::PACE)))
     }
 
     fn close(&mut self, now: Instant, jitter: f64) -> Option<PaceChange> {

@@ -156,11 +156,11 @@ async fn the_quota_of_a_day_stops_everything_and_one_message_tries() {
         panic!("closed")
     };
     assert!((CLOSED_MIN..=CLOSED_MIN * 3 / 2).contains(&wait), "{wait:?}");
-    let PaceDecision::Closed { reply, .. } = pace.take(1, true).await else { panic!("closed") };
+    let PaceDecision::Closed(Refusal { reply, .. }) = pace.take(1, true).await else { panic!("closed") };
     assert_eq!(reply, replies::DAILY_QUOTA);
     clock.advance(wait);
     let trial = go(&pace).await;
-    assert!(matches!(pace.take(1, false).await, PaceDecision::Closed { .. }), "one tries");
+    assert!(matches!(pace.take(1, false).await, PaceDecision::Closed(_)), "one tries");
     let Some(PaceChange::Closed(longer)) = pace.record_outcome(trial, &outcome(Kind::DailyQuota)).await else {
         panic!("closed")
     };
@@ -183,7 +183,7 @@ async fn an_account_that_tells_of_room_is_tried_at_once() {
         sending_enabled: true,
     };
     pace.account(quota(1_000.0));
-    assert!(matches!(pace.take(1, false).await, PaceDecision::Closed { .. }));
+    assert!(matches!(pace.take(1, false).await, PaceDecision::Closed(_)));
     pace.account(quota(900.0));
     go(&pace).await;
 }

@@ -119,7 +119,7 @@ pub(super) fn open(directory: &Path, fresh: Keys) -> Result<Kept, StateError> {
         Err(TryLockError::WouldBlock) => return Err(StateError::InUse(directory.to_owned())),
         Err(TryLockError::Error(error)) => return Err(at(&lock_path)(error)),
     }
-    let (keys, counts) = look(directory, fresh)?;
+    let (keys, counts) = read_only(directory, fresh)?;
     let lines: Vec<(CountKey, u32)> = counts.iter().map(|(place, count)| (*place, *count)).collect();
     let file = write_anew(&path, keys, &lines).map_err(at(&path))?;
     Ok(Kept { keys, counts, file: StateFile { path, file, _lock: lock, keys, appended: 0, broken: false } })

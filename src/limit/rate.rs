@@ -1,5 +1,6 @@
 //! One rate, for any number of keys: governor's GCRA over a store of ours.
 
+use super::Take;
 use super::gcra_store::GcraStore;
 use super::rule::Rate;
 use governor::clock::Clock as GovernorClock;
@@ -48,16 +49,16 @@ impl RateMeter {
         Self { rate, interval_nanos, limiter: RateLimiter::new(quota, store.clone(), Moment), store }
     }
 
-    /// Times are since the meter was made. `Err(None)`: more than the burst, so there will never be room.
-    pub(super) fn take(&self, key: u128, amount: NonZeroU32, now: Duration) -> Result<(), Option<Duration>> {
+    /// Takes so many for a key. Times are since the meter was made.
+    pub(super) fn take(&self, key: u128, amount: NonZeroU32, now: Duration) -> Take {
         if !self.store.has_room(key, nanos(now)) {
-            return Err(Some(self.rate.interval()));
+            return Take::RetryAfter(self.rate.interval());
         }
         MOMENT.set(now);
         match self.limiter.check_key_n(&key, amount) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(not_until)) => Err(Some(not_until.wait_time_from(now))),
-            Err(_) => Err(None),
+            Ok(Ok(())) => Take::Granted,
+            Ok(Err(not_until)) => Take::RetryAfter(not_until.wait_time_from(now)),
+            Err(_) => Take::NeverFits,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Where the room of the account's own rate is counted: in this process, or in a store that a fleet shares.
 
-use super::{Debt, LimitError};
+use super::{Debt, LimitError, Take};
 use crate::mail::Clock;
 use async_trait::async_trait;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,12 +25,7 @@ pub trait TokenBucket: Send + Sync + 'static {
     /// A message for more recipients than the burst goes when the whole burst is there, and what it takes too much is
     /// paid back before the next. Promise: over any stretch of time, what gets through is at most rate × time + burst +
     /// reserve + the recipients of one message.
-    async fn take(
-        &self,
-        recipients: u32,
-        rate: TokenRate,
-        guaranteed: bool,
-    ) -> Result<Result<(), Duration>, LimitError>;
+    async fn take(&self, recipients: u32, rate: TokenRate, guaranteed: bool) -> Result<Take, LimitError>;
 
     /// Gives back what was not used.
     async fn give_back(&self, recipients: u32, rate: TokenRate);
@@ -65,7 +60,7 @@ impl LocalTokenBucket {
     }
 
     /// See [`TokenBucket::take`].
-    pub fn try_take(&self, recipients: u32, rate: TokenRate, guaranteed: bool) -> Result<(), Duration> {
+    pub fn try_take(&self, recipients: u32, rate: TokenRate, guaranteed: bool) -> Take {
         let now = self.clock.now();
         let time = |recipients: f64| Duration::from_secs_f64((recipients / rate.per_second).min(SECONDS_MAX));
         let cost = f64::from(recipients);
@@ -74,10 +69,10 @@ impl LocalTokenBucket {
         let mut times = self.times();
         let wait = times.debt.wait(slack, now).max(times.paused_until.saturating_duration_since(now));
         if !wait.is_zero() {
-            return Err(wait);
+            return Take::RetryAfter(wait);
         }
         times.debt.take(time(cost), now);
-        Ok(())
+        Take::Granted
     }
 
     fn times(&self) -> MutexGuard<'_, Times> {
@@ -90,12 +85,7 @@ const SECONDS_MAX: f64 = 86_400.0;
 
 #[async_trait]
 impl TokenBucket for LocalTokenBucket {
-    async fn take(
-        &self,
-        recipients: u32,
-        rate: TokenRate,
-        guaranteed: bool,
-    ) -> Result<Result<(), Duration>, LimitError> {
+    async fn take(&self, recipients: u32, rate: TokenRate, guaranteed: bool) -> Result<Take, LimitError> {
         Ok(self.try_take(recipients, rate, guaranteed))
     }
 
@@ -126,32 +116,39 @@ mod tests {
     #[test]
     fn the_guaranteed_get_through_when_the_others_have_taken_everything() {
         let (clock, tokens) = bucket();
-        assert_eq!([(); 6].map(|()| tokens.try_take(1, RATE, false).is_ok()), [true, true, true, true, true, false]);
-        assert_eq!([(); 4].map(|()| tokens.try_take(1, RATE, true).is_ok()), [true, true, true, false]);
-        assert_eq!(tokens.try_take(1, RATE, false), Err(Duration::from_millis(400)), "and the others pay for it");
+        assert_eq!(
+            [(); 6].map(|()| tokens.try_take(1, RATE, false) == Take::Granted),
+            [true, true, true, true, true, false]
+        );
+        assert_eq!([(); 4].map(|()| tokens.try_take(1, RATE, true) == Take::Granted), [true, true, true, false]);
+        assert_eq!(
+            tokens.try_take(1, RATE, false),
+            Take::RetryAfter(Duration::from_millis(400)),
+            "and the others pay for it"
+        );
         clock.advance(Duration::from_millis(100));
-        assert_eq!(tokens.try_take(1, RATE, true), Ok(()));
+        assert_eq!(tokens.try_take(1, RATE, true), Take::Granted);
     }
 
     #[test]
     fn a_message_larger_than_the_burst_goes_and_is_paid_back() {
         let (clock, tokens) = bucket();
-        assert_eq!(tokens.try_take(50, RATE, false), Ok(()));
-        assert_eq!(tokens.try_take(1, RATE, false), Err(Duration::from_millis(4_600)));
-        assert_eq!(tokens.try_take(50, RATE, false), Err(Duration::from_secs(5)));
+        assert_eq!(tokens.try_take(50, RATE, false), Take::Granted);
+        assert_eq!(tokens.try_take(1, RATE, false), Take::RetryAfter(Duration::from_millis(4_600)));
+        assert_eq!(tokens.try_take(50, RATE, false), Take::RetryAfter(Duration::from_secs(5)));
         clock.advance(Duration::from_secs(5));
-        assert_eq!(tokens.try_take(50, RATE, false), Ok(()));
+        assert_eq!(tokens.try_take(50, RATE, false), Take::Granted);
     }
 
     #[tokio::test]
     async fn what_is_given_back_is_there_and_a_pause_is_for_everybody() {
         let (clock, tokens) = bucket();
-        assert_eq!(tokens.try_take(5, RATE, false), Ok(()));
+        assert_eq!(tokens.try_take(5, RATE, false), Take::Granted);
         tokens.give_back(5, RATE).await;
-        assert_eq!(tokens.try_take(5, RATE, false), Ok(()));
+        assert_eq!(tokens.try_take(5, RATE, false), Take::Granted);
         tokens.pause(Duration::from_millis(200)).await;
-        assert!(tokens.try_take(1, RATE, true).is_err());
+        assert_ne!(tokens.try_take(1, RATE, true), Take::Granted);
         clock.advance(Duration::from_millis(200));
-        assert_eq!(tokens.try_take(1, RATE, false), Ok(()));
+        assert_eq!(tokens.try_take(1, RATE, false), Take::Granted);
     }
 }

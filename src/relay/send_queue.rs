@@ -140,7 +140,7 @@ impl SendQueue {
             Some(pace) => match pace.take(weight.recipients, false).await {
                 PaceDecision::Go(taken) => Some(taken),
                 PaceDecision::Wait(_) => return Ok(None),
-                PaceDecision::Closed { reply, detail } => return Err(paced(reply, detail)),
+                PaceDecision::Closed(refusal) => return Err(refusal),
             },
         };
         if self.pace.is_some() {
@@ -218,9 +218,9 @@ impl SendQueue {
                     Some(waiter) => return Some((waiter, Ok((Some(taken), memory)))),
                     None => pace.give_back(taken).await,
                 },
-                PaceDecision::Closed { reply, detail } => {
+                PaceDecision::Closed(refusal) => {
                     if let Some(waiter) = self.pop(&next) {
-                        return Some((waiter, Err(paced(reply, detail))));
+                        return Some((waiter, Err(refusal)));
                     }
                 }
                 PaceDecision::Wait(wait) => {
@@ -269,7 +269,7 @@ impl SendQueue {
                     PaceDecision::Go(taken) => return Some(taken),
                     PaceDecision::Wait(wait) if self.clock.now() + wait > deadline => return None,
                     PaceDecision::Wait(wait) => tokio::time::sleep(wait.min(LOOK_AGAIN)).await,
-                    PaceDecision::Closed { .. } => return None,
+                    PaceDecision::Closed(_) => return None,
                 }
             }
         };

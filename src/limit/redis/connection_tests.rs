@@ -2,6 +2,7 @@
 
 use super::super::{OnRedisError, RedisLimiter, RedisTokenBucket, RedisUrl};
 use super::*;
+use crate::limit::Take;
 use crate::limit::{
     LimitDecision, LimitError, LimitKey, LimitRule, LimitStage, LimitStep, Limiter, Measure, OnExceeded, TokenBucket,
     TokenRate,
@@ -347,15 +348,15 @@ async fn the_accounts_own_rate_is_shared_and_has_the_same_ways_out() {
     let fake = Fake::start().await;
     let local = RedisTokenBucket::new(&fake.connect(OnRedisError::Local).await, "main");
     let defer = RedisTokenBucket::new(&fake.connect(OnRedisError::Defer).await, "main");
-    assert_eq!(local.take(1, rate, false).await.unwrap(), Ok(()));
+    assert_eq!(local.take(1, rate, false).await.unwrap(), Take::Granted);
     fake.be(Mode::Full);
-    assert_eq!(local.take(1, rate, false).await.unwrap(), Err(Duration::from_secs(1)));
+    assert_eq!(local.take(1, rate, false).await.unwrap(), Take::RetryAfter(Duration::from_secs(1)));
     fake.be(Mode::ReadOnly);
     assert!(defer.take(1, rate, false).await.is_err());
     let taken = [local.take(1, rate, false).await, local.take(1, rate, false).await, local.take(1, rate, false).await];
-    assert_eq!(taken.map(|taken| taken.unwrap().is_ok()), [true, true, false], "half of the burst");
+    assert_eq!(taken.map(|taken| taken.unwrap() == Take::Granted), [true, true, false], "half of the burst");
     local.give_back(1, rate).await;
-    assert_eq!(local.take(1, rate, false).await.unwrap(), Ok(()));
+    assert_eq!(local.take(1, rate, false).await.unwrap(), Take::Granted);
     local.pause(Duration::from_secs(60)).await;
-    assert!(local.take(1, rate, true).await.unwrap().is_err());
+    assert_ne!(local.take(1, rate, true).await.unwrap(), Take::Granted);
 }

@@ -3,6 +3,7 @@
 
 use super::scripts::{Call, GIVE_BACK, LOOK, PAUSE, Script, TAKE};
 use super::*;
+use crate::limit::Take;
 use crate::limit::{
     LimitDecision, LimitKey, LimitRule, LimitStage, LimitStep, Limiter, LocalLimiter, LocalTokenBucket, Measure,
     OnExceeded, TokenBucket, TokenRate,
@@ -197,16 +198,16 @@ async fn the_accounts_own_rate_is_one_bucket() {
     let (one, two) = (RedisTokenBucket::new(&one, "main"), RedisTokenBucket::new(&two, "main"));
     let mut taken = Vec::new();
     for tokens in [&one, &two, &one, &two, &one, &two] {
-        taken.push(tokens.take(1, rate, false).await.unwrap().is_ok());
+        taken.push(tokens.take(1, rate, false).await.unwrap() == Take::Granted);
     }
     assert_eq!(taken, [true, true, true, true, true, false]);
-    assert_eq!(two.take(2, rate, true).await.unwrap(), Ok(()), "the guaranteed");
-    let wait = one.take(1, rate, false).await.unwrap().unwrap_err();
+    assert_eq!(two.take(2, rate, true).await.unwrap(), Take::Granted, "the guaranteed");
+    let Take::RetryAfter(wait) = one.take(1, rate, false).await.unwrap() else { panic!("a part is granted") };
     assert!(wait > Duration::from_secs(290) && wait <= Duration::from_secs(300), "{wait:?}");
     one.give_back(3, rate).await;
-    assert_eq!(two.take(1, rate, false).await.unwrap(), Ok(()));
+    assert_eq!(two.take(1, rate, false).await.unwrap(), Take::Granted);
     one.pause(Duration::from_secs(3_600)).await;
-    let wait = two.take(1, rate, true).await.unwrap().unwrap_err();
+    let Take::RetryAfter(wait) = two.take(1, rate, true).await.unwrap() else { panic!("a part is granted") };
     assert!(wait > Duration::from_secs(3_590), "whatever the slack: {wait:?}");
 }
 
@@ -313,8 +314,9 @@ proptest! {
                 let slack = ((burst - f64::from(recipients)).max(0.0) + reserve) / per_second * 1e6;
                 let said = lua.call(&TAKE, &[cost, slack]).await;
                 match local.try_take(recipients, rate, guaranteed) {
-                    Ok(()) => assert_eq!(said, scripts::TAKEN),
-                    Err(wait) => assert!(said.abs_diff(wait.as_micros() as i64) <= 2, "{said} {wait:?}"),
+                    Take::Granted => assert_eq!(said, scripts::TAKEN),
+                    Take::NeverFits => panic!("a bucket pays a large message back"),
+                    Take::RetryAfter(wait) => assert!(said.abs_diff(wait.as_micros() as i64) <= 2, "{said} {wait:?}"),
                 }
             }
         });

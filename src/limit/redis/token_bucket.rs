@@ -2,7 +2,7 @@
 
 use super::scripts::{self, Call, TAKEN};
 use super::{OnRedisError, RedisConnection};
-use crate::limit::{LimitError, LocalTokenBucket, TokenBucket, TokenRate};
+use crate::limit::{LimitError, LocalTokenBucket, Take, TokenBucket, TokenRate};
 use async_trait::async_trait;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -40,12 +40,7 @@ const MICROS_MAX: f64 = 86_400e6;
 
 #[async_trait]
 impl TokenBucket for RedisTokenBucket {
-    async fn take(
-        &self,
-        recipients: u32,
-        rate: TokenRate,
-        guaranteed: bool,
-    ) -> Result<Result<(), Duration>, LimitError> {
+    async fn take(&self, recipients: u32, rate: TokenRate, guaranteed: bool) -> Result<Take, LimitError> {
         let cost = f64::from(recipients);
         let reserve = if guaranteed { rate.reserve } else { 0.0 };
         let slack = micros((rate.burst - cost).max(0.0) + reserve, rate);
@@ -53,7 +48,8 @@ impl TokenBucket for RedisTokenBucket {
             let call = Call::new(&scripts::TAKE, self.key.clone(), [&micros(cost, rate), &slack]);
             if let Ok(said) = self.store.bounded(&live, live.run(&[call])).await {
                 let said = said.first().copied().unwrap_or(TAKEN);
-                return Ok(u64::try_from(said).map_or(Ok(()), |wait| Err(Duration::from_micros(wait.max(1)))));
+                let after = |wait: u64| Take::RetryAfter(Duration::from_micros(wait.max(1)));
+                return Ok(u64::try_from(said).map_or(Take::Granted, after));
             }
         }
         match self.store.settings().on_error {
@@ -61,7 +57,7 @@ impl TokenBucket for RedisTokenBucket {
                 Ok(self.local.try_take(recipients, part(rate, self.store.settings().instances), guaranteed))
             }
             OnRedisError::Defer => Err(unavailable()),
-            OnRedisError::Allow => Ok(Ok(())),
+            OnRedisError::Allow => Ok(Take::Granted),
         }
     }
 
