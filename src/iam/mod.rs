@@ -23,7 +23,7 @@ pub use arn::Arn;
 pub use condition::{Condition, Operator, SetQualifier};
 pub use context::Context;
 pub use document::{Document, DocumentError, DocumentKind, Effect, Statement};
-pub use evaluate::{Decision, Mismatch, Request, Trace, allowing, evaluate, explicit_deny, trace};
+pub use evaluate::{Decision, Mismatch, Request, Trace, evaluate, trace};
 
 #[cfg(test)]
 mod oracle_tests;

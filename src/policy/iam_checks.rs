@@ -22,7 +22,7 @@ use super::app::{App, refusal};
 use super::app_policy::AppPolicyError;
 use super::{MessageFacts, Note};
 use crate::iam::condition::Kind;
-use crate::iam::{Context, Decision, Document, Mismatch, Request, Statement, allowing, evaluate, explicit_deny, trace};
+use crate::iam::{Context, Decision, Document, Mismatch, Request, Statement, evaluate, trace};
 use crate::mail::{Author, ClientAddress, Clock, Mailbox, Refusal, SendParameters, USER_AGENT, replies};
 use smallvec::SmallVec;
 use std::collections::BTreeSet;
@@ -286,7 +286,7 @@ pub(super) fn keys<'a>(documents: impl Iterator<Item = &'a Arc<Document>>) -> BT
     statements.flat_map(|statement| statement.keys()).map(str::to_owned).collect()
 }
 
-/// What SES authorises a call as, and what somebody who denies sending is likely to name.
+/// What SES authorises a call as, and what a Deny of sending is likely to name.
 const ACTIONS: [&str; 2] = ["ses:SendRawEmail", "ses:SendEmail"];
 
 /// Statements that the log line of a message names.
@@ -306,12 +306,13 @@ fn judge_one<'a>(
         Err(refusal("iam_document", replies::NOT_ALLOWED_BY_DOCUMENT, detail))
     };
     let [raw, plain] = ACTIONS;
-    let Some(allowed) = allowing(documents(), &request(raw)) else {
-        return refuse(raw, &evaluate(documents(), &request(raw)));
+    let allowed = match evaluate(documents(), &request(raw)) {
+        Decision::Allow(document, statement) => (document, statement),
+        decision => return refuse(raw, &decision),
     };
     // Only an explicit deny matters here.
-    match explicit_deny(documents(), &request(plain)) {
-        Some(denied) => refuse(plain, &denied),
-        None => Ok(allowed),
+    match evaluate(documents(), &request(plain)) {
+        decision @ Decision::ExplicitDeny(..) => refuse(plain, &decision),
+        Decision::Allow(..) | Decision::ImplicitDeny => Ok(allowed),
     }
 }
