@@ -13,11 +13,13 @@ pub mod evaluate;
 pub mod generate;
 mod json;
 pub mod lint;
+mod needs;
 pub mod pattern;
 pub mod region;
 pub mod service;
 pub mod simulate;
-pub mod trust;
+mod statement_writer;
+mod trust;
 
 pub use arn::Arn;
 pub use condition::{Condition, Operator, SetQualifier};
