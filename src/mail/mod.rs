@@ -17,6 +17,7 @@ pub mod headers;
 pub mod id;
 pub mod mime;
 pub mod outcome;
+pub mod parameter_error;
 pub mod parameters;
 pub mod path;
 pub mod permitted;

@@ -7,12 +7,14 @@
 use super::app::{App, Missing, refusal};
 use super::app_matching::{AppMatcher, MatchCriteria};
 use super::attachments;
+use super::error::AppPolicyError;
 use super::iam_checks::{self, AwsAccount, IamChecks};
 use super::pattern::AddressPattern;
 use super::rule_results::RuleResults;
 use super::{AddressField, MailFacts, MessageFacts, Note, Policy, PolicyDecision, PolicyError, RcptFacts, tags};
 use crate::iam::Document;
-use crate::mail::parameters::{AppName, Edits, ParameterError};
+use crate::mail::parameter_error::ParameterError;
+use crate::mail::parameters::{AppName, Edits};
 use crate::mail::{
     Author, Client, ClientAddress, Clock, ForwardPath, Granted, Refusal, RuleName, SendParameters, SystemClock, replies,
 };
@@ -95,36 +97,6 @@ impl fmt::Display for AdmittedBy<'_> {
             Self::UnixSocket => f.write_str("it may open the Unix socket"),
         }
     }
-}
-
-/// Why a policy cannot be put together.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AppPolicyError {
-    /// IamChecks speak of ARNs, and nobody said of whose account.
-    #[error("IAM documents need the account, region and partition that their ARNs are of")]
-    NoAccount,
-    /// A condition on a key that has no meaning at an SMTP door: whatever was decided would be a guess.
-    #[error("{place}: condition key {key} has no meaning here; known are {}", iam_checks::KEYS.join(", "))]
-    UnknownKey {
-        /// Document and statement.
-        place: String,
-        /// The key.
-        key: String,
-    },
-    /// A condition on all recipients that does not say whether all or any must fit; AWS does not document which it takes.
-    #[error(
-        "{place}: {operator} on ses:Recipients, which has many values; write ForAllValues: or ForAnyValue: before it"
-    )]
-    ManyValues {
-        /// Document and statement.
-        place: String,
-        /// The operator.
-        operator: String,
-    },
-    /// An application that could never be recognised.
-    #[error("application {0} says nothing about how it is recognised")]
-    NotRecognised(AppName),
 }
 
 impl AppPolicy {

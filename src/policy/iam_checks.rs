@@ -19,7 +19,7 @@
 //! | `aws:PrincipalTag/…` | as the operator set for the application |
 
 use super::app::{App, refusal};
-use super::app_policy::AppPolicyError;
+use super::error::AppPolicyError;
 use super::{MessageFacts, Note};
 use crate::iam::condition::Kind;
 use crate::iam::{Context, Decision, Document, Mismatch, Request, Statement, evaluate, trace};

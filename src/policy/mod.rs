@@ -8,6 +8,7 @@ mod app;
 mod app_matching;
 mod app_policy;
 mod attachments;
+mod error;
 mod iam_checks;
 mod pattern;
 mod rule_results;
@@ -15,7 +16,8 @@ mod tags;
 
 pub use app::{App, Checked, Enforcement, Missing, OnAuthor, SES_REFUSED_EXTENSIONS};
 pub use app_matching::{AppMatcher, CertificateMatch, MatchCriteria};
-pub use app_policy::{AppPolicy, AppPolicyError, DefaultApp};
+pub use app_policy::{AppPolicy, DefaultApp};
+pub use error::AppPolicyError;
 pub use iam_checks::AwsAccount;
 pub use pattern::{AddressPattern, PatternError, TextPattern};
 pub use tags::{TagPattern, TagPatternError, TagTemplate};

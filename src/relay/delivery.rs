@@ -5,15 +5,12 @@ use super::admission::Judged;
 use super::budget::Share;
 use super::fair_queue::Weight;
 use super::health::Way;
+use super::message_context::{MessageContext, message_id};
 use super::reception::{Received, Reception};
 use super::send_queue::SendSlot;
 use super::session_handler::Transaction;
-use crate::limit::Reservation;
 use crate::mail::parameters::{AppName, ConfigurationSetName};
-use crate::mail::{
-    Author, Certainty, Content, Envelope, Granted, Kind, Outcome, Receipt, Refusal, Reply, RuleName, TransactionId,
-    replies,
-};
+use crate::mail::{Certainty, Granted, Kind, Outcome, Receipt, Refusal, Reply, RuleName, replies};
 use crate::observe::{Event, MessageRecord};
 use crate::smtp::Answer;
 use std::sync::Arc;
@@ -235,34 +232,4 @@ impl Drop for InFlightCall<'_> {
         };
         self.handler.record_attempt(self.end, self.granted, &outcome, &outcome.reply);
     }
-}
-
-/// The end of one transaction: what its log line and its refunds need.
-pub(super) struct MessageContext {
-    pub(super) id: TransactionId,
-    /// When the provider was called.
-    pub(super) began: Option<Instant>,
-    pub(super) app: Option<AppName>,
-    pub(super) ended: Instant,
-    pub(super) envelope: Arc<Envelope>,
-    pub(super) tickets: Vec<Reservation>,
-    pub(super) authors: Vec<Author>,
-    /// Of the client.
-    pub(super) message_id: Option<String>,
-    pub(super) octets: u64,
-}
-
-/// What the log keeps of a Message-ID.
-const MESSAGE_ID_OCTETS_MAX: usize = 250;
-
-/// The client's Message-ID, cut: for the log line, in which people search for it.
-fn message_id(content: &Content) -> Option<String> {
-    let field = content.fields_named("Message-ID").next()?;
-    let value = String::from_utf8_lossy(&field.value[..field.value.len().min(MESSAGE_ID_OCTETS_MAX)]);
-    let value = value.trim_ascii();
-    Some(match value.bytes().any(|octet| octet.is_ascii_whitespace()) {
-        false => value.to_owned(),
-        // Folded.
-        true => value.split_ascii_whitespace().collect::<Vec<_>>().join(" "),
-    })
 }

@@ -15,6 +15,7 @@ mod dry_run;
 mod fair_queue;
 mod fields;
 mod health;
+mod message_context;
 mod prefetch;
 mod reception;
 mod reencode;

@@ -4,7 +4,7 @@ use super::Relay;
 use super::admission::Admitted;
 use super::app_connections::ConnectionGuard;
 use super::authentication::LastFailure;
-use super::delivery::MessageContext;
+use super::message_context::MessageContext;
 use super::prefetch::PrefetchedRecipient;
 use super::reception::Reception;
 use crate::limit::Reservation;

@@ -10,6 +10,7 @@ mod connection;
 mod connection_limits;
 mod handshake;
 mod listener;
+mod listener_context;
 mod proxy;
 mod stream;
 mod threads;

@@ -10,6 +10,12 @@ use tokio::net::TcpStream;
 use tokio::net::UnixStream;
 use tokio_rustls::server::TlsStream;
 
+/// A connection before TLS, with what was read of it too early.
+pub(super) struct AcceptedStream {
+    pub(super) stream: Plain,
+    pub(super) early: BytesMut,
+}
+
 /// A connection before TLS.
 #[derive(Debug)]
 pub(super) enum Plain {

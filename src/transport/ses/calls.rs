@@ -4,9 +4,9 @@
 //! counts for telemetry that nobody has set up. Here the same orchestrator runs the SDK's own serializer, signers,
 //! credentials and deserializer, and only those. A test holds what is sent against what `Client` sends.
 
-use super::client::{Account, Http, SesError};
 use super::credentials::CachedCredentials;
 use super::document;
+use super::settings::{Account, Http, SesError};
 use crate::mail::USER_AGENT;
 use aws_config::Region;
 use aws_config::timeout::TimeoutConfig;

@@ -4,7 +4,7 @@
 //! request and answer between the two, which costs 2 to 7 % more CPU for a message of 10 KB. Here it is known, too, whether
 //! anything was written when a call fails.
 
-use super::client::SesTimeouts;
+use super::settings::SesTimeouts;
 use super::wire::{Progress, Wire};
 use crate::mail::boxed;
 use aws_smithy_runtime_api::box_error::BoxError;

@@ -15,9 +15,10 @@ mod faults;
 mod first_poll;
 mod http;
 mod outcomes;
+mod settings;
 mod wire;
 
-pub use client::{RoleSettings, SesError, SesSettings, SesTimeouts, StaticCredentials};
+pub use settings::{RoleSettings, SesError, SesSettings, SesTimeouts, StaticCredentials};
 
 use super::Transport;
 use crate::mail::parameters::{ConfigurationSetName, RoleArn, Tag};
