@@ -1,6 +1,5 @@
 //! Why applications and documents make no policy.
 
-use super::iam_checks;
 use crate::mail::parameters::AppName;
 
 /// Why a policy cannot be put together.
@@ -11,12 +10,14 @@ pub enum AppPolicyError {
     #[error("IAM documents need the account, region and partition that their ARNs are of")]
     NoAccount,
     /// A condition on a key that has no meaning for SMTP: any decision would be a guess.
-    #[error("{place}: condition key {key} has no meaning here; known are {}", iam_checks::KEYS.join(", "))]
+    #[error("{place}: condition key {key} has no meaning here; known are {known}")]
     UnknownKey {
         /// Document and statement.
         place: String,
         /// The key.
         key: String,
+        /// The keys that have one.
+        known: String,
     },
     /// A condition on all recipients that does not say whether all or any must fit; AWS does not document which it takes.
     #[error(

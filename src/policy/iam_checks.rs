@@ -78,12 +78,12 @@ pub(super) fn check(document: &Document) -> Result<(), AppPolicyError> {
         let resources = statement.resources.iter().flat_map(|resources| &resources.patterns);
         let mut in_resources = resources.flat_map(|(_, parts)| parts.iter()).flat_map(|part| part.variables());
         if let Some(key) = in_resources.find(|key| !is_known(key)) {
-            return Err(AppPolicyError::UnknownKey { place: place(), key: key.to_owned() });
+            return Err(AppPolicyError::UnknownKey { place: place(), key: key.to_owned(), known: KEYS.join(", ") });
         }
         for condition in &statement.conditions {
             let keys = std::iter::once(condition.key.as_str()).chain(condition.variables());
             if let Some(key) = keys.into_iter().find(|key| !is_known(key)) {
-                return Err(AppPolicyError::UnknownKey { place: place(), key: key.to_owned() });
+                return Err(AppPolicyError::UnknownKey { place: place(), key: key.to_owned(), known: KEYS.join(", ") });
             }
             let many = condition.key.eq_ignore_ascii_case("ses:Recipients");
             if many && condition.qualifier.is_none() && condition.operator.kind != Kind::Null {

@@ -1,4 +1,4 @@
-//! Who is it? AUTH, and what too many failures lead to.
+//! AUTH: verification of credentials, and the lock-out after too many failures.
 
 use super::SessionHandler;
 use crate::auth::{AuthDecision, AuthError};
@@ -6,28 +6,13 @@ use crate::limit::LoginStatus;
 use crate::mail::{Credentials, Reply, replies};
 use crate::observe::Event;
 use crate::smtp::Answer;
-use std::hash::{BuildHasher, RandomState};
-
-/// The last failure of a connection, so that a client that tries the same password with PLAIN and then with LOGIN has
-/// failed once.
-#[derive(Debug, Default)]
-pub(super) struct LastFailure {
-    hasher: RandomState,
-    hash: Option<u64>,
-}
-
-impl LastFailure {
-    fn hash(&self, credentials: &Credentials) -> u64 {
-        self.hasher.hash_one((&credentials.name, credentials.password.expose()))
-    }
-}
 
 impl SessionHandler {
     pub(super) async fn authenticate(&mut self, credentials: &Credentials) -> Answer {
         let name = &*credentials.name;
         let hash = self.last_failure.hash(credentials);
-        // Neither a failure of its own nor kept out by the one that it belongs to.
-        let again = self.last_failure.hash == Some(hash);
+        // The same credentials with another mechanism are the same failure, and not locked out by it.
+        let again = self.last_failure.is(hash);
         if let Some(lockout) = self.relay.lockout.as_ref().filter(|_| !again) {
             match lockout.standing(&self.client, name) {
                 LoginStatus::Free => {}
@@ -67,7 +52,7 @@ impl SessionHandler {
                 Answer::Proceed
             }
             Ok(AuthDecision::Reject) => {
-                self.last_failure.hash = Some(hash);
+                self.last_failure.set(hash);
                 if let Some(lockout) = self.relay.lockout.as_ref().filter(|_| !again) {
                     lockout.failed(&self.client, name);
                 }

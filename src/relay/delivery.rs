@@ -8,7 +8,7 @@ use super::health::Way;
 use super::message_context::{MessageContext, message_id};
 use super::reception::{Received, Reception};
 use super::send_queue::SendSlot;
-use super::session_handler::Transaction;
+use super::transaction::Transaction;
 use crate::mail::parameters::{AppName, ConfigurationSetName};
 use crate::mail::{Certainty, Granted, Kind, Outcome, Receipt, Refusal, Reply, RuleName, replies};
 use crate::observe::{Event, MessageRecord};

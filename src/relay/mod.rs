@@ -15,6 +15,7 @@ mod dry_run;
 mod fair_queue;
 mod fields;
 mod health;
+mod last_failure;
 mod message_context;
 mod prefetch;
 mod reception;
@@ -23,6 +24,7 @@ mod rewriting;
 mod send_queue;
 mod session_handler;
 mod spill_file;
+mod transaction;
 
 pub use app_connections::AppConnectionLimits;
 pub use budget::{Budget, BudgetSettings};

@@ -1,25 +1,18 @@
-//! Recipients that the client has already said: a pipelined group of RCPT asks a distant limiter once.
+//! Prefetching: a pipelined group of RCPT asks a limiter in another process once.
 //!
-//! Policy is asked for each as ever; only the limiter's answers for the group are fetched together, kept until the
-//! session comes to each command, and given back if it never does.
+//! Policy decides about each recipient as usual. Only the limiter's decisions for the group are fetched together. They are kept until
+//! the session reaches each command, and given back if it does not.
 
 use super::SessionHandler;
 use super::admission::Admitted;
+use super::transaction::PrefetchedRecipient;
 use crate::limit::{LimitStage, LimitStep};
 use crate::mail::{ForwardPath, Granted, Refusal};
 use crate::policy::RcptFacts;
 use std::sync::Arc;
 
-/// A recipient that was judged before its command was reached.
-#[derive(Debug)]
-pub(super) struct PrefetchedRecipient {
-    path: ForwardPath,
-    accepted_before: usize,
-    judged: Result<Admitted, Refusal>,
-}
-
 impl SessionHandler {
-    /// The answer for a recipient, if it was fetched already.
+    /// The decision about a recipient, if it was fetched.
     pub(super) fn fetched(&mut self, path: &ForwardPath) -> Option<Result<Admitted, Refusal>> {
         let transaction = self.transaction.as_mut()?;
         let accepted = transaction.accepted;
@@ -39,13 +32,13 @@ impl SessionHandler {
         })
     }
 
-    /// Fetches the answers for a recipient and for those that follow it on the wire.
+    /// Fetches the decisions about a recipient and about those that follow it in the input.
     pub(super) async fn fetch(&mut self, paths: Vec<ForwardPath>) {
         self.forget_prefetched().await;
         let Some(transaction) = &mut self.transaction else { return };
         let mut granted: Vec<(ForwardPath, usize, Arc<Granted>)> = Vec::with_capacity(paths.len());
         for forward_path in paths {
-            // One that stands twice is not asked about twice.
+            // A repeated recipient is not counted twice.
             if granted.iter().any(|(path, ..)| *path == forward_path) {
                 continue;
             }
@@ -56,9 +49,9 @@ impl SessionHandler {
                 forward_path: &forward_path,
                 accepted_before: transaction.accepted + place,
             };
-            // Where policy says no, those behind come in another number: they are judged when they come.
+            // After a refused recipient the number of accepted ones differs: the rest is decided command by command.
             match self.relay.decided(&self.client, self.relay.policy.forward_path(&facts).await) {
-                Ok(yes) => granted.push((forward_path, transaction.accepted + place, yes)),
+                Ok(grant) => granted.push((forward_path, transaction.accepted + place, grant)),
                 Err(_) => break,
             }
         }
@@ -74,7 +67,7 @@ impl SessionHandler {
         }
     }
 
-    /// No more of them will be asked for.
+    /// The remaining decisions are not needed.
     pub(super) async fn forget_prefetched(&mut self) {
         let prefetched = self.transaction.as_mut().map(|transaction| std::mem::take(&mut transaction.prefetched));
         if let Some(prefetched) = prefetched.filter(|prefetched| !prefetched.is_empty()) {
@@ -82,7 +75,7 @@ impl SessionHandler {
         }
     }
 
-    /// Gives back what was fetched and never asked for.
+    /// Gives back what was fetched and not used.
     pub(super) async fn give_back_prefetched(&self, prefetched: Vec<PrefetchedRecipient>) {
         for PrefetchedRecipient { judged, .. } in prefetched {
             if let Ok(Admitted { ticket, .. }) = judged {

@@ -1,12 +1,12 @@
-//! One connection's way through the relay: every question of its session, answered.
+//! Answers the questions of one session: admission, content, sending. One handler per connection.
 
 use super::Relay;
 use super::admission::Admitted;
 use super::app_connections::ConnectionGuard;
-use super::authentication::LastFailure;
+use super::last_failure::LastFailure;
 use super::message_context::MessageContext;
-use super::prefetch::PrefetchedRecipient;
 use super::reception::Reception;
+use super::transaction::{OpenTransaction, Transaction};
 use crate::limit::Reservation;
 use crate::mail::parameters::AppName;
 use crate::mail::trace::received;
@@ -43,32 +43,6 @@ pub struct SessionHandler {
     pub(super) recognised: bool,
     /// One of its application's connections, from the first MAIL.
     app_connection: Option<ConnectionGuard>,
-}
-
-/// A mail transaction, from MAIL to its end.
-pub(super) struct Transaction {
-    pub(super) id: TransactionId,
-    /// As policy recognised it at MAIL.
-    pub(super) app: Option<AppName>,
-    pub(super) reverse_path: ReversePath,
-    pub(super) accepted: usize,
-    /// Recipients that were judged before their commands were reached.
-    pub(super) prefetched: Vec<PrefetchedRecipient>,
-    /// What the limiter took so far; given back if no message comes of it.
-    pub(super) tickets: Vec<Reservation>,
-    pub(super) reception: Option<Reception>,
-}
-
-/// What the outcome of a transaction tells, if no message comes of it.
-pub(super) struct OpenTransaction {
-    id: TransactionId,
-    app: Option<AppName>,
-    reverse_path: ReversePath,
-    recipients: usize,
-    /// Octets of content so far.
-    octets: u64,
-    /// The last verb that was decided in it.
-    after: &'static str,
 }
 
 /// A transaction that is refused; with content that came after 354, if it came that far.
