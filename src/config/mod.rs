@@ -215,7 +215,9 @@ impl Config {
             let octet = error.span().map(|span| span.start);
             let path = octet.and_then(|octet| places.path_at(octet)).unwrap_or_default();
             let told = translate(error.message(), path);
-            let hint = told.hint.unwrap_or_else(|| syntax(error.message()).to_owned());
+            let rest =
+                octet.and_then(|octet| text.get(octet..)).and_then(|rest| rest.lines().next()).unwrap_or_default();
+            let hint = told.hint.unwrap_or_else(|| syntax(error.message(), rest).to_owned());
             let place = octet.map_or_else(|| Place::File(places.file().to_owned()), |octet| places.at(octet));
             ConfigError::Wrong(vec![Problem { place, message: told.message, hint: Some(hint) }])
         };

@@ -4,6 +4,7 @@
 
 use super::documents::{account, documents};
 use super::hint::one_of;
+use super::network::may_come_from;
 use super::plan::Findings;
 use super::rules::{AddressFields, App, Enforcement, ForeignFrom, Gets, MissingFrom, Rules, Unchecked};
 use super::sections::{Auth, Certificates, Listener};
@@ -414,6 +415,15 @@ impl Spot<'_> {
         if !self.app.auth.is_empty() && !reachable().any(asked) {
             let hint = "set auth = \"required\" or \"optional\" on a listener that it may come to";
             findings.error(&self.key("auth"), "nobody could be this application: no listener asks for AUTH", hint);
+        }
+        let networks = || self.app.networks.iter().map(|network| network.0);
+        let from_there = |listener: &Listener| networks().any(|network| may_come_from(listener, &network));
+        if !self.app.networks.is_empty() && !reachable().any(from_there) {
+            let message =
+                "nobody could be this application: no listener that it may come to has clients of these networks";
+            let hint = "loopback addresses have clients on this machine only, Unix sockets have none with an address: listen on \
+                        an address that the networks reach, or name the listener in listeners instead of networks";
+            findings.warn(&self.key("networks"), message, hint);
         }
         let shown = |listener: &Listener| listener.client_certificates != Certificates::Off;
         if !self.app.certificates.is_empty() && !reachable().any(shown) {
