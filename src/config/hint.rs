@@ -35,8 +35,10 @@ pub(super) fn translate(message: &str, path: &str) -> Told {
     }
 }
 
-/// What to do about a text that is not TOML. `rest` is the line from the wrong octet on.
-pub(super) fn syntax(message: &str, rest: &str) -> &'static str {
+/// What to do about a text that is not TOML. `before` and `rest` are the line up to the wrong octet and from there on.
+pub(super) fn syntax(message: &str, before: &str, rest: &str) -> &'static str {
+    let begins_with =
+        |sign: &str| before.trim_start().starts_with(sign) || before.trim().is_empty() && rest.starts_with(sign);
     let word = rest.split(|c: char| c.is_whitespace() || c == '#').next().unwrap_or_default();
     match message {
         _ if rest.starts_with(['\u{2018}', '\u{2019}', '\u{201c}', '\u{201d}', '\u{201e}', '\u{201a}']) => {
@@ -45,6 +47,7 @@ pub(super) fn syntax(message: &str, rest: &str) -> &'static str {
         _ if rest.starts_with(|c: char| c != ' ' && c.is_whitespace() && !c.is_ascii()) => {
             "replace the no-break space, which looks like a space, by a plain one"
         }
+        _ if begins_with("//") || begins_with(";") => "a comment begins with #",
         _ if ["yes", "no", "on", "off", "true", "false"].iter().any(|known| word.eq_ignore_ascii_case(known)) => {
             "write true or false, in small letters and without quotes"
         }

@@ -87,6 +87,8 @@ fn unreadable() -> Vec<Row> {
         ("hostname = 'a.b'\nhostname = 'c.d'", "f:2:1", "duplicate key", "keep one of the two; a second table of a"),
         ("hostname = \u{201c}a.b\u{201d}", "f:1:12", "must be quoted", "replace typographic quotes by plain ones"),
         ("hostname\u{a0}= 'a.b'", "f:1:9", "invalid unquoted key", "replace the no-break space"),
+        ("; a comment\nhostname = 'a.b'", "f:1:3", "key with no value", "a comment begins with #"),
+        ("// a comment", "f:1:4", "key with no value", "a comment begins with #"),
         ("[tls]\ngenerate = yes", "f:2:12", "must be quoted", "write true or false"),
         ("[tls]\ngenerate = True", "f:2:12", "invalid boolean", "in small letters and without quotes"),
         (
@@ -482,6 +484,12 @@ fn users() -> Vec<Row> {
             "f:14:9",
             "there is no user \"order\"",
             "did you mean \"orders\"?",
+        ),
+        (
+            app("").replace(&format!("'{HASH}'"), "{ file = 'DIR/users' }"),
+            "f:2:12",
+            "NAME:HASH, where the hash alone is expected",
+            "take NAME: away, or name the file in auth.user_list",
         ),
         (app("").replace("auth.users.ann", "auth.users.''"), "f:2:17", "a user's name has 1 to 255", "a shorter name"),
     ]
