@@ -951,6 +951,7 @@ fn the_demo_needs_no_file_and_says_where_everything_is() {
     let (code, reply, error) = send(directory.path(), server, &[]);
     assert_eq!(code, 0, "{reply}{error}");
     let place = directory.path().canonicalize().unwrap().join("new/place");
+    assert!(fs::exists(row("TLS authority")).unwrap());
     assert_eq!(row("accepted mail"), place.join("var/ses-emulator").to_str().unwrap());
     assert_eq!(kept(&place).len(), 1);
     let admin = row("health, metrics").strip_prefix("http://").unwrap().split('/').next().unwrap();
