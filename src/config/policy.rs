@@ -2,7 +2,7 @@
 //!
 //! Rules that contradict each other, or could never matter, are errors: whoever wrote them believes that they hold.
 
-use super::documents::{account, documents};
+use super::documents::{account, documents, of_another_account};
 use super::hint::one_of;
 use super::network::may_come_from;
 use super::plan::Findings;
@@ -38,6 +38,9 @@ pub(super) fn plan(findings: &mut Findings<'_>, users: &KnownUsers) -> Option<Ap
     for_a_roll_out(findings);
     if apps.len() < config.app.len() || any && account.is_none() {
         return None;
+    }
+    if let Some(account) = account.as_ref().filter(|_| documents.is_empty()) {
+        of_another_account(findings, account, &apps);
     }
     let made = AppPolicy::new(apps, others, documents, account, Arc::new(SystemClock));
     let policy = made.map_err(|error| not_decided_here(findings, &error)).ok()?;
