@@ -137,11 +137,11 @@ fn facts<'a>(arguments: &'a Arguments, config: &'a Config, plan: &Plan) -> Resul
     let app = arguments.app.as_deref().map(|name| {
         let names = config.app.iter().filter_map(|app| Some(app.name.as_ref()?.0.as_str()));
         known(name).ok_or_else(|| {
-            wrong(format!("--app {name}: the configuration has no such application")).with_hint(one_of(
-                name,
-                names,
-                "application",
-            ))
+            let hint = match name {
+                "default" => "default is everybody else, by [policy]: leave --app out".to_owned(),
+                _ => one_of(name, names, "application"),
+            };
+            wrong(format!("--app {name}: the configuration has no such application")).with_hint(hint)
         })
     });
     let app = app.transpose()?;

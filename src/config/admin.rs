@@ -33,6 +33,10 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Option<AdminSettings> {
         }
         return None;
     };
+    let free = matches!(&address.0, Listen::Tcp(tcp) if tcp.port() == 0);
+    if !free && findings.config.listener.iter().any(|listener| listener.address.as_ref() == Some(address)) {
+        findings.error("admin.address", "a listener has this address already", "give each an address of its own");
+    }
     let secret = match token {
         None => None,
         Some(source) => {

@@ -2,10 +2,12 @@
 
 use super::plan::Findings;
 use super::source::Source;
+use crate::iam::document::ArnPattern;
 use crate::iam::lint::{Kind, lint};
+use crate::iam::pattern::Pattern;
 use crate::iam::service::actions_named;
-use crate::iam::{Document, DocumentError, DocumentKind, Effect, Statement};
-use crate::policy::AwsAccount;
+use crate::iam::{Context, Document, DocumentError, DocumentKind, Effect, Statement};
+use crate::policy::{App, AwsAccount};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -46,6 +48,33 @@ fn sends(statement: &Statement) -> bool {
     let mut patterns = statement.actions.patterns.iter();
     let named = patterns.any(|(text, _)| actions_named(text).iter().any(|action| action.name == "SendRawEmail"));
     named != statement.actions.negated
+}
+
+/// Warns where the ARNs that an application's documents allow are of another partition, region or account than those that its
+/// messages are sent with: every message would be refused. Not of applications with an identity of another account.
+pub(super) fn of_another_account(findings: &mut Findings<'_>, account: &AwsAccount, apps: &[App]) {
+    let context = Context::default();
+    let AwsAccount { partition, region, account, .. } = account;
+    let fits = |(text, parts): &ArnPattern| {
+        let is = |part: &Pattern, value: &str| part.matches(value, &context, false);
+        text == "*" || is(&parts[1], partition) && is(&parts[3], region) && is(&parts[4], account)
+    };
+    let elsewhere = |statement: &Statement| {
+        let resources = statement.resources.as_ref().filter(|resources| !resources.negated);
+        resources.is_some_and(|resources| !resources.patterns.iter().any(fits))
+    };
+    let checked = apps.iter().enumerate().filter(|(_, app)| app.send.identity_arn.is_none());
+    for (place, app) in checked {
+        let statements = app.documents.iter().flat_map(|document| &document.statements);
+        let mut sending = statements.filter(|one| one.effect == Effect::Allow && sends(one)).peekable();
+        if sending.peek().is_some() && sending.all(elsewhere) {
+            let wanted = format!("arn:{partition}:ses:{region}:{account}:identity/…");
+            let message =
+                format!("messages are sent with {wanted}, and no statement allows ses:SendRawEmail on such an ARN");
+            let hint = "compare partition, region and account with ses.region and [aws] account";
+            findings.warn(&format!("app.{place}.documents"), message, hint);
+        }
+    }
 }
 
 /// Warns of actions that SES does not have. A newer SES may have them, and the file may be the one that is attached to a role.

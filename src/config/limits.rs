@@ -162,6 +162,11 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Vec<LimitRule> {
             findings.warn(&path(key), message, hint);
         }
         let name = limit.name.as_ref().map(|name| name.0.clone());
+        if name.is_some() && config.limit[..place].iter().any(|other| other.name == limit.name) {
+            let message =
+                format!("another limit is called {} already", name.as_ref().map(RuleName::as_str).unwrap_or_default());
+            findings.error(&path("name"), message, "give each a name of its own: metrics and log lines show it");
+        }
         let Some(name) = name.or_else(|| RuleName::parse(&format!("limit-{}", place + 1)).ok()) else { continue };
         rules.push(LimitRule {
             name,

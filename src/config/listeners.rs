@@ -197,10 +197,10 @@ impl Spot<'_> {
             Some(pair) => (Some(pair.certificate.clone()), Some(pair.key.clone())),
             None => (findings.text(&certificate_path, certificate), findings.secret(&key_path, key)),
         };
-        let half = |path, source: &Source, text| Half { path, source: source.to_string(), text };
+        let half = |path, source: &Source, text| Half::new(path, source, text);
         let wanted = self.listener.client_certificates;
         let issuers = match (wanted != Certificates::Off, authorities) {
-            (false, _) => Half { path: authorities_path, source: String::new(), text: String::new() },
+            (false, _) => half(authorities_path, &Source::Inline(String::new()), String::new()),
             (true, Some(source)) => {
                 let text = findings.text(&authorities_path, source)?;
                 half(authorities_path, source, text)
@@ -230,7 +230,7 @@ impl Spot<'_> {
             let path = |key: &str| format!("{path}.{place}.{key}");
             let chain = findings.text(&path("certificate"), &pair.certificate);
             let secret = findings.secret(&path("key"), &pair.key);
-            let half = |key: &str, source: &Source, text| Half { path: path(key), source: source.to_string(), text };
+            let half = |key: &str, source: &Source, text| Half::new(path(key), source, text);
             let chain = half("certificate", &pair.certificate, chain?);
             pairs.push(PairText { chain, key: half("key", &pair.key, secret?) });
         }

@@ -1,5 +1,8 @@
-//! What was probably meant by a text that is no network: ranges, netmasks, missing octets, names.
+//! Networks: what was probably meant by a text that is none (ranges, netmasks, missing octets, names), and whether clients of
+//! one can reach a listener.
 
+use super::sections::Listener;
+use super::values::Listen;
 use ipnet::{IpNet, Ipv4Net};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -11,6 +14,17 @@ pub(super) fn not_one(text: &str) -> String {
 }
 
 fn meant(text: &str) -> Option<(&'static str, String)> {
+    let is_one = |text: &str| text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok();
+    // Postfix writes lists in one text, and IPv6 in brackets.
+    let plain = text.replace(['[', ']'], "");
+    let several: Vec<&str> = plain.split([',', ' ', ';']).filter(|part| !part.is_empty()).collect();
+    if several.len() > 1 && several.iter().all(|part| is_one(part)) {
+        let each: Vec<String> = several.iter().take(NETWORKS_SHOWN_MAX).map(|part| format!("{part:?}")).collect();
+        return Some((" is several networks in one text", format!("each by itself: {}", each.join(", "))));
+    }
+    if plain != text && is_one(&plain) {
+        return Some((" has brackets", plain));
+    }
     if let Some((first, last)) = text.split_once('-')
         && let (Ok(first), Ok(last)) = (first.trim().parse::<IpAddr>(), last.trim().parse::<IpAddr>())
     {
@@ -83,6 +97,21 @@ fn filled(octets: &[&str], bits: u8) -> Option<IpNet> {
     Some(IpNet::V4(Ipv4Net::new(Ipv4Addr::from(all), bits).ok()?.trunc()))
 }
 
+/// Whether a client of that network could have a connection to that listener. A proxy speaks for any client.
+pub(super) fn may_come_from(listener: &Listener, network: &IpNet) -> bool {
+    match listener.address.as_ref().map(|address| &address.0) {
+        Some(Listen::Unix(_)) => false,
+        Some(Listen::Tcp(address)) if listener.proxy_protocol_from.is_empty() => {
+            let ip = address.ip().to_canonical();
+            let loopback: IpNet = IpNet::new(ip, if ip.is_ipv4() { 8 } else { 128 }).unwrap_or(*network).trunc();
+            let both = ip.is_ipv6() && ip.is_unspecified();
+            let here = network.contains(&loopback) || loopback.contains(network);
+            (both || ip.is_ipv4() == network.addr().is_ipv4()) && (!ip.is_loopback() || here)
+        }
+        _ => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +132,11 @@ mod tests {
             ("10.0.0.0/33", "0 to 32: write for example 10.0.0.0/24"),
             ("fd00::/129", "0 to 128: write for example fd00::/64"),
             ("mail.example.com", "is a name"),
+            ("127.0.0.0/8, 10.0.0.0/8", "each by itself: \"127.0.0.0/8\", \"10.0.0.0/8\""),
+            ("10.0.0.1 10.0.0.2", "each by itself: \"10.0.0.1\", \"10.0.0.2\""),
+            ("127.0.0.0/8 [::1]/128", "each by itself: \"127.0.0.0/8\", \"::1/128\""),
+            ("[::1]/128", "has brackets: write ::1/128"),
+            ("[fd00::1]", "has brackets: write fd00::1"),
             ("10.0.0.256", "is not a network: write 10.1.0.0/16"),
             ("", "is not a network: write"),
             ("10.0.0.0/", "write for example 10.0.0.0/24"),

@@ -169,6 +169,13 @@ impl Places {
     /// The place of a path, or of the nearest thing around it that stands somewhere; of the empty path, the file.
     pub fn of(&self, path: &str) -> Place {
         let mut path = path;
+        // What a variable said of a whole section replaces what stands in the file.
+        let above = |known: &&String| path.strip_prefix(known.as_str()).is_some_and(|rest| rest.starts_with('.'));
+        if let Some(known) = self.variables.keys().filter(above).max_by_key(|known| known.len())
+            && !self.variables.contains_key(path)
+        {
+            return Place::Variable(self.variables[known].clone());
+        }
         while !path.is_empty() {
             if let Some(variable) = self.variables.get(path) {
                 return Place::Variable(variable.clone());
@@ -273,6 +280,7 @@ mod tests {
             ("listener.1.name", "f:7:8"),
             ("listener.1.address", "f:6:1"),
             ("policy.clients", "environment variable GATEPOST_POLICY__CLIENTS"),
+            ("policy.clients.0", "environment variable GATEPOST_POLICY__CLIENTS"),
             ("nothing", "f"),
         ] {
             assert_eq!(places.of(path).to_string(), want, "{path}");

@@ -2,8 +2,9 @@
 //!
 //! Rules that contradict each other, or could never matter, are errors: whoever wrote them believes that they hold.
 
-use super::documents::{account, documents};
+use super::documents::{account, documents, of_another_account};
 use super::hint::one_of;
+use super::network::may_come_from;
 use super::plan::Findings;
 use super::rules::{AddressFields, App, Enforcement, ForeignFrom, Gets, MissingFrom, Rules, Unchecked};
 use super::sections::{Auth, Certificates, Listener};
@@ -37,6 +38,9 @@ pub(super) fn plan(findings: &mut Findings<'_>, users: &KnownUsers) -> Option<Ap
     for_a_roll_out(findings);
     if apps.len() < config.app.len() || any && account.is_none() {
         return None;
+    }
+    if let Some(account) = account.as_ref().filter(|_| documents.is_empty()) {
+        of_another_account(findings, account, &apps);
     }
     let made = AppPolicy::new(apps, others, documents, account, Arc::new(SystemClock));
     let policy = made.map_err(|error| not_decided_here(findings, &error)).ok()?;
@@ -414,6 +418,15 @@ impl Spot<'_> {
         if !self.app.auth.is_empty() && !reachable().any(asked) {
             let hint = "set auth = \"required\" or \"optional\" on a listener that it may come to";
             findings.error(&self.key("auth"), "nobody could be this application: no listener asks for AUTH", hint);
+        }
+        let networks = || self.app.networks.iter().map(|network| network.0);
+        let from_there = |listener: &Listener| networks().any(|network| may_come_from(listener, &network));
+        if !self.app.networks.is_empty() && !reachable().any(from_there) {
+            let message =
+                "nobody could be this application: no listener that it may come to has clients of these networks";
+            let hint = "loopback addresses have clients on this machine only, Unix sockets have none with an address: listen on \
+                        an address that the networks reach, or name the listener in listeners instead of networks";
+            findings.warn(&self.key("networks"), message, hint);
         }
         let shown = |listener: &Listener| listener.client_certificates != Certificates::Off;
         if !self.app.certificates.is_empty() && !reachable().any(shown) {

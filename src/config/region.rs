@@ -6,6 +6,7 @@ use super::Config;
 use super::place::{Place, Problem};
 use super::plan::{Findings, Found};
 use super::source::Surroundings;
+use super::values::Role;
 use crate::iam::Arn;
 use crate::iam::region::{EndpointName, Region};
 use std::collections::BTreeMap;
@@ -56,6 +57,7 @@ fn agree(findings: &mut Findings<'_>, region: Option<(&str, &Place)>) {
     endpoint(findings, region.map(|(text, _)| text));
     if let Some((text, _)) = region {
         identities(findings, text);
+        roles(findings, text);
     }
     // A slip of the keyboard is named by what it contradicts, if anything.
     if let (Some((text, place, Region::Unknown(near))), true) = (&looked, findings.errors.len() == before) {
@@ -76,6 +78,13 @@ const API: [&str; 2] = ["email", "email-fips"];
 
 fn endpoint(findings: &mut Findings<'_>, region: Option<&str>) {
     let Some(url) = &findings.config.ses.endpoint_url else { return };
+    let path =
+        url.0.split_once("://").and_then(|(_, rest)| rest.find('/').map(|start| &rest[start..])).unwrap_or_default();
+    if path.starts_with("/v2") {
+        let message = format!("{} has the path of the API in it, which each call appends itself", url.0);
+        findings.error("ses.endpoint_url", message, format!("write {}", url.0.trim_end_matches(path)));
+        return;
+    }
     let Some(EndpointName { service, region: own }) = EndpointName::of_url(&url.0) else { return };
     if !API.contains(&service.as_str()) {
         let what = match service.as_str() {
@@ -94,6 +103,22 @@ fn endpoint(findings: &mut Findings<'_>, region: Option<&str>) {
         let message = format!("this endpoint is in region {own}, and calls are signed for region {region}");
         let hint = format!("set ses.region = \"{own}\", or write the endpoint of {region}; without endpoint_url it is");
         findings.error("ses.endpoint_url", message, format!("{hint} that of the region"));
+    }
+}
+
+/// A role of one partition cannot be assumed with credentials of another, and no ARN of a role has a wildcard.
+fn roles(findings: &mut Findings<'_>, region: &str) {
+    let config = findings.config;
+    let mut said: BTreeMap<String, &Role> = BTreeMap::new();
+    said.extend(config.ses.assume_role.iter().map(|role| ("ses".to_owned(), role)));
+    let apps = config.app.iter().enumerate();
+    said.extend(apps.filter_map(|(place, app)| Some((format!("app.{place}"), app.assume_role.as_ref()?))));
+    for (path, role) in said {
+        let own = role.0.as_str().split(':').nth(1).unwrap_or_default();
+        let Some(wanted) = crate::iam::region::partition_of(region).filter(|wanted| *wanted != own) else { continue };
+        let message = format!("{role} is in partition {own}, and region {region} is in {wanted}");
+        let hint = format!("the ARN of a role there begins with arn:{wanted}:; AWS keeps partitions apart");
+        findings.error(&format!("{path}.assume_role"), message, hint);
     }
 }
 
@@ -116,6 +141,12 @@ fn identities(findings: &mut Findings<'_>, region: &str) {
             let message = format!("the identity {arn} is in region {own}, and messages go to region {region}");
             let hint = format!("name the identity that was verified in {region}, or set ses.region = \"{own}\"");
             findings.error(&format!("{path}.identity_arn"), message, hint);
+            continue;
+        }
+        let partition = arn.0.as_str().split(':').nth(1).unwrap_or_default();
+        if let Some(wanted) = crate::iam::region::partition_of(region).filter(|wanted| *wanted != partition) {
+            let message = format!("{arn} is in partition {partition}, and region {region} is in {wanted}");
+            findings.error(&format!("{path}.identity_arn"), message, format!("it begins with arn:{wanted}: there"));
         }
     }
 }

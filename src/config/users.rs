@@ -43,6 +43,11 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> KnownUsers {
         } else {
             match PasswordHash::parse(&text) {
                 Ok(hash) => drop(found.insert(name.clone(), hash)),
+                // A line of a list.
+                Err(_) if text.split_once(':').is_some_and(|(_, hash)| PasswordHash::parse(hash).is_ok()) => {
+                    let hint = "take NAME: away, or name the file in auth.user_list";
+                    findings.error(&path, "NAME:HASH, where the hash alone is expected", hint);
+                }
                 Err(error) => findings.error(&path, error.to_string(), HASH_HINT),
             }
         }

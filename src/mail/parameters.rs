@@ -138,7 +138,7 @@ impl RoleArn {
             if partition.starts_with("aws")
                 && account.len() == 12
                 && account.bytes().all(|octet| octet.is_ascii_digit())
-                && resource.strip_prefix("role/").is_some_and(|name| !name.is_empty()))
+                && resource.strip_prefix("role/").is_some_and(|name| !name.is_empty() && !name.contains(['*', '?'])))
             && text.len() <= 2048
             && text.bytes().all(|octet| matches!(octet, b'!'..=b'~'));
         let error = ParameterError::new("role ARN", "arn:PARTITION:iam::ACCOUNT:role/NAME");

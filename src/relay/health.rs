@@ -155,7 +155,14 @@ impl Health {
         self.expire();
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let told = |known: &Known| KnownFault { apps: known.apps.clone(), text: known.text.clone().into_owned() };
-        known.iter().map(told).collect()
+        // A check and a message may have met the same.
+        let mut faults: Vec<KnownFault> = Vec::new();
+        for fault in known.iter().map(told) {
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
+        }
+        faults
     }
 
     /// Drops what no message has met for long.
@@ -266,12 +273,25 @@ mod tests {
         let (health, ..) = health();
         let set = |name: &str| Subject::Set(None, ConfigurationSetName::parse(name).unwrap());
         let role = RoleArn::parse("arn:aws:iam::111122223333:role/x").unwrap();
-        for subject in [Subject::Account(None), Subject::Account(Some(role)), set("a"), set("b")] {
-            health.fails(subject, "x".into(), &[]);
+        let subjects = [Subject::Account(None), Subject::Account(Some(role)), set("a"), set("b")];
+        for (number, subject) in subjects.into_iter().enumerate() {
+            health.fails(subject, number.to_string().into(), &[]);
         }
         health.record_outcome(&sent(), || way("shop", "a", "a.example"));
         assert_eq!(health.faults().len(), 2);
         assert!(health.is_faulty(&set("b")) && !health.is_faulty(&Subject::Account(None)));
+    }
+
+    /// A configuration set that is missing was listed twice: once found by the check, once met by a message.
+    #[test]
+    fn the_same_fault_of_the_same_application_is_listed_once() {
+        let (health, ..) = health();
+        let shop = [AppName::parse("shop").unwrap()];
+        health.fails(Subject::Set(None, ConfigurationSetName::parse("a").unwrap()), "no set".into(), &shop);
+        health.record_outcome(&failed("no set", false), || way("shop", "a", "a.example"));
+        assert_eq!(texts(&health), ["no set"]);
+        health.record_outcome(&failed("no set", false), || way("billing", "a", "a.example"));
+        assert_eq!(texts(&health), ["no set", "no set"], "of two applications");
     }
 
     #[test]

@@ -38,7 +38,9 @@ const PROXY_VARIABLES: [&str; 3] = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"];
 pub(super) fn http(settings: &SesSettings) -> Result<Http, SesError> {
     let set = |name: String| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let named = |name: &&str| set(name.to_string()) || set(name.to_lowercase());
-    if PROXY_VARIABLES.iter().any(named) {
+    // An emulator is on this machine; a proxy would look for it on its own.
+    let is_here = settings.endpoint_url.as_deref().is_some_and(is_loopback);
+    if !is_here && PROXY_VARIABLES.iter().any(named) {
         return Ok(by_proxy(settings.timeouts));
     }
     let tls = settings.endpoint_url.as_ref().is_none_or(|url| !url.starts_with("http:"));
@@ -162,6 +164,39 @@ fn waits(timeouts: SesTimeouts) -> TimeoutConfigBuilder {
     TimeoutConfig::builder().connect_timeout(timeouts.connect).read_timeout(timeouts.read)
 }
 
+/// Whether the host of a URL is an address of this machine.
+fn is_loopback(url: &str) -> bool {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest).split('/').next().unwrap_or_default();
+    let address = authority
+        .parse()
+        .map(|socket: std::net::SocketAddr| socket.ip())
+        .or_else(|_| authority.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>());
+    address.is_ok_and(|address| address.is_loopback())
+}
+
 fn is_http_url(url: &str) -> bool {
     ["https://", "http://"].iter().any(|scheme| url.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `gatepost demo` with HTTP_PROXY in the environment sent its messages to the proxy.
+    #[test]
+    fn an_endpoint_on_this_machine_is_known_by_its_address() {
+        for (url, want) in [
+            ("http://127.0.0.1:8005", true),
+            ("http://127.0.0.1:8005/", true),
+            ("http://127.0.0.1", true),
+            ("http://[::1]:8005", true),
+            ("https://[::1]", true),
+            ("http://10.0.0.1:8005", false),
+            ("http://127.0.0.1.example:80", false),
+            ("https://email.eu-west-1.amazonaws.com", false),
+            ("", false),
+        ] {
+            assert_eq!(is_loopback(url), want, "{url}");
+        }
+    }
 }
