@@ -1,6 +1,6 @@
 //! The connections of the admin endpoint: a bounded number, and the newest is always served.
 //!
-//! A health check must not wait behind connections that say nothing. Where all places are taken, the oldest connection
+//! A health check must not wait behind idle connections. At the limit, the oldest connection
 //! that has shown no token is closed for the new one; where all have shown it, the oldest that answers nothing now.
 
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ pub(super) struct LoginStatus {
     closed: CancellationToken,
 }
 
-/// One connection's place; given back when dropped.
+/// One connection. Dropping it releases the slot.
 #[derive(Debug)]
 pub(super) struct Client {
     clients: Clients,

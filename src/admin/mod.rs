@@ -1,11 +1,11 @@
-//! The operator's door: is it alive, is it ready, what does it count? HTTP, on loopback or a Unix socket; anywhere else with
+//! The admin endpoint: liveness, readiness, metrics. HTTP, on loopback or a Unix socket; on any other address with
 //! a bearer token.
 //!
 //! - `/livez`: the event loop turns.
 //! - `/readyz`: it accepts, it is not draining, and there is memory for a message. Where sending does not work (no
 //!   credentials, SES out of reach, a configuration set that is missing) it is "degraded", with the reason and a list of
 //!   the faults, and still ready: another instance would have them too.
-//! - `/metrics`: Prometheus text, or OpenMetrics for who asks for it.
+//! - `/metrics`: Prometheus text, or OpenMetrics if the request accepts it.
 //!
 //! Answers do not come out of the memory budget, so they come when it is empty. Connections are few and short, and those
 //! that show no token keep no place from a health check: a request must come within 2 seconds, and a connection that has
@@ -37,7 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Where the door is, and who may come.
+/// The address, and the token if one is needed.
 #[derive(Clone)]
 pub struct AdminSettings {
     /// Where it listens.
@@ -52,7 +52,7 @@ impl fmt::Debug for AdminSettings {
     }
 }
 
-/// Where the door listens.
+/// The address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminEndpoint {
     /// TCP; port 0 is any free one.
@@ -61,15 +61,15 @@ pub enum AdminEndpoint {
     Unix(PathBuf),
 }
 
-/// Why there is no door.
+/// Why the endpoint does not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdminError {
-    /// Others could read it, and nothing would ask who they are.
-    #[error("the admin door on {0} can be reached from elsewhere: give it a token, or let it listen on loopback")]
+    /// Other machines could read it without a token.
+    #[error("the admin endpoint on {0} can be reached from other machines: set a token, or listen on loopback")]
     NoToken(SocketAddr),
     /// The socket cannot be taken.
-    #[error("the admin door cannot listen on {endpoint}: {error}")]
+    #[error("the admin endpoint cannot listen on {endpoint}: {error}")]
     Listen {
         /// Where.
         endpoint: String,
@@ -78,7 +78,7 @@ pub enum AdminError {
     },
 }
 
-/// What the door tells of.
+/// What the endpoint reports.
 pub struct Subject {
     /// The relay.
     pub relay: Arc<Relay>,
@@ -98,7 +98,7 @@ impl fmt::Debug for Subject {
     }
 }
 
-/// A door that listens.
+/// A listening endpoint.
 #[derive(Debug)]
 pub struct AdminDoor {
     socket: Socket,
@@ -170,7 +170,7 @@ impl fmt::Display for AdminEndpoint {
 
 async fn serve(stream: Stream, router: Router) {
     let service = TowerToHyperService::new(router);
-    // Who says nothing, or hangs up, gets nothing.
+    // No request in time, or a closed connection: no answer.
     let _ = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_WAIT_MAX)
@@ -187,7 +187,7 @@ fn router(subject: Arc<Subject>, token: Option<Arc<str>>) -> Router {
         .layer(from_fn_with_state(token, admit))
 }
 
-/// With a token, nobody is answered who does not show it.
+/// With a token, a request without it receives 401.
 async fn admit(
     State(token): State<Option<Arc<str>>>,
     Extension(standing): Extension<Arc<LoginStatus>>,
@@ -211,7 +211,7 @@ async fn admit(
     (StatusCode::UNAUTHORIZED, fields, "a bearer token is needed\n").into_response()
 }
 
-/// In a time that does not tell how much of it is right.
+/// In constant time.
 fn same(one: &[u8], other: &[u8]) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(one, other).is_ok()
 }

@@ -1,4 +1,4 @@
-//! This process, as `/proc` tells of it.
+//! Figures of this process, from `/proc`.
 
 use crate::observe::ProcessMoment;
 

@@ -23,10 +23,10 @@ use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// One message and who sends it.
+/// One message and its client.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// The listener that the client comes to; `None`: the first.
+    /// The listener; `None`: the first one.
     pub listener: Option<String>,
     /// Where the client is, after the PROXY protocol; `None`: on this machine.
     pub client: Option<ClientAddress>,
@@ -66,7 +66,7 @@ pub struct Explanation {
     pub allowed: bool,
     /// The first refusal, or the reply to the message.
     pub reply: String,
-    /// What was said, heard and thought.
+    /// The dialogue, with the decisions behind each reply.
     pub steps: Vec<Step>,
     /// What the provider would get.
     pub sent: Option<Sent>,
@@ -75,7 +75,7 @@ pub struct Explanation {
 /// One command, or the message.
 #[derive(Clone, Debug, Serialize)]
 pub struct Step {
-    /// What the client says.
+    /// The command.
     pub said: String,
     /// What lies behind the reply.
     pub notes: Vec<Note>,

@@ -60,7 +60,7 @@ pub enum StartError {
     /// A listener speaks TLS and has no certificate.
     #[error("listener {0}: TLS without a certificate")]
     NoCertificate(Arc<str>),
-    /// A listener wants AUTH and nobody verifies.
+    /// A listener requires AUTH and there is no authenticator.
     #[error("listener {0}: AUTH without an authenticator")]
     NoAuthenticator(Arc<str>),
     /// A hand-off may last longer than the shutdown waits for it.
@@ -73,11 +73,11 @@ pub enum StartError {
         /// Seconds.
         grace_s: u64,
     },
-    /// The operator's door cannot be opened.
+    /// The admin endpoint cannot listen.
     #[cfg(feature = "admin")]
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// The system gives no more threads.
+    /// The system starts no more threads.
     #[error("cannot start threads: {0}")]
     Threads(std::io::Error),
     /// Password verification would take the whole memory budget.
@@ -85,7 +85,7 @@ pub enum StartError {
     BudgetTooSmall(u64),
 }
 
-/// How often observers are asked for what they tell together.
+/// Between two calls of [`Observer::summarise`].
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Puts a relay together.
@@ -150,7 +150,7 @@ impl Builder {
         self
     }
 
-    /// Who keeps the rates. Default: nobody.
+    /// The limiter. Default: no limits.
     #[must_use]
     pub fn limiter(mut self, limiter: impl Limiter) -> Self {
         self.limiter = Arc::new(limiter);
@@ -165,7 +165,7 @@ impl Builder {
         self
     }
 
-    /// Where the room of that rate is counted. Default: in this process.
+    /// The token bucket of that rate. Default: one in this process.
     #[must_use]
     pub fn tokens(mut self, tokens: impl TokenBucket) -> Self {
         self.tokens = Some(Arc::new(tokens));
@@ -193,7 +193,7 @@ impl Builder {
         self
     }
 
-    /// A door for operators: health and metrics. Default: none.
+    /// The admin endpoint: health and metrics. Default: none.
     #[cfg(feature = "admin")]
     #[must_use]
     pub fn admin(mut self, settings: AdminSettings) -> Self {
@@ -201,21 +201,21 @@ impl Builder {
         self
     }
 
-    /// Connections that an application may have. Default: as many as the door lets in.
+    /// Connections that an application may have. Default: no limit of their own.
     #[must_use]
     pub fn app_connections(mut self, connections: AppConnectionLimits) -> Self {
         self.settings.app_connections = connections;
         self
     }
 
-    /// Who knows the users. Default: nobody can authenticate.
+    /// The authenticator. Default: no client can authenticate.
     #[must_use]
     pub fn authenticator(mut self, authenticator: impl Authenticator) -> Self {
         self.authenticator = Some(Arc::new(authenticator));
         self
     }
 
-    /// Who hears of events. Default: log lines through `tracing`.
+    /// The observer. Default: log lines through `tracing`.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observer = Arc::new(observer);
@@ -284,7 +284,7 @@ impl Builder {
 
     /// Serves connections on that many threads of the relay's own, each with a runtime of its own: a message stays on one
     /// processor, which costs less CPU than a runtime whose threads share the work. One a processor is a good number.
-    /// Every seam is then called on them, so what it spawns there ends with the relay. Default: 0, connections are tasks
+    /// Every component is then called on them, so what it spawns there ends with the relay. Default: 0, connections are tasks
     /// of the runtime that starts the relay.
     #[must_use]
     pub fn threads(mut self, count: usize) -> Self {
@@ -397,7 +397,7 @@ impl Builder {
                 certificates: Box::new(not_after),
                 listening: Box::new(move || listeners.iter().all(|listener| !listener.is_finished())),
             };
-            // Not one of the tasks that a drain waits for: it tells of the drain.
+            // Not one of the tasks that a drain waits for: it reports the drain.
             tokio::spawn(door.run(subject, shared.cut.clone()));
         }
         #[cfg(not(feature = "admin"))]
@@ -455,14 +455,14 @@ impl Running {
         self.addresses.iter().find(|(listener, _)| &**listener == name).map(|(_, address)| address)
     }
 
-    /// Gives the listener of that name another certificate, from the next handshake on. Sessions go on with the one they
+    /// Replaces the certificate of the listener of that name, from the next handshake on. Sessions keep the one that they
     /// have. False: it has no TLS.
     pub fn replace_certificate(&self, name: &str, tls: &TlsSettings) -> bool {
         let listener = self.certificates.iter().find(|(listener, _)| &**listener == name);
         listener.map(|(_, now)| now.replace(tls)).is_some()
     }
 
-    /// Where the operator's door listens.
+    /// The address of the admin endpoint.
     #[cfg(feature = "admin")]
     pub fn admin(&self) -> Option<&AdminEndpoint> {
         self.admin.as_ref()
@@ -484,7 +484,7 @@ impl Running {
         tokio::time::timeout(self.grace, self.drained()).await.is_ok()
     }
 
-    /// Stops accepting; sessions hear 421 at their next command boundary.
+    /// Stops accepting; sessions receive 421 at their next command boundary.
     pub fn begin_drain(&self) {
         self.shared.draining.cancel();
         self.shared.tasks.close();
@@ -495,7 +495,7 @@ impl Running {
         self.shared.tasks.wait().await;
     }
 
-    /// Drops every connection, and waits until each is gone and has said so in the log: a second at most.
+    /// Drops every connection, and waits until each has ended and is logged: a second at most.
     pub async fn cut(self) {
         self.begin_drain();
         self.shared.cut.cancel();

@@ -174,7 +174,7 @@ fn facts<'a>(arguments: &'a Arguments, config: &'a Config, plan: &Plan) -> Resul
             let name = section.called();
             return Err(wrong(format!("--certificate: listener {name:?} asks for no client certificates")));
         }
-        // Whoever shows a certificate or a password does it under TLS, where there is some.
+        // A client with a certificate or a password uses TLS where it is offered.
         let needed = certificate.is_some() || auth.is_some() && !section.auth_in_clear;
         tls |= section.tls == Tls::Starttls && (needed || section.require_tls && candidate.is_some());
     }
@@ -238,7 +238,7 @@ fn shown(explanation: &Explanation, shared: bool) -> String {
             let _ = writeln!(text, "    {key:<14} {}", plain(&value));
         }
     }
-    // Who looks for a limit that is used up must not be told that it is full.
+    // Without shared counts a limit that is used up looks empty here: say so.
     let limits = explanation
         .steps
         .iter()
@@ -278,7 +278,7 @@ fn rows(sent: &Sent) -> Vec<(&'static str, String)> {
     rows
 }
 
-/// A terminal does what control characters say, and the message is anybody's.
+/// A terminal obeys control characters, and the message may come from anyone.
 fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

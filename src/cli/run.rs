@@ -66,7 +66,7 @@ pub(super) fn serve(
     let certificates = Certificates { config: config.without_lists(), surroundings };
     drop(config);
     let ended = runtime.block_on(relay(plan, &certificates, started));
-    // A verification of a password may still be running; nobody waits for its answer.
+    // A verification of a password may still be running; its result is not needed.
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(log);
     ended
@@ -79,7 +79,7 @@ struct Certificates {
 }
 
 impl Certificates {
-    /// Gives every listener its certificate as it is now. Where one cannot be used, all stay as they are.
+    /// Gives every listener its certificate as it is now. If one cannot be used, all stay as they are.
     fn reread(&self, running: &Running) {
         info!(target: "gatepost", "SIGHUP: certificates, keys and authorities are read again, and nothing else");
         match self.config.has_file_changed() {
@@ -242,7 +242,7 @@ async fn until_signal(running: Running, signals: &mut Signals, certificates: &Ce
         () = tokio::time::sleep(grace) => "the grace is over",
         signal = signals.stop() => signal,
     };
-    // Nobody was told 250 for what is cut now: those clients still own their messages.
+    // No client received 250 for what is cut now: it still owns its message.
     warn!(target: "gatepost", why, connections = running.connections(), "stopped: connections were cut");
     running.cut().await;
     Exit::TryAgain

@@ -99,7 +99,7 @@ impl LogObserver {
 
     fn message(&self, record: &MessageRecord<'_>) {
         let ambiguous = record.outcome.is_some_and(|outcome| outcome.certainty == Certainty::Ambiguous);
-        // What nobody reads is not written.
+        // A line below the level costs nothing.
         macro_rules! line {
             ($level:ident, $LEVEL:ident, $text:literal) => {
                 if tracing::enabled!(target: "gatepost", tracing::Level::$LEVEL) {
@@ -191,10 +191,10 @@ impl LogObserver {
         }
     }
 
-    /// What a provider says names addresses and ARNs; it stands beside what we say.
+    /// The provider's texts contain addresses and ARNs; they follow ours.
     fn message_detail<'a>(&self, record: &MessageRecord<'a>) -> Cow<'a, str> {
         match record.outcome {
-            // Status and code of a provider's answer name nobody; what follows may.
+            // Status and code contain no address; the text may.
             Some(outcome) if self.form != AddressForm::Plain => {
                 printable(outcome.detail.split(": ").next().unwrap_or_default())
             }
@@ -235,7 +235,7 @@ impl Drop for LogObserver {
     }
 }
 
-/// The log says of a message that it is refused where the metric `outcome` says rejected.
+/// The word for the outcome.
 fn logged(outcome: &'static str) -> &'static str {
     if outcome == "rejected" { "refused" } else { outcome }
 }

@@ -1,4 +1,4 @@
-//! Counters and gauges for Prometheus, made from the events that everybody hears.
+//! Counters and gauges for Prometheus, made from events.
 //!
 //! Names begin with `gatepost_`, units are base units, and labels are bounded: listeners, applications, rules, limits and
 //! codes, never an address. More distinct rules than [`WORDS_MAX`], and more applications than [`APPS_MAX`], count as
@@ -92,10 +92,10 @@ struct Process {
     started: Float,
 }
 
-/// What is looked up when somebody asks.
+/// Values that are read at each scrape.
 #[derive(Clone, Debug, Default)]
 pub struct Moment {
-    /// What the account may send, as it was told last.
+    /// The account's quota, as read last.
     pub account: Option<AccountQuota>,
     /// Recipients a second that are paced now.
     pub pace: Option<f64>,
@@ -109,7 +109,7 @@ pub struct Moment {
     pub limits: Vec<LimitMoment>,
     /// What sending needs and does not work.
     pub faults: usize,
-    /// The process's own figures, if the system tells them.
+    /// The process's own figures, where the system has them.
     pub process: Option<ProcessMoment>,
 }
 
@@ -124,7 +124,7 @@ pub struct LimitMoment {
     pub window: String,
     /// How much of it is used.
     pub used: u64,
-    /// How much room is left.
+    /// How much is left.
     pub room: u64,
 }
 
@@ -447,7 +447,7 @@ impl Metrics {
         let app = self.app(record.app);
         let transaction = Transaction { outcome, code: Some(record.reply.code()), app };
         self.transactions.get_or_create(&transaction).inc();
-        // A rule that let a message through has accepted it, whatever the provider said then.
+        // A rule that accepted a message did so, whatever the provider answered.
         self.decided(record.rule, if record.outcome.is_some() { "accept" } else { decision }, app);
         self.message_size.observe(record.octets as f64);
         self.handoff_duration.observe(record.latency.as_secs_f64());

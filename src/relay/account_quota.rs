@@ -1,4 +1,4 @@
-//! What the provider tells of the account, and what its answers do to the pace and to the relay's health.
+//! The account's quota, and what the provider's answers mean for pacing and health.
 
 use super::Relay;
 use super::health::{KnownFault, Subject};
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 pub(super) const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
 /// After an answer that did not come; doubling up to the usual interval.
 const RETRY_MIN: Duration = Duration::from_secs(5);
-/// Between two checks of what did not work, give or take a quarter.
+/// Between two checks of what did not work, plus or minus a quarter.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Relay {
@@ -42,7 +42,7 @@ impl Relay {
                 }
                 Err(ReadError::Unsupported) => return,
                 Err(error) => {
-                    // Told once: a permission that is not meant to be there is no news. A fault is told by itself.
+                    // Reported once: a permission that is missing on purpose is no news. Faults are reported separately.
                     if told.as_ref() != Some(&error) && !matches!(error, ReadError::Fault(_)) {
                         let detail = match self.pace.as_ref().and_then(|pace| pace.view().recipients_per_second) {
                             Some(rate) => format!("sending goes on at {rate:.2} recipients/s"),
@@ -124,7 +124,7 @@ impl Relay {
     }
 }
 
-/// So long, give or take a quarter: relays that were started together do not ask together for ever.
+/// That time, plus or minus a quarter, so that relays that started together do not call together for ever.
 pub(super) fn spread(wait: Duration) -> Duration {
     let (quarter, parts) = (wait / 4, (RandomState::new().hash_one(0) % 1_000) as u32);
     wait - quarter + quarter * 2 / 1_000 * parts

@@ -1,7 +1,7 @@
-//! May it, and how often? One question, one answer, one reply.
+//! Admission: one question of the session, one decision, one reply.
 //!
-//! The order is always the same: what the standards and the provider demand of any message, then policy, then the limiter,
-//! cheapest first. This is the only place where a [`Permitted`] is made, and where errors of judges meet replies.
+//! The order is always the same: the requirements of standards and provider, then policy, then the limiter, cheapest first. Only here is a
+//! [`Permitted`] made.
 
 use super::fields::{Fields, hides_a_from_field};
 use super::reception::Loaded;
@@ -15,7 +15,7 @@ use crate::observe::Event;
 use crate::policy::{AddressField, MailFacts, MessageFacts, PolicyDecision, PolicyError, RcptFacts};
 use std::sync::Arc;
 
-/// A yes: what policy granted, and what the limiter took for it.
+/// Admitted: what policy granted, and what the limiter took.
 #[derive(Debug)]
 pub(super) struct Admitted {
     pub(super) granted: Arc<Granted>,
@@ -31,7 +31,7 @@ pub(super) struct Judged {
 }
 
 impl Relay {
-    /// What policy says to MAIL.
+    /// The policy's decision about MAIL.
     pub(super) async fn decide_reverse_path(&self, facts: &MailFacts<'_>) -> Result<Arc<Granted>, Refusal> {
         let granted = self.decided(facts.client, self.policy.reverse_path(facts).await)?;
         match facts.parameters.unreadable_path.as_deref().filter(|_| !granted.takes_unreadable_path) {
@@ -43,7 +43,7 @@ impl Relay {
         }
     }
 
-    /// What the limiter says to a MAIL that policy accepts.
+    /// The limiter's decision about a MAIL that policy accepts.
     pub(super) async fn limit_reverse_path(
         &self,
         facts: &MailFacts<'_>,
@@ -55,7 +55,7 @@ impl Relay {
         self.limited(facts.client, granted, facts.reverse_path, LimitStage::Mail).await
     }
 
-    /// Whether there is room for a message of that size now. Nothing is taken: its size is known at its end.
+    /// Whether the limits have capacity for a message of that size now. Nothing is taken: the real size is known at the end of data.
     async fn announced(&self, facts: &MailFacts<'_>, granted: &Granted, octets: u64) -> Result<(), Refusal> {
         let stage = LimitStage::Declared(octets);
         let step = LimitStep { client: facts.client, granted, reverse_path: facts.reverse_path, stage };
@@ -76,8 +76,8 @@ impl Relay {
         self.limited(facts.client, granted, facts.reverse_path, LimitStage::Rcpt(facts.forward_path)).await
     }
 
-    /// Judges a whole message. Where policy wants it changed first, it is changed, and the result is judged: what was judged
-    /// last is what leaves. `authors` and `envelope` become those of what is judged, for the log line of a refusal too.
+    /// Decides about a whole message. If policy wants it changed, it is changed and decided about again: what was decided about last is what is
+    /// sent. `authors` and `envelope` become those of that message, also for the log line of a refusal.
     pub(super) async fn judge_message(
         &self,
         client: &Client,
@@ -142,7 +142,7 @@ impl Relay {
         Ok(granted)
     }
 
-    /// What policy said, or that it could not say.
+    /// The policy's decision, or a deferral if it could not decide.
     pub(super) fn decided(
         &self,
         client: &Client,
@@ -157,7 +157,7 @@ impl Relay {
         }
     }
 
-    /// Asks the limiter, after policy said yes.
+    /// The limiter's decision, after policy accepted.
     async fn limited(
         &self,
         client: &Client,
@@ -170,7 +170,7 @@ impl Relay {
         self.taken(client, granted, decision)
     }
 
-    /// What the limiter said, or that it could not say.
+    /// The limiter's decision, or a deferral if it could not decide.
     pub(super) fn taken(
         &self,
         client: &Client,
@@ -198,7 +198,7 @@ impl Relay {
     }
 }
 
-/// Refuses what policy accepted although it cannot be read, and does not have replaced: a policy that only reports, or that
+/// Refuses what policy accepted although it cannot be read and is not replaced: a policy that only reports, or that
 /// does not look at these facts, permits no message whose author is not known.
 fn readable(facts: &MessageFacts<'_>, granted: &Granted) -> Result<(), Refusal> {
     let edits = &granted.edits;

@@ -1,7 +1,7 @@
 //! How many connections each application has.
 //!
-//! A connection belongs to an application from its first MAIL that policy recognises; sooner nobody knows. Connections in
-//! total and by client address are counted at the door.
+//! A connection belongs to an application from its first MAIL that policy accepts. Connections in total and by client address are
+//! limited by `server`.
 
 use crate::mail::parameters::AppName;
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Connections that an application may have.
 #[derive(Clone, Debug, Default)]
 pub struct AppConnectionLimits {
-    /// Each; `None`: as many as the door lets in.
+    /// Each; `None`: no limit of its own.
     pub each_max: Option<usize>,
     /// Some.
     pub by_app: HashMap<AppName, usize>,
@@ -23,7 +23,7 @@ pub(super) struct AppConnections {
     counts: Mutex<HashMap<AppName, usize>>,
 }
 
-/// One connection of an application; given back when dropped.
+/// One connection of an application. Dropping it releases the connection.
 #[derive(Debug)]
 pub(super) struct ConnectionGuard {
     app_connections: Arc<AppConnections>,

@@ -1,4 +1,4 @@
-//! The end of data: a message is handed on, or refused. Two ways out, and never a third way to say 250.
+//! End of data: submit the message to the provider, or refuse it. A 250 is written only from the provider's message id.
 
 use super::SessionHandler;
 use super::admission::Judged;
@@ -18,7 +18,7 @@ use std::time::Instant;
 use tokio::time::timeout_at;
 
 impl SessionHandler {
-    /// The end of data: two ways out of here, a receipt or a refusal.
+    /// The end of data: a receipt or a refusal.
     pub(super) async fn commit(&mut self, long_lines: bool) -> Answer {
         let ended = self.relay.clock.now();
         let Some(Transaction { id, app, tickets, reception: Some(reception), .. }) =
@@ -50,7 +50,7 @@ impl SessionHandler {
         }
     }
 
-    /// Waits for a turn, and has the message judged.
+    /// Waits for a send slot, then decides about the message.
     async fn admit(
         &self,
         end: &mut MessageContext,
@@ -98,7 +98,7 @@ impl SessionHandler {
         }
         end.octets = message.content.octets().len() as u64;
         end.message_id = message_id(&message.content);
-        // A judge of an embedding program may hang; the deadline is for that too.
+        // The policy of an embedding program may hang; the deadline covers that too.
         let MessageContext { id, authors, envelope, .. } = end;
         let judged = self.relay.judge_message(&self.client, *id, message, authors, envelope);
         let judged = timeout_at(deadline.into(), judged).await.map_err(|_| Refusal {
@@ -194,7 +194,7 @@ impl SessionHandler {
     }
 }
 
-/// A message that was judged and whose turn it is, with all that it holds until it is sent.
+/// A message that may be sent now, with everything that it holds until then.
 struct AdmittedMessage {
     judged: Judged,
     deadline: Instant,
@@ -203,8 +203,8 @@ struct AdmittedMessage {
     _shares: Vec<Share>,
 }
 
-/// A message that is being sent. A connection that is cut meanwhile drops it, and then what became of a call under way is
-/// never known: that is counted and logged like any other ambiguous attempt.
+/// A message that is being sent. If the connection is cut, dropping this counts and logs the call as an ambiguous attempt: its result is
+/// never known.
 struct InFlightCall<'a> {
     handler: &'a SessionHandler,
     end: &'a MessageContext,

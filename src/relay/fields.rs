@@ -1,4 +1,4 @@
-//! The address fields of a message, read for policy: who wrote it, who sends it, whom it names.
+//! The address fields of a message, read for policy: author, sender, recipients.
 //!
 //! From, Sender and the Resent fields are read by our strict parser, with mail-parser as the second opinion: what the two
 //! read differently is unreadable. To, Cc and Reply-To need only be such that SES can read them.
@@ -7,7 +7,7 @@ use crate::mail::address_list;
 use crate::mail::{Author, AuthorError, Content, Refusal, Reply, author, replies};
 use crate::policy::AddressField;
 
-/// What the fields of one message say.
+/// The address fields of one message.
 #[derive(Debug)]
 pub(super) struct Fields {
     pub(super) from: Field,
@@ -17,7 +17,7 @@ pub(super) struct Fields {
     pub(super) unreadable: Option<Refusal>,
 }
 
-/// What one field says.
+/// One field.
 #[derive(Debug)]
 pub(super) enum Field {
     Missing,
@@ -128,7 +128,7 @@ fn list(content: &Content) -> Option<Refusal> {
     })
 }
 
-/// A field that cannot be read, or not in one way only. The cause is a phrase of ours: it goes into the reply.
+/// A field that cannot be read, or not in one way only. The cause is one of our phrases; it goes into the reply.
 fn ambiguous(name: &'static str, cause: &str) -> Refusal {
     fault(name, replies::AUTHOR_AMBIGUOUS.with_text(&format!("{name} field: {cause}")), cause.to_owned())
 }

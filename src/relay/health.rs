@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 
 /// How long a fault is believed that an application's messages met, after the last of them.
 pub(super) const EXPIRY: Duration = Duration::from_secs(15 * 60);
-/// Faults that are told apart.
+/// Faults that are kept separately.
 const FAULTS_MAX: usize = 100;
 /// Applications that are named with a fault of what several of them use.
 pub(super) const APPS_MAX: usize = 10;
-/// A fault whose reason changes again and again is told no more often.
+/// A fault whose reason changes again and again is not reported more often.
 const TOLD_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A fault that is known now.
@@ -43,7 +43,7 @@ pub(super) enum Subject {
     Messages(Way),
 }
 
-/// How a message goes: what it shares with others that go well or badly.
+/// What a message shares with others that succeed or fail: role, configuration set, domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Way {
     pub(super) app: Option<AppName>,
@@ -60,7 +60,7 @@ struct Known {
     apps: Vec<AppName>,
     /// When it was met last.
     last: Instant,
-    /// When the observer was told.
+    /// When it was reported to the observer.
     told: Instant,
 }
 
@@ -189,7 +189,7 @@ impl Health {
     }
 }
 
-/// What an attempt says of those that follow. A message that the provider refuses says nothing, and the quota of 24 hours
+/// What an attempt means for the next ones. A message that the provider rejects means nothing, and the 24-hour quota
 /// stops all sending by itself.
 fn fault(outcome: &Outcome) -> Option<Fault> {
     let text = match outcome.kind {

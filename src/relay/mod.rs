@@ -1,8 +1,8 @@
-//! The work: from a question of the SMTP session to an answer.
+//! The work: from a question of the SMTP session to its answer.
 //!
-//! [`Relay`] holds the components and the budgets; a [`SessionHandler`] is one connection's way through it. The order is always the
-//! same: may it (policy) → how often (limiter) → is there room (budget) → the whole message judged → handed on. The only
-//! 250 is made from a [`Receipt`](crate::mail::Receipt).
+//! [`Relay`] holds the components and the budgets. A [`SessionHandler`] answers the questions of one connection, always in the same
+//! order: policy, limiter, memory and disk, policy and limiter for the whole message, send slot, transport. A 250 at the end of data is
+//! made from a [`Receipt`](crate::mail::Receipt) only.
 
 mod account_quota;
 mod admission;
@@ -55,7 +55,7 @@ use tokio::sync::Semaphore;
 /// What the relay does with a message, beside what its components decide.
 #[derive(Clone, Debug)]
 pub struct RelaySettings {
-    /// What the trace field calls us.
+    /// The host name in the trace field.
     pub hostname: String,
     /// What the trace field shows of the client.
     pub trace: TraceDetail,
@@ -63,9 +63,9 @@ pub struct RelaySettings {
     pub header: HeaderLimits,
     /// Bounds on the parts of the body.
     pub mime: MimeLimits,
-    /// The deadline of a hand-off.
+    /// The deadline of sending.
     pub deadline: DeadlineSettings,
-    /// Whose turn it is to send.
+    /// The send queue.
     pub send_queue: SendQueueSettings,
     /// Connections that an application may have.
     pub app_connections: AppConnectionLimits,
@@ -96,7 +96,7 @@ impl DeadlineSettings {
     }
 }
 
-/// The components, put together. Shared by all connections.
+/// The components and budgets, shared by all connections.
 pub struct Relay {
     pub(crate) settings: RelaySettings,
     pub(crate) policy: Arc<dyn Policy>,
@@ -118,21 +118,21 @@ pub struct Relay {
 
 /// The components of a relay.
 pub struct Components {
-    /// May it?
+    /// The policy.
     pub policy: Arc<dyn Policy>,
-    /// How often, how fast?
+    /// The limiter.
     pub limiter: Arc<dyn Limiter>,
-    /// Who is it? `None`: nobody can authenticate.
+    /// The users. `None`: no client can authenticate.
     pub authenticator: Option<Arc<dyn Authenticator>>,
-    /// How fast may all together send? `None`: as fast as they come.
+    /// Pacing of all messages together. `None`: no pacing.
     pub pace: Option<Arc<Pacer>>,
-    /// How often may a password be wrong? `None`: as often as a session allows.
+    /// The lock-out after failed logins. `None`: only the session's own limit.
     pub lockout: Option<Lockout>,
-    /// Handed on.
+    /// The transport.
     pub transport: Arc<dyn Transport>,
-    /// Told to others.
+    /// The observer.
     pub observer: Arc<dyn Observer>,
-    /// Time.
+    /// The clock for deadlines and dates.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -143,7 +143,7 @@ impl std::fmt::Debug for Relay {
 }
 
 impl Relay {
-    /// Puts the components together. What verifying passwords may take at most is set aside from the memory budget.
+    /// Puts the components together. The memory that verifying passwords may take is subtracted from the budget.
     pub fn new(settings: RelaySettings, components: Components, budget: &BudgetSettings) -> Self {
         let set_aside = components.authenticator.as_ref().map_or(0, |authenticator| authenticator.octets_held_max());
         let budget = Arc::new(Budget::new(budget, set_aside));
@@ -170,22 +170,22 @@ impl Relay {
         }
     }
 
-    /// A connection begins.
+    /// The handler of a new connection.
     pub fn session_handler(self: &Arc<Self>, client: Client, auth_offered: bool) -> SessionHandler {
         SessionHandler::new(Arc::clone(self), client, auth_offered)
     }
 
-    /// The clock that everybody uses.
+    /// The clock.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
     }
 
-    /// Who hears of events.
+    /// The observer.
     pub fn observer(&self) -> &Arc<dyn Observer> {
         &self.observer
     }
 
-    /// Attempts so far that may have sent a message and could not tell.
+    /// Attempts so far whose result is ambiguous: the message may have been sent.
     pub fn ambiguous_attempts(&self) -> u64 {
         self.ambiguous.load(Ordering::Relaxed)
     }
@@ -194,12 +194,12 @@ impl Relay {
         self.ambiguous.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How fast all together may send.
+    /// The pacer.
     pub fn pace(&self) -> Option<&Arc<Pacer>> {
         self.pace.as_ref()
     }
 
-    /// Messages that wait for their turn to be sent, and calls to the provider in flight.
+    /// Messages in the send queue, and calls to the provider in flight.
     pub fn send_queue(&self) -> (usize, usize) {
         self.send_queue.in_use()
     }

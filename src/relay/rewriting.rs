@@ -1,6 +1,6 @@
 //! Changing a message where policy wants it: the author, missing, unreadable and unwanted fields, the recipient.
 //!
-//! Only the header section is touched, and the result is judged again before it leaves.
+//! Only the header section changes, and policy decides about the result before it is sent.
 
 use super::Relay;
 use super::reception::Loaded;
@@ -13,7 +13,7 @@ use crate::mail::{Author, Envelope, Field, HeaderSection, Refusal, TransactionId
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// Makes the edits. `authors` are those of the message as it came.
+/// Makes the edits. `authors` are those of the received message.
 pub(super) fn apply(
     edits: &Edits,
     authors: &[Author],

@@ -301,7 +301,7 @@ impl SendQueue {
 }
 
 impl SendSlot {
-    /// What was taken of the rate, for [`Pacer::heard`].
+    /// What was taken of the rate, for [`Pacer::record_outcome`].
     pub(super) fn taken(&self) -> Option<PacerPermit> {
         self.taken
     }

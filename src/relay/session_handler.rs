@@ -45,7 +45,7 @@ pub struct SessionHandler {
     app_connection: Option<ConnectionGuard>,
 }
 
-/// A transaction that is refused; with content that came after 354, if it came that far.
+/// A refused transaction; with its context, if content was received after 354.
 struct RejectedContent(Option<MessageContext>);
 
 impl SessionHandler {
@@ -83,7 +83,7 @@ impl SessionHandler {
         self.esmtp = esmtp;
     }
 
-    /// The connection is encrypted now. What the client said before counts no more.
+    /// The connection is encrypted now. What the client sent before is discarded.
     pub async fn encrypted(&mut self, tls: TlsInfo) {
         self.abandon(Abandonment::StartTls).await;
         self.client.identity = None;
@@ -164,7 +164,7 @@ impl SessionHandler {
         self.give_back(tickets).await;
     }
 
-    /// The outcome of a transaction whose MAIL was accepted and of which no message came: exactly one.
+    /// Reports the outcome of a transaction whose MAIL was accepted and of which no message was sent: exactly one.
     fn not_sent(&mut self, why: Abandonment) {
         let Some(open) = self.open.take() else { return };
         self.relay.observer.observe(&Event::TransactionEnded(&TransactionRecord {
@@ -194,8 +194,8 @@ impl SessionHandler {
         self.abandon(why).await;
     }
 
-    /// Does what a session asks of the house, and gives back what only the owner of the connection can do. The door and
-    /// a [`DryRun`](super::DryRun) both come through here.
+    /// Does what the session asks for, and returns the actions that only the owner of the connection can do. Used by `server` and by
+    /// [`DryRun`](super::DryRun).
     pub async fn perform(&mut self, action: Action, session: &mut Session) -> Option<Action> {
         match action {
             Action::Ask(question) => {
@@ -358,7 +358,7 @@ impl SessionHandler {
         }
     }
 
-    /// Before 354: is there room?
+    /// DATA, before 354: is there memory or disk for content?
     async fn data(&mut self, envelope: Envelope, mbox_line: MboxLine) -> Answer {
         self.forget_prefetched().await;
         let Some(transaction) = &mut self.transaction else { return Answer::Refuse(replies::BAD_SEQUENCE) };

@@ -1,4 +1,4 @@
-//! Content on disk while it waits: an unlinked temporary file. The only file calls of this room.
+//! Content on disk while it waits: an unlinked temporary file. The only file calls of this module.
 //!
 //! Nothing here is durable and nothing is found again after a crash: until a provider has accepted a message, the client
 //! owns it. File calls run off the event loop, in pieces of 32 KiB: what a connection holds beside its read buffer.

@@ -1,7 +1,7 @@
 //! One connection: octets between socket and session, questions between session and handler.
 //!
-//! One loop — do what the session says, send what is ready, wait for octets or the deadline. While a question is open
-//! nothing is read: what the peer sends meanwhile stays in the socket, which bounds it.
+//! One loop: do what the session asks for, send what is ready, wait for octets or the deadline. While a question is open nothing is
+//! read: what the client sends meanwhile stays in the socket, which bounds it.
 
 use super::connection_limits::ConnectionGuard;
 use super::handshake::{NotBegun, handshake};
@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::time::{self, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// How long a peer may take to read what we write.
+/// How long a client may take to read a reply.
 const WRITE_WAIT_MAX: Duration = Duration::from_secs(60);
 /// What is read and discarded after the last reply: as much as a client has on the way.
 const LINGER_OCTETS_MAX: usize = 8 * 1024 * 1024;
@@ -42,7 +42,7 @@ pub(super) async fn serve(
     let begun = tokio::select! {
         begun = Box::pin(begin(&context, stream, address, &mut place)) => begun,
         () = cancelled(shed.as_ref()) => {
-            return context.refused(address, None, "closed before the session began: the place is needed for another client");
+            return context.refused(address, None, "closed before the session began: another client needs the connection");
         }
     };
     let Some((client, stream, early)) = begun else { return };
@@ -52,7 +52,7 @@ pub(super) async fn serve(
     let shed = place.shed().map(|shed| Box::pin(shed.cancelled_owned()));
     let mut connection = Connection { context, stream, session, handler, place, drain, shed, timer: Timer::default() };
     connection.session.handle_octets(&early, connection.context.now());
-    // Whatever went wrong with the socket, the peer is gone; what it had not been told 250 for is still its own.
+    // Any socket error means that the client is gone; it still owns every message without a 250.
     let why = connection.run().await.map_or(Abandonment::ConnectionLost, |()| Abandonment::ClientClosed);
     // Boxed: a connection should not carry the frame of its end from the beginning.
     Box::pin(connection.handler.end(why)).await;
@@ -77,7 +77,7 @@ async fn begin(
     {
         let (reply, reason) = context.refusal(over);
         context.refused(address, Some(&reply), reason);
-        // On a TLS listener the line is not understood; closing is.
+        // On a TLS listener the client does not expect plain text: only close.
         if context.smtp.tls != TlsMode::Implicit {
             close_with(&mut opened.stream, &reply, LINGER_WAIT_MAX).await;
         }
@@ -118,12 +118,12 @@ pub(super) async fn close_with(stream: &mut Plain, reply: &Reply, wait: Duration
         linger(stream).await;
         io::Result::Ok(())
     };
-    // A client that does not take the line in time has the close.
+    // A client that does not read the line in time sees the close.
     let _ = tokio::time::timeout(wait, close).await;
 }
 
 /// Reads and discards for a moment what a client still sends after the last reply. A socket that is closed with unread octets
-/// resets the connection, and the reset takes the reply away before the client has read it.
+/// resets the connection, and the reset removes the reply before the client has read it.
 async fn linger(stream: &mut (impl AsyncRead + Unpin)) {
     let mut octets = LINGER_OCTETS_MAX;
     let mut buffer = vec![0; 16 * 1024];
@@ -193,7 +193,7 @@ struct Connection {
     /// One for all waits of the connection: to enter the list of those that wait for it, and to leave it, costs more than
     /// to look again.
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Until the client is recognised: the place is needed for another one.
+    /// Until the client is recognised: another client needs the connection.
     shed: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     timer: Timer,
 }
@@ -235,7 +235,7 @@ impl Connection {
                     return Ok(());
                 }
                 Some(action) => {
-                    // What takes long must not hold back replies that are ready, nor memory that nobody needs meanwhile.
+                    // A long wait must not hold back replies that are ready, nor memory that is not needed meanwhile.
                     if matches!(action, Action::Ask(Question::Commit { .. } | Question::Authenticate(_))) {
                         self.transmit().await?;
                         self.release_buffer();
@@ -266,7 +266,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 written = written => written?,
-                // The clock is read only where the peer does not take it at once.
+                // The clock is read only if the socket does not take it at once.
                 () = async { self.timer.until(time::Instant::now() + WRITE_WAIT_MAX).await } => {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
@@ -306,7 +306,7 @@ impl Connection {
         };
         let (buffer, stream) = (self.session.input_buffer(), &mut self.stream);
         let read = async {
-            // Who waits for a command holds no buffer for it.
+            // A connection that waits for a command holds no buffer.
             stream.readable().await?;
             buffer.reserve(size);
             stream.read_buf(buffer).await

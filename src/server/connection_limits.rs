@@ -1,9 +1,9 @@
-//! How many connections there may be: in total, from one client, and of clients that are not recognised.
+//! Limits on connections: in total, from one client, and of clients that are not recognised.
 //!
-//! A client is recognised when policy accepts a MAIL of it or a login succeeds. Connections that are not recognised may take
-//! a part of the connections only, so that they do not keep recognised clients out; an address that was recognised within a day
-//! does not count among them. Where their part, or everything, is taken, the oldest of them that has had 5 seconds is shed
-//! for a new connection.
+//! A client is recognised when policy accepts a MAIL of it or a login succeeds. Clients that are not recognised
+//! may take only a part of the connections, so that they do not keep recognised clients out. An address that was recognised within a day
+//! does not count among them. When their part, or the total, is used up, the oldest of them that has had 5 seconds is closed for a new
+//! connection.
 
 use crate::mail::ClientAddress;
 use std::collections::{BTreeMap, HashMap};
@@ -38,7 +38,7 @@ struct Stranger {
     shed: CancellationToken,
 }
 
-/// Why a connection is too many.
+/// Which limit is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Over {
     Total,
@@ -46,7 +46,7 @@ pub(super) enum Over {
     Client,
 }
 
-/// One of the total; given back when dropped.
+/// One connection. Dropping it releases the connection.
 #[derive(Debug)]
 pub(super) struct ConnectionGuard {
     limits: ConnectionLimits,
@@ -55,7 +55,7 @@ pub(super) struct ConnectionGuard {
     stranger: Option<(u64, CancellationToken)>,
 }
 
-/// What a connection has at least before it is closed for another one.
+/// A connection is not closed for another one before this time.
 const SHED_AFTER: Duration = Duration::from_secs(5);
 /// How long an address counts as recognised.
 const KNOWN_FOR: Duration = Duration::from_secs(24 * 3600);
@@ -81,7 +81,7 @@ impl ConnectionLimits {
         self.counts().total
     }
 
-    /// Who comes over a Unix socket is on this machine, and no stranger.
+    /// Counts a new connection. A client on a Unix socket is on this machine and counts as recognised.
     pub(super) fn enter(&self, address: ClientAddress, now: Instant) -> Result<ConnectionGuard, Over> {
         let mut counts = self.counts();
         let recognised = match address {
@@ -115,7 +115,7 @@ impl Counts {
         (self.strangers_ever, shed)
     }
 
-    /// Closes the oldest connection that is not recognised, and frees its place at once.
+    /// Closes the oldest connection that is not recognised, and frees it at once.
     fn shed(&mut self, now: Instant) -> bool {
         let Some(oldest) = self.strangers.first_entry() else { return false };
         if now.saturating_duration_since(oldest.get().since) < SHED_AFTER {
@@ -138,7 +138,7 @@ impl Counts {
 }
 
 impl ConnectionGuard {
-    /// Counts the place as this client's, once it is known who it is.
+    /// Counts the connection as this client's, once its address is known.
     pub(super) fn take_by(&mut self, address: IpAddr, now: Instant) -> Result<(), Over> {
         let client = prefix(address);
         let mut counts = self.limits.counts();
@@ -148,18 +148,18 @@ impl ConnectionGuard {
         }
         *count += 1;
         self.client = Some(client);
-        // Of a client behind a proxy, this is the first that is known.
+        // For a client behind a proxy the address is known only now.
         if counts.knows(client, now)
             && let Some((number, _)) = self.stranger.take()
             && counts.strangers.remove(&number).is_none()
         {
-            // It was shed, and its place is given away already.
+            // It was closed for another connection, which has been counted.
             counts.total += 1;
         }
         Ok(())
     }
 
-    /// The client is recognised: the place is not shed any more, and its address is remembered.
+    /// The client is recognised: the connection is not closed for another one any more, and the address is remembered.
     pub(super) fn recognise(&mut self, now: Instant) {
         let mut counts = self.limits.counts();
         if let Some((number, _)) = self.stranger.take()
@@ -172,7 +172,7 @@ impl ConnectionGuard {
         }
     }
 
-    /// Cancelled when the place is needed for another connection; `None` for a recognised client.
+    /// Cancelled when another client needs the connection; `None` for a recognised client.
     pub(super) fn shed(&self) -> Option<CancellationToken> {
         self.stranger.as_ref().map(|(_, shed)| shed.clone())
     }

@@ -81,7 +81,7 @@ impl BindError {
         &self.listener
     }
 
-    /// What the system said.
+    /// The system's error.
     pub fn error(&self) -> &io::Error {
         &self.error
     }
@@ -147,7 +147,7 @@ impl Bound {
             };
             match accepted {
                 Ok((stream, address)) => accept(&context, stream, address),
-                // Out of file descriptors, most likely: the same error again at once would burn a core.
+                // Most likely out of file descriptors: retrying at once would use a whole core.
                 Err(error) => {
                     let reason = format!("cannot accept: {error}");
                     context.refused(ClientAddress::Unknown, None, &reason);
@@ -196,8 +196,7 @@ fn take_socket(endpoint: Endpoint) -> io::Result<(Socket, ListenerAddress)> {
     }
 }
 
-/// Whether a path is a socket that nobody listens on any more: left over from a process that is gone. Anything else that
-/// stands there is somebody's.
+/// Whether a path is a socket without a listener: left over from a process that has ended. Any other file is not ours to remove.
 #[cfg(unix)]
 fn is_left_over(path: &std::path::Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
@@ -250,7 +249,7 @@ fn accept(context: &Arc<ListenerContext>, mut stream: Plain, address: ClientAddr
         Err(over) => {
             let (reply, reason) = context.refusal(over);
             context.refused(address, Some(&reply), reason);
-            // In a task of its own, and not for long: a connection that is turned away must cost little.
+            // In a task of its own, and not for long: a refused connection must cost little.
             context.shared.tasks.spawn(async move {
                 connection::close_with(&mut stream, &reply, ACCEPT_PAUSE).await;
             });
@@ -273,7 +272,7 @@ fn accept(context: &Arc<ListenerContext>, mut stream: Plain, address: ClientAddr
     tasks.spawn_on(arrives, &runtime);
 }
 
-/// Serves a connection to its end, or until everything is cut.
+/// Serves a connection to its end, or until all connections are cut.
 fn serve(
     context: Arc<ListenerContext>,
     stream: Plain,

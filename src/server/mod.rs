@@ -1,6 +1,6 @@
-//! The SMTP door: sockets, TLS, timers. Holds no SMTP knowledge.
+//! The SMTP server: sockets, TLS, timers. It knows nothing of SMTP itself.
 //!
-//! A listener accepts, asks the connection limits, reads the PROXY header where a trusted proxy speaks, and gives each
+//! A listener accepts, checks the connection limits, reads the PROXY header of trusted proxies, and gives each
 //! connection to one task (on the thread with the fewest, where the relay has threads of its own) that carries octets between
 //! the socket and its [`Session`](crate::smtp::Session), and questions between the session and its
 //! [`SessionHandler`](crate::relay::SessionHandler).
@@ -40,7 +40,7 @@ pub struct ListenerSettings {
     pub smtp: smtp::Settings,
     /// Certificates; needed where `smtp.tls` is not `None`.
     pub tls: Option<TlsSettings>,
-    /// Networks of proxies whose connections begin with a PROXY header. Anybody else's do not, and are not believed.
+    /// Networks of proxies whose connections begin with a PROXY header. A PROXY header from any other client is an error.
     pub proxies: Vec<IpNet>,
     /// For the PROXY header and the TLS handshake, each.
     pub handshake_wait_max: Duration,
@@ -65,7 +65,7 @@ impl ListenerSettings {
 pub struct Shared {
     pub(crate) relay: Arc<Relay>,
     pub(crate) limits: ConnectionLimits,
-    /// Cancelled: stop accepting, say 421 at command boundaries.
+    /// Cancelled: stop accepting, send 421 at command boundaries.
     pub(crate) draining: CancellationToken,
     /// Cancelled: drop everything.
     pub(crate) cut: CancellationToken,

@@ -21,13 +21,13 @@ pub(super) struct Review {
     /// How many can authenticate.
     users: usize,
     apps: Vec<Application>,
-    /// Everybody else who may send, if anybody may.
+    /// Other clients that may send.
     others: Option<DefaultApp>,
     limits: Vec<Limit>,
     admin: Option<Admin>,
     deadline: Deadline,
     ses: Ses,
-    /// Where mail is sent to; found out by the SDK where the file does not say so.
+    /// Where mail is sent to; from the SDK if the file does not name it.
     pub(super) region: String,
     /// Which source of credentials would be asked, as far as it is known here.
     credentials: String,

@@ -1,7 +1,7 @@
 //! The calls to SES: the SDK's operations, each put together once.
 //!
 //! The SDK's `Client` puts every call together anew from a dozen plugins, asks its endpoint rules twice, and measures and
-//! counts for telemetry that nobody has set up. Here the same orchestrator runs the SDK's own serializer, signers,
+//! counts for telemetry that is not set up. Here the same orchestrator runs the SDK's own serializer, signers,
 //! credentials and deserializer, and only those. A test holds what is sent against what `Client` sends.
 
 use super::credentials::CachedCredentials;
@@ -267,8 +267,7 @@ impl Intercept for Own {
         bag: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let request = context.request_mut();
-        // Who calls, as CloudTrail and the condition key `aws:UserAgent` see it: the text that IAM documents are asked with
-        // at our own door.
+        // The user agent that CloudTrail and the condition key `aws:UserAgent` see; IAM documents are evaluated with the same text.
         request.headers_mut().insert("user-agent", USER_AGENT);
         match bag.get_mut_from_interceptor_state::<document::Aside>() {
             Some(content) => content.put_into(request),

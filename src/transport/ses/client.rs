@@ -50,7 +50,7 @@ pub(super) fn http(settings: &SesSettings) -> Result<Http, SesError> {
 
 /// The calls to SES for those settings.
 pub(super) async fn connect(settings: SesSettings, http: Http) -> Result<Calls, SesError> {
-    // They are bounded by whoever makes them, who has a deadline to keep in any case: the SDK would set two timers more.
+    // The caller bounds calls by its deadline; the SDK would set two more timers.
     let timeouts = waits(settings.timeouts).disable_operation_attempt_timeout().disable_operation_timeout();
     let account = match without_environment(&settings) {
         Some(account) => account,

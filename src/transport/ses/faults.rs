@@ -1,6 +1,6 @@
 //! What keeps messages from being sent, in one sentence: what is wrong, and what to do.
 //!
-//! The SDK tells of an error in a chain of texts, some with line ends in them, in which the cause stands last or nowhere.
+//! The SDK reports an error as a chain of texts, some with line ends, in which the cause is the last one or missing.
 //! Here the causes that an operator can remove have a sentence of their own. No sentence has an address in it.
 
 use super::http::HttpError;

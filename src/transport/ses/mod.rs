@@ -1,6 +1,6 @@
 //! Amazon SES v2: one `SendEmail` call with raw content per message.
 //!
-//! Every recipient of the envelope stands in `Destination`, so nobody is read out of header fields. `FromEmailAddress`
+//! Every recipient of the envelope stands in `Destination`, so no recipient is taken from header fields. `FromEmailAddress`
 //! and `ReplyToAddresses` stay unset: they would replace header fields of the message. Where bounces go is
 //! `FeedbackForwardingEmailAddress`, as SES's own SMTP endpoint does with MAIL FROM. The SDK's retries are off and each
 //! call has an end: it would send twice by itself, and it would wait for ever.
@@ -77,7 +77,7 @@ impl SesTransport {
         self.client.region()
     }
 
-    /// Where calls go as that role, for what is said of their errors.
+    /// The context of calls as that role, for their error texts.
     fn at<'a>(&'a self, role: Option<&'a RoleArn>, set: Option<&'a ConfigurationSetName>) -> At<'a> {
         let role = role.map(RoleArn::as_str).or(self.own_role.as_deref());
         At { region: self.region(), role, set: set.map(ConfigurationSetName::as_str) }

@@ -1,4 +1,4 @@
-//! What SES's errors mean: one table, modelled or not.
+//! What SES's errors mean: one table.
 //!
 //! Codes and texts: botocore's model of `sesv2`, the guide's pages on SMTP response codes and on sending quota errors,
 //! the SDK's own classification. What is not in the table defers: unknown is never a rejection.
@@ -11,7 +11,7 @@ use crate::mail::{Content, Envelope, Kind, Outcome, Reply, author, replies};
 use aws_sdk_sesv2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sesv2::operation::send_email::SendEmailError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-// Of the SDK's own client, which speaks to proxies.
+// Of the SDK's own client, which is used with proxies.
 use hyper_util::client::legacy::Error as SdkHttpError;
 use std::error::Error;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ const CODES: &[(&str, Kind, Reply)] = &[
     ("OptInRequired", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
 ];
 
-/// Whom a message is from and to, for SES's list of identities that are not verified.
+/// Author and recipients of a message, for SES's list of identities that are not verified.
 pub(super) struct Identities {
     pub(super) envelope: Arc<Envelope>,
     pub(super) content: Content,
@@ -64,7 +64,7 @@ const NOT_VERIFIED: &str = "Email address is not verified. The following identit
 
 impl Identities {
     /// What the list means, if there is one. In the sandbox recipients must be verified too: only if nothing but recipients
-    /// stands there is it for the author to mend. Otherwise it is the operator's identity, whose DNS records may have gone.
+    /// are listed can the author correct it. Otherwise it is the operator's identity, whose DNS records may have been removed.
     fn unverified(&self, text: &str) -> Option<(Kind, Reply)> {
         let (_, list) = text.strip_prefix(NOT_VERIFIED)?.split_once(':')?;
         let listed = || list.trim().trim_end_matches('.').split(',').map(str::trim).filter(|name| !name.is_empty());
@@ -82,14 +82,14 @@ impl Identities {
     }
 }
 
-/// Whether SES does not take the credentials: others may be there already.
+/// Whether SES refuses the credentials: new ones may be available.
 pub(super) fn refuses_credentials<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
     const CODES: [&str; 4] =
         ["ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException", "InvalidClientTokenId"];
     matches!(error, SdkError::ServiceError(context) if context.err().code().is_some_and(|code| CODES.contains(&code)))
 }
 
-/// What a failed call comes to.
+/// The outcome of a failed call.
 ///
 /// `error_text`: SES's text for a message that it rejects goes into the reply (`BadRequestException` and `MessageRejected`).
 pub(super) fn of_error(
@@ -150,7 +150,7 @@ fn by_kind(error: &SdkError<SendEmailError, HttpResponse>, identities: &Identiti
     }
 }
 
-/// What an answer of SES comes to, by code, text and status.
+/// The outcome by error code, text and HTTP status.
 fn of_answer(code: Option<&str>, message: Option<&str>, status: u16) -> Outcome {
     let text = message.unwrap_or_default();
     let told = faults::one_line(text);
@@ -166,12 +166,12 @@ fn of_answer(code: Option<&str>, message: Option<&str>, status: u16) -> Outcome 
         }
         Some((kind, reply)) => Outcome::not_sent(kind, reply, detail),
         None => match status {
-            // It said yes, or something like it, in words that nobody can read.
+            // A success, or something like it, that cannot be read.
             ..=399 => silent(detail),
             429 => Outcome::not_sent(Kind::Throttled, replies::THROTTLED, detail),
             401 | 403 | 404 => our_configuration(detail),
             413 => Outcome::not_sent(Kind::Refused, replies::MESSAGE_TOO_LARGE, detail),
-            // The server failed, or gave up, somewhere between taking the message and telling us.
+            // The server failed somewhere between accepting the message and answering.
             408 | 500.. => Outcome::ambiguous(Kind::Failed, replies::PROVIDER_UNAVAILABLE, detail),
             _ => Outcome::not_sent(Kind::Failed, replies::PROVIDER_UNAVAILABLE, detail),
         },

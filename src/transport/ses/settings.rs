@@ -145,7 +145,7 @@ pub enum SesError {
     NoRoots(#[source] std::io::Error),
 }
 
-/// Who calls, and where.
+/// Credentials and endpoint.
 pub(super) struct Account {
     pub region: Region,
     pub credentials: SharedCredentialsProvider,
