@@ -59,12 +59,18 @@ struct Archive(Arc<Mutex<Vec<Permitted>>>);
 impl Transport for Archive {
     async fn send(&self, message: Permitted, _deadline: Instant) -> Outcome {
         let Ok(mut kept) = self.0.lock() else {
-            return Outcome::not_sent(gatepost::mail::Kind::Failed, replies::PROVIDER_UNAVAILABLE, "archive is broken");
+            return Outcome::not_sent(
+                gatepost::mail::OutcomeKind::Failed,
+                replies::PROVIDER_UNAVAILABLE,
+                "archive is broken",
+            );
         };
         kept.push(message);
         match MessageId::new(&format!("archive-{}", kept.len())) {
             Some(id) => Outcome::sent(id),
-            None => Outcome::ambiguous(gatepost::mail::Kind::Failed, replies::PROVIDER_SILENT, "no message id"),
+            None => {
+                Outcome::ambiguous(gatepost::mail::OutcomeKind::Failed, replies::PROVIDER_NO_RESPONSE, "no message id")
+            }
         }
     }
 }

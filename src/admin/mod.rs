@@ -17,7 +17,7 @@ mod socket;
 
 use crate::limit::LimitStanding;
 use crate::mail::parameters::AppName;
-use crate::observe::{LimitMoment, Metrics, Moment, prometheus_text};
+use crate::observe::{LimitMoment, Metrics, MetricsSnapshot, prometheus_text};
 use crate::relay::{KnownFault, Relay};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -79,7 +79,7 @@ pub enum AdminError {
 }
 
 /// What the endpoint reports.
-pub struct Subject {
+pub struct AdminContext {
     /// The relay.
     pub relay: Arc<Relay>,
     /// What is counted.
@@ -92,15 +92,15 @@ pub struct Subject {
     pub listening: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
-impl fmt::Debug for Subject {
+impl fmt::Debug for AdminContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subject").finish_non_exhaustive()
+        f.debug_struct("AdminContext").finish_non_exhaustive()
     }
 }
 
 /// A listening endpoint.
 #[derive(Debug)]
-pub struct AdminDoor {
+pub struct AdminServer {
     socket: Socket,
     address: AdminEndpoint,
     token: Option<Arc<str>>,
@@ -111,7 +111,7 @@ const HEADER_WAIT_MAX: Duration = Duration::from_secs(2);
 const CONNECTION_MAX: Duration = Duration::from_secs(60);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
-impl AdminDoor {
+impl AdminServer {
     /// Takes the socket.
     ///
     /// # Errors
@@ -133,7 +133,7 @@ impl AdminDoor {
     }
 
     /// Answers until that is cancelled.
-    pub async fn run(self, subject: Subject, ended: CancellationToken) {
+    pub async fn run(self, subject: AdminContext, ended: CancellationToken) {
         let clients = Clients::default();
         let router = router(Arc::new(subject), self.token.clone());
         loop {
@@ -178,7 +178,7 @@ async fn serve(stream: Stream, router: Router) {
         .await;
 }
 
-fn router(subject: Arc<Subject>, token: Option<Arc<str>>) -> Router {
+fn router(subject: Arc<AdminContext>, token: Option<Arc<str>>) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -216,7 +216,7 @@ fn same(one: &[u8], other: &[u8]) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(one, other).is_ok()
 }
 
-async fn ready(State(subject): State<Arc<Subject>>) -> Response {
+async fn ready(State(subject): State<Arc<AdminContext>>) -> Response {
     let not = |reason: &str| Some(reason.to_owned());
     let reason = match () {
         () if subject.draining.is_cancelled() => not("draining"),
@@ -269,9 +269,9 @@ fn sample(standing: LimitStanding) -> LimitMoment {
     LimitMoment { limit: standing.limit, app: standing.app, window, used, room: standing.left }
 }
 
-async fn metrics(State(subject): State<Arc<Subject>>, headers: HeaderMap) -> Response {
+async fn metrics(State(subject): State<Arc<AdminContext>>, headers: HeaderMap) -> Response {
     let view = subject.relay.pace().map(|pace| pace.view());
-    let moment = Moment {
+    let moment = MetricsSnapshot {
         account: view.and_then(|view| view.account),
         pace: view.and_then(|view| view.recipients_per_second),
         octets: subject.relay.budget().in_use(),

@@ -294,7 +294,7 @@ impl Observer for Recorder {
             Event::CommandRefused { rule, detail, .. } => self.refused(*rule, detail),
             Event::MessageEnded(record) if record.outcome.is_none() => self.refused(record.rule, record.detail),
             Event::WouldRefuse { detail, .. } => self.note("reported, not refused", *detail),
-            Event::JudgeFailed { detail, .. } => self.note("could not judge", *detail),
+            Event::DecisionFailed { detail, .. } => self.note("could not judge", *detail),
             _ => {}
         }
     }

@@ -21,16 +21,16 @@ mod explain;
 pub use explain::{ExplainError, Explanation, Facts, Sent, Step};
 
 #[cfg(feature = "admin")]
-use crate::admin::{AdminDoor, AdminEndpoint, AdminError, AdminSettings, Subject};
+use crate::admin::{AdminContext, AdminEndpoint, AdminError, AdminServer, AdminSettings};
 use crate::auth::Authenticator;
 use crate::limit::{Limiter, LocalTokenBucket, Lockout, LockoutSettings, PaceSettings, Pacer, TokenBucket, Unlimited};
 use crate::mail::headers::HeaderLimits;
 use crate::mail::mime::MimeLimits;
 use crate::mail::trace::TraceDetail;
 use crate::mail::{Clock, SystemClock};
-#[cfg(feature = "admin")]
-use crate::observe::{Both, Metrics};
 use crate::observe::{LogObserver, Observer};
+#[cfg(feature = "admin")]
+use crate::observe::{Metrics, Tee};
 use crate::policy::Policy;
 use crate::relay::{
     AppConnectionLimits, BudgetSettings, Components, DeadlineSettings, Relay, RelaySettings, SendQueueSettings,
@@ -350,12 +350,12 @@ impl Builder {
         self.check()?;
         #[cfg(feature = "admin")]
         let (door, metrics) = match self.admin {
-            Some(settings) => (Some(AdminDoor::bind(settings)?), Some(Arc::new(Metrics::new()))),
+            Some(settings) => (Some(AdminServer::bind(settings)?), Some(Arc::new(Metrics::new()))),
             None => (None, None),
         };
         #[cfg(feature = "admin")]
         let observer: Arc<dyn Observer> = match &metrics {
-            Some(metrics) => Arc::new(Both(self.observer, Arc::clone(metrics))),
+            Some(metrics) => Arc::new(Tee(self.observer, Arc::clone(metrics))),
             None => self.observer,
         };
         #[cfg(not(feature = "admin"))]
@@ -390,7 +390,7 @@ impl Builder {
         if let (Some(door), Some(metrics)) = (door, metrics) {
             let of = certificates.clone();
             let not_after = move || of.iter().map(|(name, tls)| (name.to_string(), tls.not_after())).collect();
-            let subject = Subject {
+            let subject = AdminContext {
                 relay: Arc::clone(&shared.relay),
                 metrics,
                 draining: shared.draining.clone(),

@@ -8,7 +8,7 @@
 use super::Take;
 use super::learned::Learned;
 use super::token_bucket::{TokenBucket, TokenRate};
-use crate::mail::{AccountQuota, Clock, Kind, Outcome, Refusal, RuleName, replies};
+use crate::mail::{AccountQuota, Clock, Outcome, OutcomeKind, Refusal, RuleName, replies};
 use std::fmt;
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::num::NonZeroU32;
@@ -178,15 +178,15 @@ impl Pacer {
             let told = self.told(&state);
             let recipients = f64::from(taken.recipients);
             match outcome.kind {
-                Kind::Accepted => {
+                OutcomeKind::Accepted => {
                     state.learned.accepted(now, taken.began, recipients, told);
                     return state.closed.take().map(|_| PaceChange::Opened);
                 }
-                Kind::DailyQuota => {
+                OutcomeKind::DailyQuota => {
                     let jitter = self.jitter(&mut state);
                     return state.close(now, jitter);
                 }
-                Kind::Throttled => {
+                OutcomeKind::Throttled => {
                     let pause = state.learned.throttled(now, taken.began, recipients, told)?;
                     let pause = pause.mul_f64(0.5 + 0.5 * self.jitter(&mut state));
                     (pause, state.learned.in_a_row() == 1)

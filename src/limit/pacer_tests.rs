@@ -13,7 +13,7 @@ fn fixed(rate: f64) -> PaceSettings {
     PaceSettings { recipients_per_second_max: Some(rate), percent: 100, ..PaceSettings::default() }
 }
 
-fn outcome(kind: Kind) -> Outcome {
+fn outcome(kind: OutcomeKind) -> Outcome {
     Outcome::not_sent(kind, replies::THROTTLED, "")
 }
 
@@ -25,7 +25,7 @@ async fn go(pace: &Pacer) -> PacerPermit {
 }
 
 /// How many of a second get through, asked often, and how each ends.
-async fn second(clock: &ManualClock, pace: &Pacer, kind: Kind) -> u32 {
+async fn second(clock: &ManualClock, pace: &Pacer, kind: OutcomeKind) -> u32 {
     let mut went = 0;
     for _ in 0..1_000 {
         clock.advance(Duration::from_millis(1));
@@ -46,7 +46,8 @@ async fn behind_a_bucket(clock: &ManualClock, pace: &Pacer, rate: f64, seconds: 
         if let PaceDecision::Go(taken) = pace.take(1, false).await {
             let there = tokens >= 1.0;
             tokens -= f64::from(u8::from(there));
-            pace.record_outcome(taken, &outcome(if there { Kind::Accepted } else { Kind::Throttled })).await;
+            pace.record_outcome(taken, &outcome(if there { OutcomeKind::Accepted } else { OutcomeKind::Throttled }))
+                .await;
         }
     }
 }
@@ -90,17 +91,17 @@ async fn after_a_throttle_messages_are_released_evenly_and_the_burst_comes_back_
     let taken = burst().await;
     assert_eq!(taken.len(), 50, "half a second's worth, before the first throttle");
     clock.advance(Duration::from_millis(1));
-    let change = pace.record_outcome(taken[0], &outcome(Kind::Throttled)).await;
+    let change = pace.record_outcome(taken[0], &outcome(OutcomeKind::Throttled)).await;
     let Some(PaceChange::Slowed { recipients_per_second, pause }) = change else { panic!("{change:?}") };
     assert_eq!(recipients_per_second, 100.0, "the rate may well be right");
     assert!(pause <= Duration::from_millis(5), "a longer one would fill the bucket of SES: {pause:?}");
-    assert_eq!(pace.record_outcome(taken[1], &outcome(Kind::Throttled)).await, None, "it was under way already");
+    assert_eq!(pace.record_outcome(taken[1], &outcome(OutcomeKind::Throttled)).await, None, "it was under way already");
     assert!(matches!(pace.take(1, true).await, PaceDecision::Wait(_)), "a pause is for everybody");
     clock.advance(Duration::from_secs(10));
     assert_eq!(burst().await.len(), 1, "evenly");
     for _ in 0..150 {
         clock.advance(Duration::from_secs(1));
-        pace.record_outcome(go(&pace).await, &outcome(Kind::Accepted)).await;
+        pace.record_outcome(go(&pace).await, &outcome(OutcomeKind::Accepted)).await;
     }
     clock.advance(Duration::from_secs(10));
     assert_eq!(burst().await.len(), 25, "half of what was refused");
@@ -115,7 +116,7 @@ async fn a_rate_that_is_told_too_high_is_learned_and_comes_back_by_itself() {
     let view = pace.view();
     assert!(view.slowed && view.recipients_per_second < Some(45.0), "{view:?}");
     for _ in 0..20 {
-        second(&clock, &pace, Kind::Accepted).await;
+        second(&clock, &pace, OutcomeKind::Accepted).await;
     }
     assert_eq!(
         pace.view(),
@@ -128,14 +129,14 @@ async fn while_everything_is_throttled_few_requests_are_made() {
     let (clock, pace) = pace(fixed(1_000.0));
     let mut requests = 0;
     for _ in 0..600 {
-        requests += second(&clock, &pace, Kind::Throttled).await;
+        requests += second(&clock, &pace, OutcomeKind::Throttled).await;
     }
     // After the first doublings, a try every 15 to 30 seconds.
     assert!(requests < 600, "{requests} of the 600,000 that the rate would let through");
     for _ in 0..60 {
-        second(&clock, &pace, Kind::Accepted).await;
+        second(&clock, &pace, OutcomeKind::Accepted).await;
     }
-    assert_eq!(second(&clock, &pace, Kind::Accepted).await, 1_000);
+    assert_eq!(second(&clock, &pace, OutcomeKind::Accepted).await, 1_000);
 }
 
 #[tokio::test]
@@ -152,7 +153,7 @@ async fn without_a_rate_throttling_teaches_one() {
 async fn the_quota_of_a_day_stops_everything_and_one_message_tries() {
     let (clock, pace) = pace(fixed(100.0));
     let taken = go(&pace).await;
-    let Some(PaceChange::Closed(wait)) = pace.record_outcome(taken, &outcome(Kind::DailyQuota)).await else {
+    let Some(PaceChange::Closed(wait)) = pace.record_outcome(taken, &outcome(OutcomeKind::DailyQuota)).await else {
         panic!("closed")
     };
     assert!((CLOSED_MIN..=CLOSED_MIN * 3 / 2).contains(&wait), "{wait:?}");
@@ -161,13 +162,13 @@ async fn the_quota_of_a_day_stops_everything_and_one_message_tries() {
     clock.advance(wait);
     let trial = go(&pace).await;
     assert!(matches!(pace.take(1, false).await, PaceDecision::Closed(_)), "one tries");
-    let Some(PaceChange::Closed(longer)) = pace.record_outcome(trial, &outcome(Kind::DailyQuota)).await else {
+    let Some(PaceChange::Closed(longer)) = pace.record_outcome(trial, &outcome(OutcomeKind::DailyQuota)).await else {
         panic!("closed")
     };
     assert!(longer >= 2 * CLOSED_MIN, "{longer:?}");
     clock.advance(longer);
     let trial = go(&pace).await;
-    assert_eq!(pace.record_outcome(trial, &outcome(Kind::Accepted)).await, Some(PaceChange::Opened));
+    assert_eq!(pace.record_outcome(trial, &outcome(OutcomeKind::Accepted)).await, Some(PaceChange::Opened));
     go(&pace).await;
 }
 
@@ -175,7 +176,7 @@ async fn the_quota_of_a_day_stops_everything_and_one_message_tries() {
 async fn an_account_that_tells_of_room_is_tried_at_once() {
     let (_, pace) = pace(fixed(100.0));
     let taken = go(&pace).await;
-    pace.record_outcome(taken, &outcome(Kind::DailyQuota)).await;
+    pace.record_outcome(taken, &outcome(OutcomeKind::DailyQuota)).await;
     let quota = |sent| AccountQuota {
         recipients_per_second_max: 100.0,
         recipients_per_24_hours_max: Some(1_000.0),
@@ -194,7 +195,7 @@ async fn a_jump_of_the_clock_does_not_change_the_pace() {
     let wall = clock.wall();
     for jumped in [wall - Duration::from_secs(86_400), wall + Duration::from_secs(86_400), wall] {
         clock.set_wall(jumped);
-        let went = second(&clock, &pace, Kind::Refused).await;
+        let went = second(&clock, &pace, OutcomeKind::Refused).await;
         assert!((19..=40).contains(&went), "{went}");
     }
 }

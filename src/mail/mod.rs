@@ -41,7 +41,7 @@ pub use credentials::{Credentials, Password};
 pub use envelope::{BodyType, Envelope, MailParameters, UnreadablePath};
 pub use headers::{Field, HeaderError, HeaderSection};
 pub use id::{SessionId, TransactionId};
-pub use outcome::{Certainty, Fault, Kind, MessageId, Outcome, Receipt};
+pub use outcome::{Certainty, Fault, MessageId, Outcome, OutcomeKind, Receipt};
 pub use parameters::{Granted, Requested, SendParameters};
 pub use path::{ForwardPath, ReversePath};
 pub use permitted::Permitted;

@@ -9,7 +9,7 @@ use super::words::{Word, Words};
 use super::{Event, Observer};
 use crate::mail::abandonment::closing_word;
 use crate::mail::parameters::AppName;
-use crate::mail::{AccountQuota, Certainty, Kind, Reply, RuleName};
+use crate::mail::{AccountQuota, Certainty, OutcomeKind, Reply, RuleName};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -66,7 +66,7 @@ pub struct Metrics {
     requests: Family<Request, Counter>,
     request_duration: Histogram,
     ambiguous: Counter,
-    judge_failures: Counter,
+    decision_failures: Counter,
     quota_rate: Float,
     quota_24_hours: Float,
     sent_24_hours: Float,
@@ -94,7 +94,7 @@ struct Process {
 
 /// Values that are read at each scrape.
 #[derive(Clone, Debug, Default)]
-pub struct Moment {
+pub struct MetricsSnapshot {
     /// The account's quota, as read last.
     pub account: Option<AccountQuota>,
     /// Recipients a second that are paced now.
@@ -110,7 +110,7 @@ pub struct Moment {
     /// What sending needs and does not work.
     pub faults: usize,
     /// The process's own figures, where the system has them.
-    pub process: Option<ProcessMoment>,
+    pub process: Option<ProcessSnapshot>,
 }
 
 /// One window of a limit.
@@ -130,7 +130,7 @@ pub struct LimitMoment {
 
 /// Figures of a process.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ProcessMoment {
+pub struct ProcessSnapshot {
     /// Octets of resident memory.
     pub resident_octets: u64,
     /// Seconds of CPU, of user and system.
@@ -173,7 +173,7 @@ impl Metrics {
             requests: Family::default(),
             request_duration: Histogram::new(SECONDS),
             ambiguous: Counter::default(),
-            judge_failures: Counter::default(),
+            decision_failures: Counter::default(),
             quota_rate: Gauge::default(),
             quota_24_hours: Gauge::default(),
             sent_24_hours: Gauge::default(),
@@ -226,7 +226,7 @@ impl Metrics {
         let duration = self.request_duration.clone();
         r.register_with_unit("ses_request_duration", "How long SES took", Unit::Seconds, duration);
         r.register("ses_ambiguous_attempts", "Attempts that may have sent a message", self.ambiguous.clone());
-        r.register("judge_failures", "Policy or limiter could not answer", self.judge_failures.clone());
+        r.register("decision_failures", "Policy or limiter could not decide", self.decision_failures.clone());
         r.register("ses_quota_recipients_per_second", "What the account may send", self.quota_rate.clone());
         r.register("ses_quota_recipients", "What the account may send in 24 hours", self.quota_24_hours.clone());
         r.register(
@@ -236,7 +236,7 @@ impl Metrics {
         );
         r.register("pace_recipients_per_second", "How fast is sent at most, now", self.pace.clone());
         r.register_with_unit("held", "Octets of messages in hand", Unit::Bytes, self.memory.clone());
-        r.register("turns_waiting", "Messages that wait for their turn to be sent", self.waiting.clone());
+        r.register("send_queue_messages", "Messages in the send queue", self.waiting.clone());
         r.register("ses_calls_in_flight", "Calls to SES under way", self.calls.clone());
         let not_after = self.certificate.clone();
         r.register_with_unit("tls_certificate_not_after_timestamp", "The certificate's end", Unit::Seconds, not_after);
@@ -252,7 +252,7 @@ impl Metrics {
     }
 
     /// Everything, in the OpenMetrics text format.
-    pub fn open_metrics(&self, moment: &Moment) -> String {
+    pub fn open_metrics(&self, moment: &MetricsSnapshot) -> String {
         self.take(moment);
         let mut text = String::with_capacity(16 * 1024);
         // Writing to a string does not fail.
@@ -279,7 +279,7 @@ impl Metrics {
         text
     }
 
-    fn take(&self, moment: &Moment) {
+    fn take(&self, moment: &MetricsSnapshot) {
         if let Some(account) = &moment.account {
             self.quota_rate.set(account.recipients_per_second_max);
             self.quota_24_hours.set(account.recipients_per_24_hours_max.unwrap_or(f64::INFINITY));
@@ -349,7 +349,7 @@ impl CpuSeconds {
 }
 
 impl Process {
-    fn take(&self, moment: &ProcessMoment) {
+    fn take(&self, moment: &ProcessSnapshot) {
         self.resident.set(signed(moment.resident_octets));
         self.cpu.set(moment.cpu_seconds);
         self.open_fds.set(signed(moment.open_fds));
@@ -408,10 +408,10 @@ impl Observer for Metrics {
                 self.limits.write().unwrap_or_else(PoisonError::into_inner).insert(limit);
                 self.limit_hits.get_or_create(&Limit { limit, app: self.app(*app) }).inc();
             }
-            Event::JudgeFailed { .. } => drop(self.judge_failures.inc()),
+            Event::DecisionFailed { .. } => drop(self.decision_failures.inc()),
             Event::TriedAgain { code } => {
                 let code = if code.is_empty() { "none" } else { code };
-                self.requests.get_or_create(&Request { outcome: Kind::Throttled.label(), code }).inc();
+                self.requests.get_or_create(&Request { outcome: OutcomeKind::Throttled.label(), code }).inc();
             }
             Event::MessageEnded(record) => self.message(record),
             Event::TransactionEnded(record) => {

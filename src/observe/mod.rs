@@ -12,7 +12,7 @@ mod words;
 
 pub use log::{AddressForm, LogObserver};
 #[cfg(feature = "admin")]
-pub use metrics::{LimitMoment, Metrics, Moment, ProcessMoment, prometheus_text};
+pub use metrics::{LimitMoment, Metrics, MetricsSnapshot, ProcessSnapshot, prometheus_text};
 
 use crate::mail::parameters::AppName;
 use crate::mail::{
@@ -174,7 +174,7 @@ pub enum Event<'a> {
         expired: bool,
     },
     /// Policy or limiter could not decide; the client was deferred.
-    JudgeFailed {
+    DecisionFailed {
         /// The client.
         client: &'a Client,
         /// What went wrong.
@@ -242,9 +242,9 @@ pub struct MessageRecord<'a> {
 
 /// Two observers that receive the same events.
 #[derive(Debug)]
-pub struct Both<A, B>(pub A, pub B);
+pub struct Tee<A, B>(pub A, pub B);
 
-impl<A: Observer, B: Observer> Observer for Both<A, B> {
+impl<A: Observer, B: Observer> Observer for Tee<A, B> {
     fn observe(&self, event: &Event<'_>) {
         self.0.observe(event);
         self.1.observe(event);
@@ -268,8 +268,8 @@ impl<T: Observer + ?Sized> Observer for std::sync::Arc<T> {
 
 /// Ignores events.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Silent;
+pub struct NoopObserver;
 
-impl Observer for Silent {
+impl Observer for NoopObserver {
     fn observe(&self, _event: &Event<'_>) {}
 }

@@ -193,7 +193,7 @@ impl Relay {
     }
 
     fn could_not_judge(&self, client: &Client, detail: &str) -> Refusal {
-        self.observer.observe(&Event::JudgeFailed { client, detail });
+        self.observer.observe(&Event::DecisionFailed { client, detail });
         Refusal::new(replies::LOCAL_ERROR, detail)
     }
 }

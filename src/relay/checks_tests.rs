@@ -3,7 +3,7 @@
 use super::*;
 use crate::limit::Unlimited;
 use crate::mail::{AccountQuota, ManualClock, Outcome, Permitted};
-use crate::observe::Silent;
+use crate::observe::NoopObserver;
 use crate::policy::{MailFacts, MessageFacts, Policy, PolicyDecision, PolicyError, RcptFacts};
 use crate::relay::{
     AppConnectionLimits, BudgetSettings, Components, DeadlineSettings, RelaySettings, SendQueueSettings,
@@ -106,7 +106,7 @@ fn relay(apps: Apps) -> (Arc<Relay>, Arc<Provider>) {
         pace: None,
         lockout: None,
         transport: Arc::clone(&provider) as Arc<dyn Transport>,
-        observer: Arc::new(Silent),
+        observer: Arc::new(NoopObserver),
         clock: Arc::new(ManualClock::new()),
     };
     (Arc::new(Relay::new(settings, components, &BudgetSettings::default())), provider)

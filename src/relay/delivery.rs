@@ -10,7 +10,7 @@ use super::reception::{Received, Reception};
 use super::send_queue::SendSlot;
 use super::transaction::Transaction;
 use crate::mail::parameters::{AppName, ConfigurationSetName};
-use crate::mail::{Certainty, Granted, Kind, Outcome, Receipt, Refusal, Reply, RuleName, replies};
+use crate::mail::{Certainty, Granted, Outcome, OutcomeKind, Receipt, Refusal, Reply, RuleName, replies};
 use crate::observe::{Event, MessageRecord};
 use crate::smtp::Answer;
 use std::sync::Arc;
@@ -122,7 +122,7 @@ impl SessionHandler {
             let outcome = self.relay.transport.send(permitted.clone(), deadline).await;
             let code = outcome.code;
             // Certainly not sent: once more, before the messages that wait.
-            let throttled = outcome.kind == Kind::Throttled && outcome.certainty == Certainty::NotSent;
+            let throttled = outcome.kind == OutcomeKind::Throttled && outcome.certainty == Certainty::NotSent;
             attempt.state = CallState::Answered(outcome);
             if let CallState::Answered(outcome) = &attempt.state {
                 self.relay.record_outcome(&slot, outcome).await;
@@ -227,7 +227,7 @@ impl Drop for InFlightCall<'_> {
             CallState::Calling => {
                 self.handler.relay.count_ambiguous();
                 let detail = "cut off while the provider was called";
-                Outcome::ambiguous(Kind::Silent, replies::PROVIDER_SILENT, detail)
+                Outcome::ambiguous(OutcomeKind::NoResponse, replies::PROVIDER_NO_RESPONSE, detail)
             }
         };
         self.handler.record_attempt(self.end, self.granted, &outcome, &outcome.reply);

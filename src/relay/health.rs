@@ -7,7 +7,7 @@
 //! ends. [`FAULTS_MAX`] are kept.
 
 use crate::mail::parameters::{AppName, ConfigurationSetName, RoleArn};
-use crate::mail::{Certainty, Clock, Fault, Kind, Outcome};
+use crate::mail::{Certainty, Clock, Fault, Outcome, OutcomeKind};
 use crate::observe::{Event, Observer};
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -193,12 +193,14 @@ impl Health {
 /// stops all sending by itself.
 fn fault(outcome: &Outcome) -> Option<Fault> {
     let text = match outcome.kind {
-        Kind::Accepted | Kind::Refused | Kind::Deadline | Kind::DailyQuota => return None,
-        Kind::OurConfiguration => "the provider refuses calls as they are configured: see the log line of the message",
-        Kind::Throttled => "the provider throttles: the rate of the account is used up",
-        Kind::Failed => "the provider failed: it answered with an error of its own",
-        Kind::Unreachable => "the provider cannot be reached",
-        Kind::Silent => "the provider did not answer a call",
+        OutcomeKind::Accepted | OutcomeKind::Refused | OutcomeKind::Deadline | OutcomeKind::DailyQuota => return None,
+        OutcomeKind::OperatorError => {
+            "the provider refuses calls as they are configured: see the log line of the message"
+        }
+        OutcomeKind::Throttled => "the provider throttles: the rate of the account is used up",
+        OutcomeKind::Failed => "the provider failed: it answered with an error of its own",
+        OutcomeKind::Unreachable => "the provider cannot be reached",
+        OutcomeKind::NoResponse => "the provider did not answer a call",
     };
     Some(outcome.fault.clone().unwrap_or(Fault { text: text.into(), of_author: false }))
 }
@@ -237,7 +239,7 @@ mod tests {
     }
 
     fn failed(text: &'static str, of_author: bool) -> Outcome {
-        let outcome = Outcome::not_sent(Kind::OurConfiguration, replies::OUR_CONFIGURATION, "");
+        let outcome = Outcome::not_sent(OutcomeKind::OperatorError, replies::OPERATOR_ERROR, "");
         Outcome { fault: Some(Fault { text: text.into(), of_author }), ..outcome }
     }
 
@@ -311,7 +313,7 @@ mod tests {
     #[test]
     fn a_message_that_is_refused_says_nothing_and_faults_are_bounded() {
         let (health, told, hands) = health();
-        health.record_outcome(&Outcome::not_sent(Kind::Refused, replies::BAD_REQUEST, ""), || {
+        health.record_outcome(&Outcome::not_sent(OutcomeKind::Refused, replies::BAD_REQUEST, ""), || {
             way("shop", "a", "a.example")
         });
         assert!(texts(&health).is_empty());

@@ -4,7 +4,7 @@ use super::*;
 use crate::limit::Unlimited;
 use crate::mail::headers::HeaderLimits;
 use crate::mail::trace::TraceDetail;
-use crate::mail::{ClientAddress, Kind, ManualClock, MessageId, Outcome, Permitted, SessionId};
+use crate::mail::{ClientAddress, ManualClock, MessageId, Outcome, OutcomeKind, Permitted, SessionId};
 use crate::observe::Observer;
 use crate::policy::{MessageFacts, Policy, PolicyDecision, PolicyError};
 use crate::relay::{
@@ -58,7 +58,7 @@ impl Transport for Script {
         let (envelope, ..) = message.into_parts();
         match envelope.forward_paths()[0].to_string() {
             path if path.contains("hangs") => std::future::pending().await,
-            path if path.contains("throttled") => Outcome::not_sent(Kind::Throttled, replies::THROTTLED, ""),
+            path if path.contains("throttled") => Outcome::not_sent(OutcomeKind::Throttled, replies::THROTTLED, ""),
             _ => Outcome::sent(MessageId::new("id-1").unwrap()),
         }
     }

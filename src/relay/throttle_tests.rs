@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::limit::{LocalTokenBucket, PaceSettings};
-use crate::mail::{AccountQuota, Kind, MessageId, Outcome};
+use crate::mail::{AccountQuota, MessageId, Outcome, OutcomeKind};
 use crate::relay::BudgetSettings;
 use std::time::SystemTime;
 
@@ -110,7 +110,7 @@ impl Run {
                     tokio::time::sleep(way).await;
                     let outcome = match accepted {
                         true => Outcome::sent(MessageId::new("id").unwrap()),
-                        false => Outcome::not_sent(Kind::Throttled, replies::THROTTLED, ""),
+                        false => Outcome::not_sent(OutcomeKind::Throttled, replies::THROTTLED, ""),
                     };
                     pace.record_outcome(slot.taken().unwrap(), &outcome).await;
                     if accepted {

@@ -1,7 +1,7 @@
 //! A transport that sends nothing: for dry runs.
 
 use super::Transport;
-use crate::mail::{Kind, MessageId, Outcome, Permitted, replies};
+use crate::mail::{MessageId, Outcome, OutcomeKind, Permitted, replies};
 use async_trait::async_trait;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -31,7 +31,7 @@ impl Transport for NullTransport {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(message);
         match MessageId::new("dry-run") {
             Some(id) => Outcome::sent(id),
-            None => Outcome::not_sent(Kind::Failed, replies::LOCAL_ERROR, ""),
+            None => Outcome::not_sent(OutcomeKind::Failed, replies::LOCAL_ERROR, ""),
         }
     }
 

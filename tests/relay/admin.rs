@@ -113,7 +113,7 @@ async fn what_happens_is_counted_and_no_address_is_a_label() {
         ("gatepost_ses_ambiguous_attempts_total", 1.0),
         ("gatepost_ses_request_duration_seconds_count", 4.0),
         ("gatepost_message_size_bytes_count", 5.0),
-        ("gatepost_turns_waiting", 0.0),
+        ("gatepost_send_queue_messages", 0.0),
         ("gatepost_held_bytes{use=\"sending\"}", 0.0),
     ] {
         assert_eq!(seen.get(name).copied(), Some(want), "{name} in {seen:#?}");
@@ -214,7 +214,7 @@ async fn a_connection_is_kept_only_for_a_client_that_has_shown_the_token() {
 #[tokio::test]
 async fn a_door_that_others_can_reach_wants_a_token() {
     let endpoint = AdminEndpoint::Tcp(([0, 0, 0, 0], 0).into());
-    let error = gatepost::admin::AdminDoor::bind(AdminSettings { endpoint, token: None }).unwrap_err();
+    let error = gatepost::admin::AdminServer::bind(AdminSettings { endpoint, token: None }).unwrap_err();
     assert!(error.to_string().contains("give it a token"), "{error}");
 }
 

@@ -16,7 +16,7 @@ use gatepost::builder::Builder;
 use gatepost::mail::{
     Credentials, EnhancedStatus, Granted, Identity, MessageId, Outcome, Permitted, Refusal, Reply, RuleName,
 };
-use gatepost::observe::Silent;
+use gatepost::observe::NoopObserver;
 use gatepost::policy::{MailFacts, MessageFacts, Policy, PolicyDecision, PolicyError, RcptFacts};
 use gatepost::server::{ListenerAddress, ListenerSettings};
 use gatepost::smtp::{Settings, TlsMode};
@@ -178,7 +178,7 @@ async fn play(dialogue: &Transcript, pair: &Pair) -> Result<(), String> {
     listener.tls = Some(pair.settings());
     let relay = Builder::new("relay.example", house.clone(), house.clone())
         .authenticator(house.clone())
-        .observer(Silent)
+        .observer(NoopObserver)
         .listener(listener)
         .start()
         .map_err(|error| error.to_string())?;

@@ -1,7 +1,7 @@
 //! How SES is reached: region, credentials, endpoint, timeouts.
 
-use super::calls::Calls;
-use super::http::KeptConnections;
+use super::calls::SesApi;
+use super::http::PooledHttpClient;
 use super::settings::{Account, Http, SesError, SesSettings, SesTimeouts};
 use aws_config::profile;
 use aws_config::retry::RetryConfig;
@@ -44,12 +44,12 @@ pub(super) fn http(settings: &SesSettings) -> Result<Http, SesError> {
         return Ok(by_proxy(settings.timeouts));
     }
     let tls = settings.endpoint_url.as_ref().is_none_or(|url| !url.starts_with("http:"));
-    let client = KeptConnections::new(settings.timeouts, tls).map_err(SesError::NoRoots)?;
+    let client = PooledHttpClient::new(settings.timeouts, tls).map_err(SesError::NoRoots)?;
     Ok(Http { client: SharedHttpClient::new(client), is_of_sdk: false })
 }
 
 /// The calls to SES for those settings.
-pub(super) async fn connect(settings: SesSettings, http: Http) -> Result<Calls, SesError> {
+pub(super) async fn connect(settings: SesSettings, http: Http) -> Result<SesApi, SesError> {
     // The caller bounds calls by its deadline; the SDK would set two more timers.
     let timeouts = waits(settings.timeouts).disable_operation_attempt_timeout().disable_operation_timeout();
     let account = match without_environment(&settings) {
@@ -67,7 +67,7 @@ pub(super) async fn connect(settings: SesSettings, http: Http) -> Result<Calls, 
             return Err(SesError::EndpointUrl(url.clone()));
         }
     }
-    Calls::new(account, http, timeouts.build()).await
+    SesApi::new(account, http, timeouts.build()).await
 }
 
 /// What settings leave open is looked for where every AWS program does: environment, profile, container, instance.

@@ -73,9 +73,9 @@ impl From<HttpError> for ConnectorError {
 
 /// The client, with the connections that it keeps.
 #[derive(Clone, Debug)]
-pub(super) struct KeptConnections(SharedHttpConnector);
+pub(super) struct PooledHttpClient(SharedHttpConnector);
 
-impl KeptConnections {
+impl PooledHttpClient {
     /// With the root certificates of the machine (or of `SSL_CERT_FILE` and `SSL_CERT_DIR`), if there is `tls` to check.
     ///
     /// # Errors
@@ -103,7 +103,7 @@ impl KeptConnections {
     }
 }
 
-impl HttpClient for KeptConnections {
+impl HttpClient for PooledHttpClient {
     // Its settings are the same timeouts.
     fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
         self.0.clone()
@@ -124,7 +124,7 @@ impl smithy::HttpConnector for Shared {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let connector = Arc::clone(&self.0);
         HttpConnectorFuture::new_boxed(boxed(|| async move {
-            let (origin, request) = addressed(request).map_err(ConnectorError::user)?;
+            let (origin, request) = split_origin(request).map_err(ConnectorError::user)?;
             let response = connector.call(origin, request).await?;
             HttpResponse::try_from(response).map_err(|error| ConnectorError::other(error.into(), None))
         }))
@@ -132,7 +132,7 @@ impl smithy::HttpConnector for Shared {
 }
 
 /// The target of a request, and the request as written to it (RFC 9112 §3.2.1: path, and Host).
-fn addressed(request: HttpRequest) -> Result<(Uri, Request<SdkBody>), BoxError> {
+fn split_origin(request: HttpRequest) -> Result<(Uri, Request<SdkBody>), BoxError> {
     let mut request = request.try_into_http1x()?;
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     let path = parts.path_and_query.replace(PathAndQuery::from_static("/"));
