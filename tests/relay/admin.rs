@@ -215,7 +215,7 @@ async fn a_connection_is_kept_only_for_a_client_that_has_shown_the_token() {
 async fn a_door_that_others_can_reach_wants_a_token() {
     let endpoint = AdminEndpoint::Tcp(([0, 0, 0, 0], 0).into());
     let error = gatepost::admin::AdminServer::bind(AdminSettings { endpoint, token: None }).unwrap_err();
-    assert!(error.to_string().contains("give it a token"), "{error}");
+    assert!(error.to_string().contains("set a token"), "{error}");
 }
 
 #[cfg(unix)]
