@@ -39,11 +39,25 @@ pub mod embedding {}
 #[doc = include_str!("migration.md")]
 pub mod migration {}
 
+/// Compares the first table of a chapter with the rows of a table of the code.
+///
+/// With `GATEPOST_REFRESH=1 cargo test --lib manual` it writes them instead.
+#[cfg(test)]
+pub(crate) fn table_is(file: &str, chapter: &str, rows: &str) {
+    let table = chapter.split("| --- |\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    if std::env::var_os("GATEPOST_REFRESH").is_some() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/manual").join(file);
+        std::fs::write(path, chapter.replace(table, rows.trim_end())).unwrap();
+    } else {
+        assert_eq!(table.trim_end(), rows.trim_end(), "src/manual/{file}: GATEPOST_REFRESH=1 cargo test --lib manual");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::mail::replies;
 
-    /// The chapter's table is the table: refresh it with `GATEPOST_REFRESH=1 cargo test --lib manual`.
+    /// The table of the chapter is the table of the code.
     #[test]
     fn the_chapter_on_replies_lists_every_row() {
         let rows: String = replies::ALL
@@ -53,14 +67,7 @@ mod tests {
                 format!("| {} | {status} | {} | `{name}` |\n", reply.code(), reply.text().replace('<', "&lt;"))
             })
             .collect();
-        let chapter = include_str!("replies.md");
-        let table = chapter.split("| --- |\n").nth(1).unwrap().split("\n\n").next().unwrap();
-        if std::env::var_os("GATEPOST_REFRESH").is_some() {
-            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/manual/replies.md");
-            std::fs::write(path, chapter.replace(table, rows.trim_end())).unwrap();
-        } else {
-            assert_eq!(table.trim_end(), rows.trim_end(), "refresh src/manual/replies.md");
-        }
+        super::table_is("replies.md", include_str!("replies.md"), &rows);
     }
 
     /// Every sample of the chapters on policy and migration, with the files that they name.

@@ -3,8 +3,9 @@
 //! The SDK reports an error as a chain of texts, some with line ends, in which the cause is the last one or missing.
 //! Here the causes that an operator can remove have a sentence of their own. No sentence has an address in it.
 
+use super::codes;
 use super::http::HttpError;
-use crate::mail::{Fault, ReadError};
+use crate::mail::{Fault, OutcomeKind, ReadError};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sesv2::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
@@ -25,37 +26,8 @@ pub(super) struct At<'a> {
 
 const NO_CREDENTIALS: &str =
     "no AWS credentials found: give the process a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
-const WRONG_KEY: &str =
-    "AWS does not know the access key: it was deleted or deactivated, or it is of another partition";
-const EXPIRED: &str = "the AWS credentials have expired: renew them";
-const WRONG_SECRET: &str = "AWS does not accept the signature: check the secret access key, and this machine's clock";
-const NOT_PERMITTED: &str = "IAM does not permit sending: allow ses:SendEmail and ses:SendRawEmail for the identity of the author and for the configuration set";
-const SUSPENDED: &str = "SES refuses to send: the account is suspended; see the account dashboard of the SES console";
-const NO_SUBSCRIPTION: &str =
-    "the AWS account has no access to SES in this region: open the SES console there, or check ses.region";
-const MAIL_FROM: &str = "the custom MAIL FROM domain of an identity is not verified: check its MX record";
 const NOT_VERIFIED: &str =
     "the identity of an author is not verified in SES: verify its domain or address, and check its DKIM records";
-
-/// Error code → its sentence, and whether it depends on the author.
-const CODES: &[(&str, &str, bool)] = &[
-    ("MailFromDomainNotVerifiedException", MAIL_FROM, true),
-    ("MessageRejected", NOT_VERIFIED, true),
-    ("AccountSuspendedException", SUSPENDED, false),
-    ("AccessDeniedException", NOT_PERMITTED, true),
-    ("AccessDenied", NOT_PERMITTED, true),
-    ("UnrecognizedClientException", WRONG_KEY, false),
-    ("InvalidClientTokenId", WRONG_KEY, false),
-    ("ExpiredTokenException", EXPIRED, false),
-    ("ExpiredToken", EXPIRED, false),
-    ("RequestExpired", WRONG_SECRET, false),
-    ("InvalidSignatureException", WRONG_SECRET, false),
-    ("SignatureDoesNotMatch", WRONG_SECRET, false),
-    ("IncompleteSignature", WRONG_SECRET, false),
-    ("MissingAuthenticationToken", WRONG_SECRET, false),
-    ("MissingAuthenticationTokenException", WRONG_SECRET, false),
-    ("OptInRequired", NO_SUBSCRIPTION, false),
-];
 
 /// The fault behind an error code of SES that is the operator's to remove.
 pub(super) fn of_code(code: Option<&str>, message: Option<&str>, at: At<'_>) -> Option<Fault> {
@@ -67,10 +39,11 @@ pub(super) fn of_code(code: Option<&str>, message: Option<&str>, at: At<'_>) -> 
             (format!("SES does not find what a message needs: {}", one_line(text)).into(), false)
         }
         ("SendingPausedException", Some(set)) if of_set => (paused_set(set).into(), false),
-        ("SendingPausedException", _) => (crate::mail::SENDING_PAUSED.into(), false),
+        // Only for a list of identities that are not verified; otherwise the message is at fault.
+        ("MessageRejected", _) => (NOT_VERIFIED.into(), true),
         (code, _) => {
-            let (_, sentence, of_author) = CODES.iter().find(|(name, ..)| *name == code)?;
-            ((*sentence).into(), *of_author)
+            let (_, row) = codes::find(Some(code)).filter(|(_, row)| row.kind == OutcomeKind::OperatorError)?;
+            (row.action.into(), row.of_author)
         }
     };
     Some(Fault { text: sentence, of_author })
@@ -264,8 +237,13 @@ mod tests {
                 "SES refuses to send: sending is paused for configuration set \"relay\"",
                 false,
             ),
-            ("AccessDeniedException", "User: x is not authorized", NOT_PERMITTED, true),
-            ("ExpiredTokenException", "", EXPIRED, false),
+            (
+                "AccessDeniedException",
+                "User: x is not authorized",
+                codes::find(Some("AccessDenied")).unwrap().1.action,
+                true,
+            ),
+            ("ExpiredTokenException", "", "the AWS credentials have expired: renew them", false),
         ] {
             let fault = of_code(Some(code), Some(text), AT).unwrap();
             assert_eq!((&*fault.text, fault.of_author), (want, of_author), "{code} {text}");

@@ -8,6 +8,7 @@
 
 mod calls;
 mod client;
+mod codes;
 mod credentials;
 mod document;
 mod error_text;

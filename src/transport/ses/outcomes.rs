@@ -1,8 +1,8 @@
-//! What SES's errors mean: one table.
+//! The outcome of a failed call: by [the error code](super::codes), by its text, by HTTP status, or by how far the call came.
 //!
-//! Codes and texts: botocore's model of `sesv2`, the guide's pages on SMTP response codes and on sending quota errors,
-//! the SDK's own classification. What is not in the table defers: unknown is never a rejection.
+//! Texts: the guide's pages on SMTP response codes and on sending quota errors.
 
+use super::codes;
 use super::error_text::masked;
 use super::faults::{self, At, sources};
 use super::http::HttpError;
@@ -16,42 +16,6 @@ use hyper_util::client::legacy::Error as SdkHttpError;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Error code → what it means. `LimitExceededException` is modelled as "too many resources" and in practice is the daily
-/// quota; a text about the sending rate says otherwise.
-const CODES: &[(&str, OutcomeKind, Reply)] = &[
-    ("TooManyRequestsException", OutcomeKind::Throttled, replies::THROTTLED),
-    ("ThrottlingException", OutcomeKind::Throttled, replies::THROTTLED),
-    ("Throttling", OutcomeKind::Throttled, replies::THROTTLED),
-    ("RequestLimitExceeded", OutcomeKind::Throttled, replies::THROTTLED),
-    ("RequestThrottled", OutcomeKind::Throttled, replies::THROTTLED),
-    ("SlowDown", OutcomeKind::Throttled, replies::THROTTLED),
-    ("BandwidthLimitExceeded", OutcomeKind::Throttled, replies::THROTTLED),
-    ("LimitExceededException", OutcomeKind::DailyQuota, replies::DAILY_QUOTA),
-    ("MessageRejected", OutcomeKind::Refused, replies::REFUSED_BY_PROVIDER),
-    ("BadRequestException", OutcomeKind::Refused, replies::BAD_REQUEST),
-    ("InvalidParameterValue", OutcomeKind::Refused, replies::BAD_REQUEST),
-    ("ValidationException", OutcomeKind::Refused, replies::BAD_REQUEST),
-    ("SerializationException", OutcomeKind::Refused, replies::BAD_REQUEST),
-    ("RequestEntityTooLarge", OutcomeKind::Refused, replies::MESSAGE_TOO_LARGE),
-    ("MailFromDomainNotVerifiedException", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
-    ("NotFoundException", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
-    ("SendingPausedException", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
-    ("AccountSuspendedException", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
-    ("AccessDeniedException", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
-    ("AccessDenied", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
-    ("UnrecognizedClientException", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
-    ("InvalidClientTokenId", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
-    ("ExpiredTokenException", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
-    ("ExpiredToken", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
-    ("RequestExpired", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
-    ("InvalidSignatureException", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
-    ("SignatureDoesNotMatch", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
-    ("IncompleteSignature", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
-    ("MissingAuthenticationToken", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
-    ("MissingAuthenticationTokenException", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
-    ("OptInRequired", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
-];
 
 /// Author and recipients of a message, for SES's list of identities that are not verified.
 pub(super) struct Identities {
@@ -84,9 +48,8 @@ impl Identities {
 
 /// Whether SES refuses the credentials: new ones may be available.
 pub(super) fn refuses_credentials<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
-    const CODES: [&str; 4] =
-        ["ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException", "InvalidClientTokenId"];
-    matches!(error, SdkError::ServiceError(context) if context.err().code().is_some_and(|code| CODES.contains(&code)))
+    matches!(error, SdkError::ServiceError(context)
+        if codes::find(context.err().code()).is_some_and(|(_, row)| row.of_credentials))
 }
 
 /// The outcome of a failed call.
@@ -131,7 +94,7 @@ fn by_kind(error: &SdkError<SendEmailError, HttpResponse>, identities: &Identiti
                 (outcome.kind, outcome.reply) = (kind, reply);
             }
             outcome.retry_after = retry_after(context.raw());
-            outcome.code = CODES.iter().map(|(name, ..)| *name).find(|name| code == Some(name)).unwrap_or("other");
+            outcome.code = codes::find(code).map_or("other", |(name, _)| name);
             outcome
         }
         // Building or signing the request failed, or there are no credentials: nothing was written.
@@ -155,8 +118,7 @@ fn of_answer(code: Option<&str>, message: Option<&str>, status: u16) -> Outcome 
     let text = message.unwrap_or_default();
     let told = faults::one_line(text);
     let detail = format!("HTTP {status} {}: {told}", code.unwrap_or("without an error code"));
-    let row = CODES.iter().find(|(name, ..)| code == Some(name));
-    match row.map(|(_, kind, reply)| (*kind, reply.clone())) {
+    match codes::find(code).map(|(_, row)| (row.kind, row.reply.clone())) {
         // Throttling comes under either code; the text tells which of the two it is.
         Some((OutcomeKind::Throttled | OutcomeKind::DailyQuota, _)) if text.contains("Daily message quota") => {
             Outcome::not_sent(OutcomeKind::DailyQuota, replies::DAILY_QUOTA, detail)
@@ -292,7 +254,5 @@ mod tests {
     #[test]
     fn the_daily_quota_has_another_text_than_the_rate() {
         assert_ne!(replies::DAILY_QUOTA.text(), replies::THROTTLED.text());
-        let rows: std::collections::HashSet<&str> = CODES.iter().map(|(code, ..)| *code).collect();
-        assert_eq!(rows.len(), CODES.len(), "a code stands once");
     }
 }
