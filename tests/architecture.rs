@@ -300,39 +300,47 @@ fn cargo(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The bans of `.deny.toml`, from `cargo tree`, so that they hold where no tool is installed.
+/// `cargo tree` of everything that is compiled into the shipped program, one line a package.
+fn shipped_packages(format: &str) -> String {
+    let target = "x86_64-unknown-linux-gnu";
+    let edges = ["--all-features", "--edges", "normal,build", "--target", target];
+    cargo(&[&["tree", "--locked", "--offline", "--prefix", "none", "--format", format], &edges[..]].concat())
+}
+
+/// One TLS library with one provider, no archived crate, no HTTP client of the AWS SDK's old default features.
 #[test]
 fn banned_crates_are_not_in_the_tree() {
-    let tree = cargo(&[
-        "tree",
-        "--locked",
-        "--offline",
-        "--all-features",
-        "--edges",
-        "normal,build",
-        "--prefix",
-        "none",
-        "--target",
-        "x86_64-unknown-linux-gnu",
-        "--format",
-        "{p}",
-    ]);
-    for line in tree.lines() {
+    for line in shipped_packages("{p}").lines() {
         let mut words = line.split(' ');
         let (name, version) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let banned = match name {
+            // The last one is archived: RUSTSEC-2025-0134.
             "ring" | "openssl" | "openssl-sys" | "native-tls" | "rustls-pemfile" => true,
             "rustls" => !version.starts_with("v0.23."),
             "hyper" => !version.starts_with("v1."),
             "h2" => version.starts_with("v0.3."),
             _ => false,
         };
-        assert!(!banned, "{name} {version} is banned; see .deny.toml");
+        assert!(!banned, "{name} {version} is banned");
     }
-    let deny = std::fs::read_to_string(root().join(".deny.toml")).unwrap();
-    for name in ["ring", "openssl", "openssl-sys", "native-tls", "rustls-pemfile"] {
-        assert!(deny.contains(&format!("crate = \"{name}\"")), "{name} is in .deny.toml too");
+}
+
+/// Every package may be used under a licence of this list, and comes from crates.io.
+#[test]
+fn licences_and_sources_are_known() {
+    const LICENCES: [&str; 9] =
+        ["MIT", "Apache-2.0", "ISC", "BSD-3-Clause", "Unicode-3.0", "Zlib", "CDLA-Permissive-2.0", "0BSD", "BSL-1.0"];
+    for line in shipped_packages("{p} = {l}").lines() {
+        let (package, licences) = line.trim_end_matches(" (*)").split_once(" = ").unwrap();
+        let permitted = licences.split(" AND ").all(|part| {
+            let part = part.trim_matches(['(', ')']).replace(" OR ", "/");
+            part.split('/').any(|licence| LICENCES.contains(&licence.trim()))
+        });
+        assert!(permitted, "{package}: {licences:?}");
     }
+    let lock = std::fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let sources: BTreeSet<&str> = lock.lines().filter_map(|line| line.strip_prefix("source = ")).collect();
+    assert_eq!(sources, BTreeSet::from(["\"registry+https://github.com/rust-lang/crates.io-index\""]));
 }
 
 /// A library user can have the SMTP server, policy and limits without AWS and without the binary's dependencies.

@@ -236,7 +236,7 @@ fn a_second_signal_cuts_and_the_exit_code_says_so() {
 }
 
 #[test]
-fn a_hashed_password_lets_its_user_in_and_nobody_else() {
+fn a_hashed_password_admits_only_its_user() {
     let directory = tempfile::tempdir().unwrap();
     let here = directory.path();
     let (code, hash, error) = output(gatepost(here, &["hash-password"]), b"correct horse\n");
@@ -1013,7 +1013,7 @@ fn the_emulator_alone_says_how_to_reach_it_and_stops_at_a_signal() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_stops_nobody() {
+fn a_log_that_nobody_reads_does_not_stop_mail() {
     let directory = tempfile::tempdir().unwrap();
     let mut command = gatepost(directory.path(), &["run", "--config"]);
     command.arg(sample("dev.toml")).env("GATEPOST_LOG", "info,gatepost=trace");

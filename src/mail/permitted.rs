@@ -7,7 +7,7 @@ use super::parameters::Granted;
 use std::sync::Arc;
 
 /// A message that admission accepted, with what it was granted. Fields are private and only `relay/admission.rs` makes
-/// one (`tests/house.rs` looks), so what policy judged and what leaves the house are the same octets. A transport takes
+/// one (`tests/architecture.rs` looks), so what policy judged and what leaves the house are the same octets. A transport takes
 /// nothing else.
 #[derive(Clone, Debug)]
 pub struct Permitted {

@@ -3,17 +3,17 @@
 // A test that cannot go on says so by panicking, in its helpers too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod bare;
 mod properties;
 mod settings;
 mod transcript;
+mod without_io;
 
-use bare::Cut;
 use transcript::{Transcript, all as transcripts};
+use without_io::Cut;
 
 /// Every failure is told, not only the first.
 fn play_all(transcripts: &[Transcript], cut: Cut) {
-    let failures: Vec<String> = transcripts.iter().filter_map(|one| bare::play(one, cut).err()).collect();
+    let failures: Vec<String> = transcripts.iter().filter_map(|one| without_io::play(one, cut).err()).collect();
     assert!(failures.is_empty(), "{} of {} failed:\n{}", failures.len(), transcripts.len(), failures.join("\n"));
 }
 

@@ -1,8 +1,8 @@
 //! What holds for every dialogue, also for those that nobody thought of.
 
-use crate::bare::House;
 use crate::settings::settings;
 use crate::transcript::{AskedAbout, Auth, ListenerSettings, ScriptedAnswer};
+use crate::without_io::ScriptedCaller;
 use gatepost::mail::{Clock, ManualClock, MessageId, Receipt, replies};
 use gatepost::smtp::{Action, Answer, Question, Session};
 use proptest::prelude::*;
@@ -82,7 +82,7 @@ fn listener(normalize: bool) -> ListenerSettings {
     }
 }
 
-/// The house refuses some of what it is asked.
+/// The caller refuses some of what it is asked.
 fn refusals() -> impl Strategy<Value = Vec<ScriptedAnswer>> {
     let about = prop_oneof![
         Just(AskedAbout::Mail("<ann@a.example>".into())),
@@ -99,7 +99,7 @@ fn refusals() -> impl Strategy<Value = Vec<ScriptedAnswer>> {
     proptest::collection::vec(answer, 0..3)
 }
 
-/// The plainest possible reading of a connection on which the house agrees to everything: the content of each message
+/// The plainest possible reading of a connection on which the caller accepts everything: the content of each message
 /// that is complete and without fault. Reads the whole wire at once and knows no states but "where" and "how far".
 fn reference(wire: &[u8]) -> Vec<Vec<u8>> {
     let mut messages = Vec::new();
@@ -165,18 +165,18 @@ fn faultless(content: &[u8]) -> bool {
 }
 
 /// Everything that can be seen from outside.
-fn played(wire: &[u8], normalize: bool, answers: &[ScriptedAnswer], pieces: &[usize]) -> House {
-    let mut house = House::new(settings(&listener(normalize)), answers.to_vec());
+fn played(wire: &[u8], normalize: bool, answers: &[ScriptedAnswer], pieces: &[usize]) -> ScriptedCaller {
+    let mut caller = ScriptedCaller::new(settings(&listener(normalize)), answers.to_vec());
     let mut rest = wire;
     for size in pieces.iter().cycle() {
         if rest.is_empty() {
             break;
         }
         let (piece, after) = rest.split_at((*size).min(rest.len()));
-        house.hear(piece);
+        caller.receive(piece);
         rest = after;
     }
-    house
+    caller
 }
 
 proptest! {
@@ -186,9 +186,9 @@ proptest! {
     fn messages_are_those_of_the_plain_reading(wire in wire()) {
         // AUTH and STARTTLS would need a reading of their own.
         prop_assume!(!wire.contains("AUTH") && !wire.contains("STARTTLS"));
-        let house = played(wire.as_bytes(), false, &[], &[usize::MAX]);
-        let contents: Vec<Vec<u8>> = house.messages.into_iter().map(|message| message.content).collect();
-        prop_assert_eq!(contents, reference(wire.as_bytes()), "{:?}", house.replies);
+        let caller = played(wire.as_bytes(), false, &[], &[usize::MAX]);
+        let contents: Vec<Vec<u8>> = caller.messages.into_iter().map(|message| message.content).collect();
+        prop_assert_eq!(contents, reference(wire.as_bytes()), "{:?}", caller.replies);
     }
 
     #[test]
@@ -219,8 +219,8 @@ proptest! {
         by_chunks in any::<bool>(),
         pieces in proptest::collection::vec(1usize..40, 1..10),
     ) {
-        let mut house = House::new(settings(&listener(normalize)), answers);
-        house.hear(format!("EHLO client.example\r\n{MAIL}{RCPT}").as_bytes());
+        let mut caller = ScriptedCaller::new(settings(&listener(normalize)), answers);
+        caller.receive(format!("EHLO client.example\r\n{MAIL}{RCPT}").as_bytes());
         let wire = if by_chunks {
             let content = content.concat();
             let mut places: Vec<usize> = cuts.iter().map(|cut| cut % (content.len() + 1)).collect();
@@ -232,8 +232,8 @@ proptest! {
             };
             places.windows(2).enumerate().map(chunk).collect::<String>()
         } else {
-            house.hear(b"DATA\r\n");
-            if house.replies.back().is_some_and(|reply| reply.starts_with("354")) {
+            caller.receive(b"DATA\r\n");
+            if caller.replies.back().is_some_and(|reply| reply.starts_with("354")) {
                 // What an honest client cannot send is the end of data itself.
                 let mut content = format!("z{}z", content.concat());
                 while content.contains("\r\n.\r\n") {
@@ -250,13 +250,13 @@ proptest! {
                 break;
             }
             let (piece, after) = rest.split_at((*size).min(rest.len()));
-            house.hear(piece);
+            caller.receive(piece);
             rest = after;
         }
-        house.hear(b"HELP\r\n");
-        prop_assert!(!house.questions.iter().any(|question| question.contains("evil")), "{:?}", house.questions);
-        prop_assert!(house.messages.len() <= 1);
-        prop_assert!(house.closed || house.replies.back().unwrap().starts_with("214"), "{:?}", house.replies);
+        caller.receive(b"HELP\r\n");
+        prop_assert!(!caller.questions.iter().any(|question| question.contains("evil")), "{:?}", caller.questions);
+        prop_assert!(caller.messages.len() <= 1);
+        prop_assert!(caller.closed || caller.replies.back().unwrap().starts_with("214"), "{:?}", caller.replies);
     }
 
 }

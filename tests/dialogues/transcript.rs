@@ -5,7 +5,7 @@
 //! ```text
 //! # the story, with the section of the RFC                            (first line)
 //! # listener: auth=required tls=starttls require_tls errors_max=3      (what the listener offers)
-//! # answer: RCPT <bad@b.example> 550 5.7.1 Not here                    (what the house answers, once; else it agrees)
+//! # answer: RCPT <bad@b.example> 550 5.7.1 Not here                    (what the caller answers, once; otherwise it accepts)
 //! # pipelined                                                          (may also be played in as few writes as possible)
 //! C: EHLO client.example       the client sends this line and CR LF
 //! C| half a line\r             the client sends these octets; \r \n \0 \\ \xHH, and \{300*text} for repetition
@@ -48,7 +48,7 @@ pub(crate) struct Transcript {
     pub(crate) name: String,
     /// What the listener offers.
     pub(crate) settings: ListenerSettings,
-    /// What the rest of the house answers instead of agreeing. Each answers one question.
+    /// What the caller answers instead of accepting. Each answers one question.
     pub(crate) answers: Vec<ScriptedAnswer>,
     /// Whether the client's octets may also be sent in as few pieces as possible.
     pub(crate) pipelined: bool,
@@ -130,7 +130,7 @@ pub(crate) enum Auth {
     Any,
 }
 
-/// A refusal by the rest of the house.
+/// A refusal by the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ScriptedAnswer {
     pub(crate) to: AskedAbout,

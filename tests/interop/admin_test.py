@@ -1,4 +1,4 @@
-"""The operator's door and the files in deploy/, read by the programs that will read them."""
+"""The admin endpoint and the files in deploy/, read by the programs that will read them."""
 
 import os
 import pathlib
@@ -14,7 +14,7 @@ import unittest
 import urllib.error
 import urllib.request
 
-from house import BINARY, PATIENCE_SECONDS, WORK, Relay, emulator, free_port
+from relay_process import BINARY, PATIENCE_SECONDS, WORK, Relay, emulator, free_port
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONTENT = "From: ann@example.com\r\nSubject: x\r\n\r\nx\r\n"

@@ -5,7 +5,7 @@ import ssl
 import subprocess
 import unittest
 
-from house import BINARY, Relay, emulator, without_trace
+from relay_process import BINARY, Relay, emulator, without_trace
 
 MESSAGE = (
     b"From: Ann <ann@example.com>\r\nTo: bob@elsewhere.example\r\nSubject: interop\r\n"

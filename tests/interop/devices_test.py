@@ -10,7 +10,7 @@ import socket
 import time
 import unittest
 
-from house import Relay, emulator, without_trace
+from relay_process import Relay, emulator, without_trace
 
 # Of the slow ones. A message of them takes long, but less than smtp.content_rate_grace_seconds.
 OCTET_SECONDS = 0.1
@@ -24,7 +24,7 @@ class Device:
     steps: list
     # Content at SES, by recipient.
     arrives: dict
-    door: str = "plain"
+    listener: str = "plain"
     # The codes of all replies.
     codes: str = ""
     octet_by_octet: bool = False
@@ -39,7 +39,7 @@ DEVICES = [
         [(b"HELO nagios_host\nMAIL FROM: ann@example.com\nRCPT TO: nagios@elsewhere.example\nDATA\n"
           b"From: ann@example.com\nSubject: DOWN\n\nhost is down\n\r\n.\r\nQUIT\n", 7)],
         {"nagios": b"From: ann@example.com\r\nSubject: DOWN\r\n\r\nhost is down\r\n\r\n"},
-        door="normalizing", codes="220 250 250 250 354 250 221", speaks_first=True,
+        listener="normalizing", codes="220 250 250 250 354 250 221", speaks_first=True,
     ),
     Device(
         "an old UPS sends all commands in one packet, without PIPELINING, and never says QUIT",
@@ -74,7 +74,7 @@ DEVICES = [
         [(b"HELO dbserver01\r\n", 1), (b"MAIL FROM: <ann@example.com>\r\n", 1), (b"RCPT TO: <oracle@elsewhere.example>\r\n", 1),
          (b"DATA\r\n", 1), (b"From: ann@example.com\nSubject: nightly\n\nORA-00001\n.\nlast\n\r\n.\r\n", 1), (b"QUIT\r\n", 1)],
         {"oracle": b"From: ann@example.com\r\nSubject: nightly\r\n\r\nORA-00001\r\n.\r\nlast\r\n\r\n"},
-        door="normalizing", codes="220 250 250 250 354 250 221",
+        listener="normalizing", codes="220 250 250 250 354 250 221",
     ),
     Device(
         "the same where nothing is normalized",
@@ -101,14 +101,14 @@ DEVICES = [
 
 
 def play(device, port):
-    """The codes of the replies that it heard, and the seconds it took."""
+    """The codes of the replies that it received, and the seconds it took."""
     began = time.monotonic()
     with socket.create_connection(("localhost", port), timeout=60) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         reader = client.makefile("rb")
         codes = []
 
-        def hear(replies):
+        def receive(replies):
             while replies:
                 line = reader.readline()
                 assert line, f"{device.name}: closed after {codes}"
@@ -117,7 +117,7 @@ def play(device, port):
                     replies -= 1
 
         if not device.speaks_first:
-            hear(1)
+            receive(1)
         for octets, replies in device.steps:
             if device.octet_by_octet:
                 for octet in octets:
@@ -125,7 +125,7 @@ def play(device, port):
                     time.sleep(OCTET_SECONDS)
             else:
                 client.sendall(octets)
-            hear(replies)
+            receive(replies)
         return " ".join(codes), time.monotonic() - began
 
 
@@ -134,7 +134,7 @@ class Devices(unittest.TestCase):
         relay = Relay(emulator)
         try:
             with concurrent.futures.ThreadPoolExecutor(len(DEVICES)) as pool:
-                played = list(pool.map(lambda device: play(device, relay.ports[device.door]), DEVICES))
+                played = list(pool.map(lambda device: play(device, relay.ports[device.listener]), DEVICES))
             arrived = {}
             for message in relay.messages():
                 (recipient,) = message["to"]

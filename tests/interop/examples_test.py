@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import unittest
 
-from house import BINARY, PATIENCE_SECONDS, WORK, Gatepost, free_port, hashed, wait_for_port
+from relay_process import BINARY, PATIENCE_SECONDS, WORK, Gatepost, free_port, hashed, wait_for_port
 
 EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "config" / "examples"
 # ConsoleMe's is tested with ConsoleMe: integrations/consoleme/tests/test_guide.py.

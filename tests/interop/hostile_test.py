@@ -16,7 +16,7 @@ import threading
 import time
 import unittest
 
-from house import BINARY, PATIENCE_SECONDS, Gatepost, free_port, wait_for_port
+from relay_process import BINARY, PATIENCE_SECONDS, Gatepost, free_port, wait_for_port
 
 SHIPPED = "/dist/" in str(pathlib.Path(BINARY).resolve())
 CPU_RATIO_MAX = 15

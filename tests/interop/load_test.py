@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import unittest
 
-from house import WORK
+from relay_process import WORK
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -18,13 +18,13 @@ import unittest
 MATRIX = pathlib.Path(__file__).resolve().parent / "matrix"
 sys.path.insert(0, str(MATRIX))
 
-from house import WORK, Gatepost, emulator, hashed, without_trace  # noqa: E402
+from relay_process import WORK, Gatepost, emulator, hashed, without_trace  # noqa: E402
 from recorder import Recorder  # noqa: E402
 from scenarios import CLIENTS, MESSAGE_OCTETS_MAX, SCENARIOS  # noqa: E402
 
 # More than there are cores: most of a client's time is waiting.
 AT_A_TIME = 4
-DOORS = ("plain", "auth", "starttls", "implicit", "limited", "notices")
+LISTENERS = ("plain", "auth", "starttls", "implicit", "limited", "notices")
 TLS = {"starttls": "starttls", "implicit": "implicit"}
 
 
@@ -33,7 +33,7 @@ def config(relay, rate):
         f'[[listener]]\nname = "{name}"\naddress = "127.0.0.1:{relay.ports[name]}"\ntls = "{TLS.get(name, "none")}"\n'
         + (relay.certificate() if name in TLS else "")
         + ('auth = "required"\nauth_in_clear = true\n' if name in ("auth", *TLS) else "")
-        for name in DOORS
+        for name in LISTENERS
     )
     return f"""
 hostname = "relay.example"
@@ -72,18 +72,18 @@ format = "json"
 
 
 class Bench:
-    """One client with a relay of its own, and a recorder before each of the relay's doors."""
+    """One client with a relay of its own, and a recorder before each of the relay's listeners."""
 
     def __init__(self, name, client):
         self.name, self.client = name, client
-        self.relay = Gatepost([*DOORS, "emulator"], lambda relay: config(relay, client.rate))
-        self.doors = {door: Recorder(self.relay.ports[door]) for door in DOORS}
+        self.relay = Gatepost([*LISTENERS, "emulator"], lambda relay: config(relay, client.rate))
+        self.listeners = {listener: Recorder(self.relay.ports[listener]) for listener in LISTENERS}
         self.place = self.relay.directory
         words = [word.format(python=sys.executable, work=WORK) for word in client.command]
         told = {
             "INTEROP_CA": str(self.relay.authority), "SSL_CERT_FILE": str(self.relay.authority), "LC_ALL": "C.UTF-8",
             "INTEROP_WORK": str(WORK), "INTEROP_PLACE": str(self.place),
-            "INTEROP_DOORS": " ".join(f"{name}={door.port}" for name, door in self.doors.items()),
+            "INTEROP_LISTENERS": " ".join(f"{name}={listener.port}" for name, listener in self.listeners.items()),
         }
         if client.root and os.geteuid():
             words = ["sudo", "--non-interactive", "env", *(f"{name}={value}" for name, value in told.items()), *words]
@@ -95,9 +95,9 @@ class Bench:
 
     def run(self, scenario):
         """What the client said, what SES got and what went over the wire."""
-        for door in self.doors.values():
+        for listener in self.listeners.values():
             # Long enough for a line that is sent without waiting, short enough for everybody else.
-            door.reply_delay = 0.05 if scenario.name == "plain" else 0.0
+            listener.reply_delay = 0.05 if scenario.name == "plain" else 0.0
         self.relay.script(scenario.faults)
         line = "\t".join(self.fields(scenario))
         self.driver.stdin.write(line + "\n")
@@ -105,7 +105,7 @@ class Bench:
         outcome, _, told = self.driver.stdout.readline().rstrip("\n").partition("\t")
         self.errors.seek(0)
         assert outcome in ("sent", "failed"), f"the driver of {self.name} says {outcome!r}: {self.errors.read()}"
-        wire = [conversation for door in self.doors.values() for conversation in door.take()]
+        wire = [conversation for listener in self.listeners.values() for conversation in listener.take()]
         return Run(scenario, self.client, outcome, told, self.relay.messages(), wire, self.place / f"{scenario.name}.eml")
 
     def fields(self, scenario):
@@ -116,7 +116,7 @@ class Bench:
             (self.place / f"{scenario.name}.{ending}").write_bytes(octets)
         attachment = str(self.place / f"{scenario.name}.attachment") if scenario.attachment else ""
         return [
-            TLS.get(scenario.door, "none"), str(self.doors[scenario.door].port), scenario.user, scenario.reverse_path,
+            TLS.get(scenario.listener, "none"), str(self.listeners[scenario.listener].port), scenario.user, scenario.reverse_path,
             scenario.author, ",".join(scenario.to), ",".join(scenario.bcc), scenario.subject,
             str(self.place / f"{scenario.name}.text"), attachment, str(self.place / f"{scenario.name}.eml"),
         ]
@@ -126,8 +126,8 @@ class Bench:
         ended = self.driver.wait(timeout=60)
         self.driver.stdout.close()
         self.errors.close()
-        for door in self.doors.values():
-            door.close()
+        for listener in self.listeners.values():
+            listener.close()
         return ended, self.relay.stop()
 
 
@@ -172,7 +172,7 @@ class Run:
             "failed" if scenario.refusal and not scenario.messages else "sent", scenario.messages)
         expect("the client's end and messages at SES", (self.outcome, len(self.messages)), expected)
         for conversation in self.wire:
-            expect("TLS on the wire", conversation.tls, TLS.get(scenario.door, "none"))
+            expect("TLS on the wire", conversation.tls, TLS.get(scenario.listener, "none"))
         if exception and exception.commands:
             expect("commands", tuple(exchange.verb for one in self.wire for exchange in one.exchanges), exception.commands)
         if scenario.refusal and not (exception and exception.unheard):
@@ -189,7 +189,7 @@ class Run:
             else:
                 self.envelope(message, expect)
                 self.content(message, expect)
-        if scenario.door not in TLS:
+        if scenario.listener not in TLS:
             self.octets(expect, exception)
         if found:
             found.append(f"the client said: {self.told}")
@@ -214,7 +214,7 @@ class Run:
     def content(self, message, expect):
         """What a reader sees is what was to be sent."""
         scenario, raw = self.scenario, message["raw"]
-        kind = {"plain": "E?SMTP", "limited": "E?SMTP", "auth": "ESMTPA"}.get(scenario.door, "ESMTPSA")
+        kind = {"plain": "E?SMTP", "limited": "E?SMTP", "auth": "ESMTPA"}.get(scenario.listener, "ESMTPSA")
         expect("trace field", bool(re.match(rf"Received: from unknown\r\n\tby relay\.example with {kind} id ".encode(), raw)), True)
         seen = email.message_from_bytes(raw, policy=email.policy.default)
         expect("From", str(seen["From"]), scenario.author)

@@ -11,7 +11,7 @@ import subprocess
 import unittest
 import urllib.request
 
-from house import WORK, Relay, free_port, wait_for_port
+from relay_process import WORK, Relay, free_port, wait_for_port
 
 CONTENT = (
     b"From: Ann <ann@example.com>\r\nSubject: moto\r\nMIME-Version: 1.0\r\n"

@@ -9,7 +9,7 @@ import tempfile
 import textwrap
 import unittest
 
-from house import PATIENCE_SECONDS, free_port, wait_for_port
+from relay_process import PATIENCE_SECONDS, free_port, wait_for_port
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = os.environ["INTEROP_BINARY"]

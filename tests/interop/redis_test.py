@@ -12,7 +12,7 @@ import threading
 import time
 import unittest
 
-from house import BINARY, PATIENCE_SECONDS, WORK, Relay, emulator, free_port, wait_for_port
+from relay_process import BINARY, PATIENCE_SECONDS, WORK, Relay, emulator, free_port, wait_for_port
 
 CONTENT = b"From: Ann <ann@example.com>\r\nSubject: limits\r\n\r\nHello\r\n"
 # The bound is 50 ms; the rest is for machines that do other things too.

@@ -8,7 +8,7 @@ import pathlib
 import socket
 import unittest
 
-from house import Relay, emulator
+from relay_process import Relay, emulator
 
 CORPUS = pathlib.Path(__file__).resolve().parents[1] / "corpus"
 

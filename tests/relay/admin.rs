@@ -1,6 +1,6 @@
-//! The operator's door.
+//! The admin endpoint: health, metrics, access.
 
-use crate::support::{House, NOTE, Plan, until};
+use crate::support::{NOTE, TestRelay, TestSetup, until};
 use gatepost::admin::{AdminEndpoint, AdminSettings};
 use gatepost::emulator::Fault;
 use gatepost::limit::{LimitKey, LimitRule, LocalLimiter, Measure, OnExceeded};
@@ -14,13 +14,13 @@ use tokio::net::TcpStream;
 
 const TO: &[&str] = &["bob@elsewhere.example"];
 
-pub(crate) fn door(token: Option<&str>) -> AdminSettings {
+pub(crate) fn admin_endpoint(token: Option<&str>) -> AdminSettings {
     let endpoint = AdminEndpoint::Tcp(([127, 0, 0, 1], 0).into());
     AdminSettings { endpoint, token: token.map(str::to_owned) }
 }
 
-fn address(house: &House) -> SocketAddr {
-    match house.relay.admin().unwrap() {
+fn address(relay: &TestRelay) -> SocketAddr {
+    match relay.running.admin().unwrap() {
         AdminEndpoint::Tcp(address) => *address,
         other => panic!("{other}"),
     }
@@ -36,13 +36,13 @@ async fn get_over(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str, f
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-pub(crate) async fn get(house: &House, path: &str) -> (u16, String) {
-    get_over(TcpStream::connect(address(house)).await.unwrap(), path, "").await
+pub(crate) async fn get(relay: &TestRelay, path: &str) -> (u16, String) {
+    get_over(TcpStream::connect(address(relay)).await.unwrap(), path, "").await
 }
 
 /// Samples by name with labels.
-pub(crate) async fn metrics(house: &House) -> BTreeMap<String, f64> {
-    let (code, text) = get(house, "/metrics").await;
+pub(crate) async fn metrics(relay: &TestRelay) -> BTreeMap<String, f64> {
+    let (code, text) = get(relay, "/metrics").await;
     assert_eq!(code, 200);
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     samples
@@ -63,38 +63,40 @@ async fn what_happens_is_counted_and_no_address_is_a_label() {
         over: OnExceeded::Defer,
         apps: Vec::new(),
     };
-    let house = House::with(|plan: Plan| {
-        plan.build(|builder| builder.admin(door(None)).limiter(LocalLimiter::new(vec![limit], Arc::new(SystemClock))))
+    let relay = TestRelay::with(|plan: TestSetup| {
+        plan.build(|builder| {
+            builder.admin(admin_endpoint(None)).limiter(LocalLimiter::new(vec![limit], Arc::new(SystemClock)))
+        })
     })
     .await;
-    house.log.until("QuotaRead").await;
-    assert_eq!(get(&house, "/livez").await, (200, "ok\n".to_owned()));
-    assert_eq!(get(&house, "/readyz").await, (200, r#"{"reason":null,"status":"ready"}"#.to_owned()));
-    assert_eq!(get(&house, "/other").await.0, 404);
-    let send = async || house.send("ann@example.com", TO, NOTE).await;
+    relay.log.until("QuotaRead").await;
+    assert_eq!(get(&relay, "/livez").await, (200, "ok\n".to_owned()));
+    assert_eq!(get(&relay, "/readyz").await, (200, r#"{"reason":null,"status":"ready"}"#.to_owned()));
+    assert_eq!(get(&relay, "/other").await.0, 404);
+    let send = async || relay.send("ann@example.com", TO, NOTE).await;
     assert!(send().await.starts_with("250"));
-    assert!(house.send("ann@example.com", TO, "From: ceo@other.example\r\n\r\n").await.starts_with("550"));
-    house.emulator.script([Fault::unavailable()]);
+    assert!(relay.send("ann@example.com", TO, "From: ceo@other.example\r\n\r\n").await.starts_with("550"));
+    relay.emulator.script([Fault::unavailable()]);
     assert!(send().await.starts_with("451 4.4.1"));
-    let (code, body) = get(&house, "/readyz").await;
+    let (code, body) = get(&relay, "/readyz").await;
     let reason = "the provider failed: it answered with an error of its own";
     let want =
         format!(r#"{{"reason":"{reason}","status":"degraded","faults":[{{"apps":["default"],"fault":"{reason}"}}]}}"#);
     assert_eq!((code, body), (200, want));
     assert!(send().await.starts_with("250"));
-    assert!(get(&house, "/readyz").await.1.contains("\"ready\""), "and it recovers");
+    assert!(get(&relay, "/readyz").await.1.contains("\"ready\""), "and it recovers");
     assert!(send().await.starts_with("250"));
-    let mut client = house.client().await;
+    let mut client = relay.client().await;
     client.say("MAIL FROM:<ann@example.com>").await;
     client.expect("451 4.7.1").await;
-    let mut seen = metrics(&house).await;
+    let mut seen = metrics(&relay).await;
     // The relay may not have seen yet that the client before has closed.
     for _ in 0..100 {
         if seen["gatepost_smtp_connections_open{listener=\"plain\"}"] <= 1.0 {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        seen = metrics(&house).await;
+        seen = metrics(&relay).await;
     }
     for (name, want) in [
         ("gatepost_smtp_connections_open{listener=\"plain\"}", 1.0),
@@ -123,7 +125,7 @@ async fn what_happens_is_counted_and_no_address_is_a_label() {
     #[cfg(target_os = "linux")]
     assert!(seen["process_resident_memory_bytes"] > 1e6 && seen["process_open_fds"] > 5.0, "{seen:#?}");
     let (_, open) = get_over(
-        TcpStream::connect(address(&house)).await.unwrap(),
+        TcpStream::connect(address(&relay)).await.unwrap(),
         "/metrics",
         "Accept: application/openmetrics-text; version=1.0.0\r\n",
     )
@@ -132,9 +134,10 @@ async fn what_happens_is_counted_and_no_address_is_a_label() {
 }
 
 #[tokio::test]
-async fn with_a_token_nobody_is_answered_without_it() {
+async fn with_a_token_requests_without_it_are_refused() {
     let token = "0123456789abcdef0123456789abcdef";
-    let house = House::with(|plan: Plan| plan.build(|builder| builder.admin(door(Some(token))))).await;
+    let relay =
+        TestRelay::with(|plan: TestSetup| plan.build(|builder| builder.admin(admin_endpoint(Some(token))))).await;
     for (fields, want) in [
         (String::new(), 401),
         ("Authorization: Bearer wrong\r\n".to_owned(), 401),
@@ -142,7 +145,7 @@ async fn with_a_token_nobody_is_answered_without_it() {
         (format!("Authorization: Bearer {token}\r\n"), 200),
     ] {
         for path in ["/metrics", "/livez", "/readyz"] {
-            let stream = TcpStream::connect(address(&house)).await.unwrap();
+            let stream = TcpStream::connect(address(&relay)).await.unwrap();
             assert_eq!(get_over(stream, path, &fields).await.0, want, "{path} {fields}");
         }
     }
@@ -150,18 +153,18 @@ async fn with_a_token_nobody_is_answered_without_it() {
 
 #[tokio::test]
 async fn transactions_of_which_no_message_comes_and_sessions_that_close_are_counted() {
-    let house = House::with(|plan: Plan| plan.build(|builder| builder.admin(door(None)))).await;
-    let mut client = house.client().await;
+    let relay = TestRelay::with(|plan: TestSetup| plan.build(|builder| builder.admin(admin_endpoint(None)))).await;
+    let mut client = relay.client().await;
     client.say("MAIL FROM:<ann@example.com>").await;
     client.expect("250").await;
     client.say("RSET").await;
     client.expect("250").await;
     client.say("MAIL FROM:<ann@example.com>").await;
     client.expect("250").await;
-    house.relay.begin_drain();
+    relay.running.begin_drain();
     client.expect("421 4.3.2").await;
-    house.log.until("TransactionEnded").await;
-    let seen = metrics(&house).await;
+    relay.log.until("TransactionEnded").await;
+    let seen = metrics(&relay).await;
     for (name, want) in [
         ("gatepost_smtp_transactions_total{outcome=\"abandoned\",code=\"\",app=\"default\"}", 1.0),
         ("gatepost_smtp_transactions_total{outcome=\"abandoned\",code=\"421\",app=\"default\"}", 1.0),
@@ -177,17 +180,19 @@ async fn transactions_of_which_no_message_comes_and_sessions_that_close_are_coun
 #[tokio::test]
 async fn a_health_check_does_not_wait_for_clients_that_show_no_token() {
     for token in [None, Some("0123456789abcdef0123456789abcdef")] {
-        let house = House::with(move |plan: Plan| plan.build(move |builder| builder.admin(door(token)))).await;
+        let relay =
+            TestRelay::with(move |plan: TestSetup| plan.build(move |builder| builder.admin(admin_endpoint(token))))
+                .await;
         let fields = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
         let mut strangers = Vec::new();
         for number in 0..80 {
-            let mut stream = TcpStream::connect(address(&house)).await.unwrap();
+            let mut stream = TcpStream::connect(address(&relay)).await.unwrap();
             if number % 2 == 0 {
                 stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n").await.unwrap();
             }
             strangers.push(stream);
         }
-        let stream = TcpStream::connect(address(&house)).await.unwrap();
+        let stream = TcpStream::connect(address(&relay)).await.unwrap();
         let answer = tokio::time::timeout(std::time::Duration::from_secs(2), get_over(stream, "/livez", &fields)).await;
         assert_eq!(answer.expect("at once").0, 200);
         let mut open = 0;
@@ -203,8 +208,9 @@ async fn a_health_check_does_not_wait_for_clients_that_show_no_token() {
 #[tokio::test]
 async fn a_connection_is_kept_only_for_a_client_that_has_shown_the_token() {
     let token = "0123456789abcdef0123456789abcdef";
-    let house = House::with(|plan: Plan| plan.build(|builder| builder.admin(door(Some(token))))).await;
-    let mut stream = TcpStream::connect(address(&house)).await.unwrap();
+    let relay =
+        TestRelay::with(|plan: TestSetup| plan.build(|builder| builder.admin(admin_endpoint(Some(token))))).await;
+    let mut stream = TcpStream::connect(address(&relay)).await.unwrap();
     stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -212,7 +218,7 @@ async fn a_connection_is_kept_only_for_a_client_that_has_shown_the_token() {
 }
 
 #[tokio::test]
-async fn a_door_that_others_can_reach_wants_a_token() {
+async fn an_admin_address_that_others_can_reach_needs_a_token() {
     let endpoint = AdminEndpoint::Tcp(([0, 0, 0, 0], 0).into());
     let error = gatepost::admin::AdminServer::bind(AdminSettings { endpoint, token: None }).unwrap_err();
     assert!(error.to_string().contains("set a token"), "{error}");
@@ -220,12 +226,12 @@ async fn a_door_that_others_can_reach_wants_a_token() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_drain_and_an_empty_budget_are_told_over_a_unix_socket() {
+async fn readyz_over_a_unix_socket_reports_a_drain_and_an_empty_budget() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("admin.sock");
     let endpoint = AdminEndpoint::Unix(path.clone());
     let budget = BudgetSettings { memory_octets: 200_000, disk_octets: 2 << 20, ..BudgetSettings::default() };
-    let house = House::with(move |plan: Plan| {
+    let relay = TestRelay::with(move |plan: TestSetup| {
         plan.build(move |builder| builder.budget(budget).admin(AdminSettings { endpoint, token: None }))
     })
     .await;
@@ -234,7 +240,7 @@ async fn a_drain_and_an_empty_budget_are_told_over_a_unix_socket() {
     // Several messages that do not end.
     let mut held = Vec::new();
     for _ in 0..6 {
-        let mut client = house.client().await;
+        let mut client = relay.client().await;
         client.say("MAIL FROM:<ann@example.com>").await;
         client.expect("250").await;
         client.say("RCPT TO:<bob@elsewhere.example>").await;
@@ -245,19 +251,19 @@ async fn a_drain_and_an_empty_budget_are_told_over_a_unix_socket() {
             held.push(client);
         }
     }
-    until("the budget is used up", || !house.relay.relay().budget().has_room()).await;
+    until("the budget is used up", || !relay.running.relay().budget().has_room()).await;
     let (code, body) = get("/readyz").await;
     assert!(code == 503 && body.contains("memory budget and disk allowance are used up"), "{code} {body}");
     assert_eq!(get("/metrics").await.0, 200);
     drop(held);
-    until("it comes back", || house.relay.relay().budget().has_room()).await;
+    until("it comes back", || relay.running.relay().budget().has_room()).await;
     assert_eq!(get("/readyz").await.0, 200);
-    let _open = house.client().await;
-    house.relay.begin_drain();
+    let _open = relay.client().await;
+    relay.running.begin_drain();
     let (code, body) = get("/readyz").await;
     assert_eq!((code, body.as_str()), (503, r#"{"reason":"draining","status":"not ready"}"#));
     assert_eq!(get("/livez").await.0, 200);
-    drop(house);
+    drop(relay);
     until("the socket's file goes with the relay", || !path.exists()).await;
 }
 
@@ -266,20 +272,20 @@ async fn a_certificate_is_replaced_and_sessions_go_on_with_theirs() {
     use crate::support::{Pair, Smtp, tls_listener};
     let (old, new) = (Pair::new(), Pair::new());
     let secure = tls_listener("secure", &old, gatepost::smtp::TlsMode::Implicit, |smtp| smtp);
-    let house = House::with(move |mut plan: Plan| {
+    let relay = TestRelay::with(move |mut plan: TestSetup| {
         plan.listeners.push(secure);
-        plan.build(|builder| builder.admin(door(None)))
+        plan.build(|builder| builder.admin(admin_endpoint(None)))
     })
     .await;
     let connect = async |authority: &Pair| {
-        let stream = TcpStream::connect(house.port("secure")).await.unwrap();
+        let stream = TcpStream::connect(relay.port("secure")).await.unwrap();
         authority.connector().connect("localhost".try_into().unwrap(), stream).await
     };
     let mut session = Smtp::over(connect(&old).await.unwrap());
     session.expect("220").await;
-    assert!(metrics(&house).await["gatepost_tls_certificate_not_after_timestamp_seconds{listener=\"secure\"}"] > 1.7e9);
-    assert!(house.relay.replace_certificate("secure", &new.settings()));
-    assert!(!house.relay.replace_certificate("plain", &new.settings()));
+    assert!(metrics(&relay).await["gatepost_tls_certificate_not_after_timestamp_seconds{listener=\"secure\"}"] > 1.7e9);
+    assert!(relay.running.replace_certificate("secure", &new.settings()));
+    assert!(!relay.running.replace_certificate("plain", &new.settings()));
     assert!(connect(&old).await.is_err(), "the old authority knows nothing of the new certificate");
     connect(&new).await.unwrap();
     session.say("NOOP").await;

@@ -1,6 +1,6 @@
 //! Applications end to end: a configuration file in, and what SES got out.
 
-use crate::site::{Note, Site, header};
+use crate::configured_relay::{Note, Site, header};
 
 const TWO: &str = "[[app]]\nname = 'a'\nnetworks = ['10.1.0.0/16']\nfrom = ['*@a.example']\nconfiguration_set = 'set-a'\n\
     tags = { app = '{app}', kind = 'invoice' }\n\
@@ -334,7 +334,7 @@ async fn an_identity_of_another_account_and_a_role_are_the_applications_own() {
 }
 
 #[tokio::test]
-async fn iam_documents_are_asked_at_the_door_for_one_application_and_for_all() {
+async fn iam_documents_of_one_application_and_of_all_are_evaluated() {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         std::fs::write(directory.path().join(name), text).unwrap();

@@ -1,6 +1,6 @@
 //! Everything is bounded, and at a bound the reply says so.
 
-use crate::support::{House, NOTE, Plan, Smtp, short_deadline, until};
+use crate::support::{NOTE, Smtp, TestRelay, TestSetup, short_deadline, until};
 use gatepost::relay::BudgetSettings;
 use gatepost::smtp::{Limits, Settings};
 use std::time::Duration;
@@ -9,7 +9,7 @@ const TO: &[&str] = &["bob@elsewhere.example"];
 
 #[tokio::test]
 async fn headers_are_bounded_in_octets_fields_and_hops() {
-    let house = House::start().await;
+    let relay = TestRelay::start().await;
     let hops = "Received: from a by b; Thu, 1 Jan 2026 00:00:00 +0000\r\n";
     for (name, content, want) in [
         ("octets", format!("X-Long: {}{NOTE}", format!("{}\r\n ", "x".repeat(900)).repeat(300)), "552 5.3.4"),
@@ -17,7 +17,7 @@ async fn headers_are_bounded_in_octets_fields_and_hops() {
         ("hops", format!("{}{NOTE}", hops.repeat(101)), "554 5.4.6"),
         ("within", format!("{}{NOTE}", hops.repeat(99)), "250"),
     ] {
-        let reply = house.send("ann@example.com", TO, &content).await;
+        let reply = relay.send("ann@example.com", TO, &content).await;
         assert!(reply.starts_with(want), "{name}: {reply}");
     }
 }
@@ -32,7 +32,7 @@ async fn the_parts_of_a_message_are_bounded_and_the_reply_names_the_bound() {
     let (head, _) = NOTE.split_once("\r\n\r\n").unwrap();
     let deep = |times: usize| format!("{head}\r\n{}{long}\r\n", "Content-Type: message/rfc822\r\n\r\n".repeat(times));
     let pieces: String = (0..2_000).map(|n| format!(";\r\n name*{n}=a")).collect();
-    let house = House::with(|plan| plan.smtp(|smtp| Settings { long_lines: LongLines::ReEncode, ..smtp })).await;
+    let relay = TestRelay::with(|plan| plan.smtp(|smtp| Settings { long_lines: LongLines::ReEncode, ..smtp })).await;
     for (name, content, want) in [
         ("deep", deep(25_000), "554 5.6.0 MIME parts are nested deeper than 20"),
         (
@@ -57,18 +57,18 @@ async fn the_parts_of_a_message_are_bounded_and_the_reply_names_the_bound() {
         ),
         ("within", format!("{head}\r\n{mixed}{}--b--\r\n", "--b\r\n\r\nx\r\n".repeat(400)), "250"),
     ] {
-        let reply = house.send("ann@example.com", TO, &content).await;
+        let reply = relay.send("ann@example.com", TO, &content).await;
         assert!(reply.starts_with(want), "{name}: {reply}");
         assert!(reply.contains("(ref ") || want == "250", "{name}: {reply}");
     }
-    let (memory, sending, disk) = house.relay.relay().budget().in_use();
+    let (memory, sending, disk) = relay.running.relay().budget().in_use();
     assert_eq!((memory, sending, disk), (0, 0, 0), "everything is given back");
 }
 
 #[tokio::test]
 async fn a_size_that_cannot_fit_is_refused_before_the_content_comes() {
-    let house = House::start().await;
-    let mut client = house.client().await;
+    let relay = TestRelay::start().await;
+    let mut client = relay.client().await;
     client.say("MAIL FROM:<ann@example.com> SIZE=30000000").await;
     client.expect("552 5.3.4").await;
     client.say("MAIL FROM:<ann@example.com> SIZE=29999000").await;
@@ -78,25 +78,25 @@ async fn a_size_that_cannot_fit_is_refused_before_the_content_comes() {
 /// The default limit and the trace field stay under SES's 40 MB after base64 (here as the emulator enforces it).
 #[tokio::test]
 async fn the_largest_message_that_is_advertised_is_taken_by_ses() {
-    let house = House::start().await;
+    let relay = TestRelay::start().await;
     let max = usize::try_from(gatepost::smtp::MESSAGE_OCTETS_MAX).unwrap();
     let line = format!("{}\r\n", "x".repeat(998));
     let mut content = format!("{NOTE}{}", line.repeat((max - NOTE.len()) / 1000));
     content.push_str(&"x".repeat(max - content.len() - 2));
     content.push_str("\r\n");
     assert_eq!(content.len(), max);
-    let reply = house.send("ann@example.com", TO, &content).await;
+    let reply = relay.send("ann@example.com", TO, &content).await;
     assert!(reply.starts_with("250 2.0.0 Ok "), "{reply}");
-    assert!(house.only_message().raw.ends_with(content.as_bytes()));
+    assert!(relay.only_message().raw.ends_with(content.as_bytes()));
     content.insert(content.len() - 2, 'y');
-    let reply = house.send("ann@example.com", TO, &content).await;
+    let reply = relay.send("ann@example.com", TO, &content).await;
     assert!(reply.starts_with("552 5.3.4") || reply.starts_with("554 5.6.0"), "{reply}");
 }
 
 #[tokio::test]
 async fn many_large_messages_at_once_wait_their_turn_and_all_arrive() {
     const MIB: u64 = 1024 * 1024;
-    let house = House::with(|mut plan: Plan| {
+    let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.emulator.latency = Duration::from_millis(50);
         plan.build(|builder| {
             builder.budget(BudgetSettings {
@@ -111,7 +111,7 @@ async fn many_large_messages_at_once_wait_their_turn_and_all_arrive() {
     let content = format!("{NOTE}{body}");
     let mut sends = tokio::task::JoinSet::new();
     for n in 0..12 {
-        let (mut client, content) = (house.client().await, content.clone());
+        let (mut client, content) = (relay.client().await, content.clone());
         sends.spawn(
             async move { client.send("ann@example.com", &[&format!("r{n}@elsewhere.example")], &content).await },
         );
@@ -119,17 +119,17 @@ async fn many_large_messages_at_once_wait_their_turn_and_all_arrive() {
     while let Some(reply) = sends.join_next().await {
         assert!(reply.as_ref().unwrap().starts_with("250 2.0.0 Ok "), "{reply:?}");
     }
-    assert_eq!(house.counts(), (12, 12));
-    assert_eq!(house.relay.relay().budget().in_use(), (0, 0, 0), "everything was given back");
+    assert_eq!(relay.counts(), (12, 12));
+    assert_eq!(relay.running.relay().budget().in_use(), (0, 0, 0), "everything was given back");
 }
 
 #[tokio::test]
 async fn whatever_size_is_announced_the_message_arrives_whole() {
-    let house = House::start().await;
+    let relay = TestRelay::start().await;
     let content = |lines: usize| format!("{NOTE}{}", format!("{}\r\n", "x".repeat(900)).repeat(lines));
     let (small, large, larger) = (content(1), content(1_500), content(5_500));
     let exactly = |content: &str| content.len() as u64;
-    let mut client = house.client().await;
+    let mut client = relay.client().await;
     for (name, content, announced) in [
         ("exactly", &large, exactly(&large)),
         ("nothing", &large, 0),
@@ -148,16 +148,16 @@ async fn whatever_size_is_announced_the_message_arrives_whole() {
         client.expect("354").await;
         client.content(content).await;
         client.expect("250 2.0.0 Ok ").await;
-        let message = house.emulator.messages().pop().unwrap();
+        let message = relay.emulator.messages().pop().unwrap();
         assert!(message.raw.ends_with(content.as_bytes()), "{name}");
-        assert_eq!(house.relay.relay().budget().in_use(), (0, 0, 0), "{name}");
+        assert_eq!(relay.running.relay().budget().in_use(), (0, 0, 0), "{name}");
     }
 }
 
 #[tokio::test]
-async fn when_memory_and_disk_are_used_up_the_client_is_deferred_and_room_comes_back() {
+async fn when_memory_and_disk_are_used_up_the_client_is_deferred_and_capacity_returns() {
     const KIB: u64 = 1024;
-    let house = House::with(|plan: Plan| {
+    let relay = TestRelay::with(|plan: TestSetup| {
         plan.build(|builder| {
             let budget =
                 BudgetSettings { memory_octets: 512 * KIB, disk_octets: 1024 * KIB, ..BudgetSettings::default() };
@@ -166,17 +166,17 @@ async fn when_memory_and_disk_are_used_up_the_client_is_deferred_and_room_comes_
     })
     .await;
     let large = format!("{NOTE}{}", format!("{}\r\n", "x".repeat(900)).repeat(2_500));
-    let mut client = house.client().await;
+    let mut client = relay.client().await;
     let reply = client.send("ann@example.com", TO, &large).await;
     assert!(reply.starts_with("452 4.3.1"), "{reply}");
     let reply = client.send("ann@example.com", TO, NOTE).await;
     assert!(reply.starts_with("250"), "{reply}");
-    assert_eq!(house.relay.relay().budget().in_use(), (0, 0, 0));
+    assert_eq!(relay.running.relay().budget().in_use(), (0, 0, 0));
 }
 
 #[tokio::test]
 async fn who_waits_past_the_deadline_for_a_turn_is_deferred() {
-    let house = House::with(|mut plan: Plan| {
+    let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.emulator.latency = Duration::from_millis(1_500);
         plan.build(|builder| {
             builder
@@ -186,34 +186,35 @@ async fn who_waits_past_the_deadline_for_a_turn_is_deferred() {
     })
     .await;
     let body = format!("{NOTE}{}", format!("{}\r\n", "x".repeat(900)).repeat(14));
-    let (mut first, mut second) = (house.client().await, house.client().await);
+    let (mut first, mut second) = (relay.client().await, relay.client().await);
     let (a, b) = tokio::join!(first.send("ann@example.com", TO, &body), second.send("ann@example.com", TO, &body));
     let mut replies = [a, b];
     replies.sort();
     assert!(replies[0].starts_with("451 4.4.2"), "one had its turn and no answer: {replies:?}");
     assert!(replies[1].starts_with("452 4.3.1"), "one had no turn: {replies:?}");
-    assert_eq!(house.counts().0, 1);
+    assert_eq!(relay.counts().0, 1);
 }
 
 #[tokio::test]
 async fn connections_are_bounded_in_total_and_by_client() {
     for (total, per_client, want) in [(2, 10, "421 4.3.2"), (10, 2, "421 4.7.0")] {
-        let house = House::with(|plan: Plan| plan.build(move |builder| builder.connections(total, per_client))).await;
-        let first = house.client().await;
-        let _second = house.client().await;
-        let mut third = Smtp::connect(house.port("plain")).await;
+        let relay =
+            TestRelay::with(|plan: TestSetup| plan.build(move |builder| builder.connections(total, per_client))).await;
+        let first = relay.client().await;
+        let _second = relay.client().await;
+        let mut third = Smtp::connect(relay.port("plain")).await;
         third.expect(want).await;
         assert_eq!(third.reply().await, "", "and closed");
         drop(first);
-        until("a place comes back", || house.relay.connections() < 2).await;
-        house.client().await;
-        house.log.expect("ConnectionRefused");
+        until("a place comes back", || relay.running.connections() < 2).await;
+        relay.client().await;
+        relay.log.expect("ConnectionRefused");
     }
 }
 
 #[tokio::test]
-async fn a_client_that_sends_too_slowly_is_told_and_closed() {
-    let house = House::with(|plan: Plan| {
+async fn a_client_that_sends_too_slowly_receives_421_and_is_closed() {
+    let relay = TestRelay::with(|plan: TestSetup| {
         plan.smtp(|mut smtp| {
             smtp.limits.content_rate_grace = Duration::from_millis(300);
             smtp.limits.content_rate_min = 1_000_000;
@@ -222,10 +223,10 @@ async fn a_client_that_sends_too_slowly_is_told_and_closed() {
         })
     })
     .await;
-    let mut silent = house.client().await;
+    let mut silent = relay.client().await;
     silent.expect("421 4.4.2").await;
     assert_eq!(silent.reply().await, "");
-    let mut slow = house.client().await;
+    let mut slow = relay.client().await;
     slow.say("MAIL FROM:<ann@example.com>").await;
     slow.expect("250").await;
     slow.say("RCPT TO:<bob@elsewhere.example>").await;
@@ -235,40 +236,40 @@ async fn a_client_that_sends_too_slowly_is_told_and_closed() {
     slow.write(NOTE).await;
     slow.expect("421 4.4.2").await;
     assert_eq!(slow.reply().await, "");
-    assert_eq!(house.counts(), (0, 0), "a message that was cut off is not sent");
+    assert_eq!(relay.counts(), (0, 0), "a message that was cut off is not sent");
 }
 
 #[tokio::test]
 async fn a_client_that_hangs_up_before_the_end_sends_nothing() {
-    let house = House::start().await;
-    let mut client = house.client().await;
+    let relay = TestRelay::start().await;
+    let mut client = relay.client().await;
     client.say("MAIL FROM:<ann@example.com>\r\nRCPT TO:<bob@elsewhere.example>\r\nDATA").await;
     client.expect("250").await;
     client.expect("250").await;
     client.expect("354").await;
     client.write(format!("{NOTE}.")).await;
     drop(client);
-    until("the connection is gone", || house.relay.connections() == 0).await;
-    assert_eq!(house.counts(), (0, 0));
-    assert_eq!(house.relay.relay().budget().in_use(), (0, 0, 0));
+    until("the connection is gone", || relay.running.connections() == 0).await;
+    assert_eq!(relay.counts(), (0, 0));
+    assert_eq!(relay.running.relay().budget().in_use(), (0, 0, 0));
 }
 
 /// With the memory of others used up, a small message in two writes was once refused although the disk had room.
 #[tokio::test]
-async fn a_small_message_in_pieces_finds_room_on_disk_when_memory_is_used_up() {
+async fn a_small_message_in_pieces_is_kept_on_disk_when_memory_is_used_up() {
     const KIB: u64 = 1024;
-    let house = House::with(|plan: Plan| {
+    let relay = TestRelay::with(|plan: TestSetup| {
         plan.build(|builder| builder.budget(BudgetSettings { memory_octets: 64 * KIB, ..BudgetSettings::default() }))
     })
     .await;
-    let mut stalled = house.client().await;
+    let mut stalled = relay.client().await;
     stalled.say("MAIL FROM:<ann@example.com>\r\nRCPT TO:<bob@elsewhere.example>\r\nDATA").await;
     for want in ["250", "250", "354"] {
         stalled.expect(want).await;
     }
     stalled.write(NOTE).await;
-    until("the memory is used up", || house.relay.relay().budget().in_use().0 == 16 * KIB).await;
-    let mut client = house.client().await;
+    until("the memory is used up", || relay.running.relay().budget().in_use().0 == 16 * KIB).await;
+    let mut client = relay.client().await;
     client.say("MAIL FROM:<ann@example.com>\r\nRCPT TO:<bob@elsewhere.example>\r\nDATA").await;
     for want in ["250", "250", "354"] {
         client.expect(want).await;
@@ -280,11 +281,11 @@ async fn a_small_message_in_pieces_finds_room_on_disk_when_memory_is_used_up() {
 }
 
 #[tokio::test]
-async fn content_that_is_no_message_is_told_under_its_transactions_name() {
-    let house = House::start().await;
-    let reply = house.send("ann@example.com", TO, &format!("{NOTE}bare\nline\r\n")).await;
+async fn content_that_is_no_message_is_logged_with_its_transaction() {
+    let relay = TestRelay::start().await;
+    let reply = relay.send("ann@example.com", TO, &format!("{NOTE}bare\nline\r\n")).await;
     assert!(reply.starts_with("550 5.5.2"), "{reply}");
-    let lines = house.log.lines();
+    let lines = relay.log.lines();
     let line = lines.iter().find(|line| line.starts_with("MessageEnded")).unwrap();
     for part in ["ann", "forward_paths: [ForwardPath(", "code: 550", "content is no message"] {
         assert!(line.contains(part), "{part}: {line}");
@@ -293,44 +294,44 @@ async fn content_that_is_no_message_is_told_under_its_transactions_name() {
 
 /// What RSET gave up was once logged as the message of a later command out of order.
 #[tokio::test]
-async fn a_message_that_the_client_gives_up_is_not_told_as_refused() {
-    let house = House::start().await;
-    let mut client = house.client().await;
+async fn a_message_that_the_client_abandons_is_not_logged_as_refused() {
+    let relay = TestRelay::start().await;
+    let mut client = relay.client().await;
     client.say("MAIL FROM:<ann@example.com>\r\nRCPT TO:<bob@elsewhere.example>\r\nBDAT 6\r\nFrom: RSET\r\nDATA").await;
     for want in ["250", "250", "250 2.0.0 Chunk", "250 2.0.0 Ok", "503"] {
         client.expect(want).await;
     }
-    assert!(!house.log.lines().iter().any(|line| line.starts_with("MessageEnded")));
-    house.log.expect("verb: \"DATA\"");
+    assert!(!relay.log.lines().iter().any(|line| line.starts_with("MessageEnded")));
+    relay.log.expect("verb: \"DATA\"");
 }
 
 /// With few descriptors left, connections took the last ones, and health checks and calls to SES had none.
 #[cfg(unix)]
 #[tokio::test]
 async fn the_last_file_descriptors_are_not_for_connections() {
-    let house = House::with(|plan: Plan| plan.build(|builder| builder.file_descriptors_max(Some(8)))).await;
-    let mut client = Smtp::connect(house.port("plain")).await;
+    let relay = TestRelay::with(|plan: TestSetup| plan.build(|builder| builder.file_descriptors_max(Some(8)))).await;
+    let mut client = Smtp::connect(relay.port("plain")).await;
     client.expect("421 4.3.2 Too many connections").await;
     assert_eq!(client.reply().await, "");
-    house.log.expect("LimitHit { limit: \"file_descriptors\", app: None }");
-    house.log.until("few file descriptors are left").await;
+    relay.log.expect("LimitHit { limit: \"file_descriptors\", app: None }");
+    relay.log.until("few file descriptors are left").await;
 }
 
 /// Clients that no policy permits held their places for 300 seconds, and permitted ones received 421.
 #[tokio::test]
 async fn a_client_that_is_not_recognised_is_closed_soon_and_a_recognised_one_is_not() {
-    let house = House::with(|plan: Plan| {
+    let relay = TestRelay::with(|plan: TestSetup| {
         let soon = std::time::Duration::from_secs(1);
         plan.smtp(move |smtp| Settings { limits: Limits { unrecognised_max: soon, ..smtp.limits.clone() }, ..smtp })
     })
     .await;
-    let (mut stranger, mut known) = (house.client().await, house.client().await);
+    let (mut stranger, mut known) = (relay.client().await, relay.client().await);
     stranger.say("MAIL FROM:<ann@other.example>").await;
     stranger.expect("550").await;
     known.say("MAIL FROM:<ann@example.com>").await;
     known.expect("250").await;
     stranger.expect("421 4.4.2").await;
-    house.log.until("SessionClosed").await;
+    relay.log.until("SessionClosed").await;
     known.say("RSET").await;
     known.expect("250").await;
     let text = known.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
@@ -340,21 +341,21 @@ async fn a_client_that_is_not_recognised_is_closed_soon_and_a_recognised_one_is_
 /// Connections of clients that say nothing held every place.
 #[tokio::test]
 async fn a_recognised_client_has_a_place_however_many_others_come() {
-    let house = House::with(|plan: Plan| plan.build(|builder| builder.connections(8, 8))).await;
+    let relay = TestRelay::with(|plan: TestSetup| plan.build(|builder| builder.connections(8, 8))).await;
     let from = |address: &'static str, port: std::net::SocketAddr| async move {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind(format!("{address}:0").parse().unwrap()).unwrap();
         let mut client = Smtp::over(socket.connect(port).await.unwrap());
         (client.reply().await, client)
     };
-    let port = house.port("plain");
+    let port = relay.port("plain");
     let (_, mut known) = from("127.0.0.1", port).await;
     known.say("EHLO x").await;
     known.expect("250").await;
     assert!(known.send("ann@example.com", TO, NOTE).await.starts_with("250"));
     known.say("QUIT").await;
     known.expect("221").await;
-    until("its place is free", || house.relay.connections() == 0).await;
+    until("its place is free", || relay.running.connections() == 0).await;
     let mut strangers = Vec::new();
     for _ in 0..6 {
         let (greeting, client) = from("127.0.0.2", port).await;
@@ -370,11 +371,11 @@ async fn a_recognised_client_has_a_place_however_many_others_come() {
 /// The connection was closed with octets unread, and the reset took the last reply away.
 #[tokio::test]
 async fn the_last_reply_reaches_a_client_that_still_sends() {
-    let house = House::with(|plan: Plan| {
+    let relay = TestRelay::with(|plan: TestSetup| {
         plan.smtp(|smtp| Settings { limits: Limits { message_octets_max: 10_000, ..smtp.limits.clone() }, ..smtp })
     })
     .await;
-    let mut client = house.client().await;
+    let mut client = relay.client().await;
     for (line, want) in
         [("MAIL FROM:<ann@example.com>", "250"), ("RCPT TO:<bob@elsewhere.example>", "250"), ("DATA", "354")]
     {

@@ -1,6 +1,6 @@
 //! One reply, one cause: what a client is told, and what the log has beside it.
 
-use crate::site::{Note, Site};
+use crate::configured_relay::{Note, Site};
 use gatepost::emulator::{ErrorName, Fault};
 
 const APP: &str = "[[app]]\nname = 'a'\nnetworks = ['10.1.0.0/16']\nfrom = ['Ann@a.example', '*@b.example']\n";

@@ -76,15 +76,15 @@ fn needs_from_field(dialogue: &Transcript) -> bool {
     dialogue.messages.iter().any(|message| !message.content.starts_with(b"From: "))
 }
 
-/// What the house answers, and what came of it.
+/// What the script answers, and what came of it.
 #[derive(Clone)]
-struct House {
+struct ScriptedPolicy {
     answers: Arc<Mutex<Vec<ScriptedAnswer>>>,
     messages: Arc<Mutex<Vec<Message>>>,
     from_field: bool,
 }
 
-impl House {
+impl ScriptedPolicy {
     fn scripted(&self, about: &AskedAbout) -> Option<Reply> {
         let mut answers = self.answers.lock().unwrap();
         let place = answers.iter().position(|answer| answer.to == *about)?;
@@ -107,7 +107,7 @@ fn bracketed(path: &impl std::fmt::Display) -> String {
 }
 
 #[async_trait]
-impl Policy for House {
+impl Policy for ScriptedPolicy {
     async fn reverse_path(&self, facts: &MailFacts<'_>) -> Result<PolicyDecision, PolicyError> {
         self.decide(&AskedAbout::Mail(bracketed(facts.reverse_path)))
     }
@@ -122,7 +122,7 @@ impl Policy for House {
 }
 
 #[async_trait]
-impl Authenticator for House {
+impl Authenticator for ScriptedPolicy {
     async fn authenticate(&self, credentials: &Credentials) -> Result<AuthDecision, AuthError> {
         Ok(match self.scripted(&AskedAbout::Auth(credentials.name.clone())) {
             Some(_) => AuthDecision::Reject,
@@ -132,7 +132,7 @@ impl Authenticator for House {
 }
 
 #[async_trait]
-impl Transport for House {
+impl Transport for ScriptedPolicy {
     async fn send(&self, message: Permitted, _deadline: Instant) -> Outcome {
         let (envelope, content, _) = message.into_parts();
         let octets = content.into_octets();
@@ -171,18 +171,18 @@ fn settings(dialogue: &Transcript, from_field: bool) -> Settings {
 async fn play(dialogue: &Transcript, pair: &Pair) -> Result<(), String> {
     let from_field = needs_from_field(dialogue);
     let answers = Arc::new(Mutex::new(dialogue.answers.clone()));
-    let house = House { answers, messages: Arc::default(), from_field };
+    let script = ScriptedPolicy { answers, messages: Arc::default(), from_field };
     let smtp = settings(dialogue, from_field);
     let implicit = smtp.tls == TlsMode::Implicit;
-    let mut listener = ListenerSettings::new("door", any_port(), smtp);
+    let mut listener = ListenerSettings::new("plain", any_port(), smtp);
     listener.tls = Some(pair.settings());
-    let relay = Builder::new("relay.example", house.clone(), house.clone())
-        .authenticator(house.clone())
+    let relay = Builder::new("relay.example", script.clone(), script.clone())
+        .authenticator(script.clone())
         .observer(NoopObserver)
         .listener(listener)
         .start()
         .map_err(|error| error.to_string())?;
-    let Some(ListenerAddress::Tcp(address)) = relay.address("door").cloned() else { return Err("no address".into()) };
+    let Some(ListenerAddress::Tcp(address)) = relay.address("plain").cloned() else { return Err("no address".into()) };
     let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
     let mut steps: Vec<Step> = dialogue.steps.clone();
     if from_field {
@@ -207,7 +207,7 @@ async fn play(dialogue: &Transcript, pair: &Pair) -> Result<(), String> {
     if !relay.stop().await {
         return Err("the relay did not stop by itself".to_owned());
     }
-    let messages = house.messages.lock().unwrap();
+    let messages = script.messages.lock().unwrap();
     if *messages != dialogue.messages {
         return Err(format!("accepted {messages:#?}\nwant {:#?}", dialogue.messages));
     }

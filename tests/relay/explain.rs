@@ -1,6 +1,6 @@
 //! What `explain` says is what the wire says: for generated configurations, clients, envelopes and messages.
 
-use crate::site::{Note, Site};
+use crate::configured_relay::{Note, Site};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
@@ -173,7 +173,7 @@ async fn an_explanation_and_the_wire_agree_command_by_command() {
                 };
                 let header = |field: &String| !field.starts_with("Message-ID:") && !field.starts_with("Date:");
                 let told: Vec<String> = keep(&told.header).into_iter().filter(header).collect();
-                let got: Vec<String> = keep(&crate::site::header(got)).into_iter().filter(header).collect();
+                let got: Vec<String> = keep(&crate::configured_relay::header(got)).into_iter().filter(header).collect();
                 assert_eq!(told, got, "{text}\n{generated:?}");
             }
             if allowed { accepted += 1 } else { refused += 1 }

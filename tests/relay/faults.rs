@@ -1,6 +1,6 @@
-//! Every way in which SES can fail: what the client hears, how many requests SES saw, and whether it was ambiguous.
+//! Every way in which SES can fail: what the client receives, how many requests SES saw, and whether it was ambiguous.
 
-use crate::support::{House, NOTE, Plan, short_deadline};
+use crate::support::{NOTE, TestRelay, TestSetup, short_deadline};
 use gatepost::emulator::{Denial, ErrorName, Fault};
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -47,56 +47,56 @@ async fn every_fault_is_one_request_and_one_clear_reply() {
         // The last one: it stops everything that comes after.
         row(Fault::daily_quota(), DAILY_QUOTA, 0, "NotSent"),
     ];
-    let house = House::with(|plan: Plan| plan.build(|builder| builder.deadline(short_deadline(1_500)))).await;
-    let mut client = house.client().await;
+    let relay = TestRelay::with(|plan: TestSetup| plan.build(|builder| builder.deadline(short_deadline(1_500)))).await;
+    let mut client = relay.client().await;
     for Row { fault, reply: want, accepted, certainty } in rows {
         let name = format!("{fault:?}");
-        let (requests_before, accepted_before) = house.counts();
-        assert!(house.emulator.script([fault]), "{name}");
+        let (requests_before, accepted_before) = relay.counts();
+        assert!(relay.emulator.script([fault]), "{name}");
         let reply = client.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
         assert!(reply.starts_with(want) && reply.contains("(ref "), "{name}: {reply}");
-        let (requests, accepted_now) = house.counts();
+        let (requests, accepted_now) = relay.counts();
         assert_eq!(requests - requests_before, 1, "{name}: nobody retries behind our back");
         // A trickled answer was accepted before; a garbled one may have been.
         if !name.starts_with("Garbage") {
             assert_eq!(accepted_now - accepted_before, accepted, "{name}");
         }
-        let lines = house.log.lines();
+        let lines = relay.log.lines();
         let last = lines.iter().rfind(|line| line.starts_with("MessageEnded")).unwrap();
         assert!(last.contains(&format!("certainty: {certainty}")), "{name}: {last}");
     }
-    assert_eq!(house.relay.relay().ambiguous_attempts(), 9, "as many as rows say so");
-    // The session is in step after all of that, and nobody knocks at a door that said "tomorrow".
-    let requests = house.counts().0;
+    assert_eq!(relay.running.relay().ambiguous_attempts(), 9, "as many as rows say so");
+    // The session is in step after all of that, and no call is made while the daily quota is used up.
+    let requests = relay.counts().0;
     let reply = client.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
     assert!(reply.starts_with(DAILY_QUOTA), "{reply}");
-    assert_eq!(house.counts().0, requests);
-    house.log.expect("PaceChanged { change: \"the quota of 24 hours is used up");
+    assert_eq!(relay.counts().0, requests);
+    relay.log.expect("PaceChanged { change: \"the quota of 24 hours is used up");
 }
 
 const DAILY_QUOTA: &str = "454 4.7.0 Throttling failure: daily message quota exceeded";
 
 #[tokio::test]
 async fn a_call_ends_before_the_deadline_where_its_own_bound_is_nearer() {
-    let house = House::with(|mut plan: Plan| {
+    let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.ses.timeouts.operation = Duration::from_millis(200);
         plan
     })
     .await;
-    assert!(house.emulator.script([Fault::Hang]));
-    let mut client = house.client().await;
+    assert!(relay.emulator.script([Fault::Hang]));
+    let mut client = relay.client().await;
     let reply = client.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
     assert!(reply.starts_with("451 4.4.2"), "{reply}");
-    house.log.expect("no answer within 200ms");
+    relay.log.expect("no answer within 200ms");
     let reply = client.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
     assert!(reply.starts_with("250"), "{reply}");
 }
 
 #[tokio::test]
 async fn an_endpoint_that_cannot_be_reached_is_definitely_not_sent() {
-    let house = House::start().await;
-    let House { emulator, relay, log } = house;
-    let address = match relay.address("plain").unwrap() {
+    let relay = TestRelay::start().await;
+    let TestRelay { emulator, running, log } = relay;
+    let address = match running.address("plain").unwrap() {
         gatepost::server::ListenerAddress::Tcp(address) => *address,
         other => panic!("{other}"),
     };
@@ -111,47 +111,47 @@ async fn an_endpoint_that_cannot_be_reached_is_definitely_not_sent() {
 }
 
 #[tokio::test]
-async fn wrong_credentials_defer_and_name_what_the_operator_must_mend() {
-    let house = House::with(|mut plan: Plan| {
+async fn wrong_credentials_defer_and_name_what_the_operator_must_correct() {
+    let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.ses.credentials.as_mut().unwrap().secret_access_key = "wrong".to_owned();
         plan
     })
     .await;
-    let reply = house.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
+    let reply = relay.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
     assert!(reply.starts_with("451 4.3.5"), "{reply}");
     assert!(!reply.contains("AKIA") && !reply.contains("ignature"), "bland to the peer: {reply}");
-    house.log.expect("kind: OperatorError");
-    house.log.expect("SignatureDoesNotMatch");
-    assert_eq!(house.counts().1, 0);
+    relay.log.expect("kind: OperatorError");
+    relay.log.expect("SignatureDoesNotMatch");
+    assert_eq!(relay.counts().1, 0);
 }
 
 #[tokio::test]
 async fn a_recipient_that_is_not_verified_is_refused_and_the_reply_names_the_sandbox() {
-    let house = House::with(|mut plan: Plan| {
+    let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.emulator.account.production_access = false;
         plan
     })
     .await;
-    let reply = house.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
+    let reply = relay.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
     assert!(reply.starts_with("554 5.7.1 Recipient refused: the SES account is in the sandbox"), "{reply}");
-    house.log.expect("kind: Refused");
+    relay.log.expect("kind: Refused");
 }
 
 #[tokio::test]
-async fn an_unverified_identity_and_a_missing_configuration_set_are_told_apart() {
-    let house = House::with(|mut plan: Plan| {
+async fn an_unverified_identity_and_a_missing_configuration_set_are_distinguished() {
+    let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.app.from.push(gatepost::policy::AddressPattern::parse("*@unverified.example").unwrap());
         plan.app.requested_fields = vec![gatepost::mail::parameters::RequestedField::ConfigurationSet];
         plan
     })
     .await;
     let unverified = NOTE.replace("ann@example.com", "ann@unverified.example");
-    let reply = house.send("ann@example.com", &["bob@elsewhere.example"], &unverified).await;
+    let reply = relay.send("ann@example.com", &["bob@elsewhere.example"], &unverified).await;
     assert!(reply.starts_with("451 4.3.5"), "a lapsed DNS record loses no mail: {reply}");
-    house.log.expect("kind: OperatorError");
-    house.log.expect("The following identities failed the check in region US-EAST-1: ann@unverified.example");
+    relay.log.expect("kind: OperatorError");
+    relay.log.expect("The following identities failed the check in region US-EAST-1: ann@unverified.example");
     let missing = format!("X-SES-CONFIGURATION-SET: missing\r\n{NOTE}");
-    let reply = house.send("ann@example.com", &["bob@elsewhere.example"], &missing).await;
+    let reply = relay.send("ann@example.com", &["bob@elsewhere.example"], &missing).await;
     assert!(reply.starts_with("451 4.3.5"), "{reply}");
-    assert_eq!(house.counts(), (2, 0));
+    assert_eq!(relay.counts(), (2, 0));
 }

@@ -1,6 +1,6 @@
 //! A message's way from SMTP to SES: what arrives is what was sent, to whom it was sent, with what was set.
 
-use crate::support::{House, NOTE, Plan, until};
+use crate::support::{NOTE, TestRelay, TestSetup, until};
 use gatepost::mail::parameters::{
     ConfigurationSetName, EndpointId, Feedback, IdentityArn, ListManagement, ListName, RequestedField, Tag, TagName,
     TagText, TenantName,
@@ -11,9 +11,9 @@ use std::time::Duration;
 
 #[tokio::test]
 async fn a_message_goes_through_and_the_reply_quotes_the_message_id() {
-    let house = House::start().await;
-    let reply = house.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
-    let message = house.only_message();
+    let relay = TestRelay::start().await;
+    let reply = relay.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
+    let message = relay.only_message();
     assert_eq!(reply, format!("250 2.0.0 Ok {}", message.message_id));
     assert_eq!(message.from, "ann@example.com");
     assert_eq!(message.to, ["bob@elsewhere.example"]);
@@ -26,33 +26,33 @@ async fn a_message_goes_through_and_the_reply_quotes_the_message_id() {
     assert_eq!(parameters.from_email_address, None, "it would replace the From field");
     assert!(parameters.reply_to_addresses.is_empty());
     assert_eq!(parameters.feedback_forwarding_email_address.as_deref(), Some("ann@example.com"));
-    assert_eq!(house.counts(), (1, 1));
-    house.log.expect("MessageEnded");
+    assert_eq!(relay.counts(), (1, 1));
+    relay.log.expect("MessageEnded");
 }
 
 #[tokio::test]
 async fn several_messages_on_one_connection_are_several_calls_on_one_connection() {
-    let house = House::start().await;
-    let mut client = house.client().await;
+    let relay = TestRelay::start().await;
+    let mut client = relay.client().await;
     for n in 0..5 {
         let reply = client.send("ann@example.com", &[&format!("r{n}@elsewhere.example")], NOTE).await;
         assert!(reply.starts_with("250 2.0.0 Ok "), "{reply}");
     }
-    assert_eq!(house.counts(), (5, 5));
-    assert_eq!(house.emulator.counts().service_connections_opened, 1);
+    assert_eq!(relay.counts(), (5, 5));
+    assert_eq!(relay.emulator.counts().service_connections_opened, 1);
 }
 
 /// Clients on two threads: no connection to SES is opened for a message that finds one unused, on whichever of them.
 #[tokio::test]
 async fn threads_share_their_connections_to_ses() {
-    let house = House::with(|mut plan: Plan| {
+    let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.emulator.latency = Duration::from_millis(100);
         plan
     })
     .await;
     let mut clients = Vec::new();
     for _ in 0..4 {
-        clients.push(house.client().await);
+        clients.push(relay.client().await);
     }
     for _ in 0..3 {
         for client in &mut clients {
@@ -68,60 +68,60 @@ async fn threads_share_their_connections_to_ses() {
             client.expect("250 2.0.0 Ok ").await;
         }
     }
-    assert_eq!(house.counts(), (12, 12));
-    assert_eq!(house.emulator.counts().service_connections_opened, 4, "as many as calls in flight");
+    assert_eq!(relay.counts(), (12, 12));
+    assert_eq!(relay.emulator.counts().service_connections_opened, 4, "as many as calls in flight");
     drop(clients);
     for _ in 0..3 {
-        until("all have gone", || house.relay.connections() == 0).await;
-        let reply = house.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
+        until("all have gone", || relay.running.connections() == 0).await;
+        let reply = relay.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
         assert!(reply.starts_with("250 2.0.0 Ok "), "{reply}");
     }
-    assert_eq!(house.emulator.counts().service_connections_opened, 4);
+    assert_eq!(relay.emulator.counts().service_connections_opened, 4);
 }
 
 #[tokio::test]
 async fn large_content_arrives_octet_for_octet() {
-    let house = House::start().await;
+    let relay = TestRelay::start().await;
     // Over one read, over the size that stays in memory, with dots at many places.
     for lines in [2_000, 40_000] {
         let body: String = (0..lines).map(|n| format!("{}{n} . some text\r\n", ".".repeat(n % 4))).collect();
         let content = format!("{NOTE}{body}");
-        let reply = house.send("ann@example.com", &["bob@elsewhere.example"], &content).await;
+        let reply = relay.send("ann@example.com", &["bob@elsewhere.example"], &content).await;
         assert!(reply.starts_with("250"), "{reply}");
-        let message = house.emulator.messages().pop().unwrap();
+        let message = relay.emulator.messages().pop().unwrap();
         assert!(message.raw.ends_with(content.as_bytes()), "{lines} lines");
     }
 }
 
 #[tokio::test]
-async fn recipients_are_the_envelopes_and_nobody_elses_once_each() {
-    let house = House::start().await;
+async fn recipients_are_those_of_the_envelope_once_each() {
+    let relay = TestRelay::start().await;
     let content = "From: ann@example.com\r\nTo: stranger@elsewhere.example\r\nCc: other@elsewhere.example\r\n\r\nx\r\n";
     let to = ["bob@elsewhere.example", "Bob@elsewhere.example", "bob@ELSEWHERE.example", "bob@elsewhere.example"];
-    let reply = house.send("ann@example.com", &to, content).await;
+    let reply = relay.send("ann@example.com", &to, content).await;
     assert!(reply.starts_with("250"), "{reply}");
-    assert_eq!(house.only_message().to, ["bob@elsewhere.example", "Bob@elsewhere.example"]);
+    assert_eq!(relay.only_message().to, ["bob@elsewhere.example", "Bob@elsewhere.example"]);
 }
 
 #[tokio::test]
 async fn a_u_label_recipient_goes_out_as_a_labels() {
-    let house = House::start().await;
-    let reply = house.send("ann@example.com", &["bob@bücher.example"], NOTE).await;
+    let relay = TestRelay::start().await;
+    let reply = relay.send("ann@example.com", &["bob@bücher.example"], NOTE).await;
     assert!(reply.starts_with("250"), "{reply}");
-    assert_eq!(house.only_message().to, ["bob@xn--bcher-kva.example"]);
+    assert_eq!(relay.only_message().to, ["bob@xn--bcher-kva.example"]);
 }
 
 #[tokio::test]
-async fn blind_copies_return_paths_and_requests_do_not_leave_the_house() {
-    let house = House::start().await;
+async fn blind_copies_return_paths_and_requests_are_not_sent() {
+    let relay = TestRelay::start().await;
     let content = "bcc: secret@elsewhere.example,\r\n hidden@elsewhere.example\r\nFrom: ann@example.com\r\n\
         Resent-Bcc: secret@elsewhere.example\r\nReturn-Path: <evil@elsewhere.example>\r\n\
         X-SES-CONFIGURATION-SET: other\r\nx-ses-source-arn: arn:aws:ses:us-east-1:111122223333:identity/other\r\n\
         To: bob@elsewhere.example\r\n\r\nBcc: in the body stays\r\n";
     let to = ["secret@elsewhere.example", "bob@elsewhere.example"];
-    let reply = house.send("ann@example.com", &to, content).await;
+    let reply = relay.send("ann@example.com", &to, content).await;
     assert!(reply.starts_with("250"), "{reply}");
-    let message = house.only_message();
+    let message = relay.only_message();
     assert_eq!(message.to, to);
     let raw = String::from_utf8(message.raw.to_vec()).unwrap();
     let (header, body) = raw.split_once("\r\n\r\n").unwrap();
@@ -137,7 +137,7 @@ async fn blind_copies_return_paths_and_requests_do_not_leave_the_house() {
 #[tokio::test]
 async fn what_the_operator_set_goes_along_with_every_message() {
     let arn = "arn:aws:ses:us-east-1:444455556666:identity/example.com";
-    let house = House::with(|mut plan: Plan| {
+    let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.emulator.delegated_identity_arns = vec![arn.to_owned()];
         plan.emulator.tenants.insert(
             "blue".to_owned(),
@@ -160,9 +160,9 @@ async fn what_the_operator_set_goes_along_with_every_message() {
         plan
     })
     .await;
-    let reply = house.send("bounce@example.com", &["bob@elsewhere.example"], NOTE).await;
-    assert!(reply.starts_with("250"), "{reply} {:?}", house.log.lines());
-    let message = house.only_message();
+    let reply = relay.send("bounce@example.com", &["bob@elsewhere.example"], NOTE).await;
+    assert!(reply.starts_with("250"), "{reply} {:?}", relay.log.lines());
+    let message = relay.only_message();
     assert_eq!(message.configuration_set.as_deref(), Some("gatepost-dev"));
     assert_eq!(message.email_tags, [("app".to_owned(), "legacy".to_owned())]);
     assert_eq!(message.parameters.tenant_name.as_deref(), Some("blue"));
@@ -175,23 +175,23 @@ async fn what_the_operator_set_goes_along_with_every_message() {
 /// Another kind of signature than every other call has; the emulator checks it too.
 #[tokio::test]
 async fn a_message_with_a_multi_region_endpoint_is_signed_for_every_region() {
-    let with_endpoint = |mut plan: Plan| {
+    let with_endpoint = |mut plan: TestSetup| {
         plan.app.send.endpoint_id = Some(EndpointId::parse("abc123.def456").unwrap());
         plan
     };
-    let house = House::with(with_endpoint).await;
-    let reply = house.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
-    assert!(reply.starts_with("250"), "{reply} {:?}", house.log.lines());
-    assert_eq!(house.only_message().parameters.endpoint_id.as_deref(), Some("abc123.def456"));
-    let stranger = House::with(|plan: Plan| {
+    let relay = TestRelay::with(with_endpoint).await;
+    let reply = relay.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
+    assert!(reply.starts_with("250"), "{reply} {:?}", relay.log.lines());
+    assert_eq!(relay.only_message().parameters.endpoint_id.as_deref(), Some("abc123.def456"));
+    let stranger = TestRelay::with(|plan: TestSetup| {
         let mut plan = with_endpoint(plan);
         plan.ses.credentials.as_mut().unwrap().secret_access_key = "wrong".to_owned();
         plan
     });
-    let house = stranger.await;
-    let reply = house.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
+    let relay = stranger.await;
+    let reply = relay.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
     assert!(reply.starts_with("451 4.3.5"), "{reply}");
-    house.log.expect("SignatureDoesNotMatch");
+    relay.log.expect("SignatureDoesNotMatch");
 }
 
 #[tokio::test]
@@ -202,53 +202,53 @@ async fn feedback_goes_where_the_operator_says_and_nowhere_for_a_null_reverse_pa
         (Some(Feedback::Account), "ann@example.com", None),
         (Some(Feedback::Fixed(Mailbox::parse("bounces@example.com").unwrap())), "", Some("bounces@example.com")),
     ] {
-        let house = House::with(|mut plan: Plan| {
+        let relay = TestRelay::with(|mut plan: TestSetup| {
             plan.app.null_reverse_path = true;
             plan.app.send.feedback = feedback.clone();
             plan
         })
         .await;
-        let reply = house.send(from, &["bob@elsewhere.example"], NOTE).await;
+        let reply = relay.send(from, &["bob@elsewhere.example"], NOTE).await;
         assert!(reply.starts_with("250"), "{reply}");
-        let got = house.only_message().parameters.feedback_forwarding_email_address;
+        let got = relay.only_message().parameters.feedback_forwarding_email_address;
         assert_eq!(got.as_deref(), want, "{feedback:?} {from:?}");
     }
 }
 
 #[tokio::test]
 async fn an_application_may_choose_what_the_operator_lets_it_choose() {
-    let house = House::with(|mut plan: Plan| {
+    let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.app.requested_fields = vec![RequestedField::ConfigurationSet, RequestedField::MessageTags];
         plan.app.send.configuration_set = Some(ConfigurationSetName::parse("other").unwrap());
         plan
     })
     .await;
     let chosen = format!("X-SES-Configuration-Set: gatepost-dev\r\nX-SES-MESSAGE-TAGS: a=1, b=2\r\n{NOTE}");
-    let reply = house.send("ann@example.com", &["bob@elsewhere.example"], &chosen).await;
+    let reply = relay.send("ann@example.com", &["bob@elsewhere.example"], &chosen).await;
     assert!(reply.starts_with("250"), "{reply}");
-    let message = house.only_message();
+    let message = relay.only_message();
     assert_eq!(message.configuration_set.as_deref(), Some("gatepost-dev"));
     assert_eq!(message.email_tags.len(), 2);
     assert!(!String::from_utf8_lossy(&message.raw).contains("X-SES"));
     let malformed = format!("X-SES-Configuration-Set: not a name\r\n{NOTE}");
-    let reply = house.send("ann@example.com", &["bob@elsewhere.example"], &malformed).await;
+    let reply = relay.send("ann@example.com", &["bob@elsewhere.example"], &malformed).await;
     assert!(reply.starts_with("554 5.6.0"), "{reply}");
 }
 
 #[tokio::test]
 async fn the_trace_field_shows_what_the_operator_chose() {
-    let house = House::with(|plan: Plan| plan.build(|builder| builder.trace(TraceDetail::Hello))).await;
-    house.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
-    let raw = String::from_utf8(house.only_message().raw.to_vec()).unwrap();
+    let relay = TestRelay::with(|plan: TestSetup| plan.build(|builder| builder.trace(TraceDetail::Hello))).await;
+    relay.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
+    let raw = String::from_utf8(relay.only_message().raw.to_vec()).unwrap();
     assert!(raw.starts_with("Received: from client.example ([127.0.0.1])\r\n"), "{raw}");
 }
 
 #[tokio::test]
 async fn a_message_of_header_fields_only_gets_its_blank_line() {
-    let house = House::start().await;
-    let reply = house.send("ann@example.com", &["bob@elsewhere.example"], "From: ann@example.com\r\n").await;
+    let relay = TestRelay::start().await;
+    let reply = relay.send("ann@example.com", &["bob@elsewhere.example"], "From: ann@example.com\r\n").await;
     assert!(reply.starts_with("250"), "{reply}");
-    assert!(house.only_message().raw.ends_with(b"From: ann@example.com\r\n\r\n"));
+    assert!(relay.only_message().raw.ends_with(b"From: ann@example.com\r\n\r\n"));
 }
 
 #[tokio::test]
@@ -257,33 +257,34 @@ async fn what_a_listener_may_be_lenient_about_leaves_as_ses_takes_it() {
     let line = "<p>caf\u{e9}</p>".repeat(200);
     let text =
         format!("From: ann@example.com\r\nSubject: x\r\nContent-Type: text/html; charset=utf-8\r\n\r\n{line}\r\n");
-    let strict = House::start().await;
+    let strict = TestRelay::start().await;
     let reply = strict.send("ann@example.com", &["bob@elsewhere.example"], &text).await;
     assert!(reply.starts_with("554 5.6.0 Message line is longer than 998"), "{reply}");
-    let house = House::with(|plan| {
+    let relay = TestRelay::with(|plan| {
         plan.smtp(|smtp| Settings { long_lines: LongLines::ReEncode, stray_dots: StrayDots::Quote, ..smtp })
     })
     .await;
-    let reply = house.send("ann@example.com", &["foo..bar@docomo.example"], &text).await;
+    let reply = relay.send("ann@example.com", &["foo..bar@docomo.example"], &text).await;
     assert!(reply.starts_with("250"), "{reply}");
-    let message = house.only_message();
+    let message = relay.only_message();
     assert_eq!(message.to, ["\"foo..bar\"@docomo.example"]);
     let raw = String::from_utf8(message.raw.to_vec()).unwrap();
     assert!(raw.lines().all(|line| line.len() <= 998) && raw.contains("caf=C3=A9"), "{raw}");
     // The rules are the same for what comes out: policy judges after.
-    let reply = house.send("ann@example.com", &["bob@elsewhere.example"], &text.replace("ann@", "ceo@other.")).await;
+    let reply = relay.send("ann@example.com", &["bob@elsewhere.example"], &text.replace("ann@", "ceo@other.")).await;
     assert!(reply.starts_with("550 5.7.1"), "{reply}");
     let header = text.replace("Subject: x", &format!("Subject: {}From: ceo@other.example", "x".repeat(998)));
-    let reply = house.send("ann@example.com", &["bob@elsewhere.example"], &header).await;
+    let reply = relay.send("ann@example.com", &["bob@elsewhere.example"], &header).await;
     assert!(reply.starts_with("554 5.6.0 Message line is longer than 998"), "{reply}");
-    assert_eq!(house.counts().1, 1);
+    assert_eq!(relay.counts().1, 1);
 }
 
 /// Once, the header ended after its first field, and To, Bcc and Subject were sent as text to everybody.
 #[tokio::test]
 async fn repaired_line_ends_make_no_blank_line_in_a_header_section() {
     use gatepost::smtp::{LineEndings, Settings};
-    let house = House::with(|plan| plan.smtp(|smtp| Settings { line_endings: LineEndings::Normalize, ..smtp })).await;
+    let relay =
+        TestRelay::with(|plan| plan.smtp(|smtp| Settings { line_endings: LineEndings::Normalize, ..smtp })).await;
     let message = "From: ann@example.com\nTo: bob@elsewhere.example\nBcc: eve@elsewhere.example\nSubject: x\n\nbody";
     let want = "From: ann@example.com\r\nTo: bob@elsewhere.example\r\nSubject: x\r\n\r\nbody\r\n";
     for (name, text) in [
@@ -295,20 +296,20 @@ async fn repaired_line_ends_make_no_blank_line_in_a_header_section() {
         ("one field with CR CR", message.replacen('\n', "\r\r", 1)),
         ("one field with LF CR", message.replacen('\n', "\n\r", 1)),
     ] {
-        let reply = house.send("ann@example.com", &["bob@elsewhere.example"], &format!("{text}\r\n")).await;
+        let reply = relay.send("ann@example.com", &["bob@elsewhere.example"], &format!("{text}\r\n")).await;
         assert!(reply.starts_with("250"), "{name}: {reply}");
-        let raw = house.emulator.messages().pop().unwrap().raw;
+        let raw = relay.emulator.messages().pop().unwrap().raw;
         assert!(raw.ends_with(want.as_bytes()), "{name}: {}", String::from_utf8_lossy(&raw));
     }
     // Readers differ on where the header section ends.
     for between in ["\r\n\n", "\n\r\n", "\n\r\r\n"] {
         let (from, rest) = message.split_once('\n').unwrap();
         let text = format!("{from}{between}{}\r\n", rest.replace('\n', "\r\n"));
-        let reply = house.send("ann@example.com", &["bob@elsewhere.example"], &text).await;
+        let reply = relay.send("ann@example.com", &["bob@elsewhere.example"], &text).await;
         assert!(reply.starts_with("550 5.5.2 Message lines must end with CR LF"), "{between:?}: {reply}");
     }
     // No line end of it is one to all readers.
-    let reply = house
+    let reply = relay
         .send("ann@example.com", &["bob@elsewhere.example"], &format!("{}\r\n", message.replace('\n', "\r")))
         .await;
     assert!(reply.starts_with("554 5.6.0 Malformed"), "{reply}");
@@ -320,12 +321,12 @@ async fn an_mbox_line_is_dropped_where_the_listener_says_so() {
     let text =
         "From ann@example.com Thu Jan  1 00:00:00 2026\r\nFrom: ann@example.com\r\nSubject: x\r\n\r\nFrom here\r\n";
     let to = &["bob@elsewhere.example"];
-    let reply = House::start().await.send("ann@example.com", to, text).await;
+    let reply = TestRelay::start().await.send("ann@example.com", to, text).await;
     assert!(reply.starts_with("554 5.6.0 Malformed message header: header line 1 is not a field"), "{reply}");
-    let house = House::with(|plan| plan.smtp(|smtp| Settings { mbox_line: MboxLine::Drop, ..smtp })).await;
-    let reply = house.send("ann@example.com", to, text).await;
+    let relay = TestRelay::with(|plan| plan.smtp(|smtp| Settings { mbox_line: MboxLine::Drop, ..smtp })).await;
+    let reply = relay.send("ann@example.com", to, text).await;
     assert!(reply.starts_with("250"), "{reply}");
-    assert!(house.only_message().raw.ends_with(text.split_once("\r\n").unwrap().1.as_bytes()));
+    assert!(relay.only_message().raw.ends_with(text.split_once("\r\n").unwrap().1.as_bytes()));
     let twice = format!("From x\r\n{text}");
-    assert!(house.send("ann@example.com", to, &twice).await.starts_with("554"), "one line, not more");
+    assert!(relay.send("ann@example.com", to, &twice).await.starts_with("554"), "one line, not more");
 }

@@ -1,7 +1,7 @@
 //! `/readyz` and the metrics, by application.
 
-use crate::admin::{door, get, metrics};
-use crate::support::{House, NOTE, Plan, Smtp, listener, until};
+use crate::admin::{admin_endpoint, get, metrics};
+use crate::support::{NOTE, Smtp, TestRelay, TestSetup, listener, until};
 use gatepost::emulator::{AccountSettings, Denial, ErrorName, Fault};
 use gatepost::limit::{LimitKey, LimitRule, LocalLimiter, Measure, OnExceeded};
 use gatepost::mail::parameters::{AppName, ConfigurationSetName};
@@ -18,60 +18,60 @@ fn app(name: &str) -> App {
 }
 
 /// Applications with a listener each, and an admin endpoint.
-async fn house(apps: Vec<App>, change: impl FnOnce(Plan) -> Plan) -> House {
-    House::with(|mut plan: Plan| {
+async fn relay(apps: Vec<App>, change: impl FnOnce(TestSetup) -> TestSetup) -> TestRelay {
+    TestRelay::with(|mut plan: TestSetup| {
         plan.listeners.extend(apps.iter().map(|app| listener(app.name.as_str(), |smtp| smtp)));
         plan.apps = apps;
-        change(plan.build(|builder| builder.admin(door(None))))
+        change(plan.build(|builder| builder.admin(admin_endpoint(None))))
     })
     .await
 }
 
-async fn send(house: &House, app: &str) -> String {
-    let mut client = Smtp::connect(house.port(app)).await;
+async fn send(relay: &TestRelay, app: &str) -> String {
+    let mut client = Smtp::connect(relay.port(app)).await;
     client.expect("220").await;
     client.say("EHLO client.example").await;
     client.expect("250").await;
     client.send("ann@example.com", TO, NOTE).await
 }
 
-async fn readyz(house: &House) -> serde_json::Value {
-    let (code, body) = get(house, "/readyz").await;
+async fn readyz(relay: &TestRelay) -> serde_json::Value {
+    let (code, body) = get(relay, "/readyz").await;
     assert_eq!(code, 200, "{body}");
     serde_json::from_str(&body).unwrap()
 }
 
 /// It said `ready` until the first message, and again after a message of any other application.
 #[tokio::test]
-async fn a_configuration_set_that_is_missing_is_degraded_from_the_start_whoever_else_succeeds() {
+async fn a_missing_configuration_set_is_degraded_from_the_start_although_others_succeed() {
     let set = ConfigurationSetName::parse("nope").unwrap();
     let mut shop = app("shop");
     shop.send.configuration_set = Some(set);
-    let house = house(vec![shop, app("billing")], |plan| plan).await;
-    house.log.until("Degraded").await;
+    let relay = relay(vec![shop, app("billing")], |plan| plan).await;
+    relay.log.until("Degraded").await;
     let fault =
         "configuration set \"nope\" does not exist in us-east-1: create it, or correct the name in the configuration";
     let want = serde_json::json!({
         "reason": fault, "status": "degraded", "faults": [{"apps": ["shop"], "fault": fault}],
     });
-    assert_eq!(readyz(&house).await, want);
-    assert!(send(&house, "billing").await.starts_with("250"));
-    assert_eq!(readyz(&house).await, want);
+    assert_eq!(readyz(&relay).await, want);
+    assert!(send(&relay, "billing").await.starts_with("250"));
+    assert_eq!(readyz(&relay).await, want);
     // What the application's own message meets is the same, and is listed once.
-    assert!(send(&house, "shop").await.starts_with("451 4.3.5"));
-    assert_eq!(readyz(&house).await, want);
-    assert_eq!(metrics(&house).await["gatepost_faults"], 1.0);
+    assert!(send(&relay, "shop").await.starts_with("451 4.3.5"));
+    assert_eq!(readyz(&relay).await, want);
+    assert_eq!(metrics(&relay).await["gatepost_faults"], 1.0);
 }
 
 #[tokio::test]
 async fn an_account_that_may_not_send_is_degraded_before_the_first_message() {
-    let house = house(Vec::new(), |mut plan| {
+    let relay = relay(Vec::new(), |mut plan| {
         plan.emulator.account = AccountSettings { sending_enabled: false, ..plan.emulator.account };
         plan
     })
     .await;
-    house.log.until("Degraded").await;
-    let answer = readyz(&house).await;
+    relay.log.until("Degraded").await;
+    let answer = readyz(&relay).await;
     assert!(answer["reason"].as_str().unwrap().starts_with("SES refuses to send: sending is paused"), "{answer}");
     assert_eq!(answer["faults"][0]["apps"], serde_json::json!([]));
 }
@@ -81,30 +81,30 @@ async fn what_iam_does_not_let_the_relay_read_is_unknown_and_not_degraded() {
     let set = ConfigurationSetName::parse("nope").unwrap();
     let mut shop = app("shop");
     shop.send.configuration_set = Some(set);
-    let house = house(vec![shop], |mut plan| {
+    let relay = relay(vec![shop], |mut plan| {
         for action in ["ses:GetAccount", "ses:GetConfigurationSet"] {
             plan.emulator.denied_actions.insert(action.to_owned(), Denial::Bare);
         }
         plan
     })
     .await;
-    house.log.until("QuotaUnknown { error: NotPermitted").await;
+    relay.log.until("QuotaUnknown { error: NotPermitted").await;
     // The question about the configuration set comes a second later.
     tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
-    assert_eq!(readyz(&house).await, serde_json::json!({"reason": null, "status": "ready"}));
+    assert_eq!(readyz(&relay).await, serde_json::json!({"reason": null, "status": "ready"}));
 }
 
 #[tokio::test]
 async fn a_fault_of_one_application_stays_until_it_sends_again() {
-    let house = house(vec![app("shop"), app("billing")], |plan| plan).await;
-    house.emulator.script([Fault::refuse(ErrorName::SendingPausedException)]);
-    assert!(send(&house, "shop").await.starts_with("451 4.3.5"));
-    assert!(send(&house, "billing").await.starts_with("250"));
-    let answer = readyz(&house).await;
+    let relay = relay(vec![app("shop"), app("billing")], |plan| plan).await;
+    relay.emulator.script([Fault::refuse(ErrorName::SendingPausedException)]);
+    assert!(send(&relay, "shop").await.starts_with("451 4.3.5"));
+    assert!(send(&relay, "billing").await.starts_with("250"));
+    let answer = readyz(&relay).await;
     assert_eq!((&answer["status"], &answer["faults"][0]["apps"]), (&"degraded".into(), &serde_json::json!(["shop"])));
-    assert!(send(&house, "shop").await.starts_with("250"));
-    assert_eq!(readyz(&house).await["status"], "ready");
-    let lines = house.log.lines();
+    assert!(send(&relay, "shop").await.starts_with("250"));
+    assert_eq!(readyz(&relay).await["status"], "ready");
+    let lines = relay.log.lines();
     let told = |word: &str| lines.iter().filter(|line| line.starts_with(word)).count();
     assert_eq!((told("Degraded"), told("Recovered")), (1, 1));
 }
@@ -124,15 +124,15 @@ async fn what_happens_is_counted_by_application_and_so_are_limits() {
         limit("all", LimitKey::Relay, "10/h"),
         limit("author", LimitKey::Author, "9/h"),
     ];
-    let house = house(vec![app("shop"), app("billing")], |plan| {
+    let relay = relay(vec![app("shop"), app("billing")], |plan| {
         plan.build(|builder| builder.limiter(LocalLimiter::new(limits, Arc::new(SystemClock))))
     })
     .await;
     for (app, want) in [("shop", "250"), ("shop", "250"), ("shop", "451 4.7.1"), ("billing", "250")] {
         let reply = match want {
-            "250" => send(&house, app).await,
+            "250" => send(&relay, app).await,
             _ => {
-                let mut client = Smtp::connect(house.port(app)).await;
+                let mut client = Smtp::connect(relay.port(app)).await;
                 client.expect("220").await;
                 client.say("EHLO client.example").await;
                 client.expect("250").await;
@@ -143,12 +143,12 @@ async fn what_happens_is_counted_by_application_and_so_are_limits() {
         assert!(reply.starts_with(want), "{app}: {reply}");
     }
     // A command that is refused before any MAIL belongs to the application too.
-    let mut client = Smtp::connect(house.port("billing")).await;
+    let mut client = Smtp::connect(relay.port("billing")).await;
     client.expect("220").await;
     client.say("NONSENSE").await;
     client.expect("500").await;
-    until("it is told", || house.log.lines().iter().any(|line| line.contains("verb: \"?\""))).await;
-    let seen = metrics(&house).await;
+    until("it is told", || relay.log.lines().iter().any(|line| line.contains("verb: \"?\""))).await;
+    let seen = metrics(&relay).await;
     for (name, want) in [
         ("smtp_transactions_total{outcome=\"accepted\",code=\"250\",app=\"shop\"}", Some(2.0)),
         ("smtp_transactions_total{outcome=\"accepted\",code=\"250\",app=\"billing\"}", Some(1.0)),

@@ -1,6 +1,6 @@
 //! Limits on the way: what SES sees keeps to them, and what was refused did not use them up.
 
-use crate::support::{House, NOTE, Plan};
+use crate::support::{NOTE, TestRelay, TestSetup};
 use gatepost::limit::{LimitKey, LimitRule, LocalLimiter, Measure, OnExceeded};
 use gatepost::mail::{RuleName, SystemClock};
 use std::sync::Arc;
@@ -18,22 +18,24 @@ fn rule(name: &str, by: LimitKey, measure: Measure, rate: &str) -> LimitRule {
     }
 }
 
-async fn house(rules: Vec<LimitRule>) -> House {
-    House::with(|plan: Plan| plan.build(|builder| builder.limiter(LocalLimiter::new(rules, Arc::new(SystemClock)))))
-        .await
+async fn relay(rules: Vec<LimitRule>) -> TestRelay {
+    TestRelay::with(|plan: TestSetup| {
+        plan.build(|builder| builder.limiter(LocalLimiter::new(rules, Arc::new(SystemClock))))
+    })
+    .await
 }
 
 #[tokio::test]
 async fn ses_sees_no_more_than_the_limit_and_refusals_do_not_count() {
-    let house = house(vec![rule("app", LimitKey::App, Measure::Messages, "3/h")]).await;
-    let mut client = house.client().await;
+    let relay = relay(vec![rule("app", LimitKey::App, Measure::Messages, "3/h")]).await;
+    let mut client = relay.client().await;
     // Policy refuses these after MAIL was counted: that is given back.
     for _ in 0..5 {
         let reply = client.send("ann@example.com", TO, "From: ceo@other.example\r\n\r\n").await;
         assert!(reply.starts_with("550"), "{reply}");
     }
     // So does a definite failure of SES.
-    house.emulator.script([gatepost::emulator::Fault::refuse(gatepost::emulator::ErrorName::MessageRejected)]);
+    relay.emulator.script([gatepost::emulator::Fault::refuse(gatepost::emulator::ErrorName::MessageRejected)]);
     let reply = client.send("ann@example.com", TO, NOTE).await;
     assert!(reply.starts_with("554"), "{reply}");
     // And a transaction that the client gives up.
@@ -50,14 +52,14 @@ async fn ses_sees_no_more_than_the_limit_and_refusals_do_not_count() {
         );
         accepted += u64::from(reply.starts_with("250"));
     }
-    assert_eq!((accepted, house.counts().1), (3, 3));
-    house.log.expect("rule: Some(\"app\")");
+    assert_eq!((accepted, relay.counts().1), (3, 3));
+    relay.log.expect("rule: Some(\"app\")");
 }
 
 #[tokio::test]
 async fn a_client_that_splits_its_recipients_succeeds() {
-    let house = house(vec![rule("domain", LimitKey::RecipientDomain, Measure::Recipients, "2/h")]).await;
-    let mut client = house.client().await;
+    let relay = relay(vec![rule("domain", LimitKey::RecipientDomain, Measure::Recipients, "2/h")]).await;
+    let mut client = relay.client().await;
     client.say("MAIL FROM:<ann@example.com>").await;
     client.expect("250").await;
     for (recipient, want) in
@@ -70,24 +72,24 @@ async fn a_client_that_splits_its_recipients_succeeds() {
     client.expect("354").await;
     client.content(NOTE).await;
     client.expect("250 2.0.0 Ok").await;
-    assert_eq!(house.only_message().to.len(), 3);
+    assert_eq!(relay.only_message().to.len(), 3);
 }
 
 #[tokio::test]
 async fn a_message_larger_than_the_burst_is_refused_before_it_comes() {
-    let house = house(vec![rule("octets", LimitKey::Relay, Measure::Octets, "10000/min")]).await;
-    let mut client = house.client().await;
+    let relay = relay(vec![rule("octets", LimitKey::Relay, Measure::Octets, "10000/min")]).await;
+    let mut client = relay.client().await;
     client.say("MAIL FROM:<ann@example.com> SIZE=20000").await;
     client.expect("552 5.3.4").await;
     let reply = client.send("ann@example.com", TO, &format!("{NOTE}{}", "x\r\n".repeat(5_000))).await;
     assert!(reply.starts_with("552 5.3.4"), "{reply}");
-    assert_eq!(house.counts(), (0, 0));
+    assert_eq!(relay.counts(), (0, 0));
     // And one for which there is no room now need not be uploaded either.
     let text = format!("{NOTE}{}", "x\r\n".repeat(2_000));
     assert!(client.send("ann@example.com", TO, &text).await.starts_with("250"));
     client.say("MAIL FROM:<ann@example.com> SIZE=6000").await;
     client.expect("451 4.7.1 Rate limit reached, try again in ").await;
-    house.log.expect("6000 octets are announced, and ");
+    relay.log.expect("6000 octets are announced, and ");
     client.say("MAIL FROM:<ann@example.com> SIZE=1000").await;
     client.expect("250").await;
 }

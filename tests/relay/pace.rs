@@ -1,7 +1,7 @@
 //! The pace of all sending, counted where it matters: at SES.
 
-use crate::site::{Note, Site};
-use crate::support::{House, NOTE, Plan, short_deadline, until};
+use crate::configured_relay::{Note, Site};
+use crate::support::{NOTE, TestRelay, TestSetup, short_deadline, until};
 use gatepost::emulator::{Denial, ErrorName, Fault, SeenRequest};
 use gatepost::limit::{LimitDecision, LimitError, LimitKey, LimitRule, LimitStage, LimitStatus, LimitStep, Limiter};
 use gatepost::limit::{LocalLimiter, Measure, OnExceeded, PaceSettings, Reservation};
@@ -14,11 +14,11 @@ use std::time::Duration;
 const TO: &[&str] = &["bob@elsewhere.example"];
 
 /// Sends with that many clients, each as fast as it is answered, that many messages in all; every reply.
-async fn flood(house: &House, clients: usize, messages: usize) -> Vec<String> {
+async fn flood(relay: &TestRelay, clients: usize, messages: usize) -> Vec<String> {
     let left = Arc::new(AtomicUsize::new(messages));
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..clients {
-        let (mut client, left) = (house.client().await, Arc::clone(&left));
+        let (mut client, left) = (relay.client().await, Arc::clone(&left));
         tasks.spawn(async move {
             let mut replies = Vec::new();
             while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
@@ -47,16 +47,16 @@ const NOTED_LATE_SECONDS: f64 = 0.15;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sending_stays_under_the_rate_that_the_account_tells_and_loses_nothing() {
-    let house = House::with(|mut plan: Plan| {
+    let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.emulator.account.recipients_per_second_max = Some(100.0);
         plan
     })
     .await;
-    house.log.until("QuotaRead").await;
-    let replies = flood(&house, 20, 250).await;
+    relay.log.until("QuotaRead").await;
+    let replies = flood(&relay, 20, 250).await;
     assert!(replies.iter().all(|reply| reply.starts_with("250")), "{replies:?}");
-    assert_eq!(house.counts(), (250, 250), "and SES never had to throttle");
-    conforms(&house.emulator.requests(), 98.0, 49.0);
+    assert_eq!(relay.counts(), (250, 250), "and SES never had to throttle");
+    conforms(&relay.emulator.requests(), 98.0, 49.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,62 +69,62 @@ async fn every_window_of_a_limit_is_kept_at_ses() {
         over: OnExceeded::Defer,
         apps: Vec::new(),
     };
-    let house = House::with(|plan: Plan| {
+    let relay = TestRelay::with(|plan: TestSetup| {
         plan.build(|builder| builder.limiter(LocalLimiter::new(vec![rule], Arc::new(SystemClock))))
     })
     .await;
     let mut replies = Vec::new();
-    while house.counts().0 < 60 {
-        replies.extend(flood(&house, 8, 400).await);
+    while relay.counts().0 < 60 {
+        replies.extend(flood(&relay, 8, 400).await);
     }
     let sent = replies.iter().filter(|reply| reply.starts_with("250")).count() as u64;
     assert!(replies.iter().all(|reply| reply.starts_with("250") || reply.starts_with("451 4.7.1")));
-    assert_eq!(house.counts(), (sent, sent));
-    let requests = house.emulator.requests();
+    assert_eq!(relay.counts(), (sent, sent));
+    let requests = relay.emulator.requests();
     conforms(&requests, 40.0, 10.0);
     conforms(&requests, 10.0, 50.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_permission_the_fixed_figure_holds() {
-    let house = House::with(|mut plan: Plan| {
+    let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.emulator.denied_actions.insert("ses:GetAccount".to_owned(), Denial::Bare);
         let pace = PaceSettings { recipients_per_second_max: Some(50.0), percent: 100, ..PaceSettings::default() };
         plan.build(move |builder| builder.pace(pace))
     })
     .await;
-    house.log.until("QuotaUnknown { error: NotPermitted").await;
-    house.log.expect("sending goes on at 50.00 recipients/s");
-    let replies = flood(&house, 10, 75).await;
+    relay.log.until("QuotaUnknown { error: NotPermitted").await;
+    relay.log.expect("sending goes on at 50.00 recipients/s");
+    let replies = flood(&relay, 10, 75).await;
     assert!(replies.iter().all(|reply| reply.starts_with("250")), "{replies:?}");
-    conforms(&house.emulator.requests(), 50.0, 25.0);
+    conforms(&relay.emulator.requests(), 50.0, 25.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_would_wait_past_the_deadline_is_deferred_and_told_the_limit() {
-    let house = House::with(|mut plan: Plan| {
+async fn a_message_that_would_wait_past_the_deadline_is_deferred_with_the_limits_name() {
+    let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.emulator.account.recipients_per_second_max = Some(2.0);
         plan.build(|builder| builder.deadline(short_deadline(1_500)))
     })
     .await;
-    house.log.until("QuotaRead").await;
-    let replies = flood(&house, 12, 24).await;
+    relay.log.until("QuotaRead").await;
+    let replies = flood(&relay, 12, 24).await;
     let late: Vec<&String> = replies.iter().filter(|reply| !reply.starts_with("250")).collect();
     assert!(late.len() >= 12, "{replies:?}");
     assert!(late.iter().all(|reply| reply.starts_with("454 4.7.0 Throttling failure: maximum sending rate")));
-    let (requests, accepted) = house.counts();
+    let (requests, accepted) = relay.counts();
     assert_eq!((requests, accepted as usize), (accepted, 24 - late.len()), "what was deferred was never sent");
-    house.log.expect("rule: Some(\"pace\")");
+    relay.log.expect("rule: Some(\"pace\")");
 }
 
 #[tokio::test]
 async fn what_policy_refuses_takes_no_part_of_the_rate() {
-    let house = House::with(|plan: Plan| {
+    let relay = TestRelay::with(|plan: TestSetup| {
         let pace = PaceSettings { recipients_per_second_max: Some(0.1), percent: 100, ..PaceSettings::default() };
         plan.build(move |builder| builder.pace(pace).account_interval(None).deadline(short_deadline(1_500)))
     })
     .await;
-    let mut client = house.client().await;
+    let mut client = relay.client().await;
     let forged = NOTE.replace("ann@example.com", "ann@forged.example");
     for _ in 0..3 {
         let reply = client.send("ann@example.com", TO, &forged).await;
@@ -144,18 +144,18 @@ async fn what_ses_refuses_is_not_counted_and_a_redirect_is_logged_as_one() {
         over: OnExceeded::Defer,
         apps: Vec::new(),
     };
-    let house = House::with(|mut plan: Plan| {
+    let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.app.redirect_to = Some(Mailbox::parse("stage@example.com").unwrap());
         plan.build(|builder| builder.limiter(LocalLimiter::new(vec![rule], Arc::new(SystemClock))))
     })
     .await;
-    let mut client = house.client().await;
-    house.emulator.script([Fault::refuse(ErrorName::MessageRejected)]);
+    let mut client = relay.client().await;
+    relay.emulator.script([Fault::refuse(ErrorName::MessageRejected)]);
     for want in ["554 5.7.1", "250", "451 4.7.1"] {
         let reply = client.send("ann@example.com", &["bob@elsewhere.example", "eve@elsewhere.example"], NOTE).await;
         assert!(reply.starts_with(want), "{want}: {reply}");
     }
-    let lines = house.log.lines();
+    let lines = relay.log.lines();
     let ended: Vec<&String> = lines.iter().filter(|line| line.starts_with("MessageEnded")).collect();
     let redirected = |line: &&String| line.matches("ForwardPath(").count() == 1;
     assert!(ended.len() == 3 && ended.iter().all(redirected), "as redirected: {ended:#?}");
@@ -163,61 +163,62 @@ async fn what_ses_refuses_is_not_counted_and_a_redirect_is_logged_as_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_throttled_message_is_sent_again_and_the_client_does_not_notice() {
-    let house = House::with(|plan: Plan| {
+    let relay = TestRelay::with(|plan: TestSetup| {
         let pace = PaceSettings { recipients_per_second_max: Some(400.0), percent: 100, ..PaceSettings::default() };
         plan.build(move |builder| builder.pace(pace).account_interval(None))
     })
     .await;
-    house.emulator.script(vec![Fault::throttled(); 3]);
-    let replies = flood(&house, 4, 60).await;
+    relay.emulator.script(vec![Fault::throttled(); 3]);
+    let replies = flood(&relay, 4, 60).await;
     assert!(replies.iter().all(|reply| reply.starts_with("250")), "each is sent again: {replies:?}");
-    assert_eq!(house.counts(), (63, 60));
-    house.log.expect("PaceChanged { change: \"throttled: nothing for ");
+    assert_eq!(relay.counts(), (63, 60));
+    relay.log.expect("PaceChanged { change: \"throttled: nothing for ");
 }
 
 #[tokio::test]
 async fn a_throttled_message_is_deferred_when_the_deadline_does_not_allow_another_attempt() {
-    let house =
-        House::with(|plan: Plan| plan.build(|builder| builder.account_interval(None).deadline(short_deadline(1_500))))
-            .await;
-    house.emulator.script(vec![Fault::throttled(); 100]);
-    let mut client = house.client().await;
+    let relay = TestRelay::with(|plan: TestSetup| {
+        plan.build(|builder| builder.account_interval(None).deadline(short_deadline(1_500)))
+    })
+    .await;
+    relay.emulator.script(vec![Fault::throttled(); 100]);
+    let mut client = relay.client().await;
     let reply = client.send("ann@example.com", TO, NOTE).await;
     assert!(reply.starts_with("454 4.7.0 Throttling failure: maximum sending rate"), "{reply}");
-    let (requests, accepted) = house.counts();
+    let (requests, accepted) = relay.counts();
     assert!((2..20).contains(&requests) && accepted == 0, "{requests} requests, with pauses that double");
-    until("nothing is held", || house.relay.relay().send_queue() == (0, 0)).await;
-    house.emulator.script(Vec::new());
+    until("nothing is held", || relay.running.relay().send_queue() == (0, 0)).await;
+    relay.emulator.script(Vec::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_small_bucket_of_ses_defers_nothing() {
     for reported in [None, Some(2_000.0)] {
-        let house = House::with(|mut plan: Plan| {
+        let relay = TestRelay::with(|mut plan: TestSetup| {
             plan.emulator.account.recipients_per_second_max = Some(200.0);
             plan.emulator.account.recipients_at_once_max = Some(10);
             plan.emulator.account.recipients_per_second_reported = reported;
             plan
         })
         .await;
-        house.log.until("QuotaRead").await;
-        let replies = flood(&house, 16, 600).await;
+        relay.log.until("QuotaRead").await;
+        let replies = flood(&relay, 16, 600).await;
         assert!(replies.iter().all(|reply| reply.starts_with("250")), "{reported:?}: {replies:?}");
-        assert_eq!(house.counts().1, 600);
+        assert_eq!(relay.counts().1, 600);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_in_flight_are_bounded() {
-    let house = House::with(|mut plan: Plan| {
+    let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.emulator.latency = Duration::from_millis(100);
         let settings = SendQueueSettings { calls_max: 2, ..SendQueueSettings::default() };
         plan.build(move |builder| builder.send_queue(settings))
     })
     .await;
-    let replies = flood(&house, 10, 20).await;
+    let replies = flood(&relay, 10, 20).await;
     assert!(replies.iter().all(|reply| reply.starts_with("250")), "{replies:?}");
-    let connections = house.emulator.requests().iter().map(|seen| seen.connection).max();
+    let connections = relay.emulator.requests().iter().map(|seen| seen.connection).max();
     // GetAccount may have opened one.
     assert!(connections <= Some(3), "{connections:?}");
 }
@@ -246,7 +247,7 @@ async fn an_application_has_a_bounded_number_of_connections() {
     other.expect("250").await;
     drop(held);
     let again = Note { client: "10.1.0.3", ..Note::default() };
-    // The door hears of a closed connection a moment later.
+    // The listener notices a closed connection a moment later.
     for _ in 0..50 {
         if site.send(&again).await.starts_with("250") {
             return;
@@ -387,8 +388,8 @@ async fn a_pipelined_group_of_recipients_asks_a_distant_limiter_once() {
     };
     let near = LocalLimiter::new(vec![rule], Arc::new(SystemClock));
     let distant = Distant { near, asked: Arc::clone(&asked), given_back: Arc::clone(&given_back) };
-    let house = House::with(|plan: Plan| plan.build(|builder| builder.limiter(distant))).await;
-    let mut client = house.client().await;
+    let relay = TestRelay::with(|plan: TestSetup| plan.build(|builder| builder.limiter(distant))).await;
+    let mut client = relay.client().await;
     let rcpt = |range: std::ops::Range<usize>| -> String {
         range.map(|number| format!("RCPT TO:<to{number}@elsewhere.example>\r\n")).collect()
     };
@@ -410,10 +411,10 @@ async fn a_pipelined_group_of_recipients_asks_a_distant_limiter_once() {
     client.expect("354").await;
     client.content(NOTE).await;
     client.expect("250").await;
-    assert_eq!(house.only_message().to.len(), 12, "in two groups, and the one that stands twice once");
+    assert_eq!(relay.only_message().to.len(), 12, "in two groups, and the one that stands twice once");
     // MAIL, two groups, those behind the repeated one again, and the message.
     assert!(asked.load(Ordering::Relaxed) <= 7, "{asked:?}");
     let given = given_back.load(Ordering::Relaxed);
     assert!(given <= 4, "what was fetched for the one that stands twice: {given}");
-    until("nothing is held", || house.relay.relay().send_queue() == (0, 0)).await;
+    until("nothing is held", || relay.running.relay().send_queue() == (0, 0)).await;
 }

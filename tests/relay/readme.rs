@@ -8,7 +8,7 @@ fn readme() -> String {
 
 /// The IAM policy allows what the quick start sends, and nothing else.
 #[test]
-fn the_iam_policy_of_the_quick_start_allows_the_relay_and_nobody_else() {
+fn the_iam_policy_of_the_quick_start_allows_only_the_relay() {
     let readme = readme();
     let json = readme.split("```json").nth(1).unwrap().split("```").next().unwrap();
     let document = Document::parse("README.md", json, DocumentKind::Identity).unwrap();

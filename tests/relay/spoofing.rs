@@ -3,7 +3,7 @@
 //! A hostile message may be refused in any way. If one is accepted, no reading of it, not even the most careless, shows an
 //! author that is not permitted. A legal one passes, and shows the author that it names.
 
-use crate::support::{House, Smtp};
+use crate::support::{Smtp, TestRelay};
 use serde_json::Value;
 use tokio::net::TcpStream;
 
@@ -30,14 +30,14 @@ fn permitted(address: &str) -> bool {
 
 #[tokio::test]
 async fn no_hostile_message_that_is_accepted_shows_a_forbidden_author() {
-    let house = House::start().await;
+    let relay = TestRelay::start().await;
     let (mut refused, rows) = (0, corpus("hostile.jsonl"));
     for row in &rows {
         let (name, header) = (row["name"].as_str().unwrap(), row["header"].as_str().unwrap());
         // A connection each: twenty refusals in a row end one.
-        let reply = send(&mut house.client().await, header).await;
+        let reply = send(&mut relay.client().await, header).await;
         if reply.starts_with("250") {
-            let message = house.emulator.messages().pop().unwrap();
+            let message = relay.emulator.messages().pop().unwrap();
             let authors = message.readings.authors();
             assert!(authors.iter().all(|author| permitted(author)), "{name}: {authors:?}");
         } else {
@@ -50,14 +50,14 @@ async fn no_hostile_message_that_is_accepted_shows_a_forbidden_author() {
 
 #[tokio::test]
 async fn odd_but_legal_messages_pass_and_show_their_author() {
-    let house = House::start().await;
-    let mut client = house.client().await;
+    let relay = TestRelay::start().await;
+    let mut client = relay.client().await;
     for row in corpus("legal.jsonl") {
         let (name, header) = (row["name"].as_str().unwrap(), row["header"].as_str().unwrap());
         let reply = send(&mut client, header).await;
         assert!(reply.starts_with("250"), "{name}: {reply}");
         let wanted: Vec<&str> = row["authors"].as_array().unwrap().iter().map(|a| a.as_str().unwrap()).collect();
-        let message = house.emulator.messages().pop().unwrap();
+        let message = relay.emulator.messages().pop().unwrap();
         assert!(wanted[0].eq_ignore_ascii_case(&message.from), "{name}: {} {wanted:?}", message.from);
     }
 }

@@ -21,20 +21,20 @@ use tokio_rustls::rustls;
 /// Longer than anything here takes, so that a hang fails and does not hang.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-pub struct House {
+pub struct TestRelay {
     pub emulator: Emulator,
-    pub relay: Running,
+    pub running: Running,
     pub log: Log,
 }
 
-impl House {
+impl TestRelay {
     /// Clients on loopback, `From: *@example.com`, one plain listener called `plain`.
     pub async fn start() -> Self {
         Self::with(|plan| plan).await
     }
 
-    pub async fn with(change: impl FnOnce(Plan) -> Plan) -> Self {
-        let plan = change(Plan::new());
+    pub async fn with(change: impl FnOnce(TestSetup) -> TestSetup) -> Self {
+        let plan = change(TestSetup::new());
         let emulator = Emulator::start(plan.emulator).await.unwrap();
         let ses = SesSettings { endpoint_url: Some(emulator.endpoint_url()), ..plan.ses };
         let transport = SesTransport::connect(ses).await.unwrap();
@@ -45,12 +45,12 @@ impl House {
         for listener in plan.listeners {
             builder = builder.listener(listener);
         }
-        let relay = (plan.builder)(builder).start().unwrap();
-        Self { emulator, relay, log }
+        let running = (plan.builder)(builder).start().unwrap();
+        Self { emulator, running, log }
     }
 
     pub fn port(&self, listener: &str) -> SocketAddr {
-        match self.relay.address(listener).unwrap() {
+        match self.running.address(listener).unwrap() {
             ListenerAddress::Tcp(address) => *address,
             ListenerAddress::Unix(path) => panic!("{} is no TCP address", path.display()),
         }
@@ -87,7 +87,7 @@ impl House {
     }
 }
 
-pub struct Plan {
+pub struct TestSetup {
     pub emulator: EmulatorSettings,
     pub ses: SesSettings,
     /// What everybody who is no named application may do, and who that is.
@@ -99,7 +99,7 @@ pub struct Plan {
     pub builder: Box<dyn FnOnce(Builder) -> Builder>,
 }
 
-impl Plan {
+impl TestSetup {
     fn new() -> Self {
         let emulator = EmulatorSettings::default();
         let others = DefaultApp::local(vec![AddressPattern::parse("*@example.com").unwrap()]);

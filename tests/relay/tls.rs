@@ -1,6 +1,6 @@
 //! Certificates by name and kind, and handshakes that fail.
 
-use crate::support::{House, Pair, Plan, Smtp, listener, tls_listener};
+use crate::support::{Pair, Smtp, TestRelay, TestSetup, listener, tls_listener};
 use gatepost::server::{ClientCertificates, PemPair, TlsSettings};
 use gatepost::smtp::{Settings, TlsMode};
 use rustls_pki_types::CertificateDer;
@@ -23,7 +23,7 @@ fn der(pair: &Pair) -> CertificateDer<'static> {
 
 /// The certificate that a client gets which trusts all of these, asks for that name, and offers those cipher suites.
 async fn shown(
-    house: &House,
+    relay: &TestRelay,
     trusted: &[&Pair],
     name: &'static str,
     suites: Option<&[rustls::CipherSuite]>,
@@ -43,7 +43,7 @@ async fn shown(
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let stream = TcpStream::connect(house.port("implicit")).await.unwrap();
+    let stream = TcpStream::connect(relay.port("implicit")).await.unwrap();
     let name = rustls_pki_types::ServerName::try_from(name).unwrap();
     let stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
     Some(stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned())
@@ -59,7 +59,7 @@ async fn a_client_gets_a_certificate_for_the_name_it_asks_for_and_of_a_kind_it_c
         [&rsa, &ecdsa, &other].map(|pair| PemPair { chain: pair.certificate.as_bytes(), key: pair.key.as_bytes() });
     let settings = TlsSettings::from_pairs(&pairs, ClientCertificates::Off, b"").unwrap();
     assert_eq!(settings.validity().len(), 3);
-    let house = House::with(|mut plan: Plan| {
+    let relay = TestRelay::with(|mut plan: TestSetup| {
         let mut listener = listener("implicit", |smtp| Settings { tls: TlsMode::Implicit, ..smtp });
         listener.tls = Some(settings);
         plan.listeners = vec![listener];
@@ -74,17 +74,17 @@ async fn a_client_gets_a_certificate_for_the_name_it_asks_for_and_of_a_kind_it_c
         ("localhost", suite(rustls::CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256), Some(&ecdsa)),
         ("mail.other.example", None, Some(&other)),
     ] {
-        let got = shown(&house, &all, name, suites.as_deref()).await;
+        let got = shown(&relay, &all, name, suites.as_deref()).await;
         assert_eq!(got, want.map(der), "{name} {suites:?}");
     }
-    assert!(shown(&house, &[&ecdsa], "mail.other.example", None).await.is_none());
-    house.log.until("TLS handshake failed: the client does not trust the certificate").await;
+    assert!(shown(&relay, &[&ecdsa], "mail.other.example", None).await.is_none());
+    relay.log.until("TLS handshake failed: the client does not trust the certificate").await;
 }
 
 #[tokio::test]
 async fn a_handshake_that_fails_says_what_to_do_and_a_silent_connection_is_no_warning() {
     let made = Pair::new();
-    let house = House::with(|mut plan: Plan| {
+    let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.listeners =
             vec![tls_listener("implicit", &made, TlsMode::Implicit, |smtp| smtp), listener("plain", |smtp| smtp), {
                 let mut behind = listener("behind", |smtp| smtp);
@@ -95,16 +95,16 @@ async fn a_handshake_that_fails_says_what_to_do_and_a_silent_connection_is_no_wa
     })
     .await;
     for listener in ["implicit", "behind"] {
-        drop(TcpStream::connect(house.port(listener)).await.unwrap());
-        house.log.until("Silent { address: Ip(127.0.0.1:").await;
-        house.log.until(&format!("listener: \"{listener}\" }}")).await;
+        drop(TcpStream::connect(relay.port(listener)).await.unwrap());
+        relay.log.until("Silent { address: Ip(127.0.0.1:").await;
+        relay.log.until(&format!("listener: \"{listener}\" }}")).await;
     }
-    assert!(!house.log.lines().iter().any(|line| line.contains("ConnectionRefused")), "{:?}", house.log.lines());
-    let mut plain = Smtp::connect(house.port("implicit")).await;
+    assert!(!relay.log.lines().iter().any(|line| line.contains("ConnectionRefused")), "{:?}", relay.log.lines());
+    let mut plain = Smtp::connect(relay.port("implicit")).await;
     plain.say("EHLO client.example").await;
-    house.log.until("TLS handshake failed: the client speaks plain text on a TLS port").await;
-    let stream = TcpStream::connect(house.port("plain")).await.unwrap();
+    relay.log.until("TLS handshake failed: the client speaks plain text on a TLS port").await;
+    let stream = TcpStream::connect(relay.port("plain")).await.unwrap();
     let name = rustls_pki_types::ServerName::try_from("localhost").unwrap();
     assert!(made.connector().connect(name, stream).await.is_err());
-    house.log.until("TLS handshake failed: the client speaks TLS on a plain port").await;
+    relay.log.until("TLS handshake failed: the client speaks TLS on a plain port").await;
 }

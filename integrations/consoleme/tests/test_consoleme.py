@@ -9,12 +9,12 @@ import socket
 import urllib.request
 import uuid
 
-import house
+import relay_process
 import pytest
 
 SENDER = "ConsoleMe <consoleme@example.com>"
 
-# Beside what the house has: recipients that are refused, and a door with hardly any room.
+# In addition: recipients that are refused, and a listener with very little memory.
 LIMITED = """
 [[app]]
 name = "limited"
@@ -39,7 +39,7 @@ rates = ["1/h"]
 @pytest.fixture(scope="module")
 def relay():
     policy = {"GATEPOST_POLICY__RECIPIENTS_DENIED": '["*@denied.example.com"]'}
-    relay = house.Relay(lambda relay: house.emulator(relay) + LIMITED, policy)
+    relay = relay_process.Relay(lambda relay: relay_process.emulator(relay) + LIMITED, policy)
     yield relay
     assert relay.stop() == 0
 
@@ -49,7 +49,7 @@ def smtp(consoleme, relay):
     """Sets the `smtp` block, for a door of the relay; the emulator has forgotten what was before."""
 
     def use(door="plain", **more):
-        tls = house.Relay.LISTENERS.get(door, "none")
+        tls = relay_process.Relay.LISTENERS.get(door, "none")
         block = {"host": "127.0.0.1", "port": relay.ports[door], "tls": tls, "timeout_seconds": 20}
         if tls != "none":
             block.update(ca_file=str(relay.authority), username="app", password="secret")
@@ -72,7 +72,7 @@ def emulator(relay, method, path, content=None):
 def the_mail(relay):
     """The only one that arrived: as SES was told, and parsed."""
     (sent,) = relay.messages()
-    return sent, email.message_from_bytes(house.without_trace(sent["raw"]), policy=email.policy.SMTP)
+    return sent, email.message_from_bytes(relay_process.without_trace(sent["raw"]), policy=email.policy.SMTP)
 
 
 def request(status="pending", requester="ann@example.com", principal="arn:aws:iam::111122223333:role/payroll"):
@@ -331,7 +331,7 @@ def test_a_throttle_of_ses_is_not_felt(consoleme, relay, smtp, seen):
 
 def test_the_daily_quota_of_ses(consoleme, smtp, seen):
     # With a relay of its own, because that one sends nothing more for a while.
-    relay = house.Relay(house.emulator)
+    relay = relay_process.Relay(relay_process.emulator)
     try:
         emulator(relay, "POST", "/faults", ["daily-quota"])
         smtp(port=relay.ports["plain"])
@@ -374,7 +374,7 @@ def test_who_is_one_too_many_for_ses(consoleme, relay, smtp, seen):
 
 
 def test_the_relay_is_down(consoleme, smtp, seen):
-    port = house.free_port()
+    port = relay_process.free_port()
     smtp(port=port)
     status_change(consoleme)
     failed(seen, "connect", "ConnectionRefusedError", f"NotDelivered: connect: ConnectionRefusedError: [Errno 111] Connection refused (127.0.0.1:{port})")

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-import house
+import relay_process
 import pytest
 from conftest import HERE, OFFLINE, PACKAGE, ROOT
 
@@ -32,7 +32,7 @@ def block(language, start):
 @pytest.fixture(scope="module")
 def host():
     """A machine with the guide's steps 1 to 3 done; /etc is a directory here."""
-    directory = pathlib.Path(tempfile.mkdtemp(dir=house.WORK, prefix="guide-"))
+    directory = pathlib.Path(tempfile.mkdtemp(dir=relay_process.WORK, prefix="guide-"))
     for name in ("gatepost", "consoleme"):
         (directory / name).mkdir()
     (directory / "gatepost" / "gatepost.toml").write_text(SAMPLE.read_text().replace("/etc/", f"{directory}/"))
@@ -53,7 +53,7 @@ class Host:
         self.listen_elsewhere()
 
     def listen_elsewhere(self):
-        self.port, self.emulator_port = house.free_port(), house.free_port()
+        self.port, self.emulator_port = relay_process.free_port(), relay_process.free_port()
         self.log = self.directory / f"gatepost-{self.port}.log"
 
     def overrides(self, **more):
@@ -70,12 +70,12 @@ class Host:
     def shell(self, script, environment=None):
         """`gatepost` is the one under test; a container is entered by starting its command here."""
         inside = f"env PYTHONPATH={HERE / 'container'}:{os.environ.get('PYTHONPATH', '')} {' '.join(self.container())} "
-        script = re.sub(r"^gatepost ", f"{house.BINARY} ", script.replace("/etc/", f"{self.directory}/"), flags=re.MULTILINE)
+        script = re.sub(r"^gatepost ", f"{relay_process.BINARY} ", script.replace("/etc/", f"{self.directory}/"), flags=re.MULTILINE)
         script = script.replace("docker exec consoleme python", inside + sys.executable)
         script = script.replace("docker logs consoleme", f"cat {self.directory}/consoleme.log")
         return subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script], env={**os.environ, **OFFLINE, **(environment or {})},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=house.PATIENCE_SECONDS,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=relay_process.PATIENCE_SECONDS,
         )
 
     def container(self):
@@ -91,20 +91,20 @@ class Host:
         log = open(self.log, "w")
         environment = {**os.environ, **self.overrides(**overrides)}
         process = subprocess.Popen(
-            [house.BINARY, "run", "--config", self.directory / "gatepost" / "gatepost.toml"], stderr=log, env=environment
+            [relay_process.BINARY, "run", "--config", self.directory / "gatepost" / "gatepost.toml"], stderr=log, env=environment
         )
         try:
-            house.wait_for_port(self.port, process)
+            relay_process.wait_for_port(self.port, process)
             yield
         finally:
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=house.PATIENCE_SECONDS) == 0
+            assert process.wait(timeout=relay_process.PATIENCE_SECONDS) == 0
             log.close()
             self.port, self.emulator_port, self.log = before
 
     def messages(self):
         holder = type("Relay", (), {"ports": {"emulator": self.emulator_port}})
-        return house.Relay.messages(holder)
+        return relay_process.Relay.messages(holder)
 
     def mail(self, times=1, to="you@example.com", sender=None):
         """The guide's test mail, and the lines of ConsoleMe's log about it: from the guide's `docker logs … | grep`."""

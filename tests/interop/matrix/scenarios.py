@@ -15,10 +15,10 @@ DOTS = ".one\n..two\n.\n...\n\n.\nFrom here\nlast\n"
 
 @dataclasses.dataclass
 class Scenario:
-    """One message through one door. `refusal` is the reply that the client hears, and at which command."""
+    """One message through one listener. `refusal` is the reply that the client receives, and at which command."""
 
     name: str
-    door: str = "plain"
+    listener: str = "plain"
     user: str = ""
     reverse_path: str = "ann@example.com"
     author: str = "ann@example.com"
@@ -40,9 +40,9 @@ class Scenario:
 
 SCENARIOS = [
     Scenario("plain"),
-    Scenario("auth", door="auth", user="app"),
-    Scenario("starttls", door="starttls", user="app", text="Grüße\n"),
-    Scenario("implicit", door="implicit", user="app", text="Grüße\n"),
+    Scenario("auth", listener="auth", user="app"),
+    Scenario("starttls", listener="starttls", user="app", text="Grüße\n"),
+    Scenario("implicit", listener="implicit", user="app", text="Grüße\n"),
     # Every octet there is, line ends and NUL among them, and lines that a transport could stumble over once decoded.
     Scenario("attachment", attachment=bytes(range(256)) * 150 + b"\r\n.\r\nMAIL FROM:<x@y>\r\n", text="Größe\n"),
     Scenario("eight-bit", subject="Grüße aus Köln für 10 €", text="Grüße, 10 €, 日本語\n" + "ü" * 70 + "\n"),
@@ -58,8 +58,8 @@ SCENARIOS = [
     # An hour without SES: what a client does with the reply to the end of data. SES takes mail again after one call.
     Scenario("without-ses", messages=0, refusal="451 4.4.1", faults=({"fault": "status", "status": 503},)),
     # The first message takes all the room there is.
-    Scenario("rate", door="limited"),
-    Scenario("over-the-rate", door="limited", messages=0, refusal="451 4.7.1"),
+    Scenario("rate", listener="limited"),
+    Scenario("over-the-rate", listener="limited", messages=0, refusal="451 4.7.1"),
 ]
 
 
@@ -99,7 +99,7 @@ class Client:
     exceptions: dict = dataclasses.field(default_factory=dict)
     # Those that only it can be asked for.
     scenarios: tuple = ()
-    # Of the limited door: by default, no room comes back in a test.
+    # For the listener "limited": with the default, no tokens are refilled during a test.
     rate: str = "1/h"
 
 
@@ -112,7 +112,7 @@ def all_or_nobody(*commands):
 
 
 CLIENTS = {
-    # First, because it waits for its queue. Its notices have a null reverse-path: they pass the door of that name only.
+    # First, because it waits for its queue. Its notices have a null reverse-path: only the listener of that name accepts them.
     "postfix": Client(
         python("postfix.py"), root=True, pipelines=True, rate="20/min burst 1",
         exceptions={
@@ -123,11 +123,11 @@ CLIENTS = {
                 "it looks at SIZE and asks nobody; the second connection is its notice", told="exceeds size limit 200000",
                 commands=("EHLO", "EHLO", "MAIL", "RCPT", "DATA", "RSET", "QUIT"), unheard=True,
             ),
-            "notices": Except("the sender hears of it through gatepost again", messages=1, notice=True),
+            "notices": Except("the sender receives a notice through gatepost", messages=1, notice=True),
         },
         scenarios=(
             Scenario(
-                "notices", door="notices", reverse_path="ann+notices@example.com", author="ann+notices@example.com",
+                "notices", listener="notices", reverse_path="ann+notices@example.com", author="ann+notices@example.com",
                 to=("bad+notices@refused.example",), messages=0, refusal="550 5.7.1",
             ),
         ),

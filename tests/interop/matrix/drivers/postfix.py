@@ -33,7 +33,7 @@ SERVICES = {
 }
 AUTH = "-o smtp_sasl_auth_enable=yes -o smtp_sasl_security_options=noanonymous -o smtp_sasl_password_maps=texthash:{conf}/passwords"
 TLS = AUTH + " -o smtp_tls_security_level=verify -o smtp_tls_CAfile={authority}"
-# How it speaks at each door.
+# Postfix's client options for each listener.
 SPEECH = {
     "plain": "", "limited": "", "notices": "", "auth": AUTH, "starttls": TLS, "implicit": TLS + " -o smtp_tls_wrappermode=yes",
 }
@@ -71,7 +71,7 @@ class Instance:
         return path
 
     def settings(self):
-        doors = dict(word.split("=") for word in os.environ["INTEROP_DOORS"].split())
+        listeners = dict(word.split("=") for word in os.environ["INTEROP_LISTENERS"].split())
         (self.conf / "main.cf").write_text(f"""
 compatibility_level = 3.6
 queue_directory = {self.queue}
@@ -94,20 +94,20 @@ alias_database =
 local_transport = error:none
 smtp_host_lookup = native
 smtp_connection_cache_on_demand = no
-relayhost = [localhost]:{doors["plain"]}
+relayhost = [localhost]:{listeners["plain"]}
 transport_maps = regexp:{self.conf}/transports
 minimal_backoff_time = 2s
 maximal_backoff_time = 4s
 queue_run_delay = 2s
 """)
-        (self.conf / "passwords").write_text("".join(f"[localhost]:{port} app:secret\n" for port in doors.values()))
-        # Which door is known from the scenario's name, which is in the recipient's.
+        (self.conf / "passwords").write_text("".join(f"[localhost]:{port} app:secret\n" for port in listeners.values()))
+        # Which listener is known from the scenario's name, which is in the recipient's.
         (self.conf / "transports").write_text("".join(
-            f"/\\+{one.name}@/ {one.door}:[localhost]:{doors[one.door]}\n" for one in [*SCENARIOS, *CLIENTS["postfix"].scenarios]
+            f"/\\+{one.name}@/ {one.listener}:[localhost]:{listeners[one.listener]}\n" for one in [*SCENARIOS, *CLIENTS["postfix"].scenarios]
         ))
         speech = "".join(
-            f"{door} unix - - n - - smtp {options.format(conf=self.conf, authority=os.environ['INTEROP_CA'])}\n"
-            for door, options in SPEECH.items()
+            f"{listener} unix - - n - - smtp {options.format(conf=self.conf, authority=os.environ['INTEROP_CA'])}\n"
+            for listener, options in SPEECH.items()
         )
         services = "".join(f"{name} unix {line}\n" for name, line in SERVICES.items())
         (self.conf / "master.cf").write_text(services + speech + "postlog unix-dgram n - n - 1 postlogd\n")

@@ -23,7 +23,7 @@ pub const HEAD: &str = "hostname = 'relay.example'\n\
 
 pub struct Site {
     pub emulator: Emulator,
-    pub relay: Running,
+    pub running: Running,
     pub log: Log,
     text: String,
 }
@@ -91,13 +91,13 @@ impl Site {
         if let Some(limits) = limits {
             builder = builder.limiter(limits);
         }
-        let relay = builder.start().unwrap();
-        Self { emulator, relay, log, text }
+        let running = builder.start().unwrap();
+        Self { emulator, running, log, text }
     }
 
     /// A client there, greeted, EHLO said.
     pub async fn connect(&self, from: &str) -> Smtp<TcpStream> {
-        let ListenerAddress::Tcp(address) = self.relay.address("plain").unwrap() else { panic!() };
+        let ListenerAddress::Tcp(address) = self.running.address("plain").unwrap() else { panic!() };
         let mut client = Smtp::over(TcpStream::connect(address).await.unwrap());
         let family = if from.contains(':') { "TCP6 ::1" } else { "TCP4 127.0.0.1" };
         let (family, server) = family.split_once(' ').unwrap();

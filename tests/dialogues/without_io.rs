@@ -20,7 +20,7 @@ pub(crate) enum Cut {
 
 /// Plays it; the error says where it went otherwise.
 pub(crate) fn play(transcript: &Transcript, cut: Cut) -> Result<(), String> {
-    let mut house = House::new(settings(&transcript.settings), transcript.answers.clone());
+    let mut caller = ScriptedCaller::new(settings(&transcript.settings), transcript.answers.clone());
     let steps = if cut == Cut::Joined { joined(&transcript.steps) } else { transcript.steps.clone() };
     let mut open = true;
     let mut after_a_reply = false;
@@ -28,32 +28,32 @@ pub(crate) fn play(transcript: &Transcript, cut: Cut) -> Result<(), String> {
         let at = |error: String| format!("{} ({cut:?}), step {place}, {step:?}: {error}", transcript.name);
         // The client's next step after a reply means that no other reply was due.
         if after_a_reply && !matches!(step, Step::Server(_)) && cut != Cut::Joined {
-            house.nothing_unsaid().map_err(at)?;
+            caller.nothing_unsaid().map_err(at)?;
         }
         after_a_reply = matches!(step, Step::Server(_));
         match step {
-            Step::Client(octets) if cut == Cut::Octets => octets.chunks(1).for_each(|octet| house.hear(octet)),
-            Step::Client(octets) => house.hear(octets),
-            Step::Server(pattern) => house.expect(pattern, steps.get(place + 1)).map_err(at)?,
+            Step::Client(octets) if cut == Cut::Octets => octets.chunks(1).for_each(|octet| caller.receive(octet)),
+            Step::Client(octets) => caller.receive(octets),
+            Step::Server(pattern) => caller.expect(pattern, steps.get(place + 1)).map_err(at)?,
             Step::Pass(time) => {
-                house.clock.advance(*time);
-                house.session.handle_timeout(house.clock.now());
-                house.serve();
+                caller.clock.advance(*time);
+                caller.session.handle_timeout(caller.clock.now());
+                caller.serve();
             }
             Step::Drain => {
-                house.session.handle_drain(house.clock.now());
-                house.serve();
+                caller.session.handle_drain(caller.clock.now());
+                caller.serve();
             }
             Step::Tls => {
-                if !std::mem::take(&mut house.handshake) {
+                if !std::mem::take(&mut caller.handshake) {
                     return Err(at("the server does not wait for a handshake".into()));
                 }
-                house.session.handle_tls_established(house.clock.now());
-                house.serve();
+                caller.session.handle_tls_established(caller.clock.now());
+                caller.serve();
             }
             Step::Cut => open = false,
             Step::Closed => {
-                if !house.closed {
+                if !caller.closed {
                     return Err(at("the server has not closed".into()));
                 }
                 open = false;
@@ -61,15 +61,15 @@ pub(crate) fn play(transcript: &Transcript, cut: Cut) -> Result<(), String> {
         }
     }
     let at = |error: String| format!("{} ({cut:?}), at the end: {error}", transcript.name);
-    house.nothing_unsaid().map_err(at)?;
-    if open && house.closed {
+    caller.nothing_unsaid().map_err(at)?;
+    if open && caller.closed {
         return Err(at("the server has closed".into()));
     }
-    if let Some(answer) = house.answers.first() {
+    if let Some(answer) = caller.answers.first() {
         return Err(at(format!("a question was never asked: {:?}", answer.to)));
     }
-    if house.messages != transcript.messages {
-        return Err(at(format!("accepted {:#?}\nwant {:#?}", house.messages, transcript.messages)));
+    if caller.messages != transcript.messages {
+        return Err(at(format!("accepted {:#?}\nwant {:#?}", caller.messages, transcript.messages)));
     }
     Ok(())
 }
@@ -92,8 +92,8 @@ fn joined(steps: &[Step]) -> Vec<Step> {
     out
 }
 
-/// A session, and a house around it that answers as the dialogue says.
-pub(crate) struct House {
+/// A session, and a caller that answers its questions as the dialogue says.
+pub(crate) struct ScriptedCaller {
     pub(crate) session: Session,
     pub(crate) clock: ManualClock,
     pub(crate) replies: VecDeque<String>,
@@ -106,10 +106,10 @@ pub(crate) struct House {
     handshake: bool,
 }
 
-impl House {
+impl ScriptedCaller {
     pub(crate) fn new(settings: Settings, answers: Vec<ScriptedAnswer>) -> Self {
         let clock = ManualClock::new();
-        let mut house = Self {
+        let mut caller = Self {
             session: Session::new(Arc::new(settings), clock.now()),
             clock,
             replies: VecDeque::new(),
@@ -121,12 +121,12 @@ impl House {
             content: Vec::new(),
             handshake: false,
         };
-        house.serve();
-        house
+        caller.serve();
+        caller
     }
 
     /// Octets from the client.
-    pub(crate) fn hear(&mut self, octets: &[u8]) {
+    pub(crate) fn receive(&mut self, octets: &[u8]) {
         self.session.handle_octets(octets, self.clock.now());
         self.serve();
     }

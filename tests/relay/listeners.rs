@@ -1,6 +1,6 @@
 //! The ways in: TLS, AUTH, PROXY, Unix sockets, and a well-known client library.
 
-use crate::support::{House, NOTE, Pair, Plan, Smtp, listener, tls_listener};
+use crate::support::{NOTE, Pair, Smtp, TestRelay, TestSetup, listener, tls_listener};
 use base64::Engine;
 use gatepost::auth::{PasswordHash, Users, UsersSettings};
 use gatepost::mail::SystemClock;
@@ -27,8 +27,8 @@ fn plain(name: &str, password: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(format!("\0{name}\0{password}"))
 }
 
-async fn secured(house: &House, pair: &Pair, name: &str) -> Smtp<tokio_rustls::client::TlsStream<TcpStream>> {
-    let stream = TcpStream::connect(house.port(name)).await.unwrap();
+async fn secured(relay: &TestRelay, pair: &Pair, name: &str) -> Smtp<tokio_rustls::client::TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(relay.port(name)).await.unwrap();
     let server = ServerName::try_from("localhost").unwrap();
     Smtp::over(pair.connector().connect(server, stream).await.unwrap())
 }
@@ -36,7 +36,7 @@ async fn secured(house: &House, pair: &Pair, name: &str) -> Smtp<tokio_rustls::c
 #[tokio::test]
 async fn implicit_tls_and_starttls_carry_mail_and_the_trace_says_so() {
     let pair = Pair::new();
-    let house = House::with(|mut plan: Plan| {
+    let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.listeners = vec![
             tls_listener("implicit", &pair, TlsMode::Implicit, |smtp| smtp),
             tls_listener("starttls", &pair, TlsMode::StartTls, |smtp| Settings { require_tls: true, ..smtp }),
@@ -44,13 +44,13 @@ async fn implicit_tls_and_starttls_carry_mail_and_the_trace_says_so() {
         plan
     })
     .await;
-    let mut client = secured(&house, &pair, "implicit").await;
+    let mut client = secured(&relay, &pair, "implicit").await;
     client.expect("220").await;
     client.say("EHLO x").await;
     assert!(!client.expect("250").await.contains("STARTTLS"));
     assert!(client.send("ann@example.com", TO, NOTE).await.starts_with("250"));
 
-    let mut client = Smtp::connect(house.port("starttls")).await;
+    let mut client = Smtp::connect(relay.port("starttls")).await;
     client.expect("220").await;
     client.say("EHLO x").await;
     assert!(client.expect("250").await.contains("STARTTLS"));
@@ -61,7 +61,7 @@ async fn implicit_tls_and_starttls_carry_mail_and_the_trace_says_so() {
     client.expect("220 2.0.0").await;
     // The relay reads the plain octets that it had already; a client that injects does not get a handshake out of the
     // rest, so a clean one is made on a new connection.
-    let mut client = Smtp::connect(house.port("starttls")).await;
+    let mut client = Smtp::connect(relay.port("starttls")).await;
     client.expect("220").await;
     client.say("STARTTLS").await;
     client.expect("220 2.0.0").await;
@@ -73,7 +73,7 @@ async fn implicit_tls_and_starttls_carry_mail_and_the_trace_says_so() {
     client.say("EHLO x").await;
     assert!(!client.expect("250").await.contains("STARTTLS"));
     assert!(client.send("ann@example.com", TO, NOTE).await.starts_with("250"));
-    let messages = house.emulator.messages();
+    let messages = relay.emulator.messages();
     assert_eq!(messages.len(), 2);
     for message in messages {
         assert!(String::from_utf8_lossy(&message.raw).contains(" with ESMTPS id "));
@@ -81,9 +81,9 @@ async fn implicit_tls_and_starttls_carry_mail_and_the_trace_says_so() {
 }
 
 #[tokio::test]
-async fn auth_opens_the_door_and_only_the_right_password_does() {
+async fn only_the_right_password_authenticates() {
     let pair = Pair::new();
-    let house = House::with(|mut plan: Plan| {
+    let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.clients.clear();
         plan.listeners = vec![
             tls_listener("tls", &pair, TlsMode::Implicit, |smtp| Settings { auth: AuthMode::Required, ..smtp }),
@@ -94,7 +94,7 @@ async fn auth_opens_the_door_and_only_the_right_password_does() {
         plan.build(|builder| builder.authenticator(users()))
     })
     .await;
-    let mut client = secured(&house, &pair, "tls").await;
+    let mut client = secured(&relay, &pair, "tls").await;
     client.expect("220").await;
     client.say("EHLO x").await;
     assert!(client.expect("250").await.contains("AUTH PLAIN LOGIN"));
@@ -107,11 +107,11 @@ async fn auth_opens_the_door_and_only_the_right_password_does() {
     client.say(&format!("AUTH PLAIN {}", plain("app", "secret"))).await;
     client.expect("235 2.7.0").await;
     assert!(client.send("ann@example.com", TO, NOTE).await.starts_with("250"));
-    assert!(String::from_utf8_lossy(&house.only_message().raw).contains(" with ESMTPSA id "));
-    house.log.expect("AuthenticationFailed");
-    assert!(!house.log.lines().concat().contains("secret"), "passwords do not print");
+    assert!(String::from_utf8_lossy(&relay.only_message().raw).contains(" with ESMTPSA id "));
+    relay.log.expect("AuthenticationFailed");
+    assert!(!relay.log.lines().concat().contains("secret"), "passwords do not print");
 
-    let mut client = Smtp::connect(house.port("clear")).await;
+    let mut client = Smtp::connect(relay.port("clear")).await;
     client.expect("220").await;
     client.say("EHLO x").await;
     client.expect("250").await;
@@ -124,7 +124,7 @@ async fn auth_opens_the_door_and_only_the_right_password_does() {
     client.say("MAIL FROM:<ann@example.com>").await;
     client.expect("250").await;
 
-    let mut client = Smtp::connect(house.port("protected")).await;
+    let mut client = Smtp::connect(relay.port("protected")).await;
     client.expect("220").await;
     client.say("EHLO x").await;
     assert!(!client.expect("250").await.contains("AUTH"), "not offered in clear");
@@ -132,7 +132,7 @@ async fn auth_opens_the_door_and_only_the_right_password_does() {
     client.expect("538 5.7.11").await;
 
     // `any` takes whatever comes and lets nobody in by it.
-    let mut client = Smtp::connect(house.port("any")).await;
+    let mut client = Smtp::connect(relay.port("any")).await;
     client.expect("220").await;
     client.say("EHLO x").await;
     client.expect("250").await;
@@ -149,7 +149,7 @@ async fn the_proxy_protocol_is_believed_from_named_proxies_only() {
         listener.proxies = vec![networks.parse().unwrap()];
         listener
     };
-    let house = House::with(|mut plan: Plan| {
+    let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.clients = vec!["192.0.2.0/24".parse().unwrap()];
         plan.listeners = vec![with_proxies("behind", "127.0.0.0/8"), with_proxies("elsewhere", "10.0.0.0/8")];
         plan
@@ -163,7 +163,7 @@ async fn the_proxy_protocol_is_believed_from_named_proxies_only() {
         ("another network", b"PROXY TCP4 198.51.100.7 127.0.0.1 40000 25\r\n".to_vec(), "550 5.7.1"),
         ("unknown", b"PROXY UNKNOWN\r\n".to_vec(), "550 5.7.1"),
     ] {
-        let mut client = Smtp::connect(house.port("behind")).await;
+        let mut client = Smtp::connect(relay.port("behind")).await;
         // The header and the first command in one write.
         client.write([&header[..], b"EHLO x\r\n"].concat()).await;
         client.expect("220").await;
@@ -172,12 +172,12 @@ async fn the_proxy_protocol_is_believed_from_named_proxies_only() {
         let reply = client.reply().await;
         assert!(reply.starts_with(want), "{name}: {reply}");
     }
-    house.log.expect("192.0.2.7:40000");
-    let mut client = Smtp::connect(house.port("behind")).await;
+    relay.log.expect("192.0.2.7:40000");
+    let mut client = Smtp::connect(relay.port("behind")).await;
     client.say("EHLO x").await;
     assert_eq!(client.reply().await, "", "a trusted proxy must say who is behind it");
     // From anybody else it is just a bad command.
-    let mut client = Smtp::connect(house.port("elsewhere")).await;
+    let mut client = Smtp::connect(relay.port("elsewhere")).await;
     client.expect("220").await;
     client.say("PROXY TCP4 192.0.2.7 127.0.0.1 40000 25").await;
     client.expect("500").await;
@@ -188,13 +188,13 @@ async fn the_proxy_protocol_is_believed_from_named_proxies_only() {
 }
 
 #[tokio::test]
-async fn a_unix_socket_is_a_door_and_a_stale_one_is_replaced() {
+async fn a_unix_socket_listens_and_a_stale_one_is_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("smtp.sock");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists(), "left over");
     let endpoint = Endpoint::Unix { path: path.clone(), mode: 0o600 };
-    let house = House::with(|mut plan: Plan| {
+    let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.clients.clear();
         plan.listeners = vec![ListenerSettings::new("unix", endpoint, Settings::new("relay.example"))];
         plan
@@ -208,14 +208,14 @@ async fn a_unix_socket_is_a_door_and_a_stale_one_is_replaced() {
     use std::os::unix::fs::PermissionsExt;
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     drop(client);
-    assert!(house.relay.stop().await);
+    assert!(relay.running.stop().await);
     assert!(!path.exists());
 }
 
 #[tokio::test]
 async fn bdat_carries_a_message_in_chunks() {
-    let house = House::start().await;
-    let mut client = house.client().await;
+    let relay = TestRelay::start().await;
+    let mut client = relay.client().await;
     let (first, second) = NOTE.split_at(30);
     client
         .write(format!(
@@ -228,16 +228,16 @@ async fn bdat_carries_a_message_in_chunks() {
     client.expect("250").await;
     client.expect("250 2.0.0 Chunk").await;
     client.expect("250 2.0.0 Ok ").await;
-    assert!(house.only_message().raw.ends_with(NOTE.as_bytes()));
+    assert!(relay.only_message().raw.ends_with(NOTE.as_bytes()));
 }
 
 #[tokio::test]
 async fn normalize_is_for_the_listener_that_says_so() {
-    let house = House::with(|plan: Plan| {
+    let relay = TestRelay::with(|plan: TestSetup| {
         plan.smtp(|smtp| Settings { line_endings: gatepost::smtp::LineEndings::Normalize, ..smtp })
     })
     .await;
-    let mut client = Smtp::connect(house.port("plain")).await;
+    let mut client = Smtp::connect(relay.port("plain")).await;
     client.expect("220").await;
     client.write("HELO scanner\nMAIL FROM:<ann@example.com>\nRCPT TO:<bob@elsewhere.example>\nDATA\n").await;
     for want in ["250", "250", "250", "354"] {
@@ -245,7 +245,7 @@ async fn normalize_is_for_the_listener_that_says_so() {
     }
     client.write("From: ann@example.com\nSubject: scan\n\nline\n.\nline\r\n.\r\n").await;
     client.expect("250 2.0.0 Ok ").await;
-    let raw = house.only_message().raw;
+    let raw = relay.only_message().raw;
     assert!(raw.ends_with(b"From: ann@example.com\r\nSubject: scan\r\n\r\nline\r\n.\r\nline\r\n"), "{raw:?}");
     assert!(String::from_utf8_lossy(&raw).contains(" with SMTP id "));
 }
@@ -253,7 +253,7 @@ async fn normalize_is_for_the_listener_that_says_so() {
 #[tokio::test]
 async fn lettre_sends_over_every_kind_of_listener() {
     let pair = Pair::new();
-    let house = House::with(|mut plan: Plan| {
+    let relay = TestRelay::with(|mut plan: TestSetup| {
         let auth = |smtp: Settings| Settings { auth: AuthMode::Required, ..smtp };
         plan.listeners = vec![
             listener("plain", |smtp| smtp),
@@ -280,13 +280,13 @@ async fn lettre_sends_over_every_kind_of_listener() {
         ("implicit", Tls::Wrapper(parameters()), Some(Mechanism::Login)),
     ] {
         let mut transport =
-            AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous("localhost").port(house.port(name).port()).tls(tls);
+            AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous("localhost").port(relay.port(name).port()).tls(tls);
         if let Some(mechanism) = mechanism {
             let pair = Credentials::new("app".to_owned(), "secret".to_owned());
             transport = transport.credentials(pair).authentication(vec![mechanism]);
         }
         let response = transport.build().send(message.clone()).await.unwrap();
-        let message = house.emulator.messages().pop().unwrap();
+        let message = relay.emulator.messages().pop().unwrap();
         assert!(response.message().any(|line| line.contains(&message.message_id)), "{name}");
         assert_eq!(message.to, ["bob@elsewhere.example", "secret@elsewhere.example"], "{name}");
         assert!(!String::from_utf8_lossy(&message.raw).contains("secret"), "{name}");
@@ -294,12 +294,12 @@ async fn lettre_sends_over_every_kind_of_listener() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_of_the_named_authority_opens_the_door() {
+async fn a_client_certificate_of_the_named_authority_authenticates() {
     let pair = Pair::new();
     let (authority, known) = client_certificate("known.example");
     let (_, stranger) = client_certificate("known.example");
     let off = rustls_pki_types::pem::PemObject::from_pem_slice;
-    let house = House::with(|mut plan: Plan| {
+    let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.clients.clear();
         let mut listener = tls_listener("tls", &pair, TlsMode::Implicit, |smtp| smtp);
         listener.tls = Some(
@@ -325,7 +325,7 @@ async fn a_client_certificate_of_the_named_authority_opens_the_door() {
         ("none", None, "550 5.7.1 Sending is not permitted for this client"),
         ("stranger", Some(&stranger), ""),
     ] {
-        let stream = TcpStream::connect(house.port("tls")).await.unwrap();
+        let stream = TcpStream::connect(relay.port("tls")).await.unwrap();
         let server = ServerName::try_from("localhost").unwrap();
         let identity = shown.map(|(certificate, key)| {
             let key: rustls_pki_types::PrivateKeyDer<'static> = off(key.as_bytes()).unwrap();
@@ -351,7 +351,7 @@ async fn a_client_certificate_of_the_named_authority_opens_the_door() {
         let reply = client.reply().await;
         assert_eq!(reply.starts_with("250"), name == "known", "{name}: {reply}");
     }
-    house.log.until("TLS handshake failed").await;
+    relay.log.until("TLS handshake failed").await;
 }
 
 /// A new authority, and a client certificate with its key that it signed.
@@ -394,44 +394,44 @@ async fn an_inherited_sockets_file_outlives_us() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("inherited.sock");
     let endpoint = Endpoint::InheritedUnix(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    let house = House::with(|mut plan: Plan| {
+    let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.listeners = vec![ListenerSettings::new("unix", endpoint, Settings::new("relay.example"))];
         plan
     })
     .await;
     Smtp::over(UnixStream::connect(&path).await.unwrap()).expect("220").await;
-    assert!(house.relay.stop().await);
+    assert!(relay.running.stop().await);
     assert!(path.exists());
 }
 
 #[tokio::test]
-async fn a_failed_handshake_after_starttls_is_told() {
+async fn a_failed_handshake_after_starttls_is_logged() {
     let pair = Pair::new();
-    let house = House::with(|mut plan: Plan| {
+    let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.listeners = vec![tls_listener("starttls", &pair, TlsMode::StartTls, |smtp| smtp)];
         plan
     })
     .await;
-    let mut client = Smtp::connect(house.port("starttls")).await;
+    let mut client = Smtp::connect(relay.port("starttls")).await;
     client.expect("220").await;
     client.say("STARTTLS").await;
     client.expect("220 2.0.0").await;
     client.write("this is no handshake").await;
     crate::support::until("the log line", || {
-        house.log.lines().iter().any(|line| line.contains("TLS handshake failed"))
+        relay.log.lines().iter().any(|line| line.contains("TLS handshake failed"))
     })
     .await;
 }
 
 /// A client that had used AUTH was told 530 again.
 #[tokio::test]
-async fn where_every_password_is_accepted_a_client_that_may_not_send_is_told_so_after_auth() {
-    let house = House::with(|mut plan: Plan| {
+async fn where_every_password_is_accepted_a_client_that_may_not_send_is_refused_after_auth() {
+    let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.clients = vec!["192.0.2.0/24".parse().unwrap()];
         plan.smtp(|smtp| Settings { auth: AuthMode::Any, auth_in_clear: true, ..smtp })
     })
     .await;
-    let mut client = house.client().await;
+    let mut client = relay.client().await;
     client.say("MAIL FROM:<ann@example.com>").await;
     client.expect("530 5.7.0").await;
     client.say(&format!("AUTH PLAIN {}", plain("", ""))).await;
