@@ -9,7 +9,7 @@ use super::{ConfigFile, runtime};
 use crate::admin::AdminEndpoint;
 use crate::builder::Running;
 use crate::config::certificates::trouble;
-use crate::config::{Config, LogFormat, Plan, Problem, Purpose, Surroundings, Upstream};
+use crate::config::{Config, Diagnostic, LogFormat, Plan, ProcessEnvironment, Purpose, Upstream};
 use crate::emulator::Emulator;
 use crate::server::ListenerAddress;
 use crate::smtp::{AuthMode, TlsMode};
@@ -22,9 +22,9 @@ use tracing::{error, info, warn};
 pub(super) fn run(file: &ConfigFile) -> (Result<Exit, Failure>, LogFormat) {
     let sockets = Sockets::from_environment();
     match file.load() {
-        Ok((config, surroundings)) => {
+        Ok((config, process_environment)) => {
             let format = config.log.format;
-            (serve(config, surroundings, sockets, |_| Ok(())), format)
+            (serve(config, process_environment, sockets, |_| Ok(())), format)
         }
         Err(failure) => {
             // Only now is it read twice: it may be a pipe.
@@ -51,7 +51,7 @@ pub(super) struct StartedListener<'a> {
 /// Runs the relay to its end. `started` is called when it listens.
 pub(super) fn serve(
     config: Config,
-    surroundings: Surroundings,
+    process_environment: ProcessEnvironment,
     mut sockets: Sockets,
     started: impl FnOnce(&Started<'_>) -> Result<(), Failure>,
 ) -> Result<Exit, Failure> {
@@ -60,10 +60,10 @@ pub(super) fn serve(
         Failure::new(Exit::Config, error).with_hint("for example: GATEPOST_LOG=info,gatepost=debug")
     })?;
     let purpose = Purpose::Start { sockets: &mut |name| sockets.take(name) };
-    let plan = config.plan(&surroundings, purpose)?;
+    let plan = config.plan(&process_environment, purpose)?;
     let runtime = runtime()?;
     // A thousand applications are not kept twice.
-    let certificates = Certificates { config: config.without_lists(), surroundings };
+    let certificates = Certificates { config: config.without_lists(), process_environment };
     drop(config);
     let ended = runtime.block_on(relay(plan, &certificates, started));
     // A verification of a password may still be running; nobody waits for its answer.
@@ -75,7 +75,7 @@ pub(super) fn serve(
 /// What certificates are read from, at the start and again at SIGHUP.
 struct Certificates {
     config: Config,
-    surroundings: Surroundings,
+    process_environment: ProcessEnvironment,
 }
 
 impl Certificates {
@@ -85,15 +85,15 @@ impl Certificates {
         match self.config.has_file_changed() {
             Ok(false) => {}
             Ok(true) => warn!(
-                target: "gatepost", place = %self.config.places.of(""),
+                target: "gatepost", place = %self.config.source_map.of(""),
                 "the configuration file has changed since the start: its changes need a restart"
             ),
             Err(error) => warn!(
-                target: "gatepost", place = %self.config.places.of(""),
+                target: "gatepost", place = %self.config.source_map.of(""),
                 "the configuration file cannot be read, so the next start would fail: {error}"
             ),
         }
-        match self.config.listeners(&self.surroundings) {
+        match self.config.listeners(&self.process_environment) {
             Ok(listeners) => {
                 let listeners = listeners.iter().filter_map(|listener| Some((&listener.name, listener.tls.as_ref()?)));
                 for (name, tls) in listeners.filter(|(name, tls)| running.replace_certificate(name, tls)) {
@@ -105,10 +105,10 @@ impl Certificates {
                 }
             }
             Err(error) => {
-                for problem in error.problems() {
+                for problem in error.diagnostics() {
                     let hint = problem.hint.as_deref().unwrap_or_default();
                     error!(
-                        target: "gatepost", place = %problem.place, hint,
+                        target: "gatepost", place = %problem.location, hint,
                         "SIGHUP: certificates stay as they are: {}", problem.message
                     );
                 }
@@ -129,7 +129,7 @@ async fn relay(
     let descriptors = raise_file_descriptors(plan.connections_max());
     plan.connect_redis().await?;
     let (transport, emulator) = upstream(&plan.upstream).await?;
-    if let Some(found) = certificates.config.look_at_region(&certificates.surroundings, transport.region()) {
+    if let Some(found) = certificates.config.look_at_region(&certificates.process_environment, transport.region()) {
         warn_of(&found.warnings);
         if !found.errors.is_empty() {
             return Err(Failure::of_problems(&found.errors));
@@ -165,10 +165,10 @@ async fn relay(
     Ok(exit)
 }
 
-fn warn_of(problems: &[Problem]) {
+fn warn_of(problems: &[Diagnostic]) {
     for warning in problems {
         let hint = warning.hint.as_deref().unwrap_or_default();
-        warn!(target: "gatepost", place = %warning.place, hint, "{}", warning.message);
+        warn!(target: "gatepost", place = %warning.location, hint, "{}", warning.message);
     }
 }
 

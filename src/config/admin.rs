@@ -1,7 +1,7 @@
 //! `[admin]`: the operator's door.
 
-use super::plan::Findings;
-use super::source::Source;
+use super::plan::Diagnostics;
+use super::secret_source::Source;
 use super::values::{Listen, ListenAddress};
 use crate::admin::{AdminEndpoint, AdminSettings};
 use schemars::JsonSchema;
@@ -21,11 +21,11 @@ pub struct AdminSection {
 /// The least length of a token: 128 bits in hex.
 const TOKEN_OCTETS_MIN: usize = 32;
 
-pub(super) fn plan(findings: &mut Findings<'_>) -> Option<AdminSettings> {
-    let AdminSection { address, token } = &findings.config.admin;
+pub(super) fn plan(diagnostics: &mut Diagnostics<'_>) -> Option<AdminSettings> {
+    let AdminSection { address, token } = &diagnostics.config.admin;
     let Some(address) = address else {
         if token.is_some() {
-            findings.error(
+            diagnostics.error(
                 "admin.token",
                 "a token without an address",
                 "set admin.address, such as \"127.0.0.1:9925\"",
@@ -36,10 +36,10 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Option<AdminSettings> {
     let secret = match token {
         None => None,
         Some(source) => {
-            let text = findings.secret("admin.token", source)?.trim().to_owned();
+            let text = diagnostics.secret("admin.token", source)?.trim().to_owned();
             if text.len() < TOKEN_OCTETS_MIN || !text.bytes().all(|octet| matches!(octet, b'!'..=b'~')) {
                 let message = "a token has at least 32 printable characters and no spaces";
-                findings.error("admin.token", message, "for example: openssl rand -hex 32");
+                diagnostics.error("admin.token", message, "for example: openssl rand -hex 32");
             }
             Some(text)
         }
@@ -48,13 +48,13 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Option<AdminSettings> {
         Listen::Tcp(address) => {
             if !address.ip().is_loopback() && secret.is_none() {
                 let message = format!("others may reach {address}, and nothing asks who they are");
-                findings.error("admin.address", message, "set admin.token, or listen on loopback or a Unix socket");
+                diagnostics.error("admin.address", message, "set admin.token, or listen on loopback or a Unix socket");
             }
             AdminEndpoint::Tcp(*address)
         }
         Listen::Unix(path) => AdminEndpoint::Unix(path.clone()),
         Listen::Systemd(_) => {
-            findings.error("admin.address", "this door takes no socket of systemd's", "write IP:PORT or unix:PATH");
+            diagnostics.error("admin.address", "this door takes no socket of systemd's", "write IP:PORT or unix:PATH");
             return None;
         }
     };

@@ -253,8 +253,8 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&paths.key).unwrap(), first.key);
         second.write(&paths, true).unwrap();
         assert_eq!(std::fs::read_to_string(&paths.key).unwrap(), second.key);
-        assert!(!super::super::source::is_world_readable(&paths.key));
-        assert!(super::super::source::is_world_readable(&paths.certificate));
+        assert!(!super::super::secret_source::is_world_readable(&paths.key));
+        assert!(super::super::secret_source::is_world_readable(&paths.certificate));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The IAM policy documents of a plan, and the account that their ARNs are of.
 
-use super::plan::Findings;
-use super::source::Source;
+use super::plan::Diagnostics;
+use super::secret_source::Source;
 use crate::iam::lint::{Kind, lint};
 use crate::iam::service::actions_named;
 use crate::iam::{Document, DocumentError, DocumentKind, Effect, Statement};
@@ -10,21 +10,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// IAM policy documents. Anything in them that is not understood is an error, never a statement that does not count.
-pub(super) fn documents(findings: &mut Findings<'_>, path: &str, files: &[PathBuf]) -> Vec<Arc<Document>> {
+pub(super) fn documents(diagnostics: &mut Diagnostics<'_>, path: &str, files: &[PathBuf]) -> Vec<Arc<Document>> {
     let (mut read, mut misspelt) = (Vec::new(), false);
     for (place, file) in files.iter().enumerate() {
         let path = format!("{path}.{place}");
-        let Some(text) = findings.text(&path, &Source::File(file.clone())) else { continue };
+        let Some(text) = diagnostics.text(&path, &Source::File(file.clone())) else { continue };
         match Document::parse(&file.display().to_string(), &text, DocumentKind::Identity) {
             Ok(document) => {
                 for (place, pattern, why) in document.resources_not_allowed() {
                     let message = format!("{}, {place}: resource {pattern:?} fits nothing: {why}", document.name);
-                    findings.warn(&path, message, "write it as AWS takes it; `gatepost policy lint` lists all of them");
+                    diagnostics.warn(
+                        &path,
+                        message,
+                        "write it as AWS takes it; `gatepost policy lint` lists all of them",
+                    );
                 }
-                misspelt |= misspelt_actions(findings, &path, &document.name, &text);
+                misspelt |= misspelt_actions(diagnostics, &path, &document.name, &text);
                 read.push(Arc::new(document));
             }
-            Err(error) => findings.error(&path, error.to_string(), unread(&error)),
+            Err(error) => diagnostics.error(&path, error.to_string(), unread(&error)),
         }
     }
     let allows = |document: &Arc<Document>| document.statements.iter().any(|one| one.effect == Effect::Allow);
@@ -33,10 +37,10 @@ pub(super) fn documents(findings: &mut Findings<'_>, path: &str, files: &[PathBu
     let all_read = !read.is_empty() && read.len() == files.len();
     if all_read && !read.iter().any(allows) {
         let message = "no statement allows anything, so these documents refuse every message";
-        findings.warn(path, message, "deny alone is not enough: what is not allowed is denied");
+        diagnostics.warn(path, message, "deny alone is not enough: what is not allowed is denied");
     } else if all_read && !misspelt && !read.iter().any(sends) {
         let message = "no statement allows ses:SendRawEmail, so these documents refuse every message";
-        findings.warn(path, message, "allow ses:SendRawEmail: SES authorises raw content as that action");
+        diagnostics.warn(path, message, "allow ses:SendRawEmail: SES authorises raw content as that action");
     }
     read
 }
@@ -49,14 +53,14 @@ fn sends(statement: &Statement) -> bool {
 }
 
 /// Warns of actions that SES does not have. A newer SES may have them, and the file may be the one that is attached to a role.
-fn misspelt_actions(findings: &mut Findings<'_>, path: &str, name: &str, text: &str) -> bool {
+fn misspelt_actions(diagnostics: &mut Diagnostics<'_>, path: &str, name: &str, text: &str) -> bool {
     let found = lint(name, text, Kind::Identity).into_iter().filter(|finding| finding.rule == "unknown-action");
     let mut any = false;
     for finding in found {
         any = true;
         let hint =
             "a statement with a misspelt action allows and denies nothing; `gatepost policy lint` lists all of them";
-        findings.warn(path, finding.to_string(), hint);
+        diagnostics.warn(path, finding.to_string(), hint);
     }
     any
 }
@@ -96,19 +100,19 @@ fn unread(error: &DocumentError) -> &'static str {
 }
 
 /// What ARNs are made of.
-pub(super) fn account(findings: &mut Findings<'_>, wanted: bool) -> Option<AccountSettings> {
-    let config = findings.config;
+pub(super) fn account(diagnostics: &mut Diagnostics<'_>, wanted: bool) -> Option<AccountSettings> {
+    let config = diagnostics.config;
     let aws = &config.aws;
     if !wanted {
-        if config.places.stands("aws") {
+        if config.source_map.contains("aws") {
             let hint = "`gatepost policy generate` uses it; if you do not, take [aws] away";
-            findings.warn("aws", "there are no IAM policy documents, so a run does not use this", hint);
+            diagnostics.warn("aws", "there are no IAM policy documents, so a run does not use this", hint);
         }
         return None;
     }
     // As the SDK looks for it, but for profile and instance, which are not asked before a start.
     let environment =
-        || ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| findings.surroundings.variable(name));
+        || ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| diagnostics.process_environment.variable(name));
     let emulated = config.ses_emulator.settings(None);
     let region = match (&config.ses.region, config.ses.emulator) {
         (Some(region), _) => Some(region.clone()),
@@ -122,10 +126,10 @@ pub(super) fn account(findings: &mut Findings<'_>, wanted: bool) -> Option<Accou
     };
     if account.is_none() {
         let message = "IAM policy documents name ARNs, and nothing says of which account";
-        findings.error("aws.account", message, "for example: [aws] account = \"111122223333\"");
+        diagnostics.error("aws.account", message, "for example: [aws] account = \"111122223333\"");
     }
     if region.is_none() {
-        findings.error(
+        diagnostics.error(
             "ses.region",
             "IAM policy documents name ARNs, and nothing says of which region",
             "set ses.region",

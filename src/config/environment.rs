@@ -4,8 +4,8 @@
 //! entry. A value is read as a TOML value, and as plain text if it is none or the key wants text. One that fits no key is
 //! an error that names the variable: a typing error must not start a relay with other settings than were meant.
 
-use super::hint::translate;
-use super::place::{Place, Places, Problem};
+use super::error_hints::translate;
+use super::source_map::{Diagnostic, Location, SourceMap};
 use super::{Config, ConfigError};
 use serde::Deserialize;
 use toml::{Table, Value};
@@ -25,24 +25,24 @@ pub(super) fn overrides(environment: impl Iterator<Item = (String, String)>) -> 
 pub(super) fn apply(
     read: Config,
     table: Table,
-    places: &mut Places,
+    source_map: &mut SourceMap,
     overrides: Vec<(String, String)>,
 ) -> Result<Config, ConfigError> {
     let (mut config, mut table) = (read, table);
-    let mut problems = Vec::new();
+    let mut diagnostics = Vec::new();
     for (variable, text) in overrides {
         let steps: Vec<String> = variable[PREFIX.len()..].split("__").map(str::to_ascii_lowercase).collect();
         match applied(&table, &steps, &text) {
             Ok((changed, value)) => {
                 (config, table) = (changed, value);
-                places.overridden(&steps.join("."), &variable);
+                source_map.overridden(&steps.join("."), &variable);
             }
             Err((message, hint)) => {
-                problems.push(Problem { place: Place::Variable(variable), message, hint });
+                diagnostics.push(Diagnostic { location: Location::Variable(variable), message, hint });
             }
         }
     }
-    if problems.is_empty() { Ok(config) } else { Err(ConfigError::Wrong(problems)) }
+    if diagnostics.is_empty() { Ok(config) } else { Err(ConfigError::Wrong(diagnostics)) }
 }
 
 const PREFIX: &str = "GATEPOST_";
@@ -75,11 +75,11 @@ fn applied(table: &Table, steps: &[String], text: &str) -> Result<(Config, Table
 fn with(table: &Table, steps: &[String], value: Value) -> Result<(Config, Table), Failure> {
     let mut whole = Value::Table(table.clone());
     put(&mut whole, steps, value)?;
-    let told = |error: toml::de::Error| {
-        let told = translate(error.message(), &steps.join("."));
-        (told.message, told.hint)
+    let translated = |error: toml::de::Error| {
+        let translated = translate(error.message(), &steps.join("."));
+        (translated.message, translated.hint)
     };
-    let config = Config::deserialize(whole.clone()).map_err(told)?;
+    let config = Config::deserialize(whole.clone()).map_err(translated)?;
     match whole {
         Value::Table(table) => Ok((config, table)),
         _ => Err(("names no key".to_owned(), None)),
@@ -157,7 +157,7 @@ mod tests {
         let addresses: Vec<String> =
             config.listener.iter().map(|listener| listener.address.as_ref().unwrap().to_string()).collect();
         assert_eq!(addresses, ["127.0.0.1:26", "127.0.0.1:27"]);
-        assert_eq!(config.places.of("ses.region").to_string(), "environment variable GATEPOST_SES__REGION");
+        assert_eq!(config.source_map.of("ses.region").to_string(), "environment variable GATEPOST_SES__REGION");
     }
 
     #[test]

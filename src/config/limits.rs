@@ -1,12 +1,12 @@
 //! `[[limit]]`: rates, as the file says them, and as the limiter takes them.
 
 use super::Config;
-use super::hint::one_of;
+use super::error_hints::one_of;
 use super::number::{Number, Seconds};
-use super::plan::Findings;
+use super::plan::Diagnostics;
 use super::rules::App;
 use super::sections::{Auth, Listener};
-use super::values::{AppNameText, Listen, Rate, RuleNameText, ZoneText};
+use super::values::{AppNameText, Listen, RuleNameText, WindowText, ZoneText};
 use crate::limit::{By, LimitRule, Measure, OverLimit, Window};
 use crate::mail::RuleName;
 use schemars::JsonSchema;
@@ -28,7 +28,7 @@ pub struct Limit {
     /// Rates that must all have room, such as "100/s burst 200", "2000/min" or "600/h", and quotas, "50000/day" or
     /// "1000000/month". Without burst, a whole period's worth may come at once. Days and months are those of the calendar
     /// (limits.time_zone), and what was counted survives a restart (limits.state_directory, or [redis]).
-    pub rates: Vec<Rate>,
+    pub rates: Vec<WindowText>,
     /// defer (451, with how long in the text), reject (550) or delay (wait for room, then defer).
     pub over: LimitOver,
     /// Seconds that over = "delay" waits at most. Who waits holds a connection.
@@ -60,7 +60,7 @@ impl Default for Limit {
 /// What holds for all limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Limits {
+pub struct LimitsSection {
     /// The time zone whose days and months count, such as "Europe/Berlin". Default: UTC.
     pub time_zone: ZoneText,
     /// A directory where the counts of days and months are kept, so that they survive a restart; made if missing, and for
@@ -115,21 +115,21 @@ pub enum LimitOver {
 }
 
 /// The limits of the file.
-pub(super) fn plan(findings: &mut Findings<'_>) -> Vec<LimitRule> {
-    let config = findings.config;
+pub(super) fn plan(diagnostics: &mut Diagnostics<'_>) -> Vec<LimitRule> {
+    let config = diagnostics.config;
     let mut rules = Vec::new();
     let apps: HashSet<&str> = config.app.iter().filter_map(|app| Some(app.name.as_ref()?.0.as_str())).collect();
     for (place, limit) in config.limit.iter().enumerate() {
         let path = |key: &str| format!("limit.{place}.{key}");
         if limit.rates.is_empty() {
-            findings.error(
+            diagnostics.error(
                 &path("rates"),
                 "a limit without rates limits nothing",
                 "for example: rates = [\"100/s burst 200\"]",
             );
         }
         if limit.by == LimitBy::RecipientDomain && limit.of != LimitOf::Recipients {
-            findings.error(&path("of"), "by = \"recipient_domain\" counts recipients", "set of = \"recipients\"");
+            diagnostics.error(&path("of"), "by = \"recipient_domain\" counts recipients", "set of = \"recipients\"");
         }
         for (number, rate) in limit.rates.iter().enumerate() {
             let per = |window: &Window| match window {
@@ -138,28 +138,28 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Vec<LimitRule> {
             };
             if per(&rate.0).is_some() && limit.rates[..number].iter().any(|before| per(&before.0) == per(&rate.0)) {
                 let message = "two quotas of one period in one limit: the smaller one decides";
-                findings.error(&path(&format!("rates.{number}")), message, "keep that");
+                diagnostics.error(&path(&format!("rates.{number}")), message, "keep that");
             }
         }
         // The deadline covers what happens after the content came; a delay comes before, and the client waits through it.
         if limit.over == LimitOver::Delay && limit.delay_seconds_max.wait() > DELAY_MAX {
             let message =
                 format!("{} s is longer than clients wait for the reply to MAIL or RCPT", limit.delay_seconds_max);
-            findings.error(&path("delay_seconds_max"), message, "at most 60");
+            diagnostics.error(&path("delay_seconds_max"), message, "at most 60");
         }
         let smallest = limit.rates.iter().map(|rate| rate.0.capacity().get()).min().map(u64::from);
         if limit.of == LimitOf::Octets && smallest.is_some_and(|burst| burst < config.smtp.message_octets_max.get()) {
             let message = "messages larger than the burst can never pass, and the advertised size allows them";
-            findings.warn(&path("rates"), message, "raise the burst, or lower smtp.message_octets_max");
+            diagnostics.warn(&path("rates"), message, "raise the burst, or lower smtp.message_octets_max");
         }
         for (number, app) in limit.apps.iter().enumerate() {
             if !apps.contains(app.0.as_str()) {
                 let hint = one_of(app.0.as_str(), apps.iter().copied(), "[[app]]");
-                findings.error(&path(&format!("apps.{number}")), format!("no application is called {app}"), hint);
+                diagnostics.error(&path(&format!("apps.{number}")), format!("no application is called {app}"), hint);
             }
         }
         if let Some((key, message, hint)) = never_counts(config, limit) {
-            findings.warn(&path(key), message, hint);
+            diagnostics.warn(&path(key), message, hint);
         }
         let name = limit.name.as_ref().map(|name| name.0.clone());
         let Some(name) = name.or_else(|| RuleName::parse(&format!("limit-{}", place + 1)).ok()) else { continue };
@@ -226,22 +226,22 @@ fn names(apps: &[AppNameText]) -> String {
 }
 
 /// Where the counts of days and months are kept; `None`: nowhere, because there are none or they may be forgotten.
-pub(super) fn state_directory(findings: &mut Findings<'_>, rules: &[LimitRule]) -> Option<PathBuf> {
-    let limits = &findings.config.limits;
+pub(super) fn state_directory(diagnostics: &mut Diagnostics<'_>, rules: &[LimitRule]) -> Option<PathBuf> {
+    let limits = &diagnostics.config.limits;
     let on_calendar = |rule: &LimitRule| rule.windows.iter().any(|window| matches!(window, Window::Quota(_)));
     let place = rules.iter().position(on_calendar);
     // systemd separates several with a colon; ours is the first.
-    let given = findings.surroundings.variable("STATE_DIRECTORY").and_then(|text| text.split(':').next());
+    let given = diagnostics.process_environment.variable("STATE_DIRECTORY").and_then(|text| text.split(':').next());
     let directory = limits.state_directory.clone().or_else(|| given.filter(|text| !text.is_empty()).map(PathBuf::from));
     // Redis has them.
-    let forget = limits.forget_at_restart || findings.config.redis.url.is_some();
+    let forget = limits.forget_at_restart || diagnostics.config.redis.url.is_some();
     match (place, forget) {
         (None, _) | (_, true) => None,
         (Some(place), false) => {
             if directory.is_none() {
                 let hint = "set limits.state_directory, or limits.forget_at_restart = true, or count in [redis]";
                 let message = "a quota of a day or a month has to survive a restart, and there is nowhere to keep it";
-                findings.error(&format!("limit.{place}.rates"), message, hint);
+                diagnostics.error(&format!("limit.{place}.rates"), message, hint);
             }
             directory
         }

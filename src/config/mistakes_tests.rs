@@ -4,7 +4,7 @@
 //! [`files`]. What goes wrong at a start, after the configuration was found good, is in `tests/binary.rs`.
 
 use super::certificates::Pair;
-use super::{Config, ConfigError, Place, Problem, Surroundings};
+use super::{Config, ConfigError, Diagnostic, Location, ProcessEnvironment};
 use crate::mail::{Clock, SystemClock};
 use std::path::Path;
 
@@ -823,34 +823,37 @@ f8z7bDif0ri3UwHqkCjDAq9C7eYzzccjj0ELkSRaLPF8hTQFN9awerJj
 ";
 
 /// Errors and warnings of a text.
-fn found(text: &str) -> (Vec<Problem>, Vec<Problem>) {
+fn found(text: &str) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
     match Config::parse(Path::new("f"), text, std::iter::empty()) {
-        Ok(config) => match config.check(&Surroundings::default()) {
+        Ok(config) => match config.check(&ProcessEnvironment::default()) {
             Ok(plan) => (Vec::new(), plan.warnings),
             Err(found) => (found.errors, found.warnings),
         },
-        Err(ConfigError::Wrong(problems)) => (problems, Vec::new()),
+        Err(ConfigError::Wrong(diagnostics)) => (diagnostics, Vec::new()),
         Err(error) => panic!("{error}"),
     }
 }
 
 /// Every row that does not hold.
-fn failures(rows: Vec<Row>, choose: impl Fn((Vec<Problem>, Vec<Problem>)) -> Vec<Problem>) -> Vec<String> {
+fn failures(rows: Vec<Row>, choose: impl Fn((Vec<Diagnostic>, Vec<Diagnostic>)) -> Vec<Diagnostic>) -> Vec<String> {
     let directory = tempfile::tempdir().unwrap();
     files(directory.path());
     let path = directory.path().display().to_string();
     let fails = |(text, place, what, hint): Row| {
-        let problems = choose(found(&text.replace("DIR", &path)));
-        let [problem] = problems.as_slice() else {
-            return Some(format!("wanted one problem, {place} {what:?}\n{text}\ngot {problems:#?}"));
+        let diagnostics = choose(found(&text.replace("DIR", &path)));
+        let [diagnostic] = diagnostics.as_slice() else {
+            return Some(format!("wanted one diagnostic, {place} {what:?}\n{text}\ngot {diagnostics:#?}"));
         };
-        let told = problem.message.replace(&path, "DIR");
-        let do_this = problem.hint.clone().unwrap_or_default();
+        let told = diagnostic.message.replace(&path, "DIR");
+        let do_this = diagnostic.hint.clone().unwrap_or_default();
         // A form to copy may stand in the message, beside what is wrong.
         let advises = !hint.is_empty() && !do_this.is_empty() && format!("{told} {do_this}").contains(hint);
-        let holds = problem.place.to_string() == place && told.contains(what) && advises;
+        let holds = diagnostic.location.to_string() == place && told.contains(what) && advises;
         (!holds).then(|| {
-            format!("wanted {place}\n  {what}\n  {hint}\nof\n{text}\ngot {}\n  {told}\n  {do_this}", problem.place)
+            format!(
+                "wanted {place}\n  {what}\n  {hint}\nof\n{text}\ngot {}\n  {told}\n  {do_this}",
+                diagnostic.location
+            )
         })
     };
     rows.into_iter().filter_map(fails).collect()
@@ -888,14 +891,14 @@ fn certificates_that_are_read_again_are_reported_in_the_same_words() {
     let path = directory.path().display().to_string();
     for (text, place, what, _) in certificates() {
         let config = Config::parse(Path::new("f"), &text.replace("DIR", &path), std::iter::empty()).unwrap();
-        let again = config.without_lists().listeners(&Surroundings::default());
+        let again = config.without_lists().listeners(&ProcessEnvironment::default());
         // Clients that do not verify go on; what is outdated is a warning of its own.
         let is_outdated = what.contains("expired at") || what.contains("not valid before");
-        let problems = again.err().map(|error| error.problems().to_vec()).unwrap_or_default();
-        assert_eq!(problems.is_empty(), is_outdated, "{text}");
-        for problem in problems {
-            assert_eq!(problem.place.to_string(), place);
-            assert!(problem.message.replace(&path, "DIR").contains(what), "{problem}");
+        let diagnostics = again.err().map(|error| error.diagnostics().to_vec()).unwrap_or_default();
+        assert_eq!(diagnostics.is_empty(), is_outdated, "{text}");
+        for diagnostic in diagnostics {
+            assert_eq!(diagnostic.location.to_string(), place);
+            assert!(diagnostic.message.replace(&path, "DIR").contains(what), "{diagnostic}");
         }
     }
 }
@@ -903,13 +906,13 @@ fn certificates_that_are_read_again_are_reported_in_the_same_words() {
 #[test]
 fn a_region_of_the_environment_is_looked_at_too() {
     let config = Config::parse(Path::new("f"), &ses(""), std::iter::empty()).unwrap();
-    let of = |region: &str| Surroundings::new(vec![("AWS_REGION".to_owned(), region.to_owned())], None);
+    let of = |region: &str| ProcessEnvironment::new(vec![("AWS_REGION".to_owned(), region.to_owned())], None);
     let found = config.check(&of("eu-central-1a")).unwrap_err();
-    assert_eq!(found.errors[0].place, Place::Variable("AWS_REGION".to_owned()));
+    assert_eq!(found.errors[0].location, Location::Variable("AWS_REGION".to_owned()));
     assert!(found.errors[0].message.contains("is an availability zone"), "{found:?}");
     assert!(config.check(&of("eu-central-1")).unwrap().warnings.is_empty());
     // And that of a profile, once the SDK has found it.
-    let found = config.look_at_region(&Surroundings::default(), "eu-centrall-1").unwrap();
+    let found = config.look_at_region(&ProcessEnvironment::default(), "eu-centrall-1").unwrap();
     assert!(found.errors.is_empty() && found.warnings.len() == 1, "{found:?}");
     assert_eq!(config.look_at_region(&of("eu-west-1"), "EU"), None, "it was looked at");
 }

@@ -9,27 +9,27 @@
 //! as nothing says who may send. Reads no environment by itself: that comes in as data.
 
 mod admin;
+mod aws_requirements;
 mod bounds;
 pub mod certificates;
 mod documents;
 mod environment;
-mod hint;
+mod error_hints;
 mod limits;
 mod listeners;
-mod needs;
 mod network;
 pub mod number;
 mod pace;
 mod pairs;
-mod place;
 mod plan;
 mod policy;
 mod redis;
 mod region;
 pub mod rules;
+mod secret_source;
 mod sections;
 mod ses;
-mod source;
+mod source_map;
 mod upstream;
 mod users;
 pub mod values;
@@ -46,26 +46,26 @@ mod refusal_tests;
 mod sample_tests;
 
 pub use admin::AdminSection;
+pub use aws_requirements::AwsRequirements;
 pub use bounds::{Connections, Deadline, Header, Memory, Mime, Smtp};
-pub use hint::one_of;
-pub use limits::{Limit, LimitBy, LimitOf, LimitOver, Limits};
-pub use needs::AwsFacts;
+pub use error_hints::one_of;
+pub use limits::{Limit, LimitBy, LimitOf, LimitOver, LimitsSection};
 pub use pace::PaceSection;
 pub use pairs::ListenerCertificate;
-pub use place::{ConfigError, Place, Places, Problem};
 pub use plan::{Found, Plan, Purpose};
 pub use redis::{Redis, RedisOnError};
-pub use rules::{App, Aws, Sending};
+pub use rules::{App, Aws, PolicySection};
+pub use secret_source::{ProcessEnvironment, Source, SourceError};
 pub use sections::{
     Addresses, Auth, Authentication, CertificatePair, Certificates, Lines, Listener, Log, LogFormat, LogLevel, Tls,
     TlsFiles,
 };
 pub use ses::{ListOptions, Ses, SesEmulator};
-pub use source::{Source, SourceError, Surroundings};
-pub use upstream::{Emulation, Upstream};
+pub use source_map::{ConfigError, Diagnostic, Location, SourceMap};
+pub use upstream::{EmulatorSetup, Upstream};
 
 use crate::mail::trace::TraceDetail;
-use hint::{syntax, translate};
+use error_hints::{syntax, translate};
 use number::Seconds;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -96,15 +96,15 @@ pub struct Config {
     /// Users, for listeners with auth = "optional" or "required".
     pub auth: Authentication,
     /// Who may send, and as whom, who is no `[[app]]`; and what holds for everybody.
-    pub policy: Sending,
+    pub policy: PolicySection,
     /// Applications with rights of their own: any number of `[[app]]` tables.
     pub app: Vec<App>,
     /// How often, how fast: any number of `[[limit]]` tables.
     pub limit: Vec<Limit>,
-    /// Limits and pace that several relays share, over Redis or Valkey.
+    /// LimitsSection and pace that several relays share, over Redis or Valkey.
     pub redis: Redis,
     /// What holds for all limits.
-    pub limits: Limits,
+    pub limits: LimitsSection,
     /// How fast all applications together send.
     pub pace: PaceSection,
     /// Whose AWS account it is, for the ARNs in IAM policy documents.
@@ -130,7 +130,7 @@ pub struct Config {
     /// Where everything stands.
     #[serde(skip)]
     #[schemars(skip)]
-    pub places: Places,
+    pub source_map: SourceMap,
 }
 
 /// What the trace field shows of the client.
@@ -165,11 +165,11 @@ impl Default for Config {
             listener: Vec::new(),
             tls: TlsFiles::default(),
             auth: Authentication::default(),
-            policy: Sending::default(),
+            policy: PolicySection::default(),
             app: Vec::new(),
             limit: Vec::new(),
             redis: Redis::default(),
-            limits: Limits::default(),
+            limits: LimitsSection::default(),
             pace: PaceSection::default(),
             aws: Aws::default(),
             ses: Ses::default(),
@@ -181,7 +181,7 @@ impl Default for Config {
             mime: Mime::default(),
             memory: Memory::default(),
             deadline: Deadline::default(),
-            places: Places::default(),
+            source_map: SourceMap::default(),
         }
     }
 }
@@ -210,24 +210,25 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         // Once: of many applications, this is most of the work of a start.
         let document = DeTable::parse(text);
-        let mut places = Places::of_document(file, text, document.as_ref().ok().map(Spanned::get_ref));
-        let wrong = |error: toml::de::Error, places: &Places| {
+        let mut source_map = SourceMap::of_document(file, text, document.as_ref().ok().map(Spanned::get_ref));
+        let wrong = |error: toml::de::Error, source_map: &SourceMap| {
             let octet = error.span().map(|span| span.start);
-            let path = octet.and_then(|octet| places.path_at(octet)).unwrap_or_default();
+            let path = octet.and_then(|octet| source_map.path_at(octet)).unwrap_or_default();
             let told = translate(error.message(), path);
             let hint = told.hint.unwrap_or_else(|| syntax(error.message()).to_owned());
-            let place = octet.map_or_else(|| Place::File(places.file().to_owned()), |octet| places.at(octet));
-            ConfigError::Wrong(vec![Problem { place, message: told.message, hint: Some(hint) }])
+            let location =
+                octet.map_or_else(|| Location::File(source_map.file().to_owned()), |octet| source_map.at(octet));
+            ConfigError::Wrong(vec![Diagnostic { location, message: told.message, hint: Some(hint) }])
         };
         let read = document.and_then(|document| Self::deserialize(toml::Deserializer::from(document)));
-        let read = read.map_err(|error| wrong(error, &places))?;
+        let read = read.map_err(|error| wrong(error, &source_map))?;
         let overrides = environment::overrides(environment);
         if overrides.is_empty() {
-            return Ok(Self { places, ..read });
+            return Ok(Self { source_map, ..read });
         }
-        let table: toml::Table = toml::from_str(text).map_err(|error| wrong(error, &places))?;
-        let config = environment::apply(read, table, &mut places, overrides)?;
-        Ok(Self { places, ..config })
+        let table: toml::Table = toml::from_str(text).map_err(|error| wrong(error, &source_map))?;
+        let config = environment::apply(read, table, &mut source_map, overrides)?;
+        Ok(Self { source_map, ..config })
     }
 
     /// The format of the log that a start was asked for, as far as it can be known of a file that may be wrong: what
@@ -251,9 +252,9 @@ impl Config {
     /// # Errors
     /// What the system said.
     pub fn has_file_changed(&self) -> std::io::Result<bool> {
-        let file = self.places.file();
+        let file = self.source_map.file();
         match std::fs::metadata(file)?.is_file() {
-            true => std::fs::read(file).map(|octets| octets != self.places.text().as_bytes()),
+            true => std::fs::read(file).map(|octets| octets != self.source_map.text().as_bytes()),
             false => Ok(false),
         }
     }
@@ -286,7 +287,7 @@ impl Config {
             mime: self.mime.clone(),
             memory: self.memory.clone(),
             deadline: self.deadline.clone(),
-            places: self.places.fresh(),
+            source_map: self.source_map.fresh(),
         }
     }
 

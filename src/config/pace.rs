@@ -1,7 +1,7 @@
 //! `[pace]`: how fast all applications together send, and how they share it.
 
 use super::number::{Count, Number, SecondsOrZero};
-use super::plan::Findings;
+use super::plan::Diagnostics;
 use crate::limit::PaceSettings;
 use crate::mail::parameters::AppName;
 use crate::relay::{AppConnections, AppShare, SendQueueSettings};
@@ -58,10 +58,10 @@ impl PaceSection {
 }
 
 /// Shares and connections of the applications.
-pub(super) fn plan(findings: &mut Findings<'_>) -> (SendQueueSettings, AppConnections) {
-    let config = findings.config;
+pub(super) fn plan(diagnostics: &mut Diagnostics<'_>) -> (SendQueueSettings, AppConnections) {
+    let config = diagnostics.config;
     if config.pace.recipients_per_second_max.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
-        findings.error("pace.recipients_per_second_max", "the rate must be a number above 0", "for example: 14.0");
+        diagnostics.error("pace.recipients_per_second_max", "the rate must be a number above 0", "for example: 14.0");
     }
     let mut shares: HashMap<AppName, AppShare> = HashMap::new();
     let mut by_app: HashMap<AppName, usize> = HashMap::new();
@@ -70,7 +70,7 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> (SendQueueSettings, AppConnec
         let least = app.recipients_per_second_min.unwrap_or_default();
         if !least.is_finite() || least < 0.0 {
             let message = "the guaranteed rate must be a number, 0 or more";
-            findings.error(&format!("app.{place}.recipients_per_second_min"), message, "for example: 2.0");
+            diagnostics.error(&format!("app.{place}.recipients_per_second_min"), message, "for example: 2.0");
         }
         promised += least;
         let Some(name) = &app.name else { continue };
@@ -83,7 +83,7 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> (SendQueueSettings, AppConnec
     let rate = config.pace.recipients_per_second_max.map(|rate| rate * config.pace.percent.get() as f64 / 100.0);
     if let Some(rate) = rate.filter(|rate| promised > *rate) {
         let message = format!("{promised} recipients/s are guaranteed to applications, and {rate} are there");
-        findings.error("pace.recipients_per_second_max", message, "guarantee less in recipients_per_second_min");
+        diagnostics.error("pace.recipients_per_second_max", message, "guarantee less in recipients_per_second_min");
     }
     let each_max = config.connections.per_app_max.map(Number::size);
     (SendQueueSettings { calls_max: config.pace.calls_max.size(), shares }, AppConnections { each_max, by_app })

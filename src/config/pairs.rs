@@ -1,7 +1,7 @@
 //! Certificates and keys of listeners, as texts: whether they can be used, and what is wrong with which file.
 
 use super::certificates::{Trouble, trouble};
-use super::plan::{Findings, Purpose};
+use super::plan::{Diagnostics, Purpose};
 use crate::server::{ClientCertificates, PemPair, TlsError, TlsSettings, names_in_pem};
 
 /// A certificate of a listener.
@@ -40,7 +40,7 @@ pub(super) struct Issuers {
 
 /// The settings of a listener of that name. Each pair by itself first, so that an error names the file.
 pub(super) fn settings(
-    findings: &mut Findings<'_>,
+    diagnostics: &mut Diagnostics<'_>,
     listener: &str,
     pairs: &[PairText],
     issuers: &Issuers,
@@ -53,9 +53,9 @@ pub(super) fn settings(
         let (chain, key) = pem(pair);
         match TlsSettings::from_pem(&chain, &key, *wanted, authorities) {
             Ok(settings) => {
-                dates(findings, pair, &settings, purpose);
+                dates(diagnostics, pair, &settings, purpose);
                 let validity = settings.validity().first().copied().unwrap_or_default();
-                findings.certificates.push(ListenerCertificate {
+                diagnostics.certificates.push(ListenerCertificate {
                     listener: listener.to_owned(),
                     source: pair.chain.source.clone(),
                     names: names_in_pem(&chain),
@@ -64,7 +64,7 @@ pub(super) fn settings(
                 });
             }
             Err(error) => {
-                refused(findings, pair, half, &error);
+                refused(diagnostics, pair, half, &error);
                 return None;
             }
         }
@@ -73,21 +73,21 @@ pub(super) fn settings(
         pairs.iter().map(|pair| PemPair { chain: pair.chain.text.as_bytes(), key: pair.key.text.as_bytes() }).collect();
     let hint = "each pair can be used by itself: try without further_pairs";
     let made = TlsSettings::from_pairs(&pem, *wanted, authorities);
-    made.map_err(|error| findings.error(&pairs[0].chain.path, error.to_string(), hint)).ok()
+    made.map_err(|error| diagnostics.error(&pairs[0].chain.path, error.to_string(), hint)).ok()
 }
 
 /// A certificate that is expired or not yet valid: a check fails on it. A relay that starts, or reads it again, goes on: clients
 /// that do not verify still send, and another listener may have a good one.
-fn dates(findings: &mut Findings<'_>, pair: &PairText, settings: &TlsSettings, purpose: &Purpose<'_>) {
+fn dates(diagnostics: &mut Diagnostics<'_>, pair: &PairText, settings: &TlsSettings, purpose: &Purpose<'_>) {
     let Some(Trouble { message, fails }) = trouble(settings) else { return };
     let message = format!("{}: {message}", pair.chain.source);
     if !fails {
-        return findings.warn(&pair.chain.path, message, "renew it; SIGHUP makes the relay read it again");
+        return diagnostics.warn(&pair.chain.path, message, "renew it; SIGHUP makes the relay read it again");
     }
     let hint = "clients that verify certificates refuse it: renew it, or see that this machine's clock is right";
     match purpose {
-        Purpose::Check => findings.error(&pair.chain.path, message, hint),
-        Purpose::Reread | Purpose::Start { .. } => findings.warn(&pair.chain.path, message, hint),
+        Purpose::Check => diagnostics.error(&pair.chain.path, message, hint),
+        Purpose::Reload | Purpose::Start { .. } => diagnostics.warn(&pair.chain.path, message, hint),
     }
 }
 
@@ -95,7 +95,7 @@ const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 const KEY: &str = "PRIVATE KEY-----";
 
 /// Which file is wrong, and how.
-fn refused(findings: &mut Findings<'_>, pair: &PairText, issuers: &Half, error: &TlsError) {
+fn refused(diagnostics: &mut Diagnostics<'_>, pair: &PairText, issuers: &Half, error: &TlsError) {
     let PairText { chain, key } = pair;
     let of_issuers = |what: &str| what.contains("authorities");
     let pem = "it must be PEM text, with -----BEGIN …----- and -----END …----- lines";
@@ -137,5 +137,5 @@ fn refused(findings: &mut Findings<'_>, pair: &PairText, issuers: &Half, error: 
         }
         other => (chain, other.to_string(), "certificate and key must be PEM, and belong together".to_owned()),
     };
-    findings.error(&half.path, format!("{}: {message}", half.source), hint);
+    diagnostics.error(&half.path, format!("{}: {message}", half.source), hint);
 }

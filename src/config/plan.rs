@@ -5,8 +5,8 @@
 
 use super::Config;
 use super::pairs::ListenerCertificate;
-use super::place::{ConfigError, Place, Problem};
-use super::source::{Source, Surroundings, is_world_readable};
+use super::secret_source::{ProcessEnvironment, Source, is_world_readable};
+use super::source_map::{ConfigError, Diagnostic, Location};
 use super::upstream::Upstream;
 use super::users::KnownUsers;
 use super::values::Hostname;
@@ -33,7 +33,7 @@ pub enum Purpose<'a> {
     /// To look at: nothing is written, and sockets of systemd's are taken to be there.
     Check,
     /// To read the certificates of a relay that runs again: nothing is made.
-    Reread,
+    Reload,
     /// To start: missing development certificates are made, and `sockets` gives those of systemd's by name or number.
     Start {
         /// Gives away a socket, once.
@@ -45,7 +45,7 @@ impl std::fmt::Debug for Purpose<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Check => "Check",
-            Self::Reread => "Reread",
+            Self::Reload => "Reload",
             Self::Start { .. } => "Start",
         })
     }
@@ -59,7 +59,7 @@ pub struct Plan {
     /// Where mail goes.
     pub upstream: Upstream,
     /// What works and should not.
-    pub warnings: Vec<Problem>,
+    pub warnings: Vec<Diagnostic>,
     pub(super) listeners: Vec<ListenerSettings>,
     policy: AppPolicy,
     limits: Vec<LimitRule>,
@@ -78,11 +78,11 @@ pub struct Plan {
 }
 
 /// What was found while a plan was made.
-pub(super) struct Findings<'a> {
+pub(super) struct Diagnostics<'a> {
     pub(super) config: &'a Config,
-    pub(super) surroundings: &'a Surroundings,
-    pub(super) errors: Vec<Problem>,
-    pub(super) warnings: Vec<Problem>,
+    pub(super) process_environment: &'a ProcessEnvironment,
+    pub(super) errors: Vec<Diagnostic>,
+    pub(super) warnings: Vec<Diagnostic>,
     pub(super) certificates: Vec<ListenerCertificate>,
 }
 
@@ -90,41 +90,41 @@ pub(super) struct Findings<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// What is wrong.
-    pub errors: Vec<Problem>,
+    pub errors: Vec<Diagnostic>,
     /// What works and should not.
-    pub warnings: Vec<Problem>,
+    pub warnings: Vec<Diagnostic>,
 }
 
-impl<'a> Findings<'a> {
-    pub(super) fn new(config: &'a Config, surroundings: &'a Surroundings) -> Self {
-        Self { config, surroundings, errors: Vec::new(), warnings: Vec::new(), certificates: Vec::new() }
+impl<'a> Diagnostics<'a> {
+    pub(super) fn new(config: &'a Config, process_environment: &'a ProcessEnvironment) -> Self {
+        Self { config, process_environment, errors: Vec::new(), warnings: Vec::new(), certificates: Vec::new() }
     }
 
     pub(super) fn into_found(self) -> Found {
         Found { errors: in_order(self.errors), warnings: in_order(self.warnings) }
     }
 
-    fn problem(&self, path: &str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
+    fn diagnostic(&self, path: &str, message: impl Into<String>, hint: impl Into<String>) -> Diagnostic {
         let hint = Some(hint.into()).filter(|hint| !hint.is_empty());
-        Problem { place: self.config.places.of(path), message: message.into(), hint }
+        Diagnostic { location: self.config.source_map.of(path), message: message.into(), hint }
     }
 
     pub(super) fn error(&mut self, path: &str, message: impl Into<String>, hint: impl Into<String>) {
-        self.errors.push(self.problem(path, message, hint));
+        self.errors.push(self.diagnostic(path, message, hint));
     }
 
     /// The same of something that stands elsewhere than in the file.
-    pub(super) fn error_at(&mut self, place: Place, message: impl Into<String>, hint: impl Into<String>) {
-        self.errors.push(Problem { place, message: message.into(), hint: Some(hint.into()) });
+    pub(super) fn error_at(&mut self, location: Location, message: impl Into<String>, hint: impl Into<String>) {
+        self.errors.push(Diagnostic { location, message: message.into(), hint: Some(hint.into()) });
     }
 
     pub(super) fn warn(&mut self, path: &str, message: impl Into<String>, hint: impl Into<String>) {
-        self.warnings.push(self.problem(path, message, hint));
+        self.warnings.push(self.diagnostic(path, message, hint));
     }
 
     /// A secret's text; one that everybody can read is warned of.
     pub(super) fn secret(&mut self, path: &str, source: &Source) -> Option<String> {
-        if source.is_world_readable(self.surroundings) {
+        if source.is_world_readable(self.process_environment) {
             self.warn(
                 path,
                 format!("every user of this machine can read {source}"),
@@ -136,19 +136,19 @@ impl<'a> Findings<'a> {
 
     /// A text that is no secret.
     pub(super) fn text(&mut self, path: &str, source: &Source) -> Option<String> {
-        source.read(self.surroundings).map_err(|error| self.error(path, error.message, error.hint)).ok()
+        source.read(self.process_environment).map_err(|error| self.error(path, error.message, error.hint)).ok()
     }
 }
 
 /// Of two listeners with one certificate, both find the same wrong with it.
-fn in_order(problems: Vec<Problem>) -> Vec<Problem> {
+fn in_order(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let mut seen = HashSet::new();
-    let mut problems: Vec<Problem> = problems
+    let mut diagnostics: Vec<Diagnostic> = diagnostics
         .into_iter()
-        .filter(|problem| seen.insert((problem.place.to_string(), problem.message.clone())))
+        .filter(|diagnostic| seen.insert((diagnostic.location.to_string(), diagnostic.message.clone())))
         .collect();
-    problems.sort_by_key(|problem| problem.place.line());
-    problems
+    diagnostics.sort_by_key(|diagnostic| diagnostic.location.line());
+    diagnostics
 }
 
 impl Config {
@@ -156,35 +156,35 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError::Wrong`] with everything that is wrong.
-    pub fn plan(&self, surroundings: &Surroundings, purpose: Purpose<'_>) -> Result<Plan, ConfigError> {
-        self.plan_or_found(surroundings, purpose).map_err(|found| ConfigError::Wrong(found.errors))
+    pub fn plan(&self, process_environment: &ProcessEnvironment, purpose: Purpose<'_>) -> Result<Plan, ConfigError> {
+        self.plan_or_found(process_environment, purpose).map_err(|found| ConfigError::Wrong(found.errors))
     }
 
     /// The same for a look: the warnings too where something is wrong.
     ///
     /// # Errors
     /// [`Found`] with everything that is wrong.
-    pub fn check(&self, surroundings: &Surroundings) -> Result<Plan, Found> {
-        self.plan_or_found(surroundings, Purpose::Check)
+    pub fn check(&self, process_environment: &ProcessEnvironment) -> Result<Plan, Found> {
+        self.plan_or_found(process_environment, Purpose::Check)
     }
 
-    fn plan_or_found(&self, surroundings: &Surroundings, mut purpose: Purpose<'_>) -> Result<Plan, Found> {
-        let mut findings = Findings::new(self, surroundings);
-        let hostname = hostname(&mut findings);
-        let known = super::users::plan(&mut findings);
-        let policy = super::policy::plan(&mut findings, &known);
-        let listeners = super::listeners::plan(&mut findings, &hostname, known.may_exist(), &mut purpose);
+    fn plan_or_found(&self, process_environment: &ProcessEnvironment, mut purpose: Purpose<'_>) -> Result<Plan, Found> {
+        let mut diagnostics = Diagnostics::new(self, process_environment);
+        let hostname = hostname(&mut diagnostics);
+        let known = super::users::plan(&mut diagnostics);
+        let policy = super::policy::plan(&mut diagnostics, &known);
+        let listeners = super::listeners::plan(&mut diagnostics, &hostname, known.may_exist(), &mut purpose);
         let KnownUsers { users, names, .. } = known;
-        let limits = super::limits::plan(&mut findings);
-        let redis = super::redis::plan(&mut findings);
-        let state_directory = super::limits::state_directory(&mut findings, &limits);
-        let (send_queue, app_connections) = super::pace::plan(&mut findings);
-        let admin = super::admin::plan(&mut findings);
-        let upstream = super::upstream::plan(&mut findings);
-        bounds(&mut findings, users.as_ref());
-        inline_secrets(&mut findings);
-        let certificates = std::mem::take(&mut findings.certificates);
-        let Found { errors, warnings } = findings.into_found();
+        let limits = super::limits::plan(&mut diagnostics);
+        let redis = super::redis::plan(&mut diagnostics);
+        let state_directory = super::limits::state_directory(&mut diagnostics, &limits);
+        let (send_queue, app_connections) = super::pace::plan(&mut diagnostics);
+        let admin = super::admin::plan(&mut diagnostics);
+        let upstream = super::upstream::plan(&mut diagnostics);
+        bounds(&mut diagnostics, users.as_ref());
+        inline_secrets(&mut diagnostics);
+        let certificates = std::mem::take(&mut diagnostics.certificates);
+        let Found { errors, warnings } = diagnostics.into_found();
         match policy.filter(|_| errors.is_empty()) {
             Some(policy) => {
                 let config = self.without_lists();
@@ -216,12 +216,12 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError::Wrong`] with everything that is wrong with them.
-    pub fn listeners(&self, surroundings: &Surroundings) -> Result<Vec<ListenerSettings>, ConfigError> {
-        let mut findings = Findings::new(self, surroundings);
-        let hostname = hostname(&mut findings);
+    pub fn listeners(&self, process_environment: &ProcessEnvironment) -> Result<Vec<ListenerSettings>, ConfigError> {
+        let mut diagnostics = Diagnostics::new(self, process_environment);
+        let hostname = hostname(&mut diagnostics);
         // Whether AUTH has users was settled when it started, and their passwords are not read again.
-        let listeners = super::listeners::plan(&mut findings, &hostname, true, &mut Purpose::Reread);
-        let Found { errors, .. } = findings.into_found();
+        let listeners = super::listeners::plan(&mut diagnostics, &hostname, true, &mut Purpose::Reload);
+        let Found { errors, .. } = diagnostics.into_found();
         if errors.is_empty() { Ok(listeners) } else { Err(ConfigError::Wrong(errors)) }
     }
 }
@@ -338,30 +338,34 @@ impl Plan {
     }
 }
 
-fn hostname(findings: &mut Findings<'_>) -> String {
-    if let Some(Hostname(name)) = &findings.config.hostname {
+fn hostname(diagnostics: &mut Diagnostics<'_>) -> String {
+    if let Some(Hostname(name)) = &diagnostics.config.hostname {
         return name.clone();
     }
-    let machine = findings.surroundings.machine_name.clone().unwrap_or_default();
+    let machine = diagnostics.process_environment.machine_name.clone().unwrap_or_default();
     match machine.trim().parse::<Hostname>() {
         Ok(Hostname(name)) => name,
         // The number of a container, an underscore: nobody chose it for us, so it must not keep us from starting.
         Err(_) => {
             let message =
                 format!("this machine's name {:?} is no domain name, so we call ourselves localhost", machine.trim());
-            findings.warn("hostname", message, "set hostname");
+            diagnostics.warn("hostname", message, "set hostname");
             "localhost".to_owned()
         }
     }
 }
 
-fn bounds(findings: &mut Findings<'_>, users: Option<&Users>) {
-    let config = findings.config;
+fn bounds(diagnostics: &mut Diagnostics<'_>, users: Option<&Users>) {
+    let config = diagnostics.config;
     let octets = config.smtp.message_octets_max.get();
     let most = crate::smtp::MESSAGE_OCTETS_MAX;
     if octets > most {
         let hint = format!("{most} at most: base64 adds a third, and SES takes 40 MB after it");
-        findings.error("smtp.message_octets_max", format!("messages of {octets} octets are too large for SES"), hint);
+        diagnostics.error(
+            "smtp.message_octets_max",
+            format!("messages of {octets} octets are too large for SES"),
+            hint,
+        );
     }
     // One mistake is told once.
     let octets = octets.min(most);
@@ -372,8 +376,9 @@ fn bounds(findings: &mut Findings<'_>, users: Option<&Users>) {
             deadline.as_secs_f64(),
             grace.as_secs()
         );
-        let path = if config.places.stands("deadline") { "deadline.base_seconds" } else { "shutdown_grace_seconds" };
-        findings.error(
+        let path =
+            if config.source_map.contains("deadline") { "deadline.base_seconds" } else { "shutdown_grace_seconds" };
+        diagnostics.error(
             path,
             message,
             "raise shutdown_grace_seconds, or lower deadline.base_seconds or smtp.message_octets_max",
@@ -381,11 +386,11 @@ fn bounds(findings: &mut Findings<'_>, users: Option<&Users>) {
     }
     if config.deadline.attempt_seconds_min.get() >= config.deadline.base_seconds.get() {
         let message = "with a deadline this short, no attempt would ever begin";
-        findings.error("deadline.attempt_seconds_min", message, "less than deadline.base_seconds");
+        diagnostics.error("deadline.attempt_seconds_min", message, "less than deadline.base_seconds");
     }
     if config.memory.disk_octets.get() < octets {
         let message = format!("a message of {octets} octets would never find room");
-        findings.error("memory.disk_octets", message, "at least smtp.message_octets_max");
+        diagnostics.error("memory.disk_octets", message, "at least smtp.message_octets_max");
     }
     if let Some(directory) = &config.memory.disk_directory
         && !directory.is_dir()
@@ -393,7 +398,7 @@ fn bounds(findings: &mut Findings<'_>, users: Option<&Users>) {
         let what = if directory.exists() { "is no directory" } else { "does not exist" };
         let message =
             format!("{} {what}: content that does not fit into memory could not be stored", directory.display());
-        findings.error(
+        diagnostics.error(
             "memory.disk_directory",
             message,
             "make it, writable for the relay's user; or leave the key out",
@@ -402,21 +407,21 @@ fn bounds(findings: &mut Findings<'_>, users: Option<&Users>) {
     let verifying = users.map_or(0, Authenticator::octets_held_max);
     if verifying * 2 > config.memory.octets.get() {
         let message = format!("verifying passwords alone may take {verifying} octets");
-        findings.error("memory.octets", message, "at least twice that; or lower auth.parallel_max");
+        diagnostics.error("memory.octets", message, "at least twice that; or lower auth.parallel_max");
     }
 }
 
 /// A file with secrets in it is one itself.
-fn inline_secrets(findings: &mut Findings<'_>) {
-    let config = findings.config;
+fn inline_secrets(diagnostics: &mut Diagnostics<'_>) {
+    let config = diagnostics.config;
     let inline = |source: Option<&Source>| matches!(source, Some(Source::Inline(_)));
     let mut found = config.auth.users.values().any(|source| inline(Some(source)));
     found |= inline(config.auth.user_list.as_ref()) || inline(config.tls.key.as_ref());
     found |= config.redis.has_inline_secret();
     found |= config.listener.iter().any(|listener| inline(listener.key.as_ref()));
-    let file = config.places.file();
+    let file = config.source_map.file();
     if found && is_world_readable(file) {
         let message = format!("{} holds secrets, and every user of this machine can read it", file.display());
-        findings.warn("", message, "chmod 0640, or move them to { file = … } or { credential = … }");
+        diagnostics.warn("", message, "chmod 0640, or move them to { file = … } or { credential = … }");
     }
 }

@@ -1,8 +1,8 @@
 //! `[redis]`: where limits are shared, and what happens without it.
 
 use super::number::Number;
-use super::plan::Findings;
-use super::source::Source;
+use super::plan::Diagnostics;
+use super::secret_source::Source;
 use crate::limit::{OnRedisError, RedisSettings, RedisUrl};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -75,58 +75,62 @@ impl Redis {
 }
 
 /// How to reach Redis, if limits are shared.
-pub(super) fn plan(findings: &mut Findings<'_>) -> Option<RedisSettings> {
-    let redis = &findings.config.redis;
+pub(super) fn plan(diagnostics: &mut Diagnostics<'_>) -> Option<RedisSettings> {
+    let redis = &diagnostics.config.redis;
     let Some(url) = &redis.url else {
-        if findings.config.places.stands("redis") {
-            findings.error("redis.url", "without url, no limit is shared", "for example: url = \"redis://127.0.0.1\"");
+        if diagnostics.config.source_map.contains("redis") {
+            diagnostics.error(
+                "redis.url",
+                "without url, no limit is shared",
+                "for example: url = \"redis://127.0.0.1\"",
+            );
         }
         return None;
     };
-    let text = findings.secret("redis.url", url)?;
+    let text = diagnostics.secret("redis.url", url)?;
     let urls: Result<Vec<RedisUrl>, _> = text.split_whitespace().map(RedisUrl::parse).collect();
     let mut urls = match urls {
         Ok(urls) => urls.into_iter(),
         Err(error) => {
-            findings.error("redis.url", error.to_string(), "what other characters a password has stands as %XX");
+            diagnostics.error("redis.url", error.to_string(), "what other characters a password has stands as %XX");
             return None;
         }
     };
     let Some(first) = urls.next() else {
-        findings.error("redis.url", "it is empty", "for example: url = \"redis://127.0.0.1\"");
+        diagnostics.error("redis.url", "it is empty", "for example: url = \"redis://127.0.0.1\"");
         return None;
     };
     let more_nodes: Vec<RedisUrl> = urls.collect();
     if !more_nodes.is_empty() && !redis.cluster {
         let hint = "set cluster = true, or name one; for a pair with failover, its primary endpoint";
-        findings.error("redis.url", "several nodes without cluster mode", hint);
+        diagnostics.error("redis.url", "several nodes without cluster mode", hint);
     }
     if more_nodes.iter().any(|url| url.has_tls() != first.has_tls()) {
-        findings.error(
+        diagnostics.error(
             "redis.url",
             "some nodes are asked with TLS and some without",
             "write rediss:// for all of them, or redis://",
         );
     }
     if redis.username.is_some() && redis.password.is_none() && !first.has_password() {
-        findings.error("redis.username", "a user without a password", "set redis.password");
+        diagnostics.error("redis.username", "a user without a password", "set redis.password");
     }
     let letters = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':');
     if !(1..=64).contains(&redis.prefix.len()) || !redis.prefix.chars().all(letters) {
-        findings.error("redis.prefix", format!("{:?} is no prefix", redis.prefix), "1 to 64 of A-Z a-z 0-9 _ - . :");
+        diagnostics.error("redis.prefix", format!("{:?} is no prefix", redis.prefix), "1 to 64 of A-Z a-z 0-9 _ - . :");
     }
     if redis.instances.is_none() && redis.on_error == RedisOnError::Local {
         let message = "without Redis each relay counts its part of every limit, and how many there are is not known";
-        findings.error("redis.instances", message, "for example: instances = 2; or set on_error");
+        diagnostics.error("redis.instances", message, "for example: instances = 2; or set on_error");
     }
-    let password = redis.password.as_ref().and_then(|password| findings.secret("redis.password", password));
+    let password = redis.password.as_ref().and_then(|password| diagnostics.secret("redis.password", password));
     let secret = password.is_some() || first.has_password();
     if secret && std::iter::once(&first).chain(&more_nodes).any(|url| !url.has_tls() && !url.is_loopback()) {
-        findings.warn("redis.url", "the password can be read on the way", "use rediss://");
+        diagnostics.warn("redis.url", "the password can be read on the way", "use rediss://");
     }
-    let authorities = redis.authorities.as_ref().and_then(|source| findings.text("redis.authorities", source));
+    let authorities = redis.authorities.as_ref().and_then(|source| diagnostics.text("redis.authorities", source));
     if authorities.is_some() && !first.has_tls() {
-        findings.warn("redis.authorities", "no certificate is looked at without TLS", "use rediss://");
+        diagnostics.warn("redis.authorities", "no certificate is looked at without TLS", "use rediss://");
     }
     let instances = redis.instances.and_then(|instances| NonZeroU32::new(instances.small()));
     let settings = RedisSettings {
@@ -151,7 +155,7 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Option<RedisSettings> {
         Err(error) => {
             let path = if redis.authorities.is_some() { "redis.authorities" } else { "redis.url" };
             let hint = "authorities are certificates in PEM, and a URL is redis://HOST:PORT or rediss://HOST:PORT";
-            findings.error(path, error.to_string(), hint);
+            diagnostics.error(path, error.to_string(), hint);
             None
         }
     }

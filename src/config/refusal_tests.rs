@@ -1,7 +1,7 @@
 //! What a wrong configuration is told: place, message and hint, word by word where they matter.
 
 use super::certificates::{Pair, PairPaths};
-use super::{Config, ConfigError, Plan, Purpose, Surroundings};
+use super::{Config, ConfigError, Plan, ProcessEnvironment, Purpose};
 use proptest::prelude::*;
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use std::path::Path;
 const GOOD: &str = "hostname = 'relay.example'\n[ses]\nregion = 'eu-west-1'\n[policy]\nfrom = ['*@example.com']\n";
 
 fn plan(text: &str) -> Result<Plan, ConfigError> {
-    Config::parse(Path::new("f"), text, std::iter::empty())?.plan(&Surroundings::default(), Purpose::Check)
+    Config::parse(Path::new("f"), text, std::iter::empty())?.plan(&ProcessEnvironment::default(), Purpose::Check)
 }
 
 fn refusal(text: &str) -> String {
@@ -64,8 +64,8 @@ fn limits_that_are_shared_say_how_and_what_happens_without() {
 fn everything_that_is_wrong_is_told_at_once_in_the_order_of_the_file() {
     let told =
         refusal("[[listener]]\naddress = '0.0.0.0:25'\ntls = 'starttls'\n[smtp]\nmessage_octets_max = 40000000\n");
-    let places: Vec<&str> = told.lines().filter(|line| line.starts_with('f')).map(|line| &line[..3]).collect();
-    assert_eq!(places, ["f: ", "f:2", "f:3", "f:5"], "{told}");
+    let source_map: Vec<&str> = told.lines().filter(|line| line.starts_with('f')).map(|line| &line[..3]).collect();
+    assert_eq!(source_map, ["f: ", "f:2", "f:3", "f:5"], "{told}");
 }
 
 #[test]
@@ -177,10 +177,10 @@ fn a_certificate_that_is_expired_or_not_yet_valid_is_an_error_of_a_check_and_a_w
         let told = refusal(&text);
         assert!(told.contains(want), "{told}");
         let config = Config::parse(Path::new("f"), &text, std::iter::empty()).unwrap();
-        let again = config.listeners(&Surroundings::default()).unwrap();
+        let again = config.listeners(&ProcessEnvironment::default()).unwrap();
         assert_eq!(again[0].tls.as_ref().map(|tls| tls.validity().len()), Some(2), "SIGHUP reads all pairs again");
         let start = Purpose::Start { sockets: &mut |_| Err(String::new()) };
-        let plan = config.plan(&Surroundings::default(), start).unwrap();
+        let plan = config.plan(&ProcessEnvironment::default(), start).unwrap();
         assert!(plan.warnings.iter().any(|warning| warning.to_string().contains(want)), "{:?}", plan.warnings);
         let tls = plan.listeners().next().and_then(|listener| listener.tls.clone()).unwrap();
         let first = tls.validity().iter().map(|validity| validity.not_after).min();
@@ -203,7 +203,7 @@ fn a_check_makes_no_certificate_and_half_a_pair_is_an_error() {
     assert_eq!(refusal(&text), "good");
     assert!(!paths.key.exists() && !paths.certificate.exists());
     let config = Config::parse(Path::new("f.toml"), &text, std::iter::empty()).unwrap().without_lists();
-    let reread = || config.listeners(&Surroundings::default()).map(|listeners| listeners.len());
+    let reread = || config.listeners(&ProcessEnvironment::default()).map(|listeners| listeners.len());
     let told = reread().unwrap_err().to_string();
     assert!(told.starts_with("f.toml:") && told.contains("is gone"), "a relay that runs makes none either: {told}");
     Pair::make(&["a.example".to_owned()]).unwrap().write(&paths, false).unwrap();
@@ -221,7 +221,7 @@ fn a_readable_file_with_secrets_in_it_is_warned_of() {
     std::fs::write(file.path(), text).unwrap();
     let warned = || {
         let config = Config::load(file.path(), std::iter::empty()).unwrap();
-        let plan = config.plan(&Surroundings::default(), Purpose::Check).unwrap();
+        let plan = config.plan(&ProcessEnvironment::default(), Purpose::Check).unwrap();
         assert!(!format!("{config:?} {plan:?}").contains(hash), "a hash does not print");
         plan.warnings.iter().any(|warning| warning.message.contains("holds secrets"))
     };

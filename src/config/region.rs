@@ -3,68 +3,68 @@
 //! A wrong one is a name that does not resolve, or a signature that SES refuses: every message would be deferred.
 
 use super::Config;
-use super::place::{Place, Problem};
-use super::plan::{Findings, Found};
-use super::source::Surroundings;
+use super::plan::{Diagnostics, Found};
+use super::secret_source::ProcessEnvironment;
+use super::source_map::{Diagnostic, Location};
 use crate::iam::Arn;
 use crate::iam::region::{EndpointName, Region};
 use std::collections::BTreeMap;
 
 /// Of a plan that sends to Amazon. A region that only the profile or the instance names is looked at by
 /// [`Config::look_at_region`], once the SDK has found it.
-pub(super) fn plan(findings: &mut Findings<'_>) {
-    let known = named(findings.config, findings.surroundings);
-    agree(findings, known.as_ref().map(|(region, place)| (region.as_str(), place)));
+pub(super) fn plan(diagnostics: &mut Diagnostics<'_>) {
+    let known = named(diagnostics.config, diagnostics.process_environment);
+    agree(diagnostics, known.as_ref().map(|(region, place)| (region.as_str(), place)));
 }
 
 impl Config {
     /// What is wrong with a region that neither file nor environment names. `None`: they name one, which the plan has looked
     /// at.
-    pub fn look_at_region(&self, surroundings: &Surroundings, region: &str) -> Option<Found> {
-        if self.ses.emulator || named(self, surroundings).is_some() {
+    pub fn look_at_region(&self, process_environment: &ProcessEnvironment, region: &str) -> Option<Found> {
+        if self.ses.emulator || named(self, process_environment).is_some() {
             return None;
         }
-        let mut findings = Findings::new(self, surroundings);
-        let place = Place::File(self.places.file().to_owned());
-        agree(&mut findings, Some((region, &place)));
-        Some(findings.into_found())
+        let mut diagnostics = Diagnostics::new(self, process_environment);
+        let place = Location::File(self.source_map.file().to_owned());
+        agree(&mut diagnostics, Some((region, &place)));
+        Some(diagnostics.into_found())
     }
 }
 
 /// The region that file or environment name, and where. The profile and the instance are asked at a start only.
-fn named(config: &Config, surroundings: &Surroundings) -> Option<(String, Place)> {
+fn named(config: &Config, process_environment: &ProcessEnvironment) -> Option<(String, Location)> {
     if let Some(region) = &config.ses.region {
-        return Some((region.clone(), config.places.of("ses.region")));
+        return Some((region.clone(), config.source_map.of("ses.region")));
     }
     ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| {
-        let region = surroundings.variable(name).filter(|text| !text.is_empty())?;
-        Some((region.to_owned(), Place::Variable((*name).to_owned())))
+        let region = process_environment.variable(name).filter(|text| !text.is_empty())?;
+        Some((region.to_owned(), Location::Variable((*name).to_owned())))
     })
 }
 
-fn agree(findings: &mut Findings<'_>, region: Option<(&str, &Place)>) {
+fn agree(diagnostics: &mut Diagnostics<'_>, region: Option<(&str, &Location)>) {
     let looked = region.map(|(text, place)| (text, place, Region::of(text)));
     if let Some((text, place, Region::Impossible { why, meant })) = &looked {
         let hint = meant.as_ref().map_or_else(
             || "write the name that AWS has for it, such as eu-central-1".to_owned(),
             |meant| format!("write {meant}"),
         );
-        findings.error_at((*place).clone(), format!("region {text:?} {why}"), hint);
+        diagnostics.error_at((*place).clone(), format!("region {text:?} {why}"), hint);
         return;
     }
-    let before = findings.errors.len();
-    endpoint(findings, region.map(|(text, _)| text));
+    let before = diagnostics.errors.len();
+    endpoint(diagnostics, region.map(|(text, _)| text));
     if let Some((text, _)) = region {
-        identities(findings, text);
+        identities(diagnostics, text);
     }
     // A slip of the keyboard is named by what it contradicts, if anything.
-    if let (Some((text, place, Region::Unknown(near))), true) = (&looked, findings.errors.len() == before) {
+    if let (Some((text, place, Region::Unknown(near))), true) = (&looked, diagnostics.errors.len() == before) {
         let hint = match near {
             Some(near) => format!("did you mean {near}? If AWS opened the region lately, it is right as it is"),
             None => "compare it with the list of AWS; if AWS opened the region lately, it is right as it is".to_owned(),
         };
-        findings.warnings.push(Problem {
-            place: (*place).clone(),
+        diagnostics.warnings.push(Diagnostic {
+            location: (*place).clone(),
             message: format!("region {text:?} is not one that this version of gatepost knows"),
             hint: Some(hint),
         });
@@ -74,8 +74,8 @@ fn agree(findings: &mut Findings<'_>, region: Option<(&str, &Place)>) {
 /// Services whose host names SES's API has.
 const API: [&str; 2] = ["email", "email-fips"];
 
-fn endpoint(findings: &mut Findings<'_>, region: Option<&str>) {
-    let Some(url) = &findings.config.ses.endpoint_url else { return };
+fn endpoint(diagnostics: &mut Diagnostics<'_>, region: Option<&str>) {
+    let Some(url) = &diagnostics.config.ses.endpoint_url else { return };
     let Some(EndpointName { service, region: own }) = EndpointName::of_url(&url.0) else { return };
     if !API.contains(&service.as_str()) {
         let what = match service.as_str() {
@@ -87,19 +87,19 @@ fn endpoint(findings: &mut Findings<'_>, region: Option<&str>) {
             "write https://email.{own}.amazonaws.com, or the name of a VPC endpoint of the service com.amazonaws.{own}.email; \
              or leave endpoint_url out"
         );
-        findings.error("ses.endpoint_url", format!("{} is {what}", url.0), hint);
+        diagnostics.error("ses.endpoint_url", format!("{} is {what}", url.0), hint);
         return;
     }
     if let Some(region) = region.filter(|region| *region != own) {
         let message = format!("this endpoint is in region {own}, and calls are signed for region {region}");
         let hint = format!("set ses.region = \"{own}\", or write the endpoint of {region}; without endpoint_url it is");
-        findings.error("ses.endpoint_url", message, format!("{hint} that of the region"));
+        diagnostics.error("ses.endpoint_url", message, format!("{hint} that of the region"));
     }
 }
 
 /// An identity is used in its own region only.
-fn identities(findings: &mut Findings<'_>, region: &str) {
-    let config = findings.config;
+fn identities(diagnostics: &mut Diagnostics<'_>, region: &str) {
+    let config = diagnostics.config;
     let mut said = BTreeMap::new();
     if let (Some(arn), None) = (&config.ses.identity_arn, &config.ses.endpoint_id) {
         said.insert("ses".to_owned(), arn);
@@ -115,7 +115,7 @@ fn identities(findings: &mut Findings<'_>, region: &str) {
         if own != region {
             let message = format!("the identity {arn} is in region {own}, and messages go to region {region}");
             let hint = format!("name the identity that was verified in {region}, or set ses.region = \"{own}\"");
-            findings.error(&format!("{path}.identity_arn"), message, hint);
+            diagnostics.error(&format!("{path}.identity_arn"), message, hint);
         }
     }
 }

@@ -2,12 +2,12 @@
 //! `[[app]]` and `[ses]` say. Each key is written and described once.
 //!
 //! serde's `flatten` loses places and unknown keys, so a macro puts the fields into each section: `section!` makes a
-//! section out of its own fields and the groups that it names, and lends each group to the plan as [`Rules`] or [`Gets`].
+//! section out of its own fields and the groups that it names, and lends each group to the plan as [`Rules`] or [`SesParameters`].
 
 use super::number::{Count, Number, Octets};
 use super::ses::ListOptions;
 use super::values::{
-    AccountId, AddressText, AppNameText, Arn, AuthorText, CertificateText, ConfigurationSet, Endpoint, Extension,
+    AccountId, AddressText, AppNameText, Arn, AuthorText, CertificateText, ConfigurationSet, EndpointIdText, Extension,
     FeedbackTo, FieldNameText, FromPattern, Network, RequestedName, Role, TagValue, Tenant,
 };
 use crate::policy;
@@ -123,7 +123,7 @@ group! { ($)
 
 group! { ($)
     /// What messages get at SES. Where an application says nothing, `[ses]` does.
-    Gets, gets {
+    SesParameters, ses_parameters {
         /// The ARN of an IAM role to send as, assumed with the credentials of the chain.
         assume_role: Option<Role>,
         /// The external id that the role asks for.
@@ -138,7 +138,7 @@ group! { ($)
         /// The name of a tenant.
         tenant: Option<Tenant>,
         /// The id of a multi-region endpoint.
-        endpoint_id: Option<Endpoint>,
+        endpoint_id: Option<EndpointIdText>,
         /// A contact list, and maybe a topic, for SES list management.
         list_management: Option<ListOptions>,
         /// reverse-path, account or an address: where SES sends bounces and complaints. reverse-path, the default: to the
@@ -149,7 +149,7 @@ group! { ($)
 
 section! {
     /// Who may send, and as whom, who is no `[[app]]`; and what holds for everybody.
-    Sending {
+    PolicySection {
         /// A list of networks whose clients may send without more. Default: this machine. Clients that authenticate, show
         /// a verified certificate or come over a Unix socket may send from anywhere.
         clients: Option<Vec<Network>> = None,
@@ -192,7 +192,7 @@ section! {
         recipients_per_second_min: Option<f64> = None,
         /// Connections at a time, counted from the first MAIL; more are told 421. Default: connections.per_app_max.
         connections_max: Option<Count> = None,
-    } [rules gets]
+    } [rules ses_parameters]
 }
 
 section! {

@@ -4,7 +4,7 @@
 //! what is accepted. Defaults come from the rooms below wherever a room has one.
 
 use super::number::{Number, Seconds, SecondsOrZero};
-use super::source::Source;
+use super::secret_source::Source;
 use super::values::{EvenRate, ListenAddress, Mode, Network};
 use crate::auth::UsersSettings;
 use crate::limit::LockoutSettings;

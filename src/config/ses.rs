@@ -1,8 +1,8 @@
 //! The sections of the file about Amazon SES: the API, what messages get there, and the emulator in its place.
 
 use super::number::{Count, Number, Seconds, SecondsOrZero};
-use super::rules::{Gets, section};
-use super::values::{Arn, ConfigurationSet, Endpoint, FeedbackTo, HttpUrl, List, Role, TagValue, Tenant};
+use super::rules::{SesParameters, section};
+use super::values::{Arn, ConfigurationSet, EndpointIdText, FeedbackTo, HttpUrl, List, Role, TagValue, Tenant};
 use crate::emulator::{self, AccountSettings, EmulatorSettings};
 use crate::mail::SendParameters;
 use crate::mail::parameters::ListManagement;
@@ -46,7 +46,7 @@ section! {
         /// true or false: the reply to a message that SES rejects (BadRequestException, MessageRejected) has SES's own text in
         /// it, without ARNs, account numbers and addresses that do not stand in the message's header section.
         error_text: bool = true,
-    } [gets]
+    } [ses_parameters]
 }
 
 /// SES list management.
@@ -89,7 +89,7 @@ impl Ses {
     }
 }
 
-impl Gets {
+impl SesParameters {
     /// As policy grants it. Tags stand apart: they have blanks.
     pub(super) fn parameters(&self) -> SendParameters {
         SendParameters {

@@ -1,8 +1,8 @@
 //! The users of a plan: names and hashes from the file and from a list.
 
-use super::plan::Findings;
+use super::plan::Diagnostics;
+use super::secret_source::Source;
 use super::sections::Auth;
-use super::source::Source;
 use crate::auth::{PasswordHash, Users, UsersSettings};
 use crate::mail::SystemClock;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,29 +26,33 @@ impl KnownUsers {
 }
 
 /// Who can authenticate.
-pub(super) fn plan(findings: &mut Findings<'_>) -> KnownUsers {
-    let auth = &findings.config.auth;
-    let errors_before = findings.errors.len();
+pub(super) fn plan(diagnostics: &mut Diagnostics<'_>) -> KnownUsers {
+    let auth = &diagnostics.config.auth;
+    let errors_before = diagnostics.errors.len();
     let mut found = BTreeMap::new();
     if let Some(list) = &auth.user_list {
-        read_list(findings, list, &mut found);
+        read_list(diagnostics, list, &mut found);
     }
     for (name, source) in &auth.users {
         let path = format!("auth.users.{name}");
-        let Some(text) = findings.secret(&path, source) else { continue };
+        let Some(text) = diagnostics.secret(&path, source) else { continue };
         if name.is_empty() || name.len() > NAME_OCTETS_MAX {
-            findings.error(&path, "a user's name has 1 to 255 octets", "choose a shorter name, and not an empty one");
+            diagnostics.error(
+                &path,
+                "a user's name has 1 to 255 octets",
+                "choose a shorter name, and not an empty one",
+            );
         } else if found.contains_key(name) {
-            findings.error(&path, format!("{name:?} stands in auth.user_list too"), "keep one of them");
+            diagnostics.error(&path, format!("{name:?} stands in auth.user_list too"), "keep one of them");
         } else {
             match PasswordHash::parse(&text) {
                 Ok(hash) => drop(found.insert(name.clone(), hash)),
-                Err(error) => findings.error(&path, error.to_string(), HASH_HINT),
+                Err(error) => diagnostics.error(&path, error.to_string(), HASH_HINT),
             }
         }
     }
-    let complete = findings.errors.len() == errors_before;
-    offered_somewhere(findings);
+    let complete = diagnostics.errors.len() == errors_before;
+    offered_somewhere(diagnostics);
     let settings = UsersSettings {
         parallel_max: auth.parallel_max.size(),
         waiting_max: auth.waiting_max.size(),
@@ -60,7 +64,7 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> KnownUsers {
     let names = found.keys().cloned().collect();
     let users = Users::new(found, settings, Arc::new(SystemClock));
     let hint = "the system gives no random octets: see whether /dev/urandom can be read";
-    let users = users.map_err(|error| findings.error("auth", error.to_string(), hint)).ok();
+    let users = users.map_err(|error| diagnostics.error("auth", error.to_string(), hint)).ok();
     KnownUsers { complete: complete && users.is_some(), users, names }
 }
 
@@ -68,8 +72,8 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> KnownUsers {
 const NAME_OCTETS_MAX: usize = 255;
 const HASH_HINT: &str = "run `gatepost hash-password` and write what it prints";
 
-fn read_list(findings: &mut Findings<'_>, list: &Source, found: &mut BTreeMap<String, PasswordHash>) {
-    let Some(text) = findings.secret("auth.user_list", list) else { return };
+fn read_list(diagnostics: &mut Diagnostics<'_>, list: &Source, found: &mut BTreeMap<String, PasswordHash>) {
+    let Some(text) = diagnostics.secret("auth.user_list", list) else { return };
     for (at, line) in text.lines().map(str::trim).enumerate() {
         if line.is_empty() || line.starts_with('#') {
             continue;
@@ -86,18 +90,18 @@ fn read_list(findings: &mut Findings<'_>, list: &Source, found: &mut BTreeMap<St
             },
         };
         // Neither the line nor the hash: both may be somebody's password in clear.
-        findings.error("auth.user_list", format!("line {} of {list} {wrong}", at + 1), HASH_HINT);
+        diagnostics.error("auth.user_list", format!("line {} of {list} {wrong}", at + 1), HASH_HINT);
     }
     let is_empty = |line: &str| line.trim().is_empty() || line.trim().starts_with('#');
     if text.lines().all(is_empty) {
         let hint = "write one NAME:HASH a line; `gatepost hash-password` makes the hash";
-        findings.error("auth.user_list", format!("{list} has no users in it"), hint);
+        diagnostics.error("auth.user_list", format!("{list} has no users in it"), hint);
     }
 }
 
 /// Users that nobody asks for are half a configuration: somebody believes that AUTH is on.
-fn offered_somewhere(findings: &mut Findings<'_>) {
-    let config = findings.config;
+fn offered_somewhere(diagnostics: &mut Diagnostics<'_>) {
+    let config = diagnostics.config;
     let offered = config.listener.iter().any(|listener| matches!(listener.auth, Auth::Optional | Auth::Required));
     let path = match (&config.auth.user_list, config.auth.users.is_empty()) {
         (_, false) => "auth.users",
@@ -106,6 +110,6 @@ fn offered_somewhere(findings: &mut Findings<'_>) {
     };
     if !offered {
         let hint = "set auth = \"required\" or \"optional\" on a listener, or take the users away";
-        findings.error(path, "there are users, and no listener where they could authenticate", hint);
+        diagnostics.error(path, "there are users, and no listener where they could authenticate", hint);
     }
 }

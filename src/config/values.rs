@@ -2,7 +2,7 @@
 //!
 //! Every type reads itself out of a TOML string, so that a wrong one is reported where it stands.
 
-use super::hint::one_of;
+use super::error_hints::one_of;
 use super::number::object;
 use crate::limit::Window;
 use crate::mail::MailDomain;
@@ -120,7 +120,7 @@ text_values! {
     Tenant(TenantName) = |text| TenantName::parse(text).map_err(|error| error.to_string()),
         ToString::to_string, forms "1 to 64 of A-Z a-z 0-9 _ -";
     /// A multi-region endpoint.
-    Endpoint(EndpointId) = |text| EndpointId::parse(text).map_err(|error| error.to_string()),
+    EndpointIdText(EndpointId) = |text| EndpointId::parse(text).map_err(|error| error.to_string()),
         ToString::to_string, forms "1 to 128 of A-Z a-z 0-9 _ - .";
     /// A role.
     Role(RoleArn) = |text| RoleArn::parse(text).map_err(|error| error.to_string()),
@@ -135,7 +135,7 @@ text_values! {
     RuleNameText(RuleName) = |text| RuleName::parse(text).map_err(|error| error.to_string()),
         ToString::to_string, forms "1 to 128 printable characters without space";
     /// A rate.
-    Rate(Window) = |text| text.parse().map_err(|error: crate::limit::RuleError| error.to_string()),
+    WindowText(Window) = |text| text.parse().map_err(|error: crate::limit::RuleError| error.to_string()),
         ToString::to_string, forms "100/s, 100/s burst 200, 2000/min, 600/h, 50000/day or 1000000/month";
     /// A rate without the calendar.
     EvenRate(crate::limit::Rate) = read_even_rate, |rate| Window::Rate(*rate).to_string(),

@@ -23,34 +23,34 @@ pub enum Source {
     Credential(String),
 }
 
-/// What sources are read with: the surroundings of the process, as data.
+/// What sources are read with: the process_environment of the process, as data.
 #[derive(Clone, Default)]
-pub struct Surroundings {
+pub struct ProcessEnvironment {
     /// The environment.
-    pub environment: Vec<(String, String)>,
+    pub variables: Vec<(String, String)>,
     /// `$CREDENTIALS_DIRECTORY`.
     pub credentials_directory: Option<PathBuf>,
     /// What the machine calls itself.
     pub machine_name: Option<String>,
 }
 
-impl fmt::Debug for Surroundings {
+impl fmt::Debug for ProcessEnvironment {
     /// The environment is full of secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Surroundings")
+        f.write_str("ProcessEnvironment")
     }
 }
 
-impl Surroundings {
+impl ProcessEnvironment {
     /// From the environment, and the machine's name.
     pub fn new(environment: Vec<(String, String)>, machine_name: Option<String>) -> Self {
         let directory = environment.iter().find(|(name, _)| name == "CREDENTIALS_DIRECTORY");
-        Self { credentials_directory: directory.map(|(_, value)| value.into()), environment, machine_name }
+        Self { credentials_directory: directory.map(|(_, value)| value.into()), variables: environment, machine_name }
     }
 
     /// The value of a variable.
     pub fn variable(&self, name: &str) -> Option<&str> {
-        self.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -59,15 +59,15 @@ impl Source {
     ///
     /// # Errors
     /// [`SourceError`], which names the source.
-    pub fn read(&self, surroundings: &Surroundings) -> Result<String, SourceError> {
+    pub fn read(&self, process_environment: &ProcessEnvironment) -> Result<String, SourceError> {
         match self {
             Self::Inline(text) => Ok(text.clone()),
-            Self::Env(name) => surroundings.variable(name).map(str::to_owned).ok_or_else(|| SourceError {
+            Self::Env(name) => process_environment.variable(name).map(str::to_owned).ok_or_else(|| SourceError {
                 message: format!("the environment variable {name} is not set"),
                 hint: format!("set {name} in the environment of the relay, such as Environment= of its systemd unit"),
             }),
             Self::File(_) | Self::Credential(_) => {
-                let path = self.path(surroundings).ok_or_else(|| SourceError {
+                let path = self.path(process_environment).ok_or_else(|| SourceError {
                     message: format!("{self} cannot be found: $CREDENTIALS_DIRECTORY is not set, so systemd gave none"),
                     hint: "name it in LoadCredential= of the systemd unit, or write { file = \"…\" }".to_owned(),
                 })?;
@@ -80,17 +80,19 @@ impl Source {
     }
 
     /// The file that it is read from, if it is one.
-    pub fn path(&self, surroundings: &Surroundings) -> Option<PathBuf> {
+    pub fn path(&self, process_environment: &ProcessEnvironment) -> Option<PathBuf> {
         match self {
             Self::File(path) => Some(path.clone()),
-            Self::Credential(name) => surroundings.credentials_directory.as_ref().map(|directory| directory.join(name)),
+            Self::Credential(name) => {
+                process_environment.credentials_directory.as_ref().map(|directory| directory.join(name))
+            }
             Self::Inline(_) | Self::Env(_) => None,
         }
     }
 
     /// Whether every user of the machine can read it.
-    pub fn is_world_readable(&self, surroundings: &Surroundings) -> bool {
-        self.path(surroundings).is_some_and(|path| is_world_readable(&path))
+    pub fn is_world_readable(&self, process_environment: &ProcessEnvironment) -> bool {
+        self.path(process_environment).is_some_and(|path| is_world_readable(&path))
     }
 }
 
@@ -245,7 +247,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("name"), "from a credential").unwrap();
         let file = directory.path().join("name");
-        let surroundings = Surroundings::new(
+        let process_environment = ProcessEnvironment::new(
             vec![
                 ("NAME".to_owned(), "from the environment".to_owned()),
                 ("CREDENTIALS_DIRECTORY".to_owned(), directory.path().display().to_string()),
@@ -260,7 +262,7 @@ mod tests {
             ("{ env = 'MISSING' }".to_owned(), Err("MISSING is not set")),
             ("{ credential = 'missing' }".to_owned(), Err("cannot read")),
         ] {
-            let read = source(&text).unwrap().read(&surroundings);
+            let read = source(&text).unwrap().read(&process_environment);
             match want {
                 Ok(want) => assert_eq!(read.as_deref(), Ok(want), "{text}"),
                 Err(want) => {
@@ -268,7 +270,7 @@ mod tests {
                 }
             }
         }
-        let nothing = Surroundings::default();
+        let nothing = ProcessEnvironment::default();
         assert!(
             source("{ credential = 'name' }")
                 .unwrap()

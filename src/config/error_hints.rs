@@ -7,13 +7,13 @@ use super::Config;
 use serde_json::Value;
 
 /// A message and maybe a hint.
-pub(super) struct Told {
+pub(super) struct ReaderMessage {
     pub(super) message: String,
     pub(super) hint: Option<String>,
 }
 
 /// Translates the reader's message about what stands at a path.
-pub(super) fn translate(message: &str, path: &str) -> Told {
+pub(super) fn translate(message: &str, path: &str) -> ReaderMessage {
     let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     match names.split_first() {
         Some((wrong, known)) if message.starts_with("unknown field") => {
@@ -24,14 +24,14 @@ pub(super) fn translate(message: &str, path: &str) -> Told {
                 Some(near) => format!("did you mean {near}?"),
                 None => format!("known keys: {}", known.join(", ")),
             };
-            Told { message, hint: Some(hint) }
+            ReaderMessage { message, hint: Some(hint) }
         }
         Some((wrong, known)) if message.starts_with("unknown variant") => {
             let message = format!("{wrong:?} is not one of {}", known.join(", "));
             let near = nearest(wrong, known).map(|near| format!("did you mean {near:?}?"));
-            Told { message, hint: near.or_else(|| accepted(path)) }
+            ReaderMessage { message, hint: near.or_else(|| accepted(path)) }
         }
-        _ => Told { message: plain(message), hint: accepted(path) },
+        _ => ReaderMessage { message: plain(message), hint: accepted(path) },
     }
 }
 
@@ -123,15 +123,15 @@ fn edits(left: &str, right: &str) -> usize {
 fn accepted(path: &str) -> Option<String> {
     let schema = schemars::schema_for!(Config).to_value();
     let mut node = &schema;
-    let mut told: Option<(String, &Value)> = None;
+    let mut described: Option<(String, &Value)> = None;
     for step in path.split('.').filter(|step| !step.is_empty()) {
         node = below(&schema, node, step)?;
         // An item of a list has no description of its own; the list's speaks of its items.
         if let Some(description) = node.get("description") {
-            told = Some((step.to_owned(), description));
+            described = Some((step.to_owned(), description));
         }
     }
-    let (key, description) = told?;
+    let (key, description) = described?;
     let text = description.as_str()?.replace('\n', " ");
     let sentence = text.split_inclusive(". ").next().unwrap_or_default().trim_end().trim_end_matches('.');
     Some(format!("{key}: {sentence}"))

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashSet};
 
 /// What a configuration says about the AWS side.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AwsFacts {
+pub struct AwsRequirements {
     /// `ses.region`.
     pub region: Option<String>,
     /// `aws.partition`.
@@ -28,7 +28,7 @@ pub struct AwsFacts {
 
 impl Plan {
     /// What this configuration needs of AWS.
-    pub fn aws_facts(&self) -> AwsFacts {
+    pub fn aws_requirements(&self) -> AwsRequirements {
         let config = self.config();
         let listed = &config.aws.identities;
         let known = Known { listed, lower: listed.iter().map(|name| name.to_ascii_lowercase()).collect() };
@@ -50,7 +50,7 @@ impl Plan {
             remarks.extend(remarks_on(app));
         }
         sets.extend(config.aws.default_configuration_sets.values().map(ToString::to_string));
-        AwsFacts {
+        AwsRequirements {
             region: config.ses.region.clone(),
             partition: config.aws.partition.clone(),
             account: config.aws.account.as_ref().map(|account| account.0.clone()),
