@@ -129,7 +129,7 @@ fn connected(
         Err(error) => return Ok(Err(Failure::from(error).at(&place))),
     };
     let region = transport.region().to_owned();
-    let found = config.look_at_region(process_environment, &region).unwrap_or_default();
+    let found = config.check_region(process_environment, &region).unwrap_or_default();
     Ok(match plan.builder(transport).check() {
         Ok(()) => Ok((region, found)),
         Err(error) => Err(Failure::from(error).at(&config.source_map.of(""))),

@@ -1,28 +1,31 @@
-//! `[admin]`: the operator's door.
+//! `[admin]`: the listener for operators.
 
-use super::plan::Diagnostics;
+use super::diagnostics::Diagnostics;
 use super::secret_source::Source;
+use super::section::section;
 use super::values::{Listen, ListenAddress};
 use crate::admin::{AdminEndpoint, AdminSettings};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-/// The operator's door: /livez, /readyz and /metrics over HTTP.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct AdminSection {
-    /// IP:PORT such as 127.0.0.1:9925, or unix:/run/gatepost/admin.sock. Default: no door.
-    pub address: Option<ListenAddress>,
-    /// What clients show as "Authorization: Bearer TOKEN": { file = "…" }, { env = "…" } or { credential = "…" }. Needed where
-    /// the address is not this machine's own.
-    pub token: Option<Source>,
+section! {
+    /// The listener for operators: /livez, /readyz and /metrics over HTTP. Without an address there is none.
+    pub(crate) AdminSection {
+        /// IP:PORT such as 127.0.0.1:9925, or unix:/run/gatepost/admin.sock. Default: no listener.
+        #[schemars(example = &"127.0.0.1:9925")]
+        address: Option<ListenAddress> = None,
+        /// What clients show as "Authorization: Bearer TOKEN": { file = "…" }, { env = "…" } or { credential = "…" }. Required
+        /// where other machines can reach the address.
+        #[schemars(example = json!({ "file": "/etc/gatepost/admin-token" }))]
+        token: Option<Source> = None,
+    } []
 }
 
 /// The least length of a token: 128 bits in hex.
 const TOKEN_OCTETS_MIN: usize = 32;
 
-pub(super) fn plan(diagnostics: &mut Diagnostics<'_>) -> Option<AdminSettings> {
-    let AdminSection { address, token } = &diagnostics.config.admin;
+/// The settings of the admin listener; `None` without an address.
+pub(super) fn plan(section: &AdminSection, diagnostics: &mut Diagnostics<'_>) -> Option<AdminSettings> {
+    let AdminSection { address, token } = section;
     let Some(address) = address else {
         if token.is_some() {
             diagnostics.error(

@@ -15,17 +15,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a pair is good.
-pub const DAYS: u64 = 398;
+pub(crate) const DAYS: u64 = 398;
 
 /// Certificates and key, in PEM.
 #[derive(Clone)]
-pub struct Pair {
+pub(crate) struct Pair {
     /// The authority.
-    pub authority: String,
+    pub(crate) authority: String,
     /// The certificate.
-    pub certificate: String,
+    pub(crate) certificate: String,
     /// Its key.
-    pub key: String,
+    pub(crate) key: String,
 }
 
 impl std::fmt::Debug for Pair {
@@ -36,19 +36,19 @@ impl std::fmt::Debug for Pair {
 
 /// Where a pair is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PairPaths {
+pub(crate) struct PairPaths {
     /// The authority.
-    pub authority: PathBuf,
+    pub(crate) authority: PathBuf,
     /// The certificate.
-    pub certificate: PathBuf,
+    pub(crate) certificate: PathBuf,
     /// The key, readable for its owner only.
-    pub key: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 /// Why there is no pair.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum PairError {
+pub(crate) enum PairError {
     /// A name can stand in no certificate.
     #[error("{0:?} can stand in no certificate: names are domain names or IP addresses")]
     Name(String),
@@ -73,7 +73,7 @@ impl Pair {
     ///
     /// # Errors
     /// [`PairError::Name`] or [`PairError::Make`].
-    pub fn make(names: &[String]) -> Result<Self, PairError> {
+    pub(crate) fn make(names: &[String]) -> Result<Self, PairError> {
         for name in names {
             let valid = name.parse::<std::net::IpAddr>().is_ok() || dns_name(name);
             if !valid {
@@ -102,7 +102,7 @@ impl Pair {
     ///
     /// # Errors
     /// [`PairError::Exists`] or [`PairError::Write`].
-    pub fn write(&self, paths: &PairPaths, replace: bool) -> Result<(), PairError> {
+    pub(crate) fn write(&self, paths: &PairPaths, replace: bool) -> Result<(), PairError> {
         let files = [
             // The key last: who sees it sees the certificate that belongs to it.
             (&paths.authority, &self.authority, 0o644),
@@ -124,7 +124,7 @@ impl Pair {
 
 impl PairPaths {
     /// `ca.pem`, `cert.pem` and `key.pem` in that directory.
-    pub fn within(directory: &Path) -> Self {
+    pub(crate) fn within(directory: &Path) -> Self {
         Self {
             authority: directory.join("ca.pem"),
             certificate: directory.join("cert.pem"),

@@ -1,19 +1,18 @@
-//! The IAM policy documents of a plan, and the account that their ARNs are of.
+//! IAM policy documents: reads the files that `policy.documents` and `documents` of an `[[app]]` name.
 
-use super::plan::Diagnostics;
+use super::diagnostics::Diagnostics;
 use super::secret_source::Source;
 use crate::iam::lint::{Kind, lint};
 use crate::iam::service::actions_named;
 use crate::iam::{Document, DocumentError, DocumentKind, Effect, Statement};
-use crate::policy::AccountSettings;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// IAM policy documents. Anything in them that is not understood is an error, never a statement that does not count.
-pub(super) fn documents(diagnostics: &mut Diagnostics<'_>, path: &str, files: &[PathBuf]) -> Vec<Arc<Document>> {
+/// Reads the files of a key. An element that is not understood is an error: a statement is never ignored.
+pub(super) fn read(path: &str, files: &[PathBuf], diagnostics: &mut Diagnostics<'_>) -> Vec<Arc<Document>> {
     let (mut read, mut misspelt) = (Vec::new(), false);
-    for (place, file) in files.iter().enumerate() {
-        let path = format!("{path}.{place}");
+    for (index, file) in files.iter().enumerate() {
+        let path = format!("{path}.{index}");
         let Some(text) = diagnostics.text(&path, &Source::File(file.clone())) else { continue };
         match Document::parse(&file.display().to_string(), &text, DocumentKind::Identity) {
             Ok(document) => {
@@ -97,70 +96,4 @@ fn unread(error: &DocumentError) -> &'static str {
         }
     };
     HINTS.iter().find(|(part, _)| text.contains(part)).map_or(otherwise, |(_, hint)| hint)
-}
-
-/// What ARNs are made of.
-pub(super) fn account(diagnostics: &mut Diagnostics<'_>, wanted: bool) -> Option<AccountSettings> {
-    let config = diagnostics.config;
-    let aws = &config.aws;
-    if !wanted {
-        if config.source_map.contains("aws") {
-            let hint = "`gatepost policy generate` uses it; if you do not, take [aws] away";
-            diagnostics.warn("aws", "there are no IAM policy documents, so a run does not use this", hint);
-        }
-        return None;
-    }
-    // As the SDK looks for it, but for profile and instance, which are not asked before a start.
-    let environment =
-        || ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| diagnostics.process_environment.variable(name));
-    let emulated = config.ses_emulator.settings(None);
-    let region = match (&config.ses.region, config.ses.emulator) {
-        (Some(region), _) => Some(region.clone()),
-        (None, true) => Some(emulated.region.clone()),
-        (None, false) => environment().map(str::to_owned),
-    };
-    let account = match (&aws.account, config.ses.emulator) {
-        (Some(account), _) => Some(account.0.clone()),
-        (None, true) => Some(emulated.account_id),
-        (None, false) => None,
-    };
-    if account.is_none() {
-        let message = "IAM policy documents name ARNs, and nothing says of which account";
-        diagnostics.error("aws.account", message, "for example: [aws] account = \"111122223333\"");
-    }
-    if region.is_none() {
-        diagnostics.error(
-            "ses.region",
-            "IAM policy documents name ARNs, and nothing says of which region",
-            "set ses.region",
-        );
-    }
-    let (account, region) = (account?, region?);
-    Some(AccountSettings {
-        partition: aws.partition.clone().unwrap_or_else(|| partition(&region).to_owned()),
-        region,
-        account,
-        identities: aws.identities.clone(),
-        default_configuration_sets: aws
-            .default_configuration_sets
-            .iter()
-            .map(|(identity, set)| (identity.clone(), set.to_string()))
-            .collect(),
-        sandbox: aws.sandbox,
-    })
-}
-
-/// AWS General Reference, "ARN format", and the SDK's partitions file.
-const PARTITIONS: &[(&str, &str)] = &[
-    ("cn-", "aws-cn"),
-    ("us-gov-", "aws-us-gov"),
-    ("us-iso-", "aws-iso"),
-    ("us-isob-", "aws-iso-b"),
-    ("eu-isoe-", "aws-iso-e"),
-    ("us-isof-", "aws-iso-f"),
-    ("eusc-", "aws-eusc"),
-];
-
-fn partition(region: &str) -> &'static str {
-    PARTITIONS.iter().find(|(prefix, _)| region.starts_with(prefix)).map_or("aws", |(_, partition)| partition)
 }

@@ -74,7 +74,7 @@ fn plain(message: &str) -> String {
 }
 
 /// For a name that should be one of several: the one that was probably meant, or those that there are.
-pub fn one_of<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>, kind: &str) -> String {
+pub(crate) fn one_of<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>, kind: &str) -> String {
     let known: Vec<&str> = known.into_iter().take(NAMES_COMPARED_MAX).collect();
     match (nearest(wrong, &known), known.as_slice()) {
         (Some(near), _) => format!("did you mean {near:?}?"),

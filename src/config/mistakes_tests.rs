@@ -4,7 +4,7 @@
 //! [`files`]. What goes wrong at a start, after the configuration was found good, is in `tests/binary.rs`.
 
 use super::certificates::Pair;
-use super::{Config, ConfigError, Diagnostic, Location, ProcessEnvironment};
+use super::{CertificateReload, Config, ConfigError, Diagnostic, Location, ProcessEnvironment};
 use crate::mail::{Clock, SystemClock};
 use std::path::Path;
 
@@ -49,7 +49,7 @@ fn unreadable() -> Vec<Row> {
         ("[log]\nformat = 'jsn'", "f:2:10", "\"jsn\" is not one of human, json", "did you mean \"json\"?"),
         ("[log]\nformat = 'text'", "f:2:10", "\"text\" is not one of human, json", "format: human or json"),
         ("[smtp]\nrecipients_max = '5'", "f:2:18", "invalid type: string \"5\", expected a whole number", "1 to 50"),
-        ("[smtp]\nrecipients_max = 100", "f:2:18", "100 is out of range: 1 to 50", "SES takes 50 in one call"),
+        ("[smtp]\nrecipients_max = 100", "f:2:18", "100 is out of range: 1 to 50", "SES accepts 50 in one call"),
         ("[smtp]\nerrors_max = -1", "f:2:14", "-1 is out of range: 1 to 4294967295", "errors_max: "),
         ("[deadline]\nbase_seconds = 0", "f:2:16", "0 is out of range: 1 to 604800", "base_seconds: "),
         ("[policy]\nclients = ['10.0.0/8']", "f:2:12", "\"10.0.0/8\" is not a network", "clients: A list of networks"),
@@ -298,7 +298,7 @@ fn applications() -> Vec<Row> {
             app("unchecked = ['author']"),
             "f:12:14",
             "\"author\" is not one of reverse-path, from",
-            "unchecked: A list of places",
+            "unchecked: A list of addresses that need not match from",
         ),
         (app("enforcement = 'reprot'"), "f:12:15", "not one of enforce, report", "did you mean \"report\"?"),
         (app("foreign_from = true"), "f:12:16", "expected", "foreign_from: reject or rewrite"),
@@ -891,7 +891,7 @@ fn certificates_that_are_read_again_are_reported_in_the_same_words() {
     let path = directory.path().display().to_string();
     for (text, place, what, _) in certificates() {
         let config = Config::parse(Path::new("f"), &text.replace("DIR", &path), std::iter::empty()).unwrap();
-        let again = config.without_lists().listeners(&ProcessEnvironment::default());
+        let again = CertificateReload::new(&config).certificates(&ProcessEnvironment::default());
         // Clients that do not verify go on; what is outdated is a warning of its own.
         let is_outdated = what.contains("expired at") || what.contains("not valid before");
         let diagnostics = again.err().map(|error| error.diagnostics().to_vec()).unwrap_or_default();
@@ -912,7 +912,7 @@ fn a_region_of_the_environment_is_looked_at_too() {
     assert!(found.errors[0].message.contains("is an availability zone"), "{found:?}");
     assert!(config.check(&of("eu-central-1")).unwrap().warnings.is_empty());
     // And that of a profile, once the SDK has found it.
-    let found = config.look_at_region(&ProcessEnvironment::default(), "eu-centrall-1").unwrap();
+    let found = config.check_region(&ProcessEnvironment::default(), "eu-centrall-1").unwrap();
     assert!(found.errors.is_empty() && found.warnings.len() == 1, "{found:?}");
-    assert_eq!(config.look_at_region(&of("eu-west-1"), "EU"), None, "it was looked at");
+    assert_eq!(config.check_region(&of("eu-west-1"), "EU"), None, "it was looked at");
 }

@@ -8,47 +8,47 @@ use std::time::Duration;
 
 /// A whole number with bounds, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Number<const MIN: u64, const MAX: u64>(u64);
+pub(crate) struct Number<const MIN: u64, const MAX: u64>(u64);
 
 /// A time that makes sense as a wait: up to a week.
-pub type Seconds = Number<1, WEEK_SECONDS>;
+pub(crate) type Seconds = Number<1, WEEK_SECONDS>;
 /// The same, where zero says "not at all".
-pub type SecondsOrZero = Number<0, WEEK_SECONDS>;
+pub(crate) type SecondsOrZero = Number<0, WEEK_SECONDS>;
 /// How many, at least one.
-pub type Count = Number<1, { u32::MAX as u64 }>;
+pub(crate) type Count = Number<1, { u32::MAX as u64 }>;
 /// Octets; at most what memory and disk of one machine can mean.
-pub type Octets = Number<1, { 1 << 50 }>;
+pub(crate) type Octets = Number<1, { 1 << 50 }>;
 
 const WEEK_SECONDS: u64 = 7 * 24 * 3600;
 
 impl<const MIN: u64, const MAX: u64> Number<MIN, MAX> {
     /// Pressed into the bounds: for defaults, which come from the rooms below.
-    pub fn of(value: u64) -> Self {
+    pub(crate) fn of(value: u64) -> Self {
         Self(value.clamp(MIN, MAX))
     }
 
     /// As `of`, from a wait.
-    pub fn seconds(wait: Duration) -> Self {
+    pub(crate) fn seconds(wait: Duration) -> Self {
         Self::of(wait.as_secs())
     }
 
     /// The number.
-    pub fn get(self) -> u64 {
+    pub(crate) fn get(self) -> u64 {
         self.0
     }
 
     /// The number, where memory is counted.
-    pub fn size(self) -> usize {
+    pub(crate) fn size(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 
     /// The number in 32 bits.
-    pub fn small(self) -> u32 {
+    pub(crate) fn small(self) -> u32 {
         u32::try_from(self.0).unwrap_or(u32::MAX)
     }
 
     /// As a wait.
-    pub fn wait(self) -> Duration {
+    pub(crate) fn wait(self) -> Duration {
         Duration::from_secs(self.0)
     }
 }

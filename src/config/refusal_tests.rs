@@ -1,7 +1,7 @@
 //! What a wrong configuration is told: place, message and hint, word by word where they matter.
 
 use super::certificates::{Pair, PairPaths};
-use super::{Config, ConfigError, Plan, ProcessEnvironment, Purpose};
+use super::{CertificateReload, Config, ConfigError, Plan, ProcessEnvironment, Purpose};
 use proptest::prelude::*;
 use std::path::Path;
 
@@ -177,8 +177,8 @@ fn a_certificate_that_is_expired_or_not_yet_valid_is_an_error_of_a_check_and_a_w
         let told = refusal(&text);
         assert!(told.contains(want), "{told}");
         let config = Config::parse(Path::new("f"), &text, std::iter::empty()).unwrap();
-        let again = config.listeners(&ProcessEnvironment::default()).unwrap();
-        assert_eq!(again[0].tls.as_ref().map(|tls| tls.validity().len()), Some(2), "SIGHUP reads all pairs again");
+        let again = CertificateReload::new(&config).certificates(&ProcessEnvironment::default()).unwrap();
+        assert_eq!(again[0].1.validity().len(), 2, "SIGHUP reads all pairs again");
         let start = Purpose::Start { sockets: &mut |_| Err(String::new()) };
         let plan = config.plan(&ProcessEnvironment::default(), start).unwrap();
         assert!(plan.warnings.iter().any(|warning| warning.to_string().contains(want)), "{:?}", plan.warnings);
@@ -202,8 +202,9 @@ fn a_check_makes_no_certificate_and_half_a_pair_is_an_error() {
     ));
     assert_eq!(refusal(&text), "good");
     assert!(!paths.key.exists() && !paths.certificate.exists());
-    let config = Config::parse(Path::new("f.toml"), &text, std::iter::empty()).unwrap().without_lists();
-    let reread = || config.listeners(&ProcessEnvironment::default()).map(|listeners| listeners.len());
+    let config = Config::parse(Path::new("f.toml"), &text, std::iter::empty()).unwrap();
+    let reload = CertificateReload::new(&config);
+    let reread = || reload.certificates(&ProcessEnvironment::default()).map(|certificates| certificates.len());
     let told = reread().unwrap_err().to_string();
     assert!(told.starts_with("f.toml:") && told.contains("is gone"), "a relay that runs makes none either: {told}");
     Pair::make(&["a.example".to_owned()]).unwrap().write(&paths, false).unwrap();

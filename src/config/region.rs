@@ -3,35 +3,34 @@
 //! A wrong one is a name that does not resolve, or a signature that SES refuses: every message would be deferred.
 
 use super::Config;
-use super::plan::{Diagnostics, Found};
-use super::secret_source::ProcessEnvironment;
-use super::source_map::{Diagnostic, Location};
+use super::diagnostics::{Diagnostics, Found, Item};
+use super::process_environment::ProcessEnvironment;
+use super::source_map::Location;
 use crate::iam::Arn;
 use crate::iam::region::{EndpointName, Region};
 use std::collections::BTreeMap;
 
-/// Of a plan that sends to Amazon. A region that only the profile or the instance names is looked at by
-/// [`Config::look_at_region`], once the SDK has found it.
-pub(super) fn plan(diagnostics: &mut Diagnostics<'_>) {
-    let known = named(diagnostics.config, diagnostics.process_environment);
-    agree(diagnostics, known.as_ref().map(|(region, place)| (region.as_str(), place)));
+/// Of a plan that sends to Amazon. A region that only the profile or the instance names is checked by
+/// [`Config::check_region`], once the SDK has found it.
+pub(super) fn check(config: &Config, diagnostics: &mut Diagnostics<'_>) {
+    let known = named(config, diagnostics.environment());
+    agree(config, known.as_ref().map(|(region, place)| (region.as_str(), place)), diagnostics);
 }
 
 impl Config {
-    /// What is wrong with a region that neither file nor environment names. `None`: they name one, which the plan has looked
-    /// at.
-    pub fn look_at_region(&self, process_environment: &ProcessEnvironment, region: &str) -> Option<Found> {
+    /// Errors of a region that neither file nor environment names. `None`: they name one, which the plan has checked.
+    pub(crate) fn check_region(&self, process_environment: &ProcessEnvironment, region: &str) -> Option<Found> {
         if self.ses.emulator || named(self, process_environment).is_some() {
             return None;
         }
-        let mut diagnostics = Diagnostics::new(self, process_environment);
+        let mut diagnostics = Diagnostics::new(&self.source_map, process_environment);
         let place = Location::File(self.source_map.file().to_owned());
-        agree(&mut diagnostics, Some((region, &place)));
-        Some(diagnostics.into_found())
+        agree(self, Some((region, &place)), &mut diagnostics);
+        Some(diagnostics.take())
     }
 }
 
-/// The region that file or environment name, and where. The profile and the instance are asked at a start only.
+/// The region that file or environment name, and where. Profile and instance are read at a start only.
 fn named(config: &Config, process_environment: &ProcessEnvironment) -> Option<(String, Location)> {
     if let Some(region) = &config.ses.region {
         return Some((region.clone(), config.source_map.of("ses.region")));
@@ -42,7 +41,7 @@ fn named(config: &Config, process_environment: &ProcessEnvironment) -> Option<(S
     })
 }
 
-fn agree(diagnostics: &mut Diagnostics<'_>, region: Option<(&str, &Location)>) {
+fn agree(config: &Config, region: Option<(&str, &Location)>, diagnostics: &mut Diagnostics<'_>) {
     let looked = region.map(|(text, place)| (text, place, Region::of(text)));
     if let Some((text, place, Region::Impossible { why, meant })) = &looked {
         let hint = meant.as_ref().map_or_else(
@@ -52,30 +51,27 @@ fn agree(diagnostics: &mut Diagnostics<'_>, region: Option<(&str, &Location)>) {
         diagnostics.error_at((*place).clone(), format!("region {text:?} {why}"), hint);
         return;
     }
-    let before = diagnostics.errors.len();
-    endpoint(diagnostics, region.map(|(text, _)| text));
+    let before = diagnostics.error_count();
+    check_endpoint(config, region.map(|(text, _)| text), diagnostics);
     if let Some((text, _)) = region {
-        identities(diagnostics, text);
+        check_identities(config, text, diagnostics);
     }
-    // A slip of the keyboard is named by what it contradicts, if anything.
-    if let (Some((text, place, Region::Unknown(near))), true) = (&looked, diagnostics.errors.len() == before) {
+    // A misspelt region is reported by what it contradicts, if anything.
+    if let (Some((text, place, Region::Unknown(near))), true) = (&looked, diagnostics.error_count() == before) {
         let hint = match near {
             Some(near) => format!("did you mean {near}? If AWS opened the region lately, it is right as it is"),
             None => "compare it with the list of AWS; if AWS opened the region lately, it is right as it is".to_owned(),
         };
-        diagnostics.warnings.push(Diagnostic {
-            location: (*place).clone(),
-            message: format!("region {text:?} is not one that this version of gatepost knows"),
-            hint: Some(hint),
-        });
+        let message = format!("region {text:?} is not one that this version of gatepost knows");
+        diagnostics.warn_at((*place).clone(), message, hint);
     }
 }
 
 /// Services whose host names SES's API has.
 const API: [&str; 2] = ["email", "email-fips"];
 
-fn endpoint(diagnostics: &mut Diagnostics<'_>, region: Option<&str>) {
-    let Some(url) = &diagnostics.config.ses.endpoint_url else { return };
+fn check_endpoint(config: &Config, region: Option<&str>, diagnostics: &mut Diagnostics<'_>) {
+    let Some(url) = &config.ses.endpoint_url else { return };
     let Some(EndpointName { service, region: own }) = EndpointName::of_url(&url.0) else { return };
     if !API.contains(&service.as_str()) {
         let what = match service.as_str() {
@@ -98,16 +94,15 @@ fn endpoint(diagnostics: &mut Diagnostics<'_>, region: Option<&str>) {
 }
 
 /// An identity is used in its own region only.
-fn identities(diagnostics: &mut Diagnostics<'_>, region: &str) {
-    let config = diagnostics.config;
+fn check_identities(config: &Config, region: &str, diagnostics: &mut Diagnostics<'_>) {
     let mut said = BTreeMap::new();
     if let (Some(arn), None) = (&config.ses.identity_arn, &config.ses.endpoint_id) {
         said.insert("ses".to_owned(), arn);
     }
-    for (place, app) in config.app.iter().enumerate() {
+    for Item { path, value: app } in Item::all("app", &config.app) {
         let endpoint_id = app.endpoint_id.as_ref().or(config.ses.endpoint_id.as_ref());
         if let (Some(arn), None) = (&app.identity_arn, endpoint_id) {
-            said.insert(format!("app.{place}"), arn);
+            said.insert(path, arn);
         }
     }
     for (path, arn) in said {

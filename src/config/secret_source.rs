@@ -3,6 +3,7 @@
 //! `"text"`, `{ file = "…" }`, `{ env = "NAME" }` or `{ credential = "name" }`; the last is a file in
 //! `$CREDENTIALS_DIRECTORY`, where systemd puts what `LoadCredential=` names. The text itself never prints.
 
+use super::process_environment::ProcessEnvironment;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::borrow::Cow;
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// Where a text comes from.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     /// It stands in the configuration.
     Inline(String),
     /// It is a file's content.
@@ -23,43 +24,12 @@ pub enum Source {
     Credential(String),
 }
 
-/// What sources are read with: the process_environment of the process, as data.
-#[derive(Clone, Default)]
-pub struct ProcessEnvironment {
-    /// The environment.
-    pub variables: Vec<(String, String)>,
-    /// `$CREDENTIALS_DIRECTORY`.
-    pub credentials_directory: Option<PathBuf>,
-    /// What the machine calls itself.
-    pub machine_name: Option<String>,
-}
-
-impl fmt::Debug for ProcessEnvironment {
-    /// The environment is full of secrets.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ProcessEnvironment")
-    }
-}
-
-impl ProcessEnvironment {
-    /// From the environment, and the machine's name.
-    pub fn new(environment: Vec<(String, String)>, machine_name: Option<String>) -> Self {
-        let directory = environment.iter().find(|(name, _)| name == "CREDENTIALS_DIRECTORY");
-        Self { credentials_directory: directory.map(|(_, value)| value.into()), variables: environment, machine_name }
-    }
-
-    /// The value of a variable.
-    pub fn variable(&self, name: &str) -> Option<&str> {
-        self.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
-}
-
 impl Source {
     /// Reads the text.
     ///
     /// # Errors
     /// [`SourceError`], which names the source.
-    pub fn read(&self, process_environment: &ProcessEnvironment) -> Result<String, SourceError> {
+    pub(crate) fn read(&self, process_environment: &ProcessEnvironment) -> Result<String, SourceError> {
         match self {
             Self::Inline(text) => Ok(text.clone()),
             Self::Env(name) => process_environment.variable(name).map(str::to_owned).ok_or_else(|| SourceError {
@@ -80,7 +50,7 @@ impl Source {
     }
 
     /// The file that it is read from, if it is one.
-    pub fn path(&self, process_environment: &ProcessEnvironment) -> Option<PathBuf> {
+    pub(crate) fn path(&self, process_environment: &ProcessEnvironment) -> Option<PathBuf> {
         match self {
             Self::File(path) => Some(path.clone()),
             Self::Credential(name) => {
@@ -91,7 +61,7 @@ impl Source {
     }
 
     /// Whether every user of the machine can read it.
-    pub fn is_world_readable(&self, process_environment: &ProcessEnvironment) -> bool {
+    pub(crate) fn is_world_readable(&self, process_environment: &ProcessEnvironment) -> bool {
         self.path(process_environment).is_some_and(|path| is_world_readable(&path))
     }
 }
@@ -99,11 +69,11 @@ impl Source {
 /// Why a text cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct SourceError {
+pub(crate) struct SourceError {
     /// What is wrong; names the source.
-    pub message: String,
+    pub(crate) message: String,
     /// What to do about it.
-    pub hint: String,
+    pub(crate) hint: String,
 }
 
 /// What to do about a file that cannot be read.

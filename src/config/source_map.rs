@@ -1,15 +1,13 @@
-//! Where something stands: line and column in the file, or the environment variable that said it; and errors that say so.
+//! The place of every key: line and column in the file, or the environment variable that sets it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// A place that a person can go to.
+/// A place that an operator can look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     /// In the file, counted from 1; columns in characters.
@@ -21,7 +19,7 @@ pub enum Location {
         /// The column.
         column: usize,
     },
-    /// The file as a whole: what is missing stands nowhere.
+    /// The file as a whole: for a key that is missing.
     File(PathBuf),
     /// An environment variable.
     Variable(String),
@@ -44,64 +42,12 @@ impl fmt::Display for Location {
     }
 }
 
-/// Something wrong, or to be warned of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Diagnostic {
-    /// Where.
-    pub location: Location,
-    /// What.
-    pub message: String,
-    /// What to do about it.
-    pub hint: Option<String>,
-}
-
-impl fmt::Display for Diagnostic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.location, self.message)?;
-        match &self.hint {
-            Some(hint) => write!(f, "\n  hint: {hint}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Why there is no configuration.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read {}: {error}", file.display())]
-    Read {
-        /// Which.
-        file: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// It can, and is wrong. At least one problem.
-    #[error("{}", lines(.0))]
-    Wrong(Vec<Diagnostic>),
-}
-
-fn lines(diagnostics: &[Diagnostic]) -> String {
-    diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-}
-
-impl ConfigError {
-    /// The problems, if it is that.
-    pub fn diagnostics(&self) -> &[Diagnostic] {
-        match self {
-            Self::Wrong(diagnostics) => diagnostics,
-            Self::Read { .. } => &[],
-        }
-    }
-}
-
-/// Where every key and value stands. A path is written with dots, places in lists counted from 0: `listener.0.address`.
+/// The places of all keys and values. A path has dots, and indexes of lists counted from 0: `listener.0.address`.
 ///
-/// Of a thousand applications that is ten thousand paths, and nobody asks where they are unless something is wrong. So only
-/// the keys of sections are noted at first; the rest is looked up in the text when it is asked for.
+/// A thousand applications have ten thousand paths, and only errors and warnings need them. So only the keys of sections are
+/// recorded at first; the other places are computed from the text at the first use.
 #[derive(Clone, Default)]
-pub struct SourceMap {
+pub(crate) struct SourceMap {
     file: PathBuf,
     text: Arc<str>,
     /// The top-level keys, and those right below them.
@@ -128,13 +74,14 @@ struct KeyPosition {
 }
 
 impl SourceMap {
-    /// Of a file's text. One that is not TOML has no places.
-    pub fn new(file: &Path, text: &str) -> Self {
+    /// Of the text of a file. A text that is not TOML has no places.
+    #[cfg(test)]
+    fn new(file: &Path, text: &str) -> Self {
         let document = DeTable::parse(text);
-        Self::of_document(file, text, document.as_ref().ok().map(Spanned::get_ref))
+        Self::of_document(file, text, document.as_ref().ok().map(toml::Spanned::get_ref))
     }
 
-    /// The same, of a text that is parsed already.
+    /// Of the text of a file and the document in it, if the text is TOML.
     pub(super) fn of_document(file: &Path, text: &str, document: Option<&DeTable<'_>>) -> Self {
         let mut keys = BTreeSet::new();
         for (top, value) in document.into_iter().flatten() {
@@ -161,13 +108,13 @@ impl SourceMap {
         self.variables.insert(path.to_owned(), variable.to_owned());
     }
 
-    /// The same, with nothing looked up yet.
-    pub(super) fn fresh(&self) -> Self {
+    /// A copy without the positions that were computed.
+    pub(super) fn without_positions(&self) -> Self {
         Self { positions: OnceLock::new(), line_starts: OnceLock::new(), ..self.clone() }
     }
 
     /// The place of a path, or of the nearest thing around it that stands somewhere; of the empty path, the file.
-    pub fn of(&self, path: &str) -> Location {
+    pub(crate) fn of(&self, path: &str) -> Location {
         let mut path = path;
         while !path.is_empty() {
             if let Some(variable) = self.variables.get(path) {
@@ -289,6 +236,6 @@ mod tests {
         assert_eq!(source_map.of("").to_string(), "f");
         assert!(source_map.positions.get().is_none());
         assert_eq!(source_map.of("policy.from.0").to_string(), "f:2:9");
-        assert!(source_map.positions.get().is_some() && source_map.fresh().positions.get().is_none());
+        assert!(source_map.positions.get().is_some() && source_map.without_positions().positions.get().is_none());
     }
 }

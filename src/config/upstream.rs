@@ -1,33 +1,34 @@
-//! Where mail goes: Amazon SES, or the emulator in its place.
+//! The upstream that messages are sent to: Amazon SES, or the emulator in its place.
 
-use super::plan::Diagnostics;
+use super::diagnostics::{Diagnostics, Item};
+use super::{Config, region};
 use crate::emulator::{Credential, EmulatorSettings};
 use crate::mail::parameters::RoleArn;
 use crate::transport::ses::{RoleSettings, SesSettings, SesTimeouts, StaticCredentials};
 use std::collections::BTreeMap;
 
-/// Where mail goes.
+/// Where messages are sent.
 #[derive(Debug)]
 pub enum Upstream {
-    /// To Amazon.
+    /// Amazon SES.
     Amazon(Box<SesSettings>),
-    /// To an emulator, which the caller starts.
+    /// An emulator, which the caller starts.
     Emulator(Box<EmulatorSetup>),
 }
 
 /// An emulator to start, and how to reach it then.
 #[derive(Debug)]
 pub struct EmulatorSetup {
-    /// What it looks like.
+    /// The account that it simulates.
     pub emulator: EmulatorSettings,
     timeouts: SesTimeouts,
     hide_error_text: bool,
-    /// Roles that applications send as, each with a key pair of its own: the emulator has no STS.
+    /// The roles that applications send as, each with its own key pair: the emulator has no STS.
     roles: Vec<RoleSettings>,
 }
 
 impl EmulatorSetup {
-    /// How to reach it. Everything is given, so the AWS SDK asks neither environment nor profile.
+    /// How to reach it. Every setting is given, so the AWS SDK reads neither environment nor profile.
     pub fn ses(&self, endpoint_url: String) -> SesSettings {
         let pair = self.emulator.credentials.first().cloned().unwrap_or_default();
         SesSettings {
@@ -45,11 +46,12 @@ impl EmulatorSetup {
     }
 }
 
-pub(super) fn plan(diagnostics: &mut Diagnostics<'_>) -> Upstream {
-    let (ses, emulator) = (&diagnostics.config.ses, &diagnostics.config.ses_emulator);
+/// The upstream, and settings of the two that contradict each other.
+pub(super) fn plan(config: &Config, diagnostics: &mut Diagnostics<'_>) -> Upstream {
+    let (ses, emulator) = (&config.ses, &config.ses_emulator);
     if !ses.emulator {
-        amazon(diagnostics);
-        let roles = roles(diagnostics);
+        check_amazon(config, diagnostics);
+        let roles = roles(config, diagnostics);
         return Upstream::Amazon(Box::new(SesSettings { roles, ..ses.settings() }));
     }
     let unused = [
@@ -76,13 +78,13 @@ pub(super) fn plan(diagnostics: &mut Diagnostics<'_>) -> Upstream {
         diagnostics.error("ses_emulator.recipients_per_second_max", "the rate must be a number above 0", hint);
     }
     let mut settings = emulator.settings(ses.region.as_deref());
-    if let Some(account) = &diagnostics.config.aws.account {
+    if let Some(account) = &config.aws.account {
         settings.account_id.clone_from(&account.0);
     }
-    let mut roles = roles(diagnostics);
-    for (place, role) in roles.iter_mut().enumerate() {
+    let mut roles = roles(config, diagnostics);
+    for (index, role) in roles.iter_mut().enumerate() {
         let pair = StaticCredentials {
-            access_key_id: format!("ASIAGATEPOSTROLE{place:04}"),
+            access_key_id: format!("ASIAGATEPOSTROLE{index:04}"),
             secret_access_key: format!("no secret of {}", role.arn),
         };
         settings.credentials.push(Credential {
@@ -101,22 +103,23 @@ pub(super) fn plan(diagnostics: &mut Diagnostics<'_>) -> Upstream {
 }
 
 /// Every role that an application sends as, once.
-fn roles(diagnostics: &mut Diagnostics<'_>) -> Vec<RoleSettings> {
+fn roles(config: &Config, diagnostics: &mut Diagnostics<'_>) -> Vec<RoleSettings> {
     let mut found: BTreeMap<RoleArn, Option<String>> = BTreeMap::new();
-    for (place, app) in diagnostics.config.app.iter().enumerate() {
+    for item in Item::all("app", &config.app) {
+        let app = item.value;
         let Some(role) = &app.assume_role else { continue };
         let before = found.insert(role.0.clone(), app.external_id.clone());
         if before.is_some_and(|before| before != app.external_id) {
             let message = format!("another application assumes {role} with another external_id");
-            diagnostics.error(&format!("app.{place}.assume_role"), message, "one role has one external id");
+            diagnostics.error(&item.key("assume_role"), message, "one role has one external id");
         }
     }
     found.into_iter().map(|(arn, external_id)| RoleSettings { arn, external_id, credentials: None }).collect()
 }
 
-fn amazon(diagnostics: &mut Diagnostics<'_>) {
-    super::region::plan(diagnostics);
-    let ses = &diagnostics.config.ses;
+fn check_amazon(config: &Config, diagnostics: &mut Diagnostics<'_>) {
+    region::check(config, diagnostics);
+    let ses = &config.ses;
     if let Some(url) = &ses.endpoint_url {
         if ses.fips || ses.dual_stack {
             let hint = "write the URL of the FIPS or dual-stack endpoint itself";
@@ -131,7 +134,7 @@ fn amazon(diagnostics: &mut Diagnostics<'_>) {
     if ses.external_id.is_some() && ses.assume_role.is_none() {
         diagnostics.error("ses.external_id", "external_id without assume_role", "it belongs to a role that is assumed");
     }
-    if diagnostics.config.source_map.contains("ses_emulator") {
+    if diagnostics.source_map().contains("ses_emulator") {
         let hint = "set ses.emulator = true, or take them away";
         diagnostics.warn("ses_emulator", "the settings of the emulator are not used", hint);
     }

@@ -42,7 +42,7 @@ macro_rules! text_values {
     ($( $(#[$doc:meta])+ $name:ident($inner:ty) = $read:expr, $show:expr, forms $forms:literal; )+) => { $(
         $(#[$doc])+
         #[derive(Clone, Debug, PartialEq, Eq)]
-        pub struct $name(pub $inner);
+        pub(crate) struct $name(pub(crate) $inner);
 
         impl FromStr for $name {
             type Err = String;
@@ -170,7 +170,7 @@ impl Default for ZoneText {
 
 /// Where a listener listens, before anything is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listen {
+pub(crate) enum Listen {
     /// TCP.
     Tcp(SocketAddr),
     /// A Unix socket.
@@ -181,7 +181,7 @@ pub enum Listen {
 
 impl Listen {
     /// Whether only programs of this machine can connect. A socket of systemd's is not known before the start.
-    pub fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
             Self::Unix(_) => true,

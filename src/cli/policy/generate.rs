@@ -133,7 +133,7 @@ impl Arguments {
         let Some(path) = &self.config else { return Ok(AwsRequirements::default()) };
         let (config, process_environment) = ConfigFile { config: path.clone() }.load()?;
         let plan = config.plan(&process_environment, Purpose::Check).map_err(exit::Failure::from)?;
-        Ok(plan.aws_requirements())
+        Ok(plan.aws_requirements(&config))
     }
 
     fn needs(&self, facts: &AwsRequirements) -> Result<Needs, Failure> {

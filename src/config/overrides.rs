@@ -4,9 +4,10 @@
 //! entry. A value is read as a TOML value, and as plain text if it is none or the key wants text. One that fits no key is
 //! an error that names the variable: a typing error must not start a relay with other settings than were meant.
 
+use super::Config;
+use super::diagnostics::{ConfigError, Diagnostic};
 use super::error_hints::translate;
-use super::source_map::{Diagnostic, Location, SourceMap};
-use super::{Config, ConfigError};
+use super::source_map::{Location, SourceMap};
 use serde::Deserialize;
 use toml::{Table, Value};
 
