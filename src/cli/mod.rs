@@ -61,6 +61,8 @@ enum Command {
     HashPassword,
     /// Print the JSON schema of the configuration
     Schema,
+    /// Print every key of the configuration with its description and default, as a configuration file
+    Reference,
 }
 
 #[derive(Debug, clap::Args)]
@@ -103,6 +105,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Command::HashPassword => hash_password::run(&printer),
         Command::Schema => printer.text(&Config::schema()),
+        Command::Reference => printer.text(&Config::reference()),
     };
     match ended {
         Ok(exit) => exit.into(),

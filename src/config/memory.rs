@@ -8,12 +8,12 @@ use crate::relay::BudgetSettings;
 use std::path::PathBuf;
 
 section! {
-    /// Memory and disk for the content of all messages together. While both are full, clients receive 452 and retry.
+    /// Memory and disk for the content of all messages together. Without capacity, clients receive 452 and retry.
     pub(crate) Memory {
         /// Bytes of memory for all messages and for password verification together. A quarter is for receiving, the rest
-        /// for sending; sending a message takes about three times its size.
+        /// for sending; sending a message takes about three times its size. The default is 256 MiB.
         octets: Octets = Octets::of(BudgetSettings::default().memory_octets),
-        /// Bytes of disk for content that waits to be sent; at least smtp.message_octets_max.
+        /// Bytes of disk for content that waits to be sent; at least smtp.message_octets_max. The default is 4 GiB.
         disk_octets: Octets = Octets::of(BudgetSettings::default().disk_octets),
         /// A directory for that content, which must exist. It is kept in unlinked files, which disappear with the process.
         /// Default: the temporary directory of the system; where that is in memory (tmpfs), choose another.

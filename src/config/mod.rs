@@ -38,6 +38,7 @@ mod policy;
 mod policy_section;
 mod process_environment;
 mod redis;
+mod reference;
 mod region;
 mod reload;
 mod rules;
@@ -123,13 +124,15 @@ section! {
         log: Log = Log::default(),
         /// Listeners: any number of `[[listener]]` tables, at least one. Each is one socket and what it offers.
         listener: Vec<Listener> = Vec::new(),
-        /// Certificates, for every listener without certificates of its own.
+        /// Certificates, for every listener without certificates of its own. certs/README.md says how to get them.
         tls: TlsFiles = TlsFiles::default(),
         /// Users, for listeners with auth = "optional" or "required".
         auth: Authentication = Authentication::default(),
         /// Which clients may send, and with which addresses: the rules for every client that is no `[[app]]`, and what holds
         /// for all clients. `gatepost explain` shows which application a client is, and what happens to its messages.
         policy: PolicySection = PolicySection::default(),
+        /// Amazon SES: how to reach it, and the parameters of every call, unless the `[[app]]` of the message has its own.
+        ses: Ses = Ses::default(),
         /// Applications with rules of their own: any number of `[[app]]` tables. The most specific one that matches a client
         /// counts: certificate before AUTH name, AUTH name before network, the longer network before the shorter, network
         /// before listener. An application with several of them requires all. Of `[policy]`, only documents, enforcement and
@@ -150,8 +153,6 @@ section! {
         redis: Redis = Redis::default(),
         /// The AWS account of the ARNs in IAM policy documents. The region is ses.region, or AWS_REGION.
         aws: Aws = Aws::default(),
-        /// Amazon SES: how to reach it, and the parameters of every call, unless the `[[app]]` of the message has its own.
-        ses: Ses = Ses::default(),
         /// The account that the emulator simulates, used where ses.emulator is true.
         ses_emulator: SesEmulator = SesEmulator::default(),
         /// Limits of one SMTP session, for all listeners.
@@ -165,7 +166,7 @@ section! {
         /// Limits of the MIME parts of a message. A message over one of them is rejected with 554, and the reply names the
         /// limit.
         mime: Mime = Mime::default(),
-        /// Memory and disk for the content of all messages together. While both are full, clients receive 452 and retry.
+        /// Memory and disk for the content of all messages together. Without capacity, clients receive 452 and retry.
         memory: Memory = Memory::default(),
         /// The time from the end of a message to the reply, the call to SES included.
         deadline: Deadline = Deadline::default(),

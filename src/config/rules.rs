@@ -20,8 +20,8 @@ group! { ($)
         /// the documents alone decide.
         #[schemars(example = ["*@example.com"])]
         from: Vec<FromPattern>,
-        /// A list of addresses that need not match from: reverse-path, from, sender or resent. SES sends no bounces to an
-        /// address that is not checked here; with reverse-path, a MAIL FROM that is no address is treated as <>.
+        /// A list of addresses that need not match from: reverse-path, from, sender or resent. An address
+        /// that is not checked receives no bounces: with reverse-path, a MAIL FROM that is no address is treated as <>.
         unchecked: Vec<Unchecked>,
         /// true or false: whether MAIL FROM:<> may send. SES has no null reverse-path: bounces and complaints about such
         /// messages go where the SES account sends them.

@@ -40,6 +40,13 @@ fn the_schema_file_is_the_one_that_the_program_prints() {
     assert!(stored == Config::schema(), "config/schema.json is not up to date; {hint}");
 }
 
+#[test]
+fn the_reference_file_is_the_one_that_the_program_prints() {
+    let stored = std::fs::read_to_string(sample("reference.toml")).unwrap();
+    let hint = "run: cargo run -- reference > config/reference.toml";
+    assert!(stored == Config::reference(), "config/reference.toml is not up to date; {hint}");
+}
+
 /// Every property of the schema with its path and its default.
 fn properties(root: &Value, node: &Value, path: &str, found: &mut Vec<(String, Option<Value>)>) {
     let node = match node.get("$ref").and_then(Value::as_str) {

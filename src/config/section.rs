@@ -35,6 +35,9 @@ macro_rules! words {
 }
 pub(super) use words;
 
+/// The keyword of the schema with the order of keys: JSON objects have none.
+pub(super) const ORDER: &str = "x-order";
+
 /// A section: `section! { /// … Name { /// … key: Type = default, } [groups of keys] }`.
 macro_rules! section {
     // Each step appends the keys of one group.
@@ -45,6 +48,7 @@ macro_rules! section {
         $(#[$meta])+
         #[derive(Clone, Debug, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
         #[serde(deny_unknown_fields, default)]
+        #[schemars(extend("x-order" = [$( stringify!($field) ),*]))]
         $vis struct $name { $( $(#[$doc])+ pub(crate) $field: $type, )* }
 
         impl Default for $name {
