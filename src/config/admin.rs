@@ -50,14 +50,18 @@ pub(super) fn plan(section: &AdminSection, diagnostics: &mut Diagnostics<'_>) ->
     let endpoint = match &address.0 {
         Listen::Tcp(address) => {
             if !address.ip().is_loopback() && secret.is_none() {
-                let message = format!("others may reach {address}, and nothing asks who they are");
+                let message = format!("other machines may reach {address}, and no token is required");
                 diagnostics.error("admin.address", message, "set admin.token, or listen on loopback or a Unix socket");
             }
             AdminEndpoint::Tcp(*address)
         }
         Listen::Unix(path) => AdminEndpoint::Unix(path.clone()),
         Listen::Systemd(_) => {
-            diagnostics.error("admin.address", "this door takes no socket of systemd's", "write IP:PORT or unix:PATH");
+            diagnostics.error(
+                "admin.address",
+                "the admin listener does not take a systemd socket",
+                "write IP:PORT or unix:PATH",
+            );
             return None;
         }
     };

@@ -162,7 +162,8 @@ impl Item<'_, App> {
             let alone = self.value.certificates.is_empty() && self.value.auth.is_empty();
             if network.prefix_len() == 0 && alone {
                 let path = self.key(&format!("networks.{index}"));
-                let message = format!("{network} is everybody: an open relay for this application's From addresses");
+                let message =
+                    format!("{network} is every address: an open relay for this application's From addresses");
                 diagnostics.warn(&path, message, "name its networks");
             }
         }
@@ -173,11 +174,11 @@ impl Item<'_, App> {
         let reachable = || listeners.iter().filter(|listener| self.value.accepts(listener));
         if !self.value.auth.is_empty() && !reachable().any(Listener::verifies_users) {
             let hint = "set auth = \"required\" or \"optional\" on a listener that it may come to";
-            diagnostics.error(&self.key("auth"), "nobody could be this application: no listener asks for AUTH", hint);
+            diagnostics.error(&self.key("auth"), "no client can be this application: no listener offers AUTH", hint);
         }
         let shown = |listener: &Listener| listener.client_certificates != Certificates::Off;
         if !self.value.certificates.is_empty() && !reachable().any(shown) {
-            let message = "nobody could be this application: no listener asks for client certificates";
+            let message = "no client can be this application: no listener requests client certificates";
             let hint = "set client_certificates on a listener that it may come to";
             diagnostics.error(&self.key("certificates"), message, hint);
         }

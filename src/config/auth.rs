@@ -164,7 +164,7 @@ fn check_offered(config: &Config, diagnostics: &mut Diagnostics<'_>) {
         (None, true) => return,
     };
     if !offered {
-        let hint = "set auth = \"required\" or \"optional\" on a listener, or take the users away";
+        let hint = "set auth = \"required\" or \"optional\" on a listener, or remove the users";
         diagnostics.error(path, "there are users, and no listener where they could authenticate", hint);
     }
 }

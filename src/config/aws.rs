@@ -34,7 +34,7 @@ pub(super) fn plan(config: &Config, has_documents: bool, diagnostics: &mut Diagn
     let aws = &config.aws;
     if !has_documents {
         if diagnostics.source_map().contains("aws") {
-            let hint = "`gatepost policy generate` uses it; if you do not, take [aws] away";
+            let hint = "`gatepost policy generate` uses it; if you do not, remove [aws]";
             diagnostics.warn("aws", "there are no IAM policy documents, so a run does not use this", hint);
         }
         return None;

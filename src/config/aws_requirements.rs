@@ -21,7 +21,7 @@ pub(crate) struct AwsRequirements {
     pub(crate) identities: Vec<String>,
     /// Names of configuration sets.
     pub(crate) configuration_sets: Vec<String>,
-    /// Allowed authors, as `StringLike` has them.
+    /// Allowed authors, in the form of `StringLike`.
     pub(crate) from_patterns: Vec<String>,
     /// Requirements that generated documents do not cover, in sentences.
     pub(crate) remarks: Vec<String>,
@@ -66,7 +66,7 @@ fn remarks_on(app: &App) -> Vec<String> {
     let mut remarks = Vec::new();
     if let Some(role) = &app.send.role {
         remarks.push(format!(
-            "{} sends through {role}: that role needs these documents, and ours sts:AssumeRole on it",
+            "{} sends through {role}: that role needs these documents, and the role of the relay needs sts:AssumeRole on it",
             app.name
         ));
     }
@@ -85,13 +85,13 @@ fn string_like(pattern: &AddressPattern) -> String {
     if pattern.is_everybody() { "*".to_owned() } else { pattern.to_string().replace('?', "${?}") }
 }
 
-/// The verified identities, and the same in lower case to look up.
+/// The verified identities, and the same in lower case for lookups.
 struct Known<'a> {
     listed: &'a [String],
     lower: HashSet<String>,
 }
 
-/// The verified identities that addresses of a pattern are of; where nothing is known, its domain.
+/// The verified identities of the addresses of a pattern; its domain if none is known.
 fn identities_of(pattern: &AddressPattern, known: &Known<'_>) -> Vec<String> {
     let text = pattern.to_string();
     let domain = text.rsplit_once('@').map_or(text.as_str(), |(_, domain)| domain);

@@ -52,7 +52,7 @@ fn every_sample_of_the_documents_starts() {
             let absent = [
                 "cannot read",
                 "cannot be found",
-                "others may reach",
+                "other machines may reach",
                 "AUTH is offered and there are no users",
                 "there is no user \"",
             ];

@@ -44,14 +44,14 @@ pub(super) fn read(path: &str, files: &[PathBuf], diagnostics: &mut Diagnostics<
     read
 }
 
-/// Whether a statement's actions are those that sending is authorised as.
+/// Whether a statement's actions include the one that SES authorises sending as.
 fn sends(statement: &Statement) -> bool {
     let mut patterns = statement.actions.patterns.iter();
     let named = patterns.any(|(text, _)| actions_named(text).iter().any(|action| action.name == "SendRawEmail"));
     named != statement.actions.negated
 }
 
-/// Warns of actions that SES does not have. A newer SES may have them, and the file may be the one that is attached to a role.
+/// Warns of actions that SES does not have. A newer SES may have them, and the file may be attached to a role.
 fn misspelt_actions(diagnostics: &mut Diagnostics<'_>, path: &str, name: &str, text: &str) -> bool {
     let found = lint(name, text, Kind::Identity).into_iter().filter(|finding| finding.rule == "unknown-action");
     let mut any = false;
@@ -67,12 +67,12 @@ fn misspelt_actions(diagnostics: &mut Diagnostics<'_>, path: &str, name: &str, t
 /// What to do about a document that cannot be read.
 fn unread(error: &DocumentError) -> &'static str {
     const HINTS: &[(&str, &str)] = &[
-        ("trailing comma", "take the comma before the closing bracket away"),
+        ("trailing comma", "remove the comma before the closing bracket"),
         ("EOF", "the text ends too early: a closing bracket or quote is missing, or the file is empty"),
         ("twice", "keep one of the two"),
-        ("trailing characters", "one file is one document: take what follows it away"),
+        ("trailing characters", "one file is one document: remove what follows it"),
         ("expected `,`", "a comma is missing between two members"),
-        ("Principal", "an identity policy has no Principal: take it out"),
+        ("Principal", "an identity policy has no Principal: remove it"),
         ("Version", "write \"Version\": \"2012-10-17\""),
         (
             "unknown element",

@@ -160,7 +160,7 @@ pub(super) fn plan(
     let listeners = &config.listener;
     if listeners.is_empty() {
         let hint = "for example: [[listener]] with address = \"127.0.0.1:2525\"";
-        diagnostics.error("listener", "no listener: nobody could reach the relay", hint);
+        diagnostics.error("listener", "no listener: no client could reach the relay", hint);
     }
     check_duplicates(listeners, diagnostics);
     let generated = generated(listeners, &config.tls, &names(listeners, hostname), diagnostics, purpose);
@@ -221,7 +221,7 @@ fn check_duplicates(listeners: &[Listener], diagnostics: &mut Diagnostics<'_>) {
     for (index, listener) in listeners.iter().enumerate() {
         let before = &listeners[..index];
         let name = listener.called();
-        // A free port may be asked for any number of times.
+        // Port 0 is any free port, and may be used any number of times.
         let free =
             matches!(&listener.address, Some(address) if matches!(address.0, Listen::Tcp(tcp) if tcp.port() == 0));
         let same_address =
@@ -284,12 +284,12 @@ impl Item<'_, Listener> {
             diagnostics.error(&self.key("auth"), "AUTH would never be offered: there is no TLS here", hint);
         }
         if self.value.auth_in_clear && auth == Auth::Off {
-            diagnostics.error(&self.key("auth_in_clear"), "auth_in_clear without auth", "set auth, or take it away");
+            diagnostics.error(&self.key("auth_in_clear"), "auth_in_clear without auth", "set auth, or remove it");
         }
         if self.value.require_tls && tls != Tls::Starttls {
             let message = match tls {
                 Tls::None => "TLS is required and never offered",
-                _ => "require_tls means nothing where all is TLS",
+                _ => "require_tls has no effect where every connection is TLS",
             };
             diagnostics.error(&self.key("require_tls"), message, "it belongs to tls = \"starttls\"");
         }
@@ -300,10 +300,10 @@ impl Item<'_, Listener> {
             let hint = "set require_tls = true, or clients without TLS show none";
             diagnostics.error(&self.key("client_certificates"), "clients that skip STARTTLS need no certificate", hint);
         }
-        for (place, network) in self.value.proxy_protocol_from.iter().enumerate() {
+        for (index, network) in self.value.proxy_protocol_from.iter().enumerate() {
             if network.0.prefix_len() == 0 {
-                let message = "anybody could say to be any client: every address is taken for a proxy's";
-                diagnostics.error(&self.key(&format!("proxy_protocol_from.{place}")), message, "name the proxies");
+                let message = "every client could claim any address: every address is treated as a proxy";
+                diagnostics.error(&self.key(&format!("proxy_protocol_from.{index}")), message, "name the proxies");
             }
         }
         if !self.value.proxy_protocol_from.is_empty() && matches!(address, Listen::Unix(_)) {
@@ -312,15 +312,15 @@ impl Item<'_, Listener> {
         }
         if auth == Auth::Any {
             let hint =
-                "auth = \"any\" is for devices that insist on AUTH; who may send is said by networks or certificates";
-            diagnostics.warn(&self.key("auth"), "every password is accepted here, and means nothing", hint);
+                "auth = \"any\" is for devices that insist on AUTH; networks or certificates decide who may send";
+            diagnostics.warn(&self.key("auth"), "every password is accepted here, and identifies no client", hint);
         }
         if self.value.auth_in_clear && auth != Auth::Any && !address.is_local() {
             let hint = "use TLS where clients can";
             diagnostics.warn(&self.key("auth_in_clear"), "passwords can be read on their way to this listener", hint);
         }
         if tls != Tls::None && is_generated && !address.is_local() {
-            let message = "others may reach a listener whose certificate is made for development";
+            let message = "other machines may reach a listener whose certificate is made for development";
             diagnostics.warn("tls.generate", message, "get a certificate that your clients can verify");
         }
     }
@@ -342,7 +342,7 @@ impl Item<'_, Listener> {
             self.own(self.value.client_authorities.as_ref(), common.client_authorities.as_ref(), "client_authorities");
         let is_common = self.value.certificate.is_none() && self.value.key.is_none();
         if is_common && generated.is_err() {
-            // One mistake is reported once.
+            // The diagnostics have the error already.
             return None;
         }
         let (Some(certificate), Some(key)) = (certificate, key) else {
@@ -369,7 +369,7 @@ impl Item<'_, Listener> {
                 let hint = "set client_authorities in [tls] or here: { file = \"…\" }";
                 diagnostics.error(
                     &self.key("client_certificates"),
-                    "nothing says who issues client certificates",
+                    "the issuers of client certificates are not set",
                     hint,
                 );
                 return None;
@@ -390,8 +390,8 @@ impl Item<'_, Listener> {
             list => (list, self.key("further_pairs")),
         };
         let mut pairs = Vec::with_capacity(list.len());
-        for (place, pair) in list.iter().enumerate() {
-            let path = |key: &str| format!("{path}.{place}.{key}");
+        for (index, pair) in list.iter().enumerate() {
+            let path = |key: &str| format!("{path}.{index}.{key}");
             let chain = diagnostics.text(&path("certificate"), &pair.certificate);
             let secret = diagnostics.secret(&path("key"), &pair.key);
             let half = |key: &str, source: &Source, text| Half { path: path(key), source: source.to_string(), text };

@@ -39,7 +39,7 @@ impl Memory {
     /// Whether a message of the largest size, and password verification, fit.
     pub(super) fn check(&self, message_octets: u64, users: Option<&Users>, diagnostics: &mut Diagnostics<'_>) {
         if self.disk_octets.get() < message_octets {
-            let message = format!("a message of {message_octets} octets would never find room");
+            let message = format!("a message of {message_octets} octets would never fit");
             diagnostics.error("memory.disk_octets", message, "at least smtp.message_octets_max");
         }
         if let Some(directory) = self.disk_directory.as_ref().filter(|directory| !directory.is_dir()) {

@@ -45,7 +45,7 @@ fn unreadable() -> Vec<Row> {
         ("[[listener]]\n\nadress = 'x'", "f:3:1", "unknown key adress in listener.0", "did you mean address?"),
         ("[lisener]", "f:1:2", "unknown key lisener", "did you mean listener?"),
         ("[ses]\nretries = 3", "f:2:1", "unknown key retries in ses", "known keys: emulator, region"),
-        ("[log]\nlevel = 3", "f:2:9", "expected one of its words", "level: error, warn, info, debug or trace"),
+        ("[log]\nlevel = 3", "f:2:9", "expected a string", "level: error, warn, info, debug or trace"),
         ("[log]\nformat = 'jsn'", "f:2:10", "\"jsn\" is not one of human, json", "did you mean \"json\"?"),
         ("[log]\nformat = 'text'", "f:2:10", "\"text\" is not one of human, json", "format: human or json"),
         ("[smtp]\nrecipients_max = '5'", "f:2:18", "invalid type: string \"5\", expected a whole number", "1 to 50"),
@@ -102,31 +102,31 @@ fn contradictions() -> Vec<Row> {
         (
             format!("{GOOD}[[listener]]\naddress = '0.0.0.0:25'"),
             "f:7:11",
-            "nothing says who may send",
+            "nothing states who may send",
             "set policy.clients",
         ),
         (
             format!("{GOOD}[[listener]]\naddress = '[::]:25'"),
             "f:7:11",
-            "others may reach [::]:25",
+            "other machines may reach [::]:25",
             "set policy.clients",
         ),
         (
             format!("{GOOD}[[listener]]\naddress = 'systemd:0'"),
             "f:7:11",
-            "nothing says who may send",
+            "nothing states who may send",
             "set policy.clients to your networks, or",
         ),
         (
             format!("{GOOD}[[listener]]\naddress = '0.0.0.0:25'\nauth = 'any'\nauth_in_clear = true"),
             "f:7:11",
-            "nothing says who may send",
+            "nothing states who may send",
             "set policy.clients to your networks, or",
         ),
         (
             format!("{GOOD}[[listener]]\naddress = '0.0.0.0:25'\nauth = 'optional'\nauth_in_clear = true\n{hash}"),
             "f:7:11",
-            "nothing says who may send",
+            "nothing states who may send",
             "set policy.clients to your networks, or",
         ),
         // Half of AUTH.
@@ -139,7 +139,7 @@ fn contradictions() -> Vec<Row> {
             "no listener where they could",
             "set auth = \"required\" or \"optional\" on a",
         ),
-        (listener("auth_in_clear = true"), "f:8:17", "auth_in_clear without auth", "set auth, or take it away"),
+        (listener("auth_in_clear = true"), "f:8:17", "auth_in_clear without auth", "set auth, or remove it"),
         (
             listener("auth = 'optional'\nauth_in_clear = true\n[auth.users]\nann = 'secret'"),
             "f:11:7",
@@ -234,7 +234,7 @@ fn contradictions() -> Vec<Row> {
         (
             listener("proxy_protocol_from = ['10.0.0.0/8', '::/0']"),
             "f:8:38",
-            "anybody could say to be any client",
+            "every client could claim any address",
             "name the proxies",
         ),
         // SES.
@@ -247,8 +247,8 @@ fn contradictions() -> Vec<Row> {
         (
             listener("").replace("[ses]", "[ses]\nemulator = true\nprofile = 'mail'"),
             "f:4:11",
-            "so profile means nothing",
-            "take one of them away",
+            "so profile has no effect",
+            "remove one of them",
         ),
         (
             listener("").replace("[ses]", "[ses]\nexternal_id = 'x'"),
@@ -277,12 +277,7 @@ fn contradictions() -> Vec<Row> {
             "a message of 29999000 octets may take 23.7 s",
             "raise shutdown_grace_seconds, or lower",
         ),
-        (
-            listener("[memory]\ndisk_octets = 1000"),
-            "f:9:15",
-            "would never find room",
-            "at least smtp.message_octets_max",
-        ),
+        (listener("[memory]\ndisk_octets = 1000"), "f:9:15", "would never fit", "at least smtp.message_octets_max"),
     ]
 }
 
@@ -348,13 +343,13 @@ fn applications() -> Vec<Row> {
         (
             app("certificates = ['name:x.internal']"),
             "f:12:1",
-            "no listener asks for client certificates",
+            "no listener requests client certificates",
             "client_certificates",
         ),
         (
             app("auth = ['ann']\nlisteners = ['other']\n[[listener]]\nname = 'other'\naddress = '127.0.0.1:26'"),
             "f:12:1",
-            "no listener asks for AUTH",
+            "no listener offers AUTH",
             "set auth = \"required\" or \"optional\" on a",
         ),
         (app("foreign_from = 'rewrite'"), "f:12:16", "nothing says what is put into From", "own_from = "),
@@ -378,12 +373,12 @@ fn applications() -> Vec<Row> {
             "it belongs to a role that is assumed",
         ),
         (app("tags = { 'a b' = 'c' }"), "f:12:18", "cannot be the name of a tag", "A-Z"),
-        (app("[policy]\nclients = ['10.0.0.0/8']"), "f:13:1", "policy.clients means nothing", "set policy.from"),
+        (app("[policy]\nclients = ['10.0.0.0/8']"), "f:13:1", "policy.clients has no effect", "set policy.from"),
         (
             app("[policy]\nnull_reverse_path = true"),
             "f:13:21",
-            "policy.null_reverse_path means nothing",
-            "set policy.from, or take it away",
+            "policy.null_reverse_path has no effect",
+            "set policy.from, or remove it",
         ),
         (
             app("assume_role = 'arn:aws:iam::111122223333:role/a'\n[[app]]\nname = 'b'\nauth = ['ann']\n\
@@ -398,7 +393,7 @@ fn applications() -> Vec<Row> {
                 .replace("127.0.0.1:2525", "0.0.0.0:25")
                 .replace("networks = ['10.1.0.0/16']", "listeners = ['main']"),
             "f:10:1",
-            "whoever reaches 0.0.0.0:25 would be this application",
+            "every client that reaches 0.0.0.0:25 would be this application",
             "name its networks",
         ),
         (
@@ -406,13 +401,13 @@ fn applications() -> Vec<Row> {
                 .replace("auth = 'optional'", "proxy_protocol_from = ['127.0.0.1']\nauth = 'optional'")
                 .replace("networks = ['10.1.0.0/16']", "listeners = ['main']"),
             "f:11:1",
-            "whoever reaches 127.0.0.1:2525 would be this application",
+            "every client that reaches 127.0.0.1:2525 would be this application",
             "name its networks, auth or certificates",
         ),
         (
             app("listeners = ['main']\n[[listener]]\naddress = '0.0.0.0:25'"),
             "f:14:11",
-            "others may reach 0.0.0.0:25, and nothing says who may send",
+            "other machines may reach 0.0.0.0:25, and nothing states who may send",
             "an [[app]] that names networks",
         ),
     ]
@@ -482,7 +477,7 @@ fn certificates() -> Vec<Row> {
         ),
         (tls("expired.pem", "expired-key.pem"), "f:10:1", "DIR/expired.pem: the certificate expired at", "renew it"),
         (tls("early.pem", "early-key.pem"), "f:10:1", "DIR/early.pem: the certificate is not valid before", "clock"),
-        (clients(""), "f:9:23", "nothing says who issues client certificates", "set client_authorities"),
+        (clients(""), "f:9:23", "the issuers of client certificates are not set", "set client_authorities"),
         (
             clients("client_authorities = { file = 'DIR/empty' }"),
             "f:11:1",
@@ -634,7 +629,12 @@ fn documents() -> Vec<Row> {
     vec![
         (document("none.json"), "f:12:14", "cannot read DIR/none.json", "put the file there"),
         (document("empty"), "f:12:14", "DIR/empty: EOF while parsing", "or the file is empty"),
-        (document("comma.json"), "f:12:14", "DIR/comma.json: trailing comma at line 1 column", "take the comma before"),
+        (
+            document("comma.json"),
+            "f:12:14",
+            "DIR/comma.json: trailing comma at line 1 column",
+            "remove the comma before",
+        ),
         (document("quotes.json"), "f:12:14", "line 1: typographic quote", "replace typographic quotes by plain ones"),
         (document("twice.json"), "f:12:14", "\"Effect\" stands twice in one object", "keep one of the two"),
         (document("comments"), "f:12:14", "DIR/comments: expected value at line 1", "must be JSON"),
@@ -642,7 +642,7 @@ fn documents() -> Vec<Row> {
             document("principal.json"),
             "f:12:14",
             "Principal stands in resource and endpoint",
-            "has no Principal: take it",
+            "has no Principal: remove it",
         ),
         (
             document("")

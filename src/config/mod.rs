@@ -190,10 +190,10 @@ words! {
 }
 
 impl Config {
-    /// Reads a file, and overrides from the environment: every variable that begins with `GATEPOST_` is looked at.
+    /// Reads a file, and overrides from the variables that begin with `GATEPOST_`.
     ///
     /// # Errors
-    /// [`ConfigError`]: the file cannot be read, or the first thing in it that cannot be understood.
+    /// [`ConfigError`] if the file cannot be read, or with the first value that cannot be parsed.
     pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let read = std::fs::read(path).and_then(|octets| {
             String::from_utf8(octets).map_err(|_| std::io::Error::new(std::io::ErrorKind::InvalidData, "not UTF-8"))
@@ -202,7 +202,7 @@ impl Config {
         Self::parse(path, &text, environment)
     }
 
-    /// The same from a text; the file's name is for messages.
+    /// The same from a text; the name of the file is for messages.
     ///
     /// # Errors
     /// As [`Config::load`].
@@ -211,7 +211,7 @@ impl Config {
         text: &str,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        // Once: of many applications, this is most of the work of a start.
+        // Parsed once: with many applications, this is most of the work of a start.
         let document = DeTable::parse(text);
         let mut source_map = SourceMap::of_document(file, text, document.as_ref().ok().map(Spanned::get_ref));
         let wrong = |error: toml::de::Error, source_map: &SourceMap| {
@@ -234,8 +234,8 @@ impl Config {
         Ok(Self { source_map, ..config })
     }
 
-    /// The format of the log that a start was asked for, as far as it can be known of a file that may be wrong: what
-    /// GATEPOST_LOG__FORMAT says, else what the file says, else text.
+    /// The log format for the errors of a start whose configuration may be wrong: GATEPOST_LOG__FORMAT, else that of the file,
+    /// else human.
     pub(crate) fn log_format(path: &Path, mut environment: impl Iterator<Item = (String, String)>) -> LogFormat {
         let of_environment = environment.find(|(name, _)| name == "GATEPOST_LOG__FORMAT").map(|(_, value)| value);
         let of_file = || {
@@ -249,7 +249,7 @@ impl Config {
         }
     }
 
-    /// The JSON schema, as `config/schema.json` has it.
+    /// The JSON schema of the file, which `config/schema.json` contains.
     pub fn schema() -> String {
         let schema = schemars::schema_for!(Self).to_value();
         format!("{schema:#}\n")

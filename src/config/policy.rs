@@ -55,7 +55,7 @@ fn not_decided_here(config: &Config, error: &AppPolicyError, diagnostics: &mut D
     });
     let hint = match error {
         AppPolicyError::ManyValues { .. } => "ForAllValues: all recipients must fit, ForAnyValue: one of them",
-        _ => "take the condition out of the copy that gatepost reads: only AWS can decide it",
+        _ => "remove the condition from the copy that gatepost reads: only AWS can decide it",
     };
     diagnostics.error(path.as_deref().unwrap_or("policy"), error.to_string(), hint);
 }
@@ -92,7 +92,7 @@ fn check_identities(config: &Config, policy: &AppPolicy, diagnostics: &mut Diagn
             None => ("policy".to_owned(), false),
         };
         let key = if own { format!("{path}.identity_arn") } else { format!("{path}.from") };
-        let hint = "SES refuses such mail: name the identity of that domain, or take the pattern away";
+        let hint = "SES rejects such messages: name the identity of that domain, or remove the pattern";
         for pattern in app.from.iter().filter(|pattern| !pattern.meets(arn)) {
             diagnostics.error(&key, format!("{pattern} is not covered by the identity {arn}"), hint);
         }
@@ -124,14 +124,14 @@ fn check_who_may_send(config: &Config, has_users: bool, diagnostics: &mut Diagno
         for app in apps.iter().filter(|app| reachable && by_listener(app.value)) {
             if app.value.accepts(listener) {
                 reported = true;
-                let message = format!("whoever reaches {address} would be this application");
+                let message = format!("every client that reaches {address} would be this application");
                 let hint = "name its networks, auth or certificates too, or set auth = \"required\" on the listener";
                 diagnostics.error(&app.key("listeners"), message, hint);
             }
         }
         let named = apps.iter().any(|app| app.value.is_identified() && app.value.accepts(listener));
         if !reported && !address.0.is_local() && !named && config.policy.clients.is_none() {
-            let message = format!("others may reach {address}, and nothing says who may send");
+            let message = format!("other machines may reach {address}, and nothing states who may send");
             let hint = "set policy.clients to your networks, or auth = \"required\" with users, or client_certificates = \
                         \"required\", or make an [[app]] that names networks, auth or certificates";
             diagnostics.error(&item.key("address"), message, hint);

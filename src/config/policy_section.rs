@@ -37,14 +37,13 @@ pub(super) fn plan(config: &Config, common: &Parameters, diagnostics: &mut Diagn
     if section.from.is_empty() {
         if config.app.is_empty() {
             let hint = "for example: [policy] from = [\"*@example.com\"], or an [[app]]";
-            diagnostics.error("policy.from", "policy.from is empty: nobody could send", hint);
+            diagnostics.error("policy.from", "policy.from is empty: no client could send", hint);
             return None;
         }
         for key in diagnostics.source_map().below("policy") {
             if !["documents", "enforcement", "soft_fail"].contains(&key.as_str()) {
-                let message =
-                    format!("policy.{key} means nothing: without policy.from nobody but applications may send");
-                diagnostics.error(&format!("policy.{key}"), message, "set policy.from, or take it away");
+                let message = format!("policy.{key} has no effect: without policy.from only applications may send");
+                diagnostics.error(&format!("policy.{key}"), message, "set policy.from, or remove it");
             }
         }
         return None;
@@ -52,7 +51,7 @@ pub(super) fn plan(config: &Config, common: &Parameters, diagnostics: &mut Diagn
     for (index, Network(network)) in section.clients.iter().flatten().enumerate() {
         if network.prefix_len() == 0 {
             let path = format!("policy.clients.{index}");
-            let message = format!("{network} is everybody: an open relay for these From addresses");
+            let message = format!("{network} is every address: an open relay for these From addresses");
             diagnostics.warn(&path, message, "name your networks");
         }
     }

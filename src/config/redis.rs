@@ -85,7 +85,7 @@ pub(super) fn plan(redis: &Redis, diagnostics: &mut Diagnostics<'_>) -> Option<R
         diagnostics.warn("redis.url", "the password can be read on the way", "use rediss://");
     }
     if authorities.is_some() && !first.has_tls() {
-        diagnostics.warn("redis.authorities", "no certificate is looked at without TLS", "use rediss://");
+        diagnostics.warn("redis.authorities", "without TLS, no certificate is verified", "use rediss://");
     }
     let instances = redis.instances.and_then(|instances| NonZeroU32::new(instances.small()));
     let settings = RedisSettings {
@@ -129,7 +129,7 @@ fn check(redis: &Redis, first: &RedisUrl, more_nodes: &[RedisUrl], diagnostics: 
     }
     if more_nodes.iter().any(|url| url.has_tls() != first.has_tls()) {
         let hint = "write rediss:// for all of them, or redis://";
-        diagnostics.error("redis.url", "some nodes are asked with TLS and some without", hint);
+        diagnostics.error("redis.url", "some nodes are reached with TLS and some without", hint);
     }
     if redis.username.is_some() && redis.password.is_none() && !first.has_password() {
         diagnostics.error("redis.username", "a user without a password", "set redis.password");

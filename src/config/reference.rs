@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 impl Config {
-    /// The reference of all keys, as `config/reference.toml` has it.
+    /// The reference of all keys, which `config/reference.toml` contains.
     pub fn reference() -> String {
         let schema = Schema(schemars::schema_for!(Self).to_value());
         let mut reference = Reference { schema: &schema, text: HEAD.to_owned(), described: HashMap::new() };

@@ -37,7 +37,7 @@ fn limits_that_are_shared_say_how_and_what_happens_without() {
         ("url = 'rediss://u:hunter2@a/#insecure'\ninstances = 2", "it is no URL of Redis"),
         ("url = ' '\ninstances = 2", "it is empty"),
         ("url = 'redis://a redis://b'\ninstances = 2", "several nodes without cluster mode"),
-        ("url = 'redis://a rediss://b'\ninstances = 2\ncluster = true", "some nodes are asked with TLS"),
+        ("url = 'redis://a rediss://b'\ninstances = 2\ncluster = true", "some nodes are reached with TLS"),
         ("url = 'redis://a'\ninstances = 2\nusername = 'u'", "a user without a password"),
         ("url = 'redis://a'\ninstances = 2\nprefix = 'a{b'", "is no prefix"),
         ("url = 'redis://a'\ninstances = 0", "0 is out of range"),
@@ -50,7 +50,7 @@ fn limits_that_are_shared_say_how_and_what_happens_without() {
         ("url = 'redis://:hunter2@cache.example'", Some("the password can be read on the way")),
         ("url = 'redis://:hunter2@127.0.0.1'", None),
         ("url = 'rediss://:hunter2@cache.example'", None),
-        ("url = 'redis://cache.example'\nauthorities = 'x'", Some("no certificate is looked at without TLS")),
+        ("url = 'redis://cache.example'\nauthorities = 'x'", Some("without TLS, no certificate is verified")),
     ] {
         let told = warnings(&format!("{}[redis]\n{lines}\ninstances = 2\n", listener(""))).join("\n");
         assert!(
@@ -82,8 +82,11 @@ fn whoever_says_who_may_send_may_listen_anywhere() {
 #[test]
 fn what_works_and_should_not_is_warned_of() {
     for (text, want) in [
-        (listener("").replace("'*@example.com'", "'*@*'"), "f:5:9: this lets clients write mail as anybody"),
-        (listener("").replace("from", "clients = ['10.0.0.0/8', '0.0.0.0/0']\nfrom"), "f:5:26: 0.0.0.0/0 is everybody"),
+        (listener("").replace("'*@example.com'", "'*@*'"), "f:5:9: this lets clients write messages with any From"),
+        (
+            listener("").replace("from", "clients = ['10.0.0.0/8', '0.0.0.0/0']\nfrom"),
+            "f:5:26: 0.0.0.0/0 is every address",
+        ),
         (listener("").replace("from", "soft_fail = true\nfrom"), "f:5:13: mail that policy refuses is deferred"),
         (listener("auth = 'any'\nauth_in_clear = true"), "f:8:8: every password is accepted here"),
         (listener("[ses_emulator]\nsandbox = true"), "f:8:2: the settings of the emulator are not used"),

@@ -1,6 +1,6 @@
-//! Region, endpoint and identity ARNs: whether there is such a region, and whether all of them name the same one.
+//! Checks that the region exists, and that region, endpoint and identity ARNs agree.
 //!
-//! A wrong one is a name that does not resolve, or a signature that SES refuses: every message would be deferred.
+//! A wrong region is a name that does not resolve, or a signature that SES rejects: every message would be deferred.
 
 use super::Config;
 use super::diagnostics::{Diagnostics, Found, Item};
@@ -10,11 +10,11 @@ use crate::iam::Arn;
 use crate::iam::region::{EndpointName, Region};
 use std::collections::BTreeMap;
 
-/// Of a plan that sends to Amazon. A region that only the profile or the instance names is checked by
+/// Checks the region of file or environment. A region that only the profile or the instance names is checked by
 /// [`Config::check_region`], once the SDK has found it.
 pub(super) fn check(config: &Config, diagnostics: &mut Diagnostics<'_>) {
     let known = named(config, diagnostics.environment());
-    agree(config, known.as_ref().map(|(region, place)| (region.as_str(), place)), diagnostics);
+    agree(config, known.as_ref().map(|(region, location)| (region.as_str(), location)), diagnostics);
 }
 
 impl Config {
@@ -24,8 +24,8 @@ impl Config {
             return None;
         }
         let mut diagnostics = Diagnostics::new(&self.source_map, process_environment);
-        let place = Location::File(self.source_map.file().to_owned());
-        agree(self, Some((region, &place)), &mut diagnostics);
+        let location = Location::File(self.source_map.file().to_owned());
+        agree(self, Some((region, &location)), &mut diagnostics);
         Some(diagnostics.take())
     }
 }
@@ -42,13 +42,13 @@ fn named(config: &Config, process_environment: &ProcessEnvironment) -> Option<(S
 }
 
 fn agree(config: &Config, region: Option<(&str, &Location)>, diagnostics: &mut Diagnostics<'_>) {
-    let looked = region.map(|(text, place)| (text, place, Region::of(text)));
-    if let Some((text, place, Region::Impossible { why, meant })) = &looked {
+    let looked = region.map(|(text, location)| (text, location, Region::of(text)));
+    if let Some((text, location, Region::Impossible { why, meant })) = &looked {
         let hint = meant.as_ref().map_or_else(
             || "write the name that AWS has for it, such as eu-central-1".to_owned(),
             |meant| format!("write {meant}"),
         );
-        diagnostics.error_at((*place).clone(), format!("region {text:?} {why}"), hint);
+        diagnostics.error_at((*location).clone(), format!("region {text:?} {why}"), hint);
         return;
     }
     let before = diagnostics.error_count();
@@ -57,17 +57,17 @@ fn agree(config: &Config, region: Option<(&str, &Location)>, diagnostics: &mut D
         check_identities(config, text, diagnostics);
     }
     // A misspelt region is reported by what it contradicts, if anything.
-    if let (Some((text, place, Region::Unknown(near))), true) = (&looked, diagnostics.error_count() == before) {
+    if let (Some((text, location, Region::Unknown(near))), true) = (&looked, diagnostics.error_count() == before) {
         let hint = match near {
             Some(near) => format!("did you mean {near}? If AWS opened the region lately, it is right as it is"),
             None => "compare it with the list of AWS; if AWS opened the region lately, it is right as it is".to_owned(),
         };
         let message = format!("region {text:?} is not one that this version of gatepost knows");
-        diagnostics.warn_at((*place).clone(), message, hint);
+        diagnostics.warn_at((*location).clone(), message, hint);
     }
 }
 
-/// Services whose host names SES's API has.
+/// Services in the host names of SES's API.
 const API: [&str; 2] = ["email", "email-fips"];
 
 fn check_endpoint(config: &Config, region: Option<&str>, diagnostics: &mut Diagnostics<'_>) {

@@ -154,10 +154,10 @@ impl Rules {
         for (index, FromPattern(pattern)) in self.from.iter().enumerate() {
             if pattern.is_everybody() && !has_documents {
                 let path = key(&format!("from.{index}"));
-                diagnostics.warn(&path, "this lets clients write mail as anybody", "name your domains");
+                diagnostics.warn(&path, "this lets clients write messages with any From", "name your domains");
             }
         }
-        let checked = |place: Unchecked| !self.unchecked.contains(&place);
+        let checked = |address: Unchecked| !self.unchecked.contains(&address);
         app.checked = policy::Checked {
             reverse_path: checked(Unchecked::ReversePath),
             author: checked(Unchecked::From),
@@ -167,8 +167,8 @@ impl Rules {
         if !app.checked.author {
             diagnostics.warn(
                 &key("unchecked"),
-                "From is not checked: clients write mail as anybody",
-                "take from out of unchecked",
+                "From is not checked: clients may write messages with any From",
+                "remove \"from\" from unchecked",
             );
         }
         app.null_reverse_path = self.null_reverse_path;
@@ -188,11 +188,7 @@ impl Rules {
         app.requested_fields = self.requested_fields.iter().map(|field| field.0).collect();
         app.principal_tags = self.principal_tags.clone().into_iter().collect();
         if let Some(address) = &self.redirect_to {
-            diagnostics.warn(
-                &key("redirect_to"),
-                format!("all mail goes to {address}, and to nobody else"),
-                "for staging only",
-            );
+            diagnostics.warn(&key("redirect_to"), format!("all messages go to {address} only"), "for staging only");
         }
         let (octets, recipients) = (smtp.message_octets_max.get(), smtp.recipients_max.get());
         if self.message_octets_max.is_some_and(|most| most.get() > octets) {
@@ -226,7 +222,7 @@ impl Rules {
             return;
         };
         if wanted.is_empty() {
-            let hint = "set foreign_from = \"rewrite\" or missing_from = \"fill\", or take it away";
+            let hint = "set foreign_from = \"rewrite\" or missing_from = \"fill\", or remove it";
             diagnostics.error(&key("own_from"), "own_from is never used", hint);
         }
         let Author { display_name, mailbox, .. } = &own.0;
@@ -258,4 +254,4 @@ impl Rules {
     }
 }
 
-const RAISE: &str = "raise that one, or take this key away";
+const RAISE: &str = "raise that one, or remove this key";

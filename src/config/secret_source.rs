@@ -1,7 +1,7 @@
-//! A secret, or another text that need not stand in the file: inline, or named by where it comes from.
+//! A secret, or another text that need not be in the file: inline, or named by its source.
 //!
 //! `"text"`, `{ file = "…" }`, `{ env = "NAME" }` or `{ credential = "name" }`; the last is a file in
-//! `$CREDENTIALS_DIRECTORY`, where systemd puts what `LoadCredential=` names. The text itself never prints.
+//! `$CREDENTIALS_DIRECTORY`, where systemd puts the files of `LoadCredential=`. The text itself is never printed.
 
 use super::process_environment::ProcessEnvironment;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -11,16 +11,16 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Where a text comes from.
+/// The source of a text.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// It stands in the configuration.
+    /// The text is in the configuration.
     Inline(String),
-    /// It is a file's content.
+    /// The content of that file.
     File(PathBuf),
-    /// It is the value of that environment variable.
+    /// The value of that environment variable.
     Env(String),
-    /// It is a systemd credential.
+    /// The systemd credential of that name.
     Credential(String),
 }
 
@@ -49,7 +49,7 @@ impl Source {
         }
     }
 
-    /// The file that it is read from, if it is one.
+    /// The file that the text is read from, if it is a file.
     pub(crate) fn path(&self, process_environment: &ProcessEnvironment) -> Option<PathBuf> {
         match self {
             Self::File(path) => Some(path.clone()),
@@ -60,7 +60,7 @@ impl Source {
         }
     }
 
-    /// Whether every user of the machine can read it.
+    /// Whether every user of the machine can read the file.
     pub(crate) fn is_world_readable(&self, process_environment: &ProcessEnvironment) -> bool {
         self.path(process_environment).is_some_and(|path| is_world_readable(&path))
     }
@@ -70,7 +70,7 @@ impl Source {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct SourceError {
-    /// What is wrong; names the source.
+    /// What is wrong, with the source.
     pub(crate) message: String,
     /// What to do about it.
     pub(crate) hint: String,
@@ -92,7 +92,7 @@ fn unreadable(path: &Path, error: &io::Error) -> String {
     }
 }
 
-/// Whether every user of the machine can read that file. Directories above it are not looked at.
+/// Whether every user of the machine can read that file. The permissions of its directories are not considered.
 pub(super) fn is_world_readable(path: &Path) -> bool {
     #[cfg(unix)]
     {

@@ -107,7 +107,7 @@ impl SesParameters {
     fn tags(&self, path: &str, diagnostics: &mut Diagnostics<'_>) -> Vec<TagTemplate> {
         if self.tags.len() > TAGS_MAX {
             let message = format!("{} tags, and SES takes {TAGS_MAX}", self.tags.len());
-            diagnostics.error(&format!("{path}.tags"), message, "take some of them away");
+            diagnostics.error(&format!("{path}.tags"), message, "remove some of them");
         }
         let mut made = Vec::new();
         for (name, value) in &self.tags {

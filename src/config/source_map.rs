@@ -53,7 +53,7 @@ pub(crate) struct SourceMap {
     /// The top-level keys, and those right below them.
     keys: BTreeSet<String>,
     positions: OnceLock<BTreeMap<String, KeyPosition>>,
-    /// The octet that each line begins at.
+    /// The byte that each line begins at.
     line_starts: OnceLock<Vec<usize>>,
     variables: BTreeMap<String, String>,
 }
@@ -67,7 +67,7 @@ impl fmt::Debug for SourceMap {
 
 #[derive(Clone, Debug)]
 struct KeyPosition {
-    /// Where a person should look: at the value, or for a table or list at the key.
+    /// The byte that errors name: of the value, or of the key of a table or list.
     shown: usize,
     key: Range<usize>,
     value: Range<usize>,
@@ -103,7 +103,7 @@ impl SourceMap {
         })
     }
 
-    /// Notes that a variable said what stands at that path.
+    /// Records that a variable set the value of that path.
     pub(super) fn overridden(&mut self, path: &str, variable: &str) {
         self.variables.insert(path.to_owned(), variable.to_owned());
     }
@@ -113,7 +113,7 @@ impl SourceMap {
         Self { positions: OnceLock::new(), line_starts: OnceLock::new(), ..self.clone() }
     }
 
-    /// The place of a path, or of the nearest thing around it that stands somewhere; of the empty path, the file.
+    /// The place of a path, or of the nearest table around it that has one; for the empty path, the file.
     pub(crate) fn of(&self, path: &str) -> Location {
         let mut path = path;
         while !path.is_empty() {
@@ -128,7 +128,7 @@ impl SourceMap {
         Location::File(self.file.clone())
     }
 
-    /// The place of an octet of the file. Lines are found once: a file may have as many problems as lines.
+    /// The place of a byte of the file. Lines are computed once: a file may have as many errors as lines.
     pub(super) fn at(&self, octet: usize) -> Location {
         let starts = self
             .line_starts
@@ -139,21 +139,21 @@ impl SourceMap {
         Location::Line { file: self.file.clone(), line, column: before.chars().count() + 1 }
     }
 
-    /// The path of what stands at an octet: the innermost key or value around it.
+    /// The path of the innermost key or value around a byte.
     pub(super) fn path_at(&self, octet: usize) -> Option<&str> {
         let around = |stand: &KeyPosition| stand.key.contains(&octet) || stand.value.contains(&octet);
         let innermost = self.all().iter().filter(|(_, stand)| around(stand)).max_by_key(|(path, _)| path.len());
         innermost.map(|(path, _)| path.as_str())
     }
 
-    /// Whether anything stands at that path, of a section or of a key in one.
+    /// Whether the file or a variable has that section, or that key of a section.
     pub(super) fn contains(&self, path: &str) -> bool {
         let below =
             |known: &String| known.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         self.keys.iter().chain(self.variables.keys()).any(below)
     }
 
-    /// The keys that stand in a section.
+    /// The keys of a section that the file or a variable has.
     pub(super) fn below(&self, path: &str) -> Vec<String> {
         let rest = |known: &String| Some(known.strip_prefix(path)?.strip_prefix('.')?.to_owned());
         let keys: Vec<String> = self.keys.iter().chain(self.variables.keys()).filter_map(rest).collect();
@@ -188,8 +188,8 @@ fn enter(
     match value {
         DeValue::Table(table) => enter_table(positions, &path, table),
         DeValue::Array(list) => {
-            for (place, item) in list.iter().enumerate() {
-                enter(positions, join(&path, &place.to_string()), item.span(), item.span(), item.get_ref());
+            for (index, item) in list.iter().enumerate() {
+                enter(positions, join(&path, &index.to_string()), item.span(), item.span(), item.get_ref());
             }
         }
         _ => {}

@@ -63,8 +63,8 @@ pub(super) fn plan(config: &Config, diagnostics: &mut Diagnostics<'_>) -> Upstre
         ("dual_stack", ses.dual_stack),
     ];
     for (key, _) in unused.iter().filter(|(_, set)| *set) {
-        let message = format!("with ses.emulator nothing is sent to Amazon, so {key} means nothing");
-        diagnostics.error(&format!("ses.{key}"), message, "take one of them away");
+        let message = format!("with ses.emulator nothing is sent to Amazon, so {key} has no effect");
+        diagnostics.error(&format!("ses.{key}"), message, "remove one of them");
     }
     if !emulator.listen.ip().is_loopback() {
         diagnostics.error(
@@ -135,7 +135,7 @@ fn check_amazon(config: &Config, diagnostics: &mut Diagnostics<'_>) {
         diagnostics.error("ses.external_id", "external_id without assume_role", "it belongs to a role that is assumed");
     }
     if diagnostics.source_map().contains("ses_emulator") {
-        let hint = "set ses.emulator = true, or take them away";
+        let hint = "set ses.emulator = true, or remove them";
         diagnostics.warn("ses_emulator", "the settings of the emulator are not used", hint);
     }
 }
