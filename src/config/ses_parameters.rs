@@ -4,7 +4,7 @@ use super::diagnostics::Diagnostics;
 use super::section::group;
 use super::values::{Arn, ConfigurationSet, EndpointIdText, FeedbackTo, List, Role, TagValue, Tenant};
 use crate::mail::SendParameters;
-use crate::mail::parameters::{ListManagement, TagName};
+use crate::mail::parameters::{ListManagement, TAGS_MAX, TagName};
 use crate::policy::TagTemplate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -82,9 +82,6 @@ impl Parameters {
         Self { send: own.send().or(&self.send), tags }
     }
 }
-
-/// SES guide, quotas: message tags of one message.
-const TAGS_MAX: usize = 50;
 
 impl SesParameters {
     /// All but the tags, which are templates.
