@@ -176,7 +176,7 @@ fn sharing(c: &mut Criterion) {
 
 #[cfg(feature = "redis")]
 fn redis(c: &mut Criterion, url: &str) {
-    use gatepost::limit::{By, LimitRule, Measure, OverLimit, RedisLimiter, RedisSettings, RedisUrl};
+    use gatepost::limit::{LimitKey, LimitRule, Measure, OnExceeded, RedisLimiter, RedisSettings, RedisUrl};
     use gatepost::mail::{Client, ReversePath};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut settings = RedisSettings::new(RedisUrl::parse(url).unwrap(), std::num::NonZeroU32::MIN);
@@ -185,10 +185,10 @@ fn redis(c: &mut Criterion, url: &str) {
     let fast = "1000000000/s";
     let rule = LimitRule {
         name: RuleName::parse("app").unwrap(),
-        by: By::App,
+        by: LimitKey::App,
         measure: Measure::Messages,
         windows: [fast, "4000000000/day"].map(|text| text.parse().unwrap()).to_vec(),
-        over: OverLimit::Defer,
+        over: OnExceeded::Defer,
         apps: Vec::new(),
     };
     let connected = RedisLimiter::connect(vec![rule], jiff::tz::TimeZone::UTC, Arc::new(SystemClock), settings);

@@ -4,8 +4,8 @@
 #![allow(clippy::print_stdout, unreachable_pub, reason = "an example shows what it does; a test includes it")]
 
 use gatepost::builder::Builder;
-use gatepost::mail::{Granted, MessageId, Outcome, Permitted, RuleName, replies};
-use gatepost::policy::{MailFacts, MessageFacts, Policy, PolicyDecision, PolicyError, RcptFacts, Reason};
+use gatepost::mail::{Granted, MessageId, Outcome, Permitted, Refusal, RuleName, replies};
+use gatepost::policy::{MailFacts, MessageFacts, Policy, PolicyDecision, PolicyError, RcptFacts};
 use gatepost::server::{Endpoint, ListenerAddress, ListenerSettings};
 use gatepost::transport::Transport;
 use std::error::Error;
@@ -47,7 +47,7 @@ impl Policy for InvoicesOnly {
         }
         let rule = RuleName::parse("not-an-invoice").map_err(|error| PolicyError::Unavailable(error.to_string()))?;
         let reply = replies::AUTHOR_NOT_PERMITTED.with_text("Only invoices leave this program");
-        Ok(PolicyDecision::Reject(Reason { rule, reply, detail: String::new() }))
+        Ok(PolicyDecision::Reject(Refusal::new(reply, "").by(rule)))
     }
 }
 
@@ -59,12 +59,18 @@ struct Archive(Arc<Mutex<Vec<Permitted>>>);
 impl Transport for Archive {
     async fn send(&self, message: Permitted, _deadline: Instant) -> Outcome {
         let Ok(mut kept) = self.0.lock() else {
-            return Outcome::not_sent(gatepost::mail::Kind::Failed, replies::PROVIDER_UNAVAILABLE, "archive is broken");
+            return Outcome::not_sent(
+                gatepost::mail::OutcomeKind::Failed,
+                replies::PROVIDER_UNAVAILABLE,
+                "archive is broken",
+            );
         };
         kept.push(message);
         match MessageId::new(&format!("archive-{}", kept.len())) {
             Some(id) => Outcome::sent(id),
-            None => Outcome::ambiguous(gatepost::mail::Kind::Failed, replies::PROVIDER_SILENT, "no message id"),
+            None => {
+                Outcome::ambiguous(gatepost::mail::OutcomeKind::Failed, replies::PROVIDER_NO_RESPONSE, "no message id")
+            }
         }
     }
 }

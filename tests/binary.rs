@@ -882,6 +882,19 @@ fn a_proxy_of_the_environment_is_asked_for_ses() {
     assert_eq!(fs::read_dir(here.join("kept")).unwrap().count(), 2, "the message and its envelope");
 }
 
+/// A proxy would look for the emulator on its own machine, and would see messages that leave nowhere.
+#[test]
+fn a_proxy_of_the_environment_is_not_asked_for_an_endpoint_on_this_machine() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let (_emulator, endpoint, _told) = emulator(here);
+    let nowhere = [("http_proxy", "http://127.0.0.1:9"), ("HTTPS_PROXY", "http://127.0.0.1:9")];
+    let mut relay = relay_to_ses(here, &format!("endpoint_url = 'http://{endpoint}'"), &nowhere);
+    let address = relay.address("plain");
+    let (code, reply, error) = send(here, &address, &[]);
+    assert_eq!(code, 0, "{reply}{error}\n{}", relay.seen);
+}
+
 #[test]
 fn the_endpoint_may_stand_in_environment_or_profile_and_is_looked_at_before_anything_is_sent() {
     let directory = tempfile::tempdir().unwrap();
@@ -938,6 +951,7 @@ fn the_demo_needs_no_file_and_says_where_everything_is() {
     let (code, reply, error) = send(directory.path(), server, &[]);
     assert_eq!(code, 0, "{reply}{error}");
     let place = directory.path().canonicalize().unwrap().join("new/place");
+    assert!(fs::exists(row("TLS authority")).unwrap());
     assert_eq!(row("accepted mail"), place.join("var/ses-emulator").to_str().unwrap());
     assert_eq!(kept(&place).len(), 1);
     let admin = row("health, metrics").strip_prefix("http://").unwrap().split('/').next().unwrap();

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use gatepost::iam::{Document, DocumentKind};
-use gatepost::limit::{By, LimitRule, LocalLimiter, Measure, OverLimit};
+use gatepost::limit::{LimitKey, LimitRule, LocalLimiter, Measure, OnExceeded};
 use gatepost::mail::headers::HeaderLimits;
 use gatepost::mail::mime::MimeLimits;
 use gatepost::mail::parameters::AppName;
@@ -12,7 +12,7 @@ use gatepost::mail::{
     Author, Client, ClientAddress, Content, Envelope, ForwardPath, MailParameters, Mailbox, Requested, ReversePath,
     RuleName, SessionId, SystemClock, author,
 };
-use gatepost::policy::{AccountSettings, AddressField, AddressPattern, App, AppPolicy, MessageFacts, Recognition};
+use gatepost::policy::{AddressField, AddressPattern, App, AppPolicy, AwsAccount, MatchCriteria, MessageFacts};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -97,12 +97,12 @@ pub(crate) fn policy(apps: usize, document: Option<Arc<Document>>) -> AppPolicy 
                 }
             });
             let name = AppName::parse(&format!("app{number}")).unwrap();
-            let mut app = App::new(name, Recognition { networks, ..Recognition::default() }, from.to_vec());
+            let mut app = App::new(name, MatchCriteria { networks, ..MatchCriteria::default() }, from.to_vec());
             app.documents.extend(document.clone());
             app
         })
         .collect();
-    let account = document.map(|_| AccountSettings {
+    let account = document.map(|_| AwsAccount {
         partition: "aws".to_owned(),
         region: "us-east-1".to_owned(),
         account: "111122223333".to_owned(),
@@ -137,16 +137,16 @@ pub(crate) fn limiters() -> Vec<(&'static str, LocalLimiter)> {
         by,
         measure: Measure::Messages,
         windows: windows.iter().map(|text| text.parse().unwrap()).collect(),
-        over: OverLimit::Defer,
+        over: OnExceeded::Defer,
         apps: Vec::new(),
     };
-    let address = By::Client { ipv4_prefix: 32, ipv6_prefix: 64 };
+    let address = LimitKey::Client { ipv4_prefix: 32, ipv6_prefix: 64 };
     let three = vec![
-        rule("app", By::App, &[FAST, FAST]),
+        rule("app", LimitKey::App, &[FAST, FAST]),
         rule("client", address, &[FAST, FAST]),
-        rule("relay", By::Relay, &[FAST, FAST]),
+        rule("relay", LimitKey::Relay, &[FAST, FAST]),
     ];
-    [("none", Vec::new()), ("one", vec![rule("app", By::App, &[FAST])]), ("three, two windows each", three)]
+    [("none", Vec::new()), ("one", vec![rule("app", LimitKey::App, &[FAST])]), ("three, two windows each", three)]
         .into_iter()
         .map(|(name, rules)| (name, LocalLimiter::new(rules, Arc::new(SystemClock))))
         .collect()

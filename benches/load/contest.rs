@@ -1,6 +1,6 @@
 //! Subjects taken in turns, round after round, so that what else the machine does meets them alike; medians and ratios.
 
-use crate::drive::{By, Load, Report, Smtp};
+use crate::drive::{LimitKey, Load, Report, Smtp};
 use crate::machine::{self, CpuTime, Memory};
 use crate::processes::{Helper, Place, Ses};
 use crate::relay::Relay;
@@ -55,7 +55,7 @@ impl<'a> Entry<'a> {
 
     /// The yardstick for a load on a relay: the same messages, straight to the emulator.
     pub(crate) fn sdk(endpoint: &str, load: &Load) -> Self {
-        let by = By::Sdk { endpoint: endpoint.to_owned() };
+        let by = LimitKey::Sdk { endpoint: endpoint.to_owned() };
         Self { name: "aws-sdk-sesv2 alone", subject: Subject::Sdk, load: Load { by, ..load.clone() } }
     }
 }
@@ -99,7 +99,7 @@ pub(crate) fn round(stage: &mut Stage, entry: &Entry<'_>) -> io::Result<Round> {
     let Stage { generator, yardstick, ses } = stage;
     let before = (ses.count("requests")?, ses.count("accepted")?, ses.count("connections")?);
     let sender = match (&entry.subject, &entry.load.by) {
-        (Subject::Sdk, _) | (_, By::Sdk { .. }) => yardstick,
+        (Subject::Sdk, _) | (_, LimitKey::Sdk { .. }) => yardstick,
         _ => generator,
     };
     let subject: Vec<u32> = match entry.subject {
@@ -236,5 +236,5 @@ const WARM_SECONDS: f64 = 0.5;
 
 /// A load on a relay's plain listener, as most scenarios have it.
 pub(crate) fn plain(relay: &Relay, connections: usize, octets: usize, seconds: f64) -> Load {
-    Load::closed(By::Smtp(Smtp::plain(relay.plain, relay.applications)), connections, octets, seconds)
+    Load::closed(LimitKey::Smtp(Smtp::plain(relay.plain, relay.applications)), connections, octets, seconds)
 }

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 /// What is to be sent, by whom, how fast.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Load {
-    pub(crate) by: By,
+    pub(crate) by: LimitKey,
     /// Connections, or calls at a time.
     pub(crate) connections: usize,
     /// Size of a message.
@@ -35,14 +35,14 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    pub(crate) fn closed(by: By, connections: usize, octets: usize, seconds: f64) -> Self {
+    pub(crate) fn closed(by: LimitKey, connections: usize, octets: usize, seconds: f64) -> Self {
         Self { by, connections, octets, recipients: 1, seconds, messages_max: None, rate: None, spread_ms: 0 }
     }
 
     /// The same load from mail clients that behave otherwise.
     pub(crate) fn with(&self, change: impl FnOnce(Smtp) -> Smtp) -> Self {
         let by = match self.by.clone() {
-            By::Smtp(smtp) => By::Smtp(change(smtp)),
+            LimitKey::Smtp(smtp) => LimitKey::Smtp(change(smtp)),
             by => by,
         };
         Self { by, ..self.clone() }
@@ -67,7 +67,7 @@ impl Smtp {
 
 /// Who sends.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum By {
+pub(crate) enum LimitKey {
     /// A mail client.
     Smtp(Smtp),
     /// The yardstick: a program that calls SES itself, with the SDK.

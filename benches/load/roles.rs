@@ -3,7 +3,7 @@
 //! A role prints one line of JSON when it is ready, then answers each line of JSON on its standard input with one line,
 //! and ends when its input does: whoever started it may die in any way, and nothing is left behind.
 
-use crate::drive::{By, Load, Report, drive};
+use crate::drive::{LimitKey, Load, Report, drive};
 use crate::{machine, ses, smtp};
 use gatepost::emulator::{AccountSettings, Denial, Emulator, EmulatorSettings, Retention};
 use serde::{Deserialize, Serialize};
@@ -132,7 +132,7 @@ async fn client() -> io::Result<()> {
             Order::Load(load) => send(&load, &mut sdks).await?,
             Order::Hold(load) => {
                 let mut report = Report::default();
-                if let By::Smtp(settings) = &load.by {
+                if let LimitKey::Smtp(settings) = &load.by {
                     for mut client in smtp::clients(&load, settings)? {
                         match crate::drive::Sender::prepare(&mut client).await {
                             Ok(()) => held.push(client),
@@ -155,9 +155,9 @@ async fn client() -> io::Result<()> {
 
 async fn send(load: &Load, sdks: &mut ses::Clients) -> io::Result<Report> {
     Ok(match &load.by {
-        By::Smtp(settings) => drive(load, smtp::clients(load, settings)?).await,
-        By::Sdk { endpoint } => drive(load, ses::callers(load, endpoint, sdks)).await,
-        By::Replay { endpoint } => drive(load, ses::repeaters(load, endpoint).await?).await,
+        LimitKey::Smtp(settings) => drive(load, smtp::clients(load, settings)?).await,
+        LimitKey::Sdk { endpoint } => drive(load, ses::callers(load, endpoint, sdks)).await,
+        LimitKey::Replay { endpoint } => drive(load, ses::repeaters(load, endpoint).await?).await,
     })
 }
 

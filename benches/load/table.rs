@@ -1,7 +1,7 @@
 //! The standard table: every scenario that has a target, measured in turns with what it is compared with.
 
 use crate::contest::{Contest, Entry, Round, Stage, Subject, contest, plain, round};
-use crate::drive::{By, Load, Report, Smtp};
+use crate::drive::{LimitKey, Load, Report, Smtp};
 use crate::machine::{CpuTime, Memory};
 use crate::processes::Place;
 use crate::relay::{APPLICATIONS, PASSWORD, Relay, Settings, USER, Workshop};
@@ -273,13 +273,13 @@ impl Run {
         let endpoint = self.stage.ses.endpoint()?;
         let smtp = Smtp::plain(sink.address()?, 0);
         for (size, octets) in [("10 KB", 10_000), ("1 MB", 1_000_000)] {
-            let load = Load::closed(By::Smtp(smtp.clone()), 16, octets, self.scale.seconds);
+            let load = Load::closed(LimitKey::Smtp(smtp.clone()), 16, octets, self.scale.seconds);
             println!(
                 "\nCeilings, {size}, C=16: the generator into a sink that forgets, the emulator with a request signed once"
             );
             let report: Report = serde_json::from_value(self.stage.generator.ask(&Order::Load(load.clone()))?)?;
             self.row(&format!("{size}: the generator alone"), Target::None, None, report.rate(), "/s");
-            let by = By::Replay { endpoint: endpoint.clone() };
+            let by = LimitKey::Replay { endpoint: endpoint.clone() };
             let entry = Entry { name: "ceiling", subject: Subject::Sender, load: Load { by, ..load } };
             let done = round(&mut self.stage, &entry)?;
             self.row(&format!("{size}: the emulator alone"), Target::None, None, done.report.rate(), "/s");

@@ -11,7 +11,7 @@
 //! latency says; the wires themselves are short, so a handshake costs less here than over a real network.
 
 use crate::contest::{Contest, Entry, Stage, Subject, contest, round};
-use crate::drive::{By, Load, Smtp};
+use crate::drive::{LimitKey, Load, Smtp};
 use crate::network::Network;
 use crate::processes::{Helper, Place, Process};
 use crate::relay::{APPLICATIONS, Relay, Settings, Workshop};
@@ -148,7 +148,7 @@ impl Fleet {
 
     fn load(&self, connections: usize, rate: Option<f64>, seconds: f64) -> Load {
         let smtp = Smtp { network: APPLICATIONS_AT, ..Smtp::plain(self.server, APPLICATIONS) };
-        Load { rate, ..Load::closed(By::Smtp(smtp), connections, 10_000, seconds) }
+        Load { rate, ..Load::closed(LimitKey::Smtp(smtp), connections, 10_000, seconds) }
     }
 
     fn contest(&mut self, load: Load, rounds: usize) -> io::Result<Contest> {

@@ -1,6 +1,6 @@
 //! The connections of the admin endpoint: a bounded number, and the newest is always served.
 //!
-//! A health check must not wait behind connections that say nothing. Where all places are taken, the oldest connection
+//! A health check must not wait behind idle connections. At the limit, the oldest connection
 //! that has shown no token is closed for the new one; where all have shown it, the oldest that answers nothing now.
 
 use std::collections::BTreeMap;
@@ -18,12 +18,12 @@ pub(super) struct Clients(Arc<Mutex<Places>>);
 #[derive(Debug, Default)]
 struct Places {
     next: u64,
-    by_age: BTreeMap<u64, Arc<Standing>>,
+    by_age: BTreeMap<u64, Arc<LoginStatus>>,
 }
 
 /// What is known of one connection.
 #[derive(Debug, Default)]
-pub(super) struct Standing {
+pub(super) struct LoginStatus {
     /// It has shown the token, or none is needed and it has asked for something.
     recognised: AtomicBool,
     /// Requests that are answered now.
@@ -31,25 +31,25 @@ pub(super) struct Standing {
     closed: CancellationToken,
 }
 
-/// One connection's place; given back when dropped.
+/// One connection. Dropping it releases the slot.
 #[derive(Debug)]
 pub(super) struct Client {
     clients: Clients,
     number: u64,
-    pub(super) standing: Arc<Standing>,
+    pub(super) standing: Arc<LoginStatus>,
 }
 
 /// A request that is answered; until it is dropped, its connection is not closed for another one.
-pub(super) struct Answering(Arc<Standing>);
+pub(super) struct Answering(Arc<LoginStatus>);
 
 impl Clients {
     /// One more connection; an older one may be closed for it.
     pub(super) fn enter(&self) -> Client {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if places.by_age.len() >= CONNECTIONS_MAX {
-            let idle = |standing: &Standing| standing.answering.load(Ordering::Relaxed) == 0;
-            let stranger = |standing: &Standing| !standing.recognised.load(Ordering::Relaxed);
-            let oldest = |of: &dyn Fn(&Standing) -> bool| {
+            let idle = |standing: &LoginStatus| standing.answering.load(Ordering::Relaxed) == 0;
+            let stranger = |standing: &LoginStatus| !standing.recognised.load(Ordering::Relaxed);
+            let oldest = |of: &dyn Fn(&LoginStatus) -> bool| {
                 places.by_age.iter().find(|(_, standing)| of(standing)).map(|(number, _)| *number)
             };
             let chosen = oldest(&|it| stranger(it) && idle(it)).or_else(|| oldest(&idle)).or_else(|| oldest(&|_| true));
@@ -58,13 +58,13 @@ impl Clients {
             }
         }
         places.next += 1;
-        let (number, standing) = (places.next, Arc::new(Standing::default()));
+        let (number, standing) = (places.next, Arc::new(LoginStatus::default()));
         places.by_age.insert(number, Arc::clone(&standing));
         Client { clients: self.clone(), number, standing }
     }
 }
 
-impl Standing {
+impl LoginStatus {
     /// Waits until the connection is closed for another one.
     pub(super) async fn closed(&self) {
         self.closed.cancelled().await;

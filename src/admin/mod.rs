@@ -1,11 +1,11 @@
-//! The operator's door: is it alive, is it ready, what does it count? HTTP, on loopback or a Unix socket; anywhere else with
+//! The admin endpoint: liveness, readiness, metrics. HTTP, on loopback or a Unix socket; on any other address with
 //! a bearer token.
 //!
 //! - `/livez`: the event loop turns.
 //! - `/readyz`: it accepts, it is not draining, and there is memory for a message. Where sending does not work (no
 //!   credentials, SES out of reach, a configuration set that is missing) it is "degraded", with the reason and a list of
 //!   the faults, and still ready: another instance would have them too.
-//! - `/metrics`: Prometheus text, or OpenMetrics for who asks for it.
+//! - `/metrics`: Prometheus text, or OpenMetrics if the request accepts it.
 //!
 //! Answers do not come out of the memory budget, so they come when it is empty. Connections are few and short, and those
 //! that show no token keep no place from a health check: a request must come within 2 seconds, and a connection that has
@@ -17,7 +17,7 @@ mod socket;
 
 use crate::limit::LimitStanding;
 use crate::mail::parameters::AppName;
-use crate::observe::{LimitMoment, Metrics, Moment, prometheus_text};
+use crate::observe::{LimitMoment, Metrics, MetricsSnapshot, prometheus_text};
 use crate::relay::{KnownFault, Relay};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -25,7 +25,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
-use clients::{Clients, Standing};
+use clients::{Clients, LoginStatus};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket::{Socket, Stream};
@@ -37,7 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Where the door is, and who may come.
+/// The address, and the token if one is needed.
 #[derive(Clone)]
 pub struct AdminSettings {
     /// Where it listens.
@@ -52,7 +52,7 @@ impl fmt::Debug for AdminSettings {
     }
 }
 
-/// Where the door listens.
+/// The address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminEndpoint {
     /// TCP; port 0 is any free one.
@@ -61,15 +61,15 @@ pub enum AdminEndpoint {
     Unix(PathBuf),
 }
 
-/// Why there is no door.
+/// Why the endpoint does not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdminError {
-    /// Others could read it, and nothing would ask who they are.
-    #[error("the admin door on {0} can be reached from elsewhere: give it a token, or let it listen on loopback")]
+    /// Other machines could read it without a token.
+    #[error("the admin endpoint on {0} can be reached from other machines: set a token, or listen on loopback")]
     NoToken(SocketAddr),
     /// The socket cannot be taken.
-    #[error("the admin door cannot listen on {endpoint}: {error}")]
+    #[error("the admin endpoint cannot listen on {endpoint}: {error}")]
     Listen {
         /// Where.
         endpoint: String,
@@ -78,8 +78,8 @@ pub enum AdminError {
     },
 }
 
-/// What the door tells of.
-pub struct Subject {
+/// What the endpoint reports.
+pub struct AdminContext {
     /// The relay.
     pub relay: Arc<Relay>,
     /// What is counted.
@@ -92,15 +92,15 @@ pub struct Subject {
     pub listening: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
-impl fmt::Debug for Subject {
+impl fmt::Debug for AdminContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subject").finish_non_exhaustive()
+        f.debug_struct("AdminContext").finish_non_exhaustive()
     }
 }
 
-/// A door that listens.
+/// A listening endpoint.
 #[derive(Debug)]
-pub struct AdminDoor {
+pub struct AdminServer {
     socket: Socket,
     address: AdminEndpoint,
     token: Option<Arc<str>>,
@@ -111,7 +111,7 @@ const HEADER_WAIT_MAX: Duration = Duration::from_secs(2);
 const CONNECTION_MAX: Duration = Duration::from_secs(60);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
-impl AdminDoor {
+impl AdminServer {
     /// Takes the socket.
     ///
     /// # Errors
@@ -133,7 +133,7 @@ impl AdminDoor {
     }
 
     /// Answers until that is cancelled.
-    pub async fn run(self, subject: Subject, ended: CancellationToken) {
+    pub async fn run(self, subject: AdminContext, ended: CancellationToken) {
         let clients = Clients::default();
         let router = router(Arc::new(subject), self.token.clone());
         loop {
@@ -170,7 +170,7 @@ impl fmt::Display for AdminEndpoint {
 
 async fn serve(stream: Stream, router: Router) {
     let service = TowerToHyperService::new(router);
-    // Who says nothing, or hangs up, gets nothing.
+    // No request in time, or a closed connection: no answer.
     let _ = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_WAIT_MAX)
@@ -178,7 +178,7 @@ async fn serve(stream: Stream, router: Router) {
         .await;
 }
 
-fn router(subject: Arc<Subject>, token: Option<Arc<str>>) -> Router {
+fn router(subject: Arc<AdminContext>, token: Option<Arc<str>>) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -187,10 +187,10 @@ fn router(subject: Arc<Subject>, token: Option<Arc<str>>) -> Router {
         .layer(from_fn_with_state(token, admit))
 }
 
-/// With a token, nobody is answered who does not show it.
+/// With a token, a request without it receives 401.
 async fn admit(
     State(token): State<Option<Arc<str>>>,
-    Extension(standing): Extension<Arc<Standing>>,
+    Extension(standing): Extension<Arc<LoginStatus>>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -211,12 +211,12 @@ async fn admit(
     (StatusCode::UNAUTHORIZED, fields, "a bearer token is needed\n").into_response()
 }
 
-/// In a time that does not tell how much of it is right.
+/// In constant time.
 fn same(one: &[u8], other: &[u8]) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(one, other).is_ok()
 }
 
-async fn ready(State(subject): State<Arc<Subject>>) -> Response {
+async fn ready(State(subject): State<Arc<AdminContext>>) -> Response {
     let not = |reason: &str| Some(reason.to_owned());
     let reason = match () {
         () if subject.draining.is_cancelled() => not("draining"),
@@ -269,9 +269,9 @@ fn sample(standing: LimitStanding) -> LimitMoment {
     LimitMoment { limit: standing.limit, app: standing.app, window, used, room: standing.left }
 }
 
-async fn metrics(State(subject): State<Arc<Subject>>, headers: HeaderMap) -> Response {
+async fn metrics(State(subject): State<Arc<AdminContext>>, headers: HeaderMap) -> Response {
     let view = subject.relay.pace().map(|pace| pace.view());
-    let moment = Moment {
+    let moment = MetricsSnapshot {
         account: view.and_then(|view| view.account),
         pace: view.and_then(|view| view.recipients_per_second),
         octets: subject.relay.budget().in_use(),

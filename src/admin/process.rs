@@ -1,9 +1,9 @@
-//! This process, as `/proc` tells of it.
+//! Figures of this process, from `/proc`.
 
-use crate::observe::ProcessMoment;
+use crate::observe::ProcessSnapshot;
 
 /// `None` where there is no `/proc`.
-pub(super) fn figures() -> Option<ProcessMoment> {
+pub(super) fn figures() -> Option<ProcessSnapshot> {
     let read = |name: &str| std::fs::read_to_string(format!("/proc/self/{name}")).ok();
     let stat = read("stat")?;
     // The name in brackets may hold spaces; what follows it begins with the third field (proc(5)).
@@ -15,7 +15,7 @@ pub(super) fn figures() -> Option<ProcessMoment> {
     let max_fds = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     let boot = std::fs::read_to_string("/proc/stat").ok()?;
     let boot = boot.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse::<f64>().ok()?;
-    Some(ProcessMoment {
+    Some(ProcessSnapshot {
         resident_octets: pages * PAGE_OCTETS,
         cpu_seconds: (ticks(14)? + ticks(15)?) / TICKS_PER_SECOND,
         open_fds: std::fs::read_dir("/proc/self/fd").map_or(0, |list| list.count() as u64),

@@ -1,4 +1,4 @@
-//! The socket of the operator's door.
+//! The socket of the admin endpoint.
 
 use super::AdminEndpoint;
 use std::io;
@@ -41,7 +41,7 @@ impl Socket {
             AdminEndpoint::Unix(path) => {
                 use std::os::unix::fs::PermissionsExt;
                 let listener = match UnixListener::bind(path) {
-                    // Left over from a process that is gone. Anything else that stands there is somebody's.
+                    // Left over from a process that has ended. Any other file is not ours to remove.
                     Err(error) if error.kind() == io::ErrorKind::AddrInUse && nobody_listens(path) => {
                         std::fs::remove_file(path)?;
                         UnixListener::bind(path)?

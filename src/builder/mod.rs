@@ -1,4 +1,4 @@
-//! The public builder: seams and settings in, a running relay out. No configuration file.
+//! The public builder: components and settings in, a running relay out. No configuration file.
 //!
 //! ```no_run
 //! # use gatepost::builder::Builder;
@@ -21,19 +21,23 @@ mod explain;
 pub use explain::{ExplainError, Explanation, Facts, Sent, Step};
 
 #[cfg(feature = "admin")]
-use crate::admin::{AdminDoor, AdminEndpoint, AdminError, AdminSettings, Subject};
+use crate::admin::{AdminContext, AdminEndpoint, AdminError, AdminServer, AdminSettings};
 use crate::auth::Authenticator;
-use crate::limit::{Limiter, LocalTokens, Lockout, LockoutSettings, Pace, PaceSettings, Tokens, Unlimited};
+use crate::limit::{Limiter, LocalTokenBucket, Lockout, LockoutSettings, PaceSettings, Pacer, TokenBucket, Unlimited};
 use crate::mail::headers::HeaderLimits;
 use crate::mail::mime::MimeLimits;
 use crate::mail::trace::TraceDetail;
 use crate::mail::{Clock, SystemClock};
-#[cfg(feature = "admin")]
-use crate::observe::{Both, Metrics};
 use crate::observe::{LogObserver, Observer};
+#[cfg(feature = "admin")]
+use crate::observe::{Metrics, Tee};
 use crate::policy::Policy;
-use crate::relay::{AppConnections, BudgetSettings, DeadlineSettings, Relay, RelaySettings, Seams, SendQueueSettings};
-use crate::server::{BindError, Bound, Caps, ListenerAddress, ListenerSettings, Shared, Threads, TlsSettings};
+use crate::relay::{
+    AppConnectionLimits, BudgetSettings, Components, DeadlineSettings, Relay, RelaySettings, SendQueueSettings,
+};
+use crate::server::{
+    BindError, Bound, ConnectionLimits, ListenerAddress, ListenerSettings, Shared, Threads, TlsSettings,
+};
 use crate::smtp::{AuthMode, TlsMode};
 use crate::transport::Transport;
 use std::sync::Arc;
@@ -56,7 +60,7 @@ pub enum StartError {
     /// A listener speaks TLS and has no certificate.
     #[error("listener {0}: TLS without a certificate")]
     NoCertificate(Arc<str>),
-    /// A listener wants AUTH and nobody verifies.
+    /// A listener requires AUTH and there is no authenticator.
     #[error("listener {0}: AUTH without an authenticator")]
     NoAuthenticator(Arc<str>),
     /// A hand-off may last longer than the shutdown waits for it.
@@ -69,11 +73,11 @@ pub enum StartError {
         /// Seconds.
         grace_s: u64,
     },
-    /// The operator's door cannot be opened.
+    /// The admin endpoint cannot listen.
     #[cfg(feature = "admin")]
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// The system gives no more threads.
+    /// The system starts no more threads.
     #[error("cannot start threads: {0}")]
     Threads(std::io::Error),
     /// Password verification would take the whole memory budget.
@@ -81,7 +85,7 @@ pub enum StartError {
     BudgetTooSmall(u64),
 }
 
-/// How often observers are asked for what they tell together.
+/// Between two calls of [`Observer::summarise`].
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Puts a relay together.
@@ -96,12 +100,12 @@ pub struct Builder {
     observer: Arc<dyn Observer>,
     clock: Arc<dyn Clock>,
     pace: PaceSettings,
-    tokens: Option<Arc<dyn Tokens>>,
+    tokens: Option<Arc<dyn TokenBucket>>,
     account_interval: Option<Duration>,
     lockout: LockoutSettings,
     #[cfg(feature = "admin")]
     admin: Option<AdminSettings>,
-    caps: Caps,
+    limits: ConnectionLimits,
     threads: usize,
     grace: Duration,
 }
@@ -116,9 +120,8 @@ impl Builder {
                 header: HeaderLimits::default(),
                 mime: MimeLimits::default(),
                 deadline: DeadlineSettings::default(),
-                soft_fail: false,
                 send_queue: SendQueueSettings::default(),
-                app_connections: AppConnections::default(),
+                app_connections: AppConnectionLimits::default(),
             },
             budget: BudgetSettings::default(),
             listeners: Vec::new(),
@@ -134,7 +137,7 @@ impl Builder {
             lockout: LockoutSettings::default(),
             #[cfg(feature = "admin")]
             admin: None,
-            caps: Caps::new(1_000, 200),
+            limits: ConnectionLimits::new(1_000, 200),
             threads: 0,
             grace: Duration::from_secs(25),
         }
@@ -147,7 +150,7 @@ impl Builder {
         self
     }
 
-    /// Who keeps the rates. Default: nobody.
+    /// The limiter. Default: no limits.
     #[must_use]
     pub fn limiter(mut self, limiter: impl Limiter) -> Self {
         self.limiter = Arc::new(limiter);
@@ -162,9 +165,9 @@ impl Builder {
         self
     }
 
-    /// Where the room of that rate is counted. Default: in this process.
+    /// The token bucket of that rate. Default: one in this process.
     #[must_use]
-    pub fn tokens(mut self, tokens: impl Tokens) -> Self {
+    pub fn tokens(mut self, tokens: impl TokenBucket) -> Self {
         self.tokens = Some(Arc::new(tokens));
         self
     }
@@ -190,7 +193,7 @@ impl Builder {
         self
     }
 
-    /// A door for operators: health and metrics. Default: none.
+    /// The admin endpoint: health and metrics. Default: none.
     #[cfg(feature = "admin")]
     #[must_use]
     pub fn admin(mut self, settings: AdminSettings) -> Self {
@@ -198,21 +201,21 @@ impl Builder {
         self
     }
 
-    /// Connections that an application may have. Default: as many as the door lets in.
+    /// Connections that an application may have. Default: no limit of their own.
     #[must_use]
-    pub fn app_connections(mut self, connections: AppConnections) -> Self {
+    pub fn app_connections(mut self, connections: AppConnectionLimits) -> Self {
         self.settings.app_connections = connections;
         self
     }
 
-    /// Who knows the users. Default: nobody can authenticate.
+    /// The authenticator. Default: no client can authenticate.
     #[must_use]
     pub fn authenticator(mut self, authenticator: impl Authenticator) -> Self {
         self.authenticator = Some(Arc::new(authenticator));
         self
     }
 
-    /// Who hears of events. Default: log lines through `tracing`.
+    /// The observer. Default: log lines through `tracing`.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observer = Arc::new(observer);
@@ -257,7 +260,7 @@ impl Builder {
     /// Connections at a time: in total, and from one client. Default: 1,000 and 200.
     #[must_use]
     pub fn connections(mut self, total_max: usize, per_client_max: usize) -> Self {
-        self.caps = Caps::new(total_max, per_client_max);
+        self.limits = ConnectionLimits::new(total_max, per_client_max);
         self
     }
 
@@ -266,7 +269,7 @@ impl Builder {
     #[must_use]
     pub fn unrecognised_connections(mut self, most: Option<usize>) -> Self {
         if let Some(most) = most {
-            self.caps = self.caps.with_unrecognised_max(most);
+            self.limits = self.limits.with_unrecognised_max(most);
         }
         self
     }
@@ -281,7 +284,7 @@ impl Builder {
 
     /// Serves connections on that many threads of the relay's own, each with a runtime of its own: a message stays on one
     /// processor, which costs less CPU than a runtime whose threads share the work. One a processor is a good number.
-    /// Every seam is then called on them, so what it spawns there ends with the relay. Default: 0, connections are tasks
+    /// Every component is then called on them, so what it spawns there ends with the relay. Default: 0, connections are tasks
     /// of the runtime that starts the relay.
     #[must_use]
     pub fn threads(mut self, count: usize) -> Self {
@@ -300,13 +303,6 @@ impl Builder {
     #[must_use]
     pub fn shutdown_grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
-        self
-    }
-
-    /// Policy's 5yz spoken as 4yz, for a first roll-out.
-    #[must_use]
-    pub fn soft_fail(mut self, soft: bool) -> Self {
-        self.settings.soft_fail = soft;
         self
     }
 
@@ -354,22 +350,22 @@ impl Builder {
         self.check()?;
         #[cfg(feature = "admin")]
         let (door, metrics) = match self.admin {
-            Some(settings) => (Some(AdminDoor::bind(settings)?), Some(Arc::new(Metrics::new()))),
+            Some(settings) => (Some(AdminServer::bind(settings)?), Some(Arc::new(Metrics::new()))),
             None => (None, None),
         };
         #[cfg(feature = "admin")]
         let observer: Arc<dyn Observer> = match &metrics {
-            Some(metrics) => Arc::new(Both(self.observer, Arc::clone(metrics))),
+            Some(metrics) => Arc::new(Tee(self.observer, Arc::clone(metrics))),
             None => self.observer,
         };
         #[cfg(not(feature = "admin"))]
         let observer = self.observer;
         let bound: Vec<Bound> = self.listeners.into_iter().map(Bound::bind).collect::<Result<_, _>>()?;
         let clock = || Arc::clone(&self.clock);
-        let tokens = self.tokens.unwrap_or_else(|| Arc::new(LocalTokens::new(clock())));
-        let pace = Some(Arc::new(Pace::new(self.pace, tokens, clock())));
+        let tokens = self.tokens.unwrap_or_else(|| Arc::new(LocalTokenBucket::new(clock())));
+        let pace = Some(Arc::new(Pacer::new(self.pace, tokens, clock())));
         let lockout = Some(Lockout::new(self.lockout, clock()));
-        let seams = Seams {
+        let components = Components {
             pace,
             lockout,
             policy: self.policy,
@@ -379,8 +375,8 @@ impl Builder {
             observer,
             clock: self.clock,
         };
-        let relay = Arc::new(Relay::new(self.settings, seams, &self.budget));
-        let mut shared = Shared::new(relay, self.caps);
+        let relay = Arc::new(Relay::new(self.settings, components, &self.budget));
+        let mut shared = Shared::new(relay, self.limits);
         shared.threads = Threads::start(self.threads, &shared.cut).map_err(StartError::Threads)?;
         let addresses =
             bound.iter().map(|listener| (Arc::clone(listener.name()), listener.address().clone())).collect();
@@ -394,14 +390,14 @@ impl Builder {
         if let (Some(door), Some(metrics)) = (door, metrics) {
             let of = certificates.clone();
             let not_after = move || of.iter().map(|(name, tls)| (name.to_string(), tls.not_after())).collect();
-            let subject = Subject {
+            let subject = AdminContext {
                 relay: Arc::clone(&shared.relay),
                 metrics,
                 draining: shared.draining.clone(),
                 certificates: Box::new(not_after),
                 listening: Box::new(move || listeners.iter().all(|listener| !listener.is_finished())),
             };
-            // Not one of the tasks that a drain waits for: it tells of the drain.
+            // Not one of the tasks that a drain waits for: it reports the drain.
             tokio::spawn(door.run(subject, shared.cut.clone()));
         }
         #[cfg(not(feature = "admin"))]
@@ -459,14 +455,14 @@ impl Running {
         self.addresses.iter().find(|(listener, _)| &**listener == name).map(|(_, address)| address)
     }
 
-    /// Gives the listener of that name another certificate, from the next handshake on. Sessions go on with the one they
+    /// Replaces the certificate of the listener of that name, from the next handshake on. Sessions keep the one that they
     /// have. False: it has no TLS.
     pub fn replace_certificate(&self, name: &str, tls: &TlsSettings) -> bool {
         let listener = self.certificates.iter().find(|(listener, _)| &**listener == name);
         listener.map(|(_, now)| now.replace(tls)).is_some()
     }
 
-    /// Where the operator's door listens.
+    /// The address of the admin endpoint.
     #[cfg(feature = "admin")]
     pub fn admin(&self) -> Option<&AdminEndpoint> {
         self.admin.as_ref()
@@ -479,7 +475,7 @@ impl Running {
 
     /// Connections now.
     pub fn connections(&self) -> usize {
-        self.shared.caps.in_use()
+        self.shared.limits.in_use()
     }
 
     /// Stops accepting and waits for messages under way, for the grace at most; then cuts. True: nothing was cut.
@@ -488,7 +484,7 @@ impl Running {
         tokio::time::timeout(self.grace, self.drained()).await.is_ok()
     }
 
-    /// Stops accepting; sessions hear 421 at their next command boundary.
+    /// Stops accepting; sessions receive 421 at their next command boundary.
     pub fn begin_drain(&self) {
         self.shared.draining.cancel();
         self.shared.tasks.close();
@@ -499,7 +495,7 @@ impl Running {
         self.shared.tasks.wait().await;
     }
 
-    /// Drops every connection, and waits until each is gone and has said so in the log: a second at most.
+    /// Drops every connection, and waits until each has ended and is logged: a second at most.
     pub async fn cut(self) {
         self.begin_drain();
         self.shared.cut.cancel();

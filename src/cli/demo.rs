@@ -32,8 +32,10 @@ pub(super) fn run(arguments: &Arguments, printer: Printer) -> Result<Exit, Failu
     let config = Config::parse(name, &with_free_ports(CONFIGURATION), environment.iter().cloned())?;
     let kept = config.ses_emulator.directory.clone();
     let process_environment = process_environment(environment);
+    let authority = config.tls.certificate.as_ref().and_then(|source| source.path(&process_environment));
+    let authority = authority.map(|certificate| certificate.with_file_name("ca.pem"));
     serve(config, process_environment, Sockets::from_environment(), |started| {
-        printer.text(&introduction(started, kept.as_deref())).map(drop)
+        printer.text(&introduction(started, kept.as_deref(), authority.as_deref())).map(drop)
     })
 }
 
@@ -53,10 +55,11 @@ fn with_free_ports(text: &str) -> String {
 }
 
 /// What to do now.
-fn introduction(started: &Started<'_>, kept: Option<&Path>) -> String {
+fn introduction(started: &Started<'_>, kept: Option<&Path>, authority: Option<&Path>) -> String {
     let mut text =
         "gatepost demo: an SMTP relay in front of a built-in emulator of Amazon SES. Nothing leaves this machine.\n\n"
             .to_owned();
+    let here = std::env::current_dir().unwrap_or_default();
     let mut row = |name: &str, value: String| {
         let _ = writeln!(text, "  {name:<15} {value}");
     };
@@ -65,10 +68,12 @@ fn introduction(started: &Started<'_>, kept: Option<&Path>) -> String {
     }
     row("may send", "From addresses of example.com, from this machine".to_owned());
     if let Some(kept) = kept {
-        let here = std::env::current_dir().unwrap_or_default();
         // Without the "." in the middle.
         let kept: PathBuf = here.join(kept).components().collect();
         row("accepted mail", kept.display().to_string());
+    }
+    if let Some(authority) = authority {
+        row("TLS authority", here.join(authority).components().collect::<PathBuf>().display().to_string());
     }
     if let Some(admin) = &started.admin {
         row("health, metrics", format!("http://{admin}/readyz and http://{admin}/metrics"));

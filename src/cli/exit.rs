@@ -27,7 +27,7 @@ pub(super) enum Exit {
     Unavailable = 69,
     /// A defect of ours.
     Software = 70,
-    /// The system refuses what every system gives.
+    /// A call of the operating system failed.
     OsError = 71,
     /// A file cannot be made.
     CannotCreate = 73,
@@ -204,7 +204,7 @@ impl From<EmulatorError> for Failure {
     }
 }
 
-/// A port below 1024 wants a privilege; everything else is somebody in the way.
+/// A port below 1024 needs a privilege; otherwise another process has the address.
 fn of_socket(cause: Option<&(dyn Error + 'static)>) -> Exit {
     match cause.and_then(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind) {
         Some(io::ErrorKind::PermissionDenied) => Exit::NoPermission,

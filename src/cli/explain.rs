@@ -11,16 +11,14 @@ use super::printer::Printer;
 use super::{ConfigFile, runtime};
 use crate::builder::{Explanation, Facts, Sent};
 use crate::config::{Certificates, Config, Plan, Purpose, Tls, one_of};
-use crate::mail::{ClientAddress, Kind, Outcome, Permitted, replies};
+use crate::mail::ClientAddress;
 use crate::policy::CertificateMatch;
-use crate::transport::Transport;
-use async_trait::async_trait;
+use crate::transport::{NullTransport, ses};
 use client::{Chosen, Given};
 use serde::Serialize;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Instant;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -105,7 +103,7 @@ pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Fail
     if let Err(error) = runtime.block_on(plan.connect_redis()) {
         printer.tell(&format!("{error}; what is left of limits is not known"));
     }
-    let mut builder = plan.builder(Weightless);
+    let mut builder = plan.builder(NullTransport::with_octets_held(ses::octets_held));
     if let Some(limits) = limits {
         builder = builder.limiter(limits);
     }
@@ -139,11 +137,11 @@ fn facts<'a>(arguments: &'a Arguments, config: &'a Config, plan: &Plan) -> Resul
     let app = arguments.app.as_deref().map(|name| {
         let names = config.app.iter().filter_map(|app| Some(app.name.as_ref()?.0.as_str()));
         known(name).ok_or_else(|| {
-            wrong(format!("--app {name}: the configuration has no such application")).with_hint(one_of(
-                name,
-                names,
-                "application",
-            ))
+            let hint = match name {
+                "default" => "default is everybody else, by [policy]: leave --app out".to_owned(),
+                _ => one_of(name, names, "application"),
+            };
+            wrong(format!("--app {name}: the configuration has no such application")).with_hint(hint)
         })
     });
     let app = app.transpose()?;
@@ -176,7 +174,7 @@ fn facts<'a>(arguments: &'a Arguments, config: &'a Config, plan: &Plan) -> Resul
             let name = section.called();
             return Err(wrong(format!("--certificate: listener {name:?} asks for no client certificates")));
         }
-        // Whoever shows a certificate or a password does it under TLS, where there is some.
+        // A client with a certificate or a password uses TLS where it is offered.
         let needed = certificate.is_some() || auth.is_some() && !section.auth_in_clear;
         tls |= section.tls == Tls::Starttls && (needed || section.require_tls && candidate.is_some());
     }
@@ -225,20 +223,6 @@ struct Explained<'a> {
     explanation: &'a Explanation,
 }
 
-/// What stands in the place of SES: nothing is ever handed to it.
-struct Weightless;
-
-#[async_trait]
-impl Transport for Weightless {
-    async fn send(&self, _message: Permitted, _deadline: Instant) -> Outcome {
-        Outcome::not_sent(Kind::Failed, replies::LOCAL_ERROR, "an explanation sends nothing")
-    }
-
-    fn octets_held(&self, message_octets: u64) -> u64 {
-        crate::transport::ses::octets_held(message_octets)
-    }
-}
-
 fn shown(explanation: &Explanation, shared: bool) -> String {
     let mut text = String::new();
     for step in &explanation.steps {
@@ -254,7 +238,7 @@ fn shown(explanation: &Explanation, shared: bool) -> String {
             let _ = writeln!(text, "    {key:<14} {}", plain(&value));
         }
     }
-    // Who looks for a limit that is used up must not be told that it is full.
+    // Without shared counts a limit that is used up looks empty here: say so.
     let limits = explanation
         .steps
         .iter()
@@ -294,7 +278,7 @@ fn rows(sent: &Sent) -> Vec<(&'static str, String)> {
     rows
 }
 
-/// A terminal does what control characters say, and the message is anybody's.
+/// A terminal obeys control characters, and the message may come from anyone.
 fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

@@ -1,6 +1,6 @@
 //! The log: one line an event on standard error, as logfmt or as JSON.
 //!
-//! The relay never waits for whoever reads the log. Lines go through a bounded queue to one thread that writes; when the
+//! The relay never waits for the reader of the log. Lines go through a bounded queue to one thread that writes; when the
 //! pipe is full and the queue too, lines are dropped and counted, and the count is the first line after the reader came
 //! back. The end of the process waits a moment for what is queued.
 
@@ -105,8 +105,8 @@ impl Queue {
     }
 }
 
-/// Writes whole lines, those that came together in one write. Under load it sleeps a moment between two writes: whoever
-/// logs then finds nobody to wake, which would cost more than the line.
+/// Writes whole lines, those that came together in one write. Under load it sleeps a moment between two writes: a
+/// task that logs then has no thread to wake, which would cost more than the line.
 fn write_entries(mut output: impl Write, entries: &Receiver<Entry>, dropped: &AtomicU64, format: LogFormat) {
     let mut lines = Vec::new();
     while let Ok(first) = entries.recv() {
@@ -124,7 +124,7 @@ fn write_entries(mut output: impl Write, entries: &Receiver<Entry>, dropped: &At
         if lost > 0 {
             lines.extend_from_slice(notice(lost, format).as_bytes());
         }
-        // A reader that is gone for good: the relay goes on without a log.
+        // The reader is gone: the relay continues without a log.
         let _ = output.write_all(&lines);
         lines.clear();
         match flushed.is_empty() {
@@ -148,7 +148,7 @@ fn notice(lost: u64, format: LogFormat) -> String {
     let mut line = log_line::Line::new(format);
     // Writing to a string does not fail.
     let _ = line.text("level", |text| text.write_str("WARN"));
-    let _ = line.text("message", |text| text.write_str("log lines were dropped, because nobody read them"));
+    let _ = line.text("message", |text| text.write_str("log lines were dropped, because they were not read in time"));
     let _ = line.plain("lines", lost);
     let _ = line.text("target", |text| text.write_str("gatepost"));
     line.end().to_owned()

@@ -370,7 +370,7 @@ mod tests {
     /// One event of each kind whose text a peer, a provider or a judge chooses.
     fn busy_session(hostile: &str) {
         use crate::mail::{Abandonment, Client, ClientAddress, ForwardPath, Identity, Mailbox, SessionId, replies};
-        use crate::mail::{Kind, Outcome, ReversePath, parameters::AppName};
+        use crate::mail::{Outcome, OutcomeKind, ReversePath, parameters::AppName};
         use crate::observe::{AddressForm, Event, LogObserver, MessageRecord, Observer, TransactionRecord};
         let observer = LogObserver::new(AddressForm::Plain);
         let mut client = Client::new(SessionId::fresh(), ClientAddress::Unix, "main".into());
@@ -381,7 +381,7 @@ mod tests {
         let path = ForwardPath::new(mailbox.clone()).unwrap();
         let paths = vec![path; 12];
         let (reverse_path, reply) = (ReversePath::Mailbox(mailbox.clone()), replies::LOCAL_ERROR);
-        let outcome = Outcome::not_sent(Kind::Failed, replies::LOCAL_ERROR, hostile);
+        let outcome = Outcome::not_sent(OutcomeKind::Failed, replies::LOCAL_ERROR, hostile);
         let identity = Identity::new(hostile);
         let why = Abandonment::Refused(replies::LOCAL_ERROR.with_text("a = \"b\""));
         let address = client.address;
@@ -430,7 +430,7 @@ mod tests {
             Event::WouldRefuse { client: &client, transaction, verb: "RCPT", app: None, detail: hostile },
             Event::MessageEnded(&record),
             Event::TransactionEnded(&ended),
-            Event::JudgeFailed { client: &client, detail: hostile },
+            Event::DecisionFailed { client: &client, detail: hostile },
         ] {
             observer.observe(&event);
         }

@@ -67,7 +67,7 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct ConfigFile {
-    /// The configuration file; /dev/null where all is said by GATEPOST_SECTION__KEY variables
+    /// The configuration file; /dev/null if GATEPOST_SECTION__KEY variables contain everything
     #[arg(long, short, env = "GATEPOST_CONFIG", default_value = DEFAULT_PATH)]
     config: PathBuf,
 }

@@ -1,5 +1,5 @@
 //! `gatepost policy`: IAM policy documents, without an AWS account. May it (simulate), what is needed (generate), what is
-//! wrong with it (lint). The judgement is in `aws`; here are flags, files and print.
+//! wrong with it (lint). The work is done in `iam`; here are flags, files and output.
 //!
 //! Exit codes: 0 allowed, or nothing found; 64 usage; 65 a document is bad, or something was found; 66, 74 a file cannot be
 //! read; 73 a file cannot be made; 77 denied.
@@ -27,7 +27,7 @@ pub enum PolicyCommand {
     Simulate(simulate::Arguments),
     /// Write the least that a relay needs: role, trust, endpoint and identity policies
     Generate(generate::Arguments),
-    /// Say what is wrong with policy documents
+    /// Report what is wrong with policy documents
     Lint(lint::Arguments),
 }
 
@@ -45,7 +45,7 @@ impl PolicyArguments {
         let code = match ended {
             Ok(code) => code,
             Err(Failure { code, text }) => {
-                // Nobody is left to tell if this fails.
+                // If this fails, there is no reader left.
                 let _ = writeln!(complaints, "gatepost: {text}");
                 code
             }

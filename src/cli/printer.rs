@@ -1,6 +1,6 @@
 //! The only writer to standard output, and of messages to standard error.
 //!
-//! A reader that went away (`gatepost schema | head`) is no error: whoever reads has read enough.
+//! A reader that went away (`gatepost schema | head`) is no error.
 
 use super::exit::{Exit, Failure};
 use crate::mail::{Clock, SystemClock};
@@ -63,7 +63,7 @@ impl Printer {
     }
 
     fn message(text: &str) {
-        // Nobody is left to tell if this fails.
+        // If this fails, there is no reader left.
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 }

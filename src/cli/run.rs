@@ -63,7 +63,7 @@ pub(super) fn serve(
     let plan = config.plan(&process_environment, purpose)?;
     let runtime = runtime()?;
     let ended = runtime.block_on(relay(plan, config, process_environment, started));
-    // A verification of a password may still be running; nobody waits for its answer.
+    // A verification of a password may still be running; its result is not needed.
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(log);
     ended
@@ -243,7 +243,7 @@ async fn until_signal(running: Running, signals: &mut Signals, certificates: &Ce
         () = tokio::time::sleep(grace) => "the grace is over",
         signal = signals.stop() => signal,
     };
-    // Nobody was told 250 for what is cut now: those clients still own their messages.
+    // No client received 250 for what is cut now: it still owns its message.
     warn!(target: "gatepost", why, connections = running.connections(), "stopped: connections were cut");
     running.cut().await;
     Exit::TryAgain

@@ -2,7 +2,7 @@
 
 use super::exit::{Exit, Failure};
 
-/// Hears signals from the moment it is made: none between two waits is lost.
+/// Receives signals from the moment it is made: none between two waits is lost.
 #[derive(Debug)]
 pub(super) struct Signals {
     #[cfg(unix)]

@@ -1,6 +1,7 @@
 //! `[admin]`: the listener for operators.
 
 use super::diagnostics::Diagnostics;
+use super::listener::Listener;
 use super::secret_source::Source;
 use super::section::section;
 use super::values::{Listen, ListenAddress};
@@ -24,7 +25,11 @@ section! {
 const TOKEN_OCTETS_MIN: usize = 32;
 
 /// The settings of the admin listener; `None` without an address.
-pub(super) fn plan(section: &AdminSection, diagnostics: &mut Diagnostics<'_>) -> Option<AdminSettings> {
+pub(super) fn plan(
+    section: &AdminSection,
+    listeners: &[Listener],
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<AdminSettings> {
     let AdminSection { address, token } = section;
     let Some(address) = address else {
         if token.is_some() {
@@ -36,6 +41,10 @@ pub(super) fn plan(section: &AdminSection, diagnostics: &mut Diagnostics<'_>) ->
         }
         return None;
     };
+    let free = matches!(&address.0, Listen::Tcp(tcp) if tcp.port() == 0);
+    if !free && listeners.iter().any(|listener| listener.address.as_ref() == Some(address)) {
+        diagnostics.error("admin.address", "a listener has this address already", "give each an address of its own");
+    }
     let secret = match token {
         None => None,
         Some(source) => {

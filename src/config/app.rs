@@ -12,10 +12,11 @@ use super::section::section;
 use super::ses_parameters::{ListOptions, Parameters};
 use super::values::{
     AddressText, AppNameText, Arn, AuthorText, CertificateText, ConfigurationSet, EndpointIdText, Extension,
-    FeedbackTo, FieldNameText, FromPattern, Network, RequestedName, Role, TagValue, Tenant,
+    FeedbackTo, FieldNameText, FromPattern, Listen, Network, RequestedName, Role, TagValue, Tenant,
 };
 use crate::mail::parameters::AppName;
-use crate::policy::{self, AddressPattern, Recognition};
+use crate::policy::{self, AddressPattern, MatchCriteria};
+use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -61,7 +62,7 @@ section! {
     } [rules ses_parameters]
 }
 
-/// The name of the rules of `[policy]`: `Others::local` uses it.
+/// The name of the rules of `[policy]`: `DefaultApp::local` uses it.
 const DEFAULT_APP: &str = "default";
 
 impl App {
@@ -99,7 +100,7 @@ impl Item<'_, App> {
             (true, false) => AddressPattern::parse("*@*").into_iter().collect(),
             (false, _) => patterns(&rules.from),
         };
-        let recognition = Recognition {
+        let recognition = MatchCriteria {
             certificates: self.value.certificates.iter().map(|CertificateText(wanted)| wanted.clone()).collect(),
             identities: self.value.auth.clone(),
             networks: self.value.networks.iter().map(|network| network.0).collect(),
@@ -176,11 +177,34 @@ impl Item<'_, App> {
             let hint = "set auth = \"required\" or \"optional\" on a listener that it may come to";
             diagnostics.error(&self.key("auth"), "no client can be this application: no listener offers AUTH", hint);
         }
+        let has_clients = |listener: &Listener| self.value.networks.iter().any(|it| may_come_from(listener, &it.0));
+        if !self.value.networks.is_empty() && !reachable().any(has_clients) {
+            let message =
+                "no client can be this application: no listener that it may come to has clients of these networks";
+            let hint = "loopback addresses have clients on this machine only, Unix sockets have none with an address: listen on \
+                        an address that the networks reach, or name the listener in listeners instead of networks";
+            diagnostics.warn(&self.key("networks"), message, hint);
+        }
         let shown = |listener: &Listener| listener.client_certificates != Certificates::Off;
         if !self.value.certificates.is_empty() && !reachable().any(shown) {
             let message = "no client can be this application: no listener requests client certificates";
             let hint = "set client_certificates on a listener that it may come to";
             diagnostics.error(&self.key("certificates"), message, hint);
         }
+    }
+}
+
+/// Whether a client of that network can connect to that listener. A proxy may forward any client.
+fn may_come_from(listener: &Listener, network: &IpNet) -> bool {
+    match listener.address.as_ref().map(|address| &address.0) {
+        Some(Listen::Unix(_)) => false,
+        Some(Listen::Tcp(address)) if listener.proxy_protocol_from.is_empty() => {
+            let ip = address.ip().to_canonical();
+            let loopback = IpNet::new(ip, if ip.is_ipv4() { 8 } else { 128 }).unwrap_or(*network).trunc();
+            let both_families = ip.is_ipv6() && ip.is_unspecified();
+            let is_here = network.contains(&loopback) || loopback.contains(network);
+            (both_families || ip.is_ipv4() == network.addr().is_ipv4()) && (!ip.is_loopback() || is_here)
+        }
+        _ => true,
     }
 }

@@ -18,7 +18,7 @@ fn with(lines: &str) -> String {
 
 /// The same with one good application, and lines inside it from line 12 on.
 fn app(lines: &str) -> String {
-    with(&format!("[[app]]\nname = 'billing'\nnetworks = ['10.1.0.0/16']\nfrom = ['*@example.com']\n{lines}"))
+    with(&format!("[[app]]\nname = 'billing'\nnetworks = ['127.1.0.0/16']\nfrom = ['*@example.com']\n{lines}"))
 }
 
 fn plan(text: &str) -> Result<Plan, ConfigError> {
@@ -61,14 +61,14 @@ fn documents(text: &str) -> (tempfile::TempDir, String) {
 fn what_works_and_should_not_is_warned_of() {
     let second = |lines: &str| app(&format!("[[app]]\nname = 'other'\nfrom = ['*@other.example']\n{lines}"));
     for (text, want) in [
-        (second("networks = ['10.1.0.0/16', '10.9.0.0/16']"), "f:13:8: a client could be billing and other"),
+        (second("networks = ['127.1.0.0/16', '127.9.0.0/16']"), "f:13:8: a client could be billing and other"),
         (app("enforcement = 'report'"), "f:12:15: what the rules refuse passes"),
         (app("[policy]\nenforcement = 'report'"), "f:13:15: what the rules refuse passes"),
         (app("soft_fail = true"), "f:12:13: mail that policy refuses is deferred"),
         (app("redirect_to = 'stage@example.com'"), "f:12:15: all messages go to stage@example.com"),
         (app("unchecked = ['from']"), "f:12:1: From is not checked"),
         (app("").replace("'*@example.com'", "'*@*'"), "f:11:9: this lets clients write messages with any From"),
-        (app("").replace("10.1.0.0/16", "0.0.0.0/0"), "f:10:13: 0.0.0.0/0 is every address"),
+        (app("").replace("127.1.0.0/16", "0.0.0.0/0"), "f:10:13: 0.0.0.0/0 is every address"),
         (app("message_octets_max = 40000000"), "f:12:22: smtp.message_octets_max is smaller"),
         (app("recipients_max = 20\n[smtp]\nrecipients_max = 10"), "f:12:18: smtp.recipients_max is smaller"),
         (app("[aws]\naccount = '111122223333'"), "f:12:2: there are no IAM policy documents"),
@@ -82,18 +82,18 @@ fn what_works_and_should_not_is_warned_of() {
         assert!(told.iter().any(|warning| warning.starts_with(want)), "{text}\n{told:?}");
     }
     assert_eq!(warnings(&app("")), [""; 0]);
-    assert_eq!(warnings(&second("networks = ['10.1.2.0/24']")), [""; 0], "the longer network is no overlap");
+    assert_eq!(warnings(&second("networks = ['127.1.2.0/24']")), [""; 0], "the longer network is no overlap");
 }
 
 #[test]
 fn an_application_that_names_who_it_is_may_be_reached_by_others() {
     let anywhere = app("").replace("127.0.0.1:2525", "0.0.0.0:25");
     assert_eq!(refusal(&anywhere), "good");
-    let by_name = anywhere.replace("networks = ['10.1.0.0/16']", "auth = ['ann']");
+    let by_name = anywhere.replace("networks = ['127.1.0.0/16']", "auth = ['ann']");
     assert_eq!(refusal(&by_name), "good");
     // Everybody who may authenticate at all has a user: then the listener alone may say which application it is.
     let required = anywhere
-        .replace("networks = ['10.1.0.0/16']", "listeners = ['main']")
+        .replace("networks = ['127.1.0.0/16']", "listeners = ['main']")
         .replace("auth = 'optional'", "auth = 'required'");
     assert_eq!(refusal(&required), "good");
 }
@@ -186,7 +186,7 @@ fn the_work_of_a_start_grows_with_the_applications_and_not_with_their_square() {
         let (a, b, c) = octets(place);
         let (name, limit) = (format!("app{place}"), format!("[[limit]]\napps = ['app{place}']\nrates = ['9/s']"));
         format!(
-            "[[app]]\nname = '{name}'\nnetworks = ['10.{a}.{b}.{c}']\nfrom = ['a@b.example']\nsoft_fail = true\n{limit}\n"
+            "[[app]]\nname = '{name}'\nnetworks = ['127.{a}.{b}.{c}']\nfrom = ['a@b.example']\nsoft_fail = true\n{limit}\n"
         )
     };
     let cost = |count: usize| {

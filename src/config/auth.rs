@@ -103,6 +103,11 @@ pub(super) fn plan(config: &Config, diagnostics: &mut Diagnostics<'_>) -> KnownU
         } else {
             match PasswordHash::parse(&text) {
                 Ok(hash) => drop(found.insert(name.clone(), hash)),
+                // A line of a list.
+                Err(_) if text.split_once(':').is_some_and(|(_, hash)| PasswordHash::parse(hash).is_ok()) => {
+                    let hint = "remove NAME:, or name the file in auth.user_list";
+                    diagnostics.error(&path, "NAME:HASH, where the hash alone is expected", hint);
+                }
                 Err(error) => diagnostics.error(&path, error.to_string(), HASH_HINT),
             }
         }

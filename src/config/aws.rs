@@ -4,7 +4,7 @@ use super::Config;
 use super::diagnostics::Diagnostics;
 use super::section::section;
 use super::values::{AccountId, ConfigurationSet};
-use crate::policy::AccountSettings;
+use crate::policy::AwsAccount;
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ section! {
 }
 
 /// The account of the ARNs that documents are compared with; `None` without documents.
-pub(super) fn plan(config: &Config, has_documents: bool, diagnostics: &mut Diagnostics<'_>) -> Option<AccountSettings> {
+pub(super) fn plan(config: &Config, has_documents: bool, diagnostics: &mut Diagnostics<'_>) -> Option<AwsAccount> {
     let aws = &config.aws;
     if !has_documents {
         if diagnostics.source_map().contains("aws") {
@@ -65,7 +65,7 @@ pub(super) fn plan(config: &Config, has_documents: bool, diagnostics: &mut Diagn
         );
     }
     let (account, region) = (account?, region?);
-    Some(AccountSettings {
+    Some(AwsAccount {
         partition: aws.partition.clone().unwrap_or_else(|| partition(&region).to_owned()),
         region,
         account,

@@ -2,7 +2,9 @@
 
 use super::certificates::{Trouble, trouble};
 use super::diagnostics::{Diagnostics, Purpose};
+use super::secret_source::Source;
 use crate::server::{ClientCertificates, PemPair, TlsError, TlsSettings, names_in_pem};
+use rustls_pki_types::pem;
 
 /// A certificate of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +25,21 @@ pub(crate) struct ListenerCertificate {
 pub(super) struct Half {
     pub(super) path: String,
     pub(super) source: String,
+    /// Whether the text stands in the configuration itself.
+    pub(super) inline: bool,
     pub(super) text: String,
+}
+
+impl Half {
+    pub(super) fn new(path: String, source: &Source, text: String) -> Self {
+        Self { path, source: source.to_string(), inline: matches!(source, Source::Inline(_)), text }
+    }
+
+    /// Whether it stands in the configuration and is the path of a file: no PEM is one line.
+    fn is_path(&self) -> bool {
+        let text = self.text.trim();
+        self.inline && !text.contains('\n') && (text.contains('/') || text.ends_with(".pem")) && !text.contains("-----")
+    }
 }
 
 /// A certificate chain and its key.
@@ -101,12 +117,31 @@ fn dates(diagnostics: &mut Diagnostics<'_>, pair: &PairText, settings: &TlsSetti
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 const KEY: &str = "PRIVATE KEY-----";
 
+/// Why a text is not PEM. The text of the error itself may have octets of the file, which may be of a key.
+fn not_pem(error: &pem::Error) -> String {
+    let why = match error {
+        pem::Error::IllegalSectionStart { .. } => {
+            "a -----BEGIN …----- line is not alone on its line; of a variable, each \\n must be a real line break"
+        }
+        pem::Error::MissingSectionEnd { .. } => "a section has no -----END …----- line",
+        pem::Error::Base64Decode(_) => "the text between -----BEGIN …----- and -----END …----- is not base64",
+        _ => "it cannot be read",
+    };
+    format!("not PEM: {why}")
+}
+
 /// Reports which file is wrong, and how.
 fn refused(diagnostics: &mut Diagnostics<'_>, pair: &PairText, issuers: &Half, error: &TlsError) {
     let PairText { chain, key } = pair;
     let of_issuers = |what: &str| what.contains("authorities");
     let pem = "it must be PEM text, with -----BEGIN …----- and -----END …----- lines";
+    let inline = [chain, key, issuers].into_iter().find(|half| half.is_path());
     let (half, message, hint): (&Half, String, String) = match error {
+        // This is the cause, whatever the error is.
+        _ if let Some(half) = inline => {
+            let hint = "for a file write { file = \"PATH\" }";
+            return diagnostics.error(&half.path, "this is the path of a file, where the content is expected", hint);
+        }
         TlsError::Empty(what) if of_issuers(what) => {
             (issuers, "no certificate in it".to_owned(), "name the certificates of the issuers, in PEM".to_owned())
         }
@@ -117,7 +152,7 @@ fn refused(diagnostics: &mut Diagnostics<'_>, pair: &PairText, issuers: &Half, e
         TlsError::Empty(_) => {
             (chain, "no certificate in it".to_owned(), format!("{pem}: {CERTIFICATE} first, the end-entity's"))
         }
-        TlsError::Pem { what, error } if of_issuers(what) => (issuers, format!("not PEM: {error}"), pem.to_owned()),
+        TlsError::Pem { what, error } if of_issuers(what) => (issuers, not_pem(error), pem.to_owned()),
         TlsError::Pem { what: "private key", .. } if key.text.contains(CERTIFICATE) && !key.text.contains(KEY) => {
             let hint = "name the certificate in certificate, and the key in key";
             (key, "a certificate, and no private key".to_owned(), hint.to_owned())
@@ -129,7 +164,7 @@ fn refused(diagnostics: &mut Diagnostics<'_>, pair: &PairText, issuers: &Half, e
         TlsError::Pem { what: "private key", .. } => {
             (key, "no private key in it".to_owned(), format!("{pem}: PKCS#8, PKCS#1 or SEC1, not encrypted"))
         }
-        TlsError::Pem { error, .. } => (chain, format!("not PEM: {error}"), pem.to_owned()),
+        TlsError::Pem { error, .. } => (chain, not_pem(error), pem.to_owned()),
         TlsError::Version(_) => {
             let hint = "make it again with the names that clients connect by: openssl req -x509 -addext \
                         subjectAltName=DNS:relay.example.com, or `gatepost gen-cert` to try";

@@ -2,9 +2,12 @@
 
 use super::diagnostics::Diagnostics;
 use super::secret_source::Source;
+use crate::iam::document::ArnPattern;
 use crate::iam::lint::{Kind, lint};
+use crate::iam::pattern::Pattern;
 use crate::iam::service::actions_named;
-use crate::iam::{Document, DocumentError, DocumentKind, Effect, Statement};
+use crate::iam::{Context, Document, DocumentError, DocumentKind, Effect, Statement};
+use crate::policy::{App, AwsAccount};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -49,6 +52,33 @@ fn sends(statement: &Statement) -> bool {
     let mut patterns = statement.actions.patterns.iter();
     let named = patterns.any(|(text, _)| actions_named(text).iter().any(|action| action.name == "SendRawEmail"));
     named != statement.actions.negated
+}
+
+/// Warns of an application whose documents allow only ARNs of another partition, region or account than those that its messages
+/// are sent with: every message would be refused. An application with `identity_arn` may use an identity of another account.
+pub(super) fn check_account(account: &AwsAccount, apps: &[App], diagnostics: &mut Diagnostics<'_>) {
+    let context = Context::default();
+    let AwsAccount { partition, region, account, .. } = account;
+    let fits = |(text, parts): &ArnPattern| {
+        let is = |part: &Pattern, value: &str| part.matches(value, &context, false);
+        text == "*" || is(&parts[1], partition) && is(&parts[3], region) && is(&parts[4], account)
+    };
+    let is_elsewhere = |statement: &Statement| {
+        let resources = statement.resources.as_ref().filter(|resources| !resources.negated);
+        resources.is_some_and(|resources| !resources.patterns.iter().any(fits))
+    };
+    let checked = apps.iter().enumerate().filter(|(_, app)| app.send.identity_arn.is_none());
+    for (index, app) in checked {
+        let statements = app.documents.iter().flat_map(|document| &document.statements);
+        let mut sending = statements.filter(|one| one.effect == Effect::Allow && sends(one)).peekable();
+        if sending.peek().is_some() && sending.all(is_elsewhere) {
+            let wanted = format!("arn:{partition}:ses:{region}:{account}:identity/…");
+            let message =
+                format!("messages are sent with {wanted}, and no statement allows ses:SendRawEmail on such an ARN");
+            let hint = "compare partition, region and account with ses.region and [aws] account";
+            diagnostics.warn(&format!("app.{index}.documents"), message, hint);
+        }
+    }
 }
 
 /// Warns of actions that SES does not have. A newer SES may have them, and the file may be attached to a role.

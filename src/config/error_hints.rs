@@ -35,9 +35,25 @@ pub(super) fn translate(message: &str, path: &str) -> ReaderMessage {
     }
 }
 
-/// What to do about a text that is not TOML.
-pub(super) fn syntax(message: &str) -> &'static str {
+/// What to do about a text that is not TOML. `before` and `rest` are the line up to the wrong octet and from there on.
+pub(super) fn syntax(message: &str, before: &str, rest: &str) -> &'static str {
+    let begins_with =
+        |sign: &str| before.trim_start().starts_with(sign) || before.trim().is_empty() && rest.starts_with(sign);
+    let word = rest.split(|c: char| c.is_whitespace() || c == '#').next().unwrap_or_default();
     match message {
+        _ if rest.starts_with(['\u{2018}', '\u{2019}', '\u{201c}', '\u{201d}', '\u{201e}', '\u{201a}']) => {
+            "replace typographic quotes by plain ones: \" or '"
+        }
+        _ if rest.starts_with(|c: char| c != ' ' && c.is_whitespace() && !c.is_ascii()) => {
+            "replace the no-break space, which looks like a space, by a plain one"
+        }
+        _ if begins_with("//") || begins_with(";") => "a comment begins with #",
+        _ if ["yes", "no", "on", "off", "true", "false"].iter().any(|known| word.eq_ignore_ascii_case(known)) => {
+            "write true or false, in small letters and without quotes"
+        }
+        _ if word.starts_with(|c: char| c.is_ascii_digit()) && word.ends_with(|c: char| c.is_ascii_alphabetic()) => {
+            "a number has no unit: write octets or seconds, as the name of the key says"
+        }
         text if text.contains("duplicate key") => "keep one of the two; a second table of a list is written [[…]]",
         text if text.contains("invalid key") || text.contains("key with no value") || text.contains("expected `=`") => {
             "a line is KEY = VALUE; a key with other signs than A-Z a-z 0-9 _ - stands in quotes"
@@ -57,6 +73,8 @@ fn plain(message: &str) -> String {
         ("expected f64", "expected a number"),
         ("expected a sequence", "expected a list"),
         ("expected a map", "expected a table"),
+        ("` as i128", "`"),
+        ("` as u128", "`"),
     ]
     .iter()
     .fold(message.replace('\n', "; "), |text, (theirs, ours)| {

@@ -8,7 +8,7 @@ use super::listener::Listener;
 use super::number::{Number, Seconds};
 use super::section::{section, words};
 use super::values::{AppNameText, Listen, RuleNameText, WindowText, ZoneText};
-use crate::limit::{By, LimitRule, Measure, OverLimit, Window};
+use crate::limit::{LimitKey, LimitRule, Measure, OnExceeded, Window};
 use crate::mail::RuleName;
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -106,10 +106,14 @@ words! {
 /// The limits of the file.
 pub(super) fn plan(config: &Config, diagnostics: &mut Diagnostics<'_>) -> Vec<LimitRule> {
     let apps: HashSet<&str> = config.app.iter().filter_map(|app| Some(app.name.as_ref()?.0.as_str())).collect();
-    let mut rules = Vec::new();
+    let (mut rules, mut names) = (Vec::new(), HashSet::new());
     for (index, item) in Item::all("limit", &config.limit).enumerate() {
         item.check(config, &apps, diagnostics);
         let name = item.value.name.as_ref().map(|name| name.0.clone());
+        if let Some(name) = item.value.name.as_ref().filter(|name| !names.insert(name.0.as_str())) {
+            let hint = "give each a name of its own: metrics and log lines show it";
+            diagnostics.error(&item.key("name"), format!("another limit is called {name} already"), hint);
+        }
         let name = name.or_else(|| RuleName::parse(&format!("limit-{}", index + 1)).ok());
         rules.extend(name.map(|name| item.value.rule(name)));
     }
@@ -122,23 +126,23 @@ impl Limit {
         LimitRule {
             name,
             by: match self.by {
-                LimitBy::App => By::App,
-                LimitBy::Auth => By::Identity,
-                LimitBy::Client => By::Client {
+                LimitBy::App => LimitKey::App,
+                LimitBy::Auth => LimitKey::Identity,
+                LimitBy::Client => LimitKey::Client {
                     ipv4_prefix: prefix(self.ipv4_prefix.get()),
                     ipv6_prefix: prefix(self.ipv6_prefix.get()),
                 },
-                LimitBy::ReversePath => By::ReversePath,
-                LimitBy::Author => By::Author,
-                LimitBy::RecipientDomain => By::RecipientDomain,
-                LimitBy::Relay => By::Relay,
+                LimitBy::ReversePath => LimitKey::ReversePath,
+                LimitBy::Author => LimitKey::Author,
+                LimitBy::RecipientDomain => LimitKey::RecipientDomain,
+                LimitBy::Relay => LimitKey::Relay,
             },
             measure: self.of.into(),
             windows: self.rates.iter().map(|rate| rate.0).collect(),
             over: match self.over {
-                LimitOver::Defer => OverLimit::Defer,
-                LimitOver::Reject => OverLimit::Reject,
-                LimitOver::Delay => OverLimit::Delay(self.delay_seconds_max.wait()),
+                LimitOver::Defer => OnExceeded::Defer,
+                LimitOver::Reject => OnExceeded::Reject,
+                LimitOver::Delay => OnExceeded::Delay(self.delay_seconds_max.wait()),
             },
             apps: self.apps.iter().map(|app| app.0.clone()).collect(),
         }

@@ -357,10 +357,10 @@ impl Item<'_, Listener> {
             Some(pair) => (Some(pair.certificate.clone()), Some(pair.key.clone())),
             None => (diagnostics.text(&certificate_path, certificate), diagnostics.secret(&key_path, key)),
         };
-        let half = |path, source: &Source, text| Half { path, source: source.to_string(), text };
+        let half = |path, source: &Source, text| Half::new(path, source, text);
         let wanted = self.value.client_certificates;
         let issuers = match (wanted != Certificates::Off, authorities) {
-            (false, _) => Half { path: authorities_path, source: String::new(), text: String::new() },
+            (false, _) => half(authorities_path, &Source::Inline(String::new()), String::new()),
             (true, Some(source)) => {
                 let text = diagnostics.text(&authorities_path, source)?;
                 half(authorities_path, source, text)
@@ -394,7 +394,7 @@ impl Item<'_, Listener> {
             let path = |key: &str| format!("{path}.{index}.{key}");
             let chain = diagnostics.text(&path("certificate"), &pair.certificate);
             let secret = diagnostics.secret(&path("key"), &pair.key);
-            let half = |key: &str, source: &Source, text| Half { path: path(key), source: source.to_string(), text };
+            let half = |key: &str, source: &Source, text| Half::new(path(key), source, text);
             let chain = half("certificate", &pair.certificate, chain?);
             pairs.push(PairText { chain, key: half("key", &pair.key, secret?) });
         }

@@ -30,7 +30,7 @@ fn with(lines: &str) -> String {
 
 /// The same with one good application, and lines inside it from line 12 on.
 fn app(lines: &str) -> String {
-    with(&format!("[[app]]\nname = 'billing'\nnetworks = ['10.1.0.0/16']\nfrom = ['*@example.com']\n{lines}"))
+    with(&format!("[[app]]\nname = 'billing'\nnetworks = ['127.1.0.0/16']\nfrom = ['*@example.com']\n{lines}"))
 }
 
 /// The good one with `[ses]` lines from line 3 on.
@@ -85,6 +85,37 @@ fn unreadable() -> Vec<Row> {
             "this is not TOML: a line is KEY = VALUE,",
         ),
         ("hostname = 'a.b'\nhostname = 'c.d'", "f:2:1", "duplicate key", "keep one of the two; a second table of a"),
+        ("hostname = \u{201c}a.b\u{201d}", "f:1:12", "must be quoted", "replace typographic quotes by plain ones"),
+        ("hostname\u{a0}= 'a.b'", "f:1:9", "invalid unquoted key", "replace the no-break space"),
+        ("; a comment\nhostname = 'a.b'", "f:1:3", "key with no value", "a comment begins with #"),
+        ("// a comment", "f:1:4", "key with no value", "a comment begins with #"),
+        ("[tls]\ngenerate = yes", "f:2:12", "must be quoted", "write true or false"),
+        ("[tls]\ngenerate = True", "f:2:12", "invalid boolean", "in small letters and without quotes"),
+        (
+            "[smtp]\nmessage_octets_max = 25MB",
+            "f:2:22",
+            "must be quoted",
+            "a number has no unit: write octets or seconds",
+        ),
+        (
+            "[smtp]\nrecipients_max = 99999999999999999999999",
+            "f:2:18",
+            "integer `99999999999999999999999`, expected a whole number",
+            "recipients_max: ",
+        ),
+        ("[[listener]]\naddress = '::1:25'", "f:2:11", "not an address to listen on: write [::1]:25", "address: "),
+        ("[[listener]]\naddress = '[127.0.0.1]:25'", "f:2:11", "write 127.0.0.1:25", "address: IP:PORT"),
+        ("[[listener]]\naddress = '127.0.0.1:70000'", "f:2:11", "has a port that is not 0 to 65535", "address: "),
+        ("[[listener]]\naddress = '[::1]'", "f:2:11", "has no port", "address: IP:PORT such as 127.0.0.1:2525"),
+        ("[[listener]]\naddress = 25", "f:2:11", "integer `25`, expected a string", "address: IP:PORT such as"),
+        ("[listener]\naddress = '127.0.0.1:25'", "f:1:1", "expected a list", "any number of `[[listener]]` tables"),
+        (
+            "[ses]\nconfiguration_set = 'a b'",
+            "f:2:21",
+            "\"a b\" is not a valid configuration set: 1 to 64",
+            "configuration_set: ",
+        ),
+        ("[aws]\naccount = 111122223333", "f:2:11", "expected a string", "The twelve digits of the account"),
         ("a é = 1", "f:1:3", "key with no value, expected `=`", "a line is KEY = VALUE; a key with other"),
     ]
     .map(|(text, place, message, hint)| (text.to_owned(), place, message, hint))
@@ -175,10 +206,16 @@ fn contradictions() -> Vec<Row> {
             "longer than clients wait",
             "60",
         ),
+        (
+            listener("[[limit]]\nname = 'a'\nrates = ['9/s']\n[[limit]]\nname = 'a'\nrates = ['9/min']"),
+            "f:12:8",
+            "another limit is called a already",
+            "give each a name of its own",
+        ),
         // Identities.
         (
             listener(
-                "[[app]]\nname = 'x'\nnetworks = ['10.1.0.0/16']\nfrom = ['*@b.example']\n\
+                "[[app]]\nname = 'x'\nnetworks = ['127.1.0.0/16']\nfrom = ['*@b.example']\n\
                  identity_arn = 'arn:aws:ses:eu-west-1:111122223333:identity/a.example'",
             ),
             "f:12:16",
@@ -204,6 +241,12 @@ fn contradictions() -> Vec<Row> {
             "f:10:1",
             "cannot read /no/such",
             "correct the path, or put the file there",
+        ),
+        (
+            listener("tls = 'implicit'\n[tls]\ncertificate = '/etc/cert.pem'\nkey = '/etc/key.pem'"),
+            "f:10:15",
+            "this is the path of a file, where the content is expected",
+            "write { file = \"PATH\" }",
         ),
         (
             listener("require_tls = true"),
@@ -236,6 +279,12 @@ fn contradictions() -> Vec<Row> {
             "f:8:38",
             "every client could claim any address",
             "name the proxies",
+        ),
+        (
+            listener("[admin]\naddress = '127.0.0.1:2525'"),
+            "f:9:11",
+            "a listener has this address already",
+            "give each an address of its own",
         ),
         // SES.
         (
@@ -324,7 +373,7 @@ fn applications() -> Vec<Row> {
         (app("[aws]\naccount = '1234'"), "f:13:11", "not the number of an account", "account: The twelve digits"),
         // What contradicts itself, or stands for nothing.
         (
-            with("[[app]]\nnetworks = ['10.1.0.0/16']\nfrom = ['*@a.example']"),
+            with("[[app]]\nnetworks = ['127.1.0.0/16']\nfrom = ['*@a.example']"),
             "f:8:1",
             "needs a name",
             "name = \"billing\"",
@@ -391,7 +440,7 @@ fn applications() -> Vec<Row> {
         (
             app("")
                 .replace("127.0.0.1:2525", "0.0.0.0:25")
-                .replace("networks = ['10.1.0.0/16']", "listeners = ['main']"),
+                .replace("networks = ['127.1.0.0/16']", "listeners = ['main']"),
             "f:10:1",
             "every client that reaches 0.0.0.0:25 would be this application",
             "name its networks",
@@ -399,7 +448,7 @@ fn applications() -> Vec<Row> {
         (
             app("")
                 .replace("auth = 'optional'", "proxy_protocol_from = ['127.0.0.1']\nauth = 'optional'")
-                .replace("networks = ['10.1.0.0/16']", "listeners = ['main']"),
+                .replace("networks = ['127.1.0.0/16']", "listeners = ['main']"),
             "f:11:1",
             "every client that reaches 127.0.0.1:2525 would be this application",
             "name its networks, auth or certificates",
@@ -436,6 +485,12 @@ fn users() -> Vec<Row> {
             "there is no user \"order\"",
             "did you mean \"orders\"?",
         ),
+        (
+            app("").replace(&format!("'{HASH}'"), "{ file = 'DIR/users' }"),
+            "f:2:12",
+            "NAME:HASH, where the hash alone is expected",
+            "remove NAME:, or name the file in auth.user_list",
+        ),
         (app("").replace("auth.users.ann", "auth.users.''"), "f:2:17", "a user's name has 1 to 255", "a shorter name"),
     ]
 }
@@ -462,6 +517,12 @@ fn certificates() -> Vec<Row> {
         (tls("cert.pem", "cert.pem"), "f:11:1", "DIR/cert.pem: a certificate, and no private key", "the key in key"),
         (tls("cert.pem", "comments"), "f:11:1", "DIR/comments: no private key in it", "PKCS#8, PKCS#1 or SEC1"),
         (tls("cert.pem", "encrypted.pem"), "f:11:1", "the private key is encrypted", "openssl pkey -in"),
+        (
+            tls("one-line.pem", "key.pem"),
+            "f:10:1",
+            "DIR/one-line.pem: not PEM: a -----BEGIN …----- line is not alone on its line; of a variable, each \\n",
+            "it must be PEM text",
+        ),
         (tls("cut.pem", "key.pem"), "f:10:1", "DIR/cut.pem: not PEM", "-----END"),
         (
             tls("cert.pem", "other-key.pem"),
@@ -518,6 +579,17 @@ fn names_and_forms() -> Vec<Row> {
             "is a name, and networks are made of IP addresses",
             "write 10.1.0.0/16",
         ),
+        (
+            clients("10.0.0.0/8, 10.1.0.0/16"),
+            "f:5:12",
+            "is several networks in one text",
+            "each by itself: \"10.0.0.0/8\"",
+        ),
+        (clients("[::1]/128"), "f:5:12", "\"[::1]/128\" has brackets", "write ::1/128"),
+        (clients("::ffff:10.0.0.0/104"), "f:5:12", "is an IPv4 network in IPv6 form", "write 10.0.0.0/8"),
+        (clients("::ffff:10.0.0.7"), "f:5:12", "is an IPv4 network in IPv6 form", "write 10.0.0.7/32"),
+        (from("*"), "f:5:9", "\"*\" has no @; write *@* for every address", "from: A list of patterns"),
+        (from("<>"), "f:5:9", "\"<>\" has no @", "for MAIL FROM:<> set null_reverse_path"),
         (from("@example.com"), "f:5:9", "has nothing before the @", "write *@example.com"),
         (from(".*@example.com"), "f:5:9", "no regular expressions", "write *@example.com"),
         (from("^.*@example\\.com$"), "f:5:9", "no regular expressions", "write *@example.com"),
@@ -605,6 +677,36 @@ fn region() -> Vec<Row> {
             "f:4:16",
             "calls are signed for region eu-centrall-1",
             "set ses.region = \"eu-central-1\"",
+        ),
+        (
+            endpoint("email.eu-west-1.amazonaws.com/v2/email/outbound-emails"),
+            "f:4:16",
+            "has the path of the API in it",
+            "write https://email.eu-west-1.amazonaws.com",
+        ),
+        (
+            ses("region = 'eu-west-1'\nassume_role = 'arn:aws-us-gov:iam::111122223333:role/a'"),
+            "f:4:15",
+            "is in partition aws-us-gov, and region eu-west-1 is in aws",
+            "begins with arn:aws:",
+        ),
+        (
+            app("assume_role = 'arn:aws:iam::111122223333:role/a'\n[ses]\nregion = 'cn-north-1'"),
+            "f:12:15",
+            "is in partition aws, and region cn-north-1 is in aws-cn",
+            "begins with arn:aws-cn:",
+        ),
+        (
+            app("assume_role = 'arn:aws:iam::111122223333:role/*'"),
+            "f:12:15",
+            "role/*\" is not a valid role ARN: arn:PARTITION",
+            "assume_role: The ARN of an IAM role",
+        ),
+        (
+            ses("region = 'eu-west-1'\nidentity_arn = 'arn:aws-cn:ses:eu-west-1:111122223333:identity/example.com'"),
+            "f:4:16",
+            "is in partition aws-cn, and region eu-west-1 is in aws",
+            "it begins with arn:aws: there",
         ),
         (
             ses(&format!("region = 'eu-west-1'\n{identity}")),
@@ -704,6 +806,14 @@ fn warned_of() -> Vec<Row> {
             "allows and denies nothing",
         ),
         (document("prefix.json"), "f:12:14", "did you mean \"ses:SendRawEmail\"?", "allows and denies nothing"),
+        (
+            document("region.json"),
+            "f:12:1",
+            "messages are sent with arn:aws:ses:eu-west-1:111122223333:identity/…, and no statement allows",
+            "compare partition, region and account",
+        ),
+        (document("account.json"), "f:12:1", "no statement allows ses:SendRawEmail on such an ARN", "[aws] account"),
+        (document("partition.json"), "f:12:1", "no statement allows ses:SendRawEmail on such an ARN", "ses.region"),
         (document("reads.json"), "f:12:1", "no statement allows ses:SendRawEmail", "allow ses:SendRawEmail"),
         (document("deny.json"), "f:12:1", "no statement allows anything", "deny alone is not enough"),
         (document("wildcard.json"), "f:12:14", "fits nothing: AWS takes no wildcard", "gatepost policy lint"),
@@ -724,6 +834,19 @@ fn warned_of() -> Vec<Row> {
             "f:17:6",
             "no client of batch has a client address",
             "count by = \"app\"",
+        ),
+        (
+            with("[[app]]\nname = 'x'\nnetworks = ['10.1.0.0/16']\nfrom = ['*@example.com']"),
+            "f:10:1",
+            "no listener that it may come to has clients of these networks",
+            "loopback addresses have clients on this machine only",
+        ),
+        (
+            with(&format!("{socket}\n{batch}"))
+                .replace("listeners = ['socket']", "listeners = ['socket']\nnetworks = ['127.0.0.0/8']"),
+            "f:14:1",
+            "no client can be this application",
+            "name the listener in listeners instead of networks",
         ),
         (
             limit("of = 'octets'\n[smtp]\nmessage_octets_max = 100"),
@@ -761,6 +884,7 @@ fn files(directory: &Path) {
     let pair = Pair::make(&["localhost".to_owned()]).unwrap();
     write("cert.pem", &pair.certificate);
     write("key.pem", &pair.key);
+    write("one-line.pem", &pair.certificate.replace('\n', "\\n"));
     write("cut.pem", pair.certificate.split("-----END").next().unwrap());
     write("other-key.pem", &Pair::make(&["localhost".to_owned()]).unwrap().key);
     write("encrypted.pem", &pair.key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"));
@@ -796,6 +920,9 @@ fn files(directory: &Path) {
         ("recipients.json", condition(r#""StringLike":{"ses:Recipients":"*@example.com"}"#)),
         ("action.json", allow.replace("SendRawEmail", "SendRawEmial")),
         ("prefix.json", allow.replace("ses:SendRawEmail", "sesv2:SendRawEmail")),
+        ("region.json", allow.replace("\"*\"", "\"arn:aws:ses:eu-west-2:111122223333:identity/example.com\"")),
+        ("account.json", allow.replace("\"*\"", "\"arn:aws:ses:*:999922223333:identity/example.com\"")),
+        ("partition.json", allow.replace("\"*\"", "\"arn:aws-cn:ses:eu-west-1:111122223333:identity/*\"")),
         ("reads.json", allow.replace("SendRawEmail", "GetAccount")),
         ("deny.json", allow.replace("Allow", "Deny")),
         ("wildcard.json", allow.replace("\"*\"", "\"arn:aws:s?s:eu-west-1:111122223333:identity/example.com\"")),

@@ -218,7 +218,10 @@ impl Config {
             let octet = error.span().map(|span| span.start);
             let path = octet.and_then(|octet| source_map.path_at(octet)).unwrap_or_default();
             let told = translate(error.message(), path);
-            let hint = told.hint.unwrap_or_else(|| syntax(error.message()).to_owned());
+            let (before, rest) = octet.and_then(|octet| text.split_at_checked(octet)).unwrap_or_default();
+            let before = before.rsplit('\n').next().unwrap_or_default();
+            let rest = rest.lines().next().unwrap_or_default();
+            let hint = told.hint.unwrap_or_else(|| syntax(error.message(), before, rest).to_owned());
             let location =
                 octet.map_or_else(|| Location::File(source_map.file().to_owned()), |octet| source_map.at(octet));
             ConfigError::Wrong(vec![Diagnostic { location, message: told.message, hint: Some(hint) }])

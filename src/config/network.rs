@@ -11,6 +11,17 @@ pub(super) fn not_one(text: &str) -> String {
 }
 
 fn meant(text: &str) -> Option<(&'static str, String)> {
+    let is_one = |text: &str| text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok();
+    // Postfix writes lists in one text, and IPv6 in brackets.
+    let plain = text.replace(['[', ']'], "");
+    let several: Vec<&str> = plain.split([',', ' ', ';']).filter(|part| !part.is_empty()).collect();
+    if several.len() > 1 && several.iter().all(|part| is_one(part)) {
+        let each: Vec<String> = several.iter().take(NETWORKS_SHOWN_MAX).map(|part| format!("{part:?}")).collect();
+        return Some((" is several networks in one text", format!("each by itself: {}", each.join(", "))));
+    }
+    if plain != text && is_one(&plain) {
+        return Some((" has brackets", plain));
+    }
     if let Some((first, last)) = text.split_once('-')
         && let (Ok(first), Ok(last)) = (first.trim().parse::<IpAddr>(), last.trim().parse::<IpAddr>())
     {
@@ -103,6 +114,11 @@ mod tests {
             ("10.0.0.0/33", "0 to 32: write for example 10.0.0.0/24"),
             ("fd00::/129", "0 to 128: write for example fd00::/64"),
             ("mail.example.com", "is a name"),
+            ("127.0.0.0/8, 10.0.0.0/8", "each by itself: \"127.0.0.0/8\", \"10.0.0.0/8\""),
+            ("10.0.0.1 10.0.0.2", "each by itself: \"10.0.0.1\", \"10.0.0.2\""),
+            ("127.0.0.0/8 [::1]/128", "each by itself: \"127.0.0.0/8\", \"::1/128\""),
+            ("[::1]/128", "has brackets: write ::1/128"),
+            ("[fd00::1]", "has brackets: write fd00::1"),
             ("10.0.0.256", "is not a network: write 10.1.0.0/16"),
             ("", "is not a network: write"),
             ("10.0.0.0/", "write for example 10.0.0.0/24"),

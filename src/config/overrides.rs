@@ -46,6 +46,28 @@ pub(super) fn apply(
     if diagnostics.is_empty() { Ok(config) } else { Err(ConfigError::Wrong(diagnostics)) }
 }
 
+/// Sections whose keys are overridden; none has an underscore in its name.
+const SECTIONS: [&str; 18] = [
+    "log",
+    "listener",
+    "tls",
+    "auth",
+    "policy",
+    "app",
+    "limit",
+    "redis",
+    "limits",
+    "pace",
+    "aws",
+    "ses",
+    "smtp",
+    "connections",
+    "admin",
+    "header",
+    "memory",
+    "deadline",
+];
+
 const PREFIX: &str = "GATEPOST_";
 
 /// Kubernetes and Docker links put variables into every container for a service that is called "gatepost":
@@ -78,13 +100,29 @@ fn with(table: &Table, steps: &[String], value: Value) -> Result<(Config, Table)
     put(&mut whole, steps, value)?;
     let translated = |error: toml::de::Error| {
         let translated = translate(error.message(), &steps.join("."));
-        (translated.message, translated.hint)
+        let hint = match &translated.message {
+            message if message.ends_with("expected a list") => {
+                let form = translated.hint.unwrap_or_default();
+                Some(format!("write a list as in the file: [\"…\", \"…\"]; {form}"))
+            }
+            message if message.starts_with("unknown key") => one_underscore(table, steps).or(translated.hint),
+            _ => translated.hint,
+        };
+        (translated.message, hint)
     };
     let config = Config::deserialize(whole.clone()).map_err(translated)?;
     match whole {
         Value::Table(table) => Ok((config, table)),
         _ => Err(("names no key".to_owned(), None)),
     }
+}
+
+/// `GATEPOST_SES_REGION`: the name of a section and one underscore.
+fn one_underscore(table: &Table, steps: &[String]) -> Option<String> {
+    let (section, key) = steps.first()?.split_once('_')?;
+    let known = SECTIONS.contains(&section) && !key.is_empty() && !table.contains_key(&steps[0]);
+    let name = || format!("{PREFIX}{}__{}", section.to_ascii_uppercase(), key.to_ascii_uppercase());
+    known.then(|| format!("two underscores stand between section and key: {}", name()))
 }
 
 fn put(node: &mut Value, steps: &[String], value: Value) -> Result<(), Failure> {
@@ -170,6 +208,18 @@ mod tests {
             ("GATEPOST_LISTENER__2__ADDRESS", "127.0.0.1:1", "2 is not an index of the list", "the next one is 1"),
             ("GATEPOST_SMTP__RECIPIENTS_MAX", "many", "expected a whole number", "recipients_max: "),
             ("GATEPOST_SMTP__RECIPIENTS_MAX", "51", "51 is out of range: 1 to 50", "recipients_max: "),
+            (
+                "GATEPOST_SES_REGION",
+                "x",
+                "unknown key ses_region",
+                "two underscores stand between section and key: GATEPOST_SES__REGION",
+            ),
+            (
+                "GATEPOST_POLICY__FROM",
+                "*@a.example",
+                "expected a list",
+                "write a list as in the file: [\"…\", \"…\"]; from: ",
+            ),
             ("GATEPOST_SES__REGION", "x", "", ""),
         ] {
             let read = read("hostname = 'a.example'\n[[listener]]\n", &[(variable, value)]);

@@ -6,7 +6,7 @@ use super::number::{Count, Number, SecondsOrZero};
 use super::section::section;
 use crate::limit::PaceSettings;
 use crate::mail::parameters::AppName;
-use crate::relay::{AppConnections, AppShare, SendQueueSettings};
+use crate::relay::{AppConnectionLimits, AppShare, SendQueueSettings};
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -47,7 +47,7 @@ impl PaceSection {
 }
 
 /// Shares and connections of the applications.
-pub(super) fn plan(config: &Config, diagnostics: &mut Diagnostics<'_>) -> (SendQueueSettings, AppConnections) {
+pub(super) fn plan(config: &Config, diagnostics: &mut Diagnostics<'_>) -> (SendQueueSettings, AppConnectionLimits) {
     if config.pace.recipients_per_second_max.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
         diagnostics.error("pace.recipients_per_second_max", "the rate must be a number above 0", "for example: 14.0");
     }
@@ -74,5 +74,5 @@ pub(super) fn plan(config: &Config, diagnostics: &mut Diagnostics<'_>) -> (SendQ
         diagnostics.error("pace.recipients_per_second_max", message, "guarantee less in recipients_per_second_min");
     }
     let each_max = config.connections.per_app_max.map(Number::size);
-    (SendQueueSettings { calls_max: config.pace.calls_max.size(), shares }, AppConnections { each_max, by_app })
+    (SendQueueSettings { calls_max: config.pace.calls_max.size(), shares }, AppConnectionLimits { each_max, by_app })
 }

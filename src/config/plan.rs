@@ -16,8 +16,8 @@ use crate::admin::AdminSettings;
 use crate::auth::Users;
 use crate::builder::Builder;
 use crate::limit::{
-    LimitRule, LocalLimiter, LockoutSettings, PaceSettings, RedisError, RedisLimiter, RedisSettings, RedisStore,
-    RedisTokens, StateError,
+    LimitRule, LocalLimiter, LockoutSettings, PaceSettings, RedisConnection, RedisError, RedisLimiter, RedisSettings,
+    RedisTokenBucket, StateError,
 };
 use crate::mail::headers::HeaderLimits;
 use crate::mail::mime::MimeLimits;
@@ -25,7 +25,7 @@ use crate::mail::trace::TraceDetail;
 use crate::mail::{Clock, SystemClock};
 use crate::observe::{AddressForm, LogObserver};
 use crate::policy::AppPolicy;
-use crate::relay::{AppConnections, BudgetSettings, DeadlineSettings, SendQueueSettings};
+use crate::relay::{AppConnectionLimits, BudgetSettings, DeadlineSettings, SendQueueSettings};
 use crate::server::ListenerSettings;
 use crate::transport::Transport;
 use jiff::tz::TimeZone;
@@ -53,13 +53,13 @@ pub struct Plan {
     limits: Vec<LimitRule>,
     time_zone: TimeZone,
     redis: Option<RedisSettings>,
-    store: Option<RedisStore>,
+    store: Option<RedisConnection>,
     /// The name of the shared token bucket in Redis: one region of one account. Relays of another account need a prefix of
     /// their own.
     bucket: String,
     state_directory: Option<PathBuf>,
     send_queue: SendQueueSettings,
-    app_connections: AppConnections,
+    app_connections: AppConnectionLimits,
     admin: Option<AdminSettings>,
     users: Option<Users>,
     settings: Settings,
@@ -148,7 +148,7 @@ impl Config {
         let redis = redis::plan(&self.redis, diagnostics);
         let state_directory = limits::state_directory(self, &limits, diagnostics);
         let (send_queue, app_connections) = pace::plan(self, diagnostics);
-        let admin = admin::plan(&self.admin, diagnostics);
+        let admin = admin::plan(&self.admin, &self.listener, diagnostics);
         let upstream = upstream::plan(self, diagnostics);
         let message_octets = self.smtp.check(diagnostics);
         self.deadline.check(message_octets, self.shutdown_grace_seconds, diagnostics);
@@ -189,7 +189,7 @@ impl Plan {
     /// [`RedisError`] if it does not answer and `redis.start_without` is false.
     pub async fn connect_redis(&mut self) -> Result<(), RedisError> {
         if let Some(settings) = &self.redis {
-            self.store = Some(RedisStore::connect(settings.clone(), Arc::new(SystemClock)).await?);
+            self.store = Some(RedisConnection::connect(settings.clone(), Arc::new(SystemClock)).await?);
         }
         Ok(())
     }
@@ -229,7 +229,7 @@ impl Plan {
         let mut builder =
             self.settings.apply(builder).send_queue(self.send_queue).app_connections(self.app_connections);
         if let Some(store) = &self.store {
-            builder = builder.tokens(RedisTokens::new(store, &self.bucket));
+            builder = builder.tokens(RedisTokenBucket::new(store, &self.bucket));
         }
         if !self.limits.is_empty() {
             builder = match &self.store {

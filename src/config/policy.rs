@@ -33,6 +33,9 @@ pub(super) fn plan(config: &Config, users: &KnownUsers, diagnostics: &mut Diagno
     if apps.len() < config.app.len() || has_documents && account.is_none() {
         return None;
     }
+    if let Some(account) = account.as_ref().filter(|_| documents.is_empty()) {
+        documents::check_account(account, &apps, diagnostics);
+    }
     let made = AppPolicy::new(apps, others, documents, account, Arc::new(SystemClock));
     let policy = made.map_err(|error| not_decided_here(config, &error, diagnostics)).ok()?;
     warn_of_overlaps(&policy, diagnostics);

@@ -7,7 +7,7 @@ use super::rules::{AddressFields, Enforcement, ForeignFrom, MissingField, Missin
 use super::section::section;
 use super::ses_parameters::Parameters;
 use super::values::{AddressText, AuthorText, Extension, FieldNameText, FromPattern, Network, RequestedName};
-use crate::policy::Others;
+use crate::policy::DefaultApp;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -32,7 +32,7 @@ section! {
 }
 
 /// The rules for clients that are no application; `None` if only applications may send.
-pub(super) fn plan(config: &Config, common: &Parameters, diagnostics: &mut Diagnostics<'_>) -> Option<Others> {
+pub(super) fn plan(config: &Config, common: &Parameters, diagnostics: &mut Diagnostics<'_>) -> Option<DefaultApp> {
     let section = &config.policy;
     if section.from.is_empty() {
         if config.app.is_empty() {
@@ -55,7 +55,7 @@ pub(super) fn plan(config: &Config, common: &Parameters, diagnostics: &mut Diagn
             diagnostics.warn(&path, message, "name your networks");
         }
     }
-    let mut others = Others::local(patterns(&section.from));
+    let mut others = DefaultApp::local(patterns(&section.from));
     if let Some(clients) = &section.clients {
         others.clients = clients.iter().map(|network| network.0).collect();
     }

@@ -6,8 +6,9 @@ use super::Config;
 use super::diagnostics::{Diagnostics, Found, Item};
 use super::process_environment::ProcessEnvironment;
 use super::source_map::Location;
+use super::values::Role;
 use crate::iam::Arn;
-use crate::iam::region::{EndpointName, Region};
+use crate::iam::region::{EndpointName, Region, partition_of};
 use std::collections::BTreeMap;
 
 /// Checks the region of file or environment. A region that only the profile or the instance names is checked by
@@ -55,6 +56,7 @@ fn agree(config: &Config, region: Option<(&str, &Location)>, diagnostics: &mut D
     check_endpoint(config, region.map(|(text, _)| text), diagnostics);
     if let Some((text, _)) = region {
         check_identities(config, text, diagnostics);
+        check_roles(config, text, diagnostics);
     }
     // A misspelt region is reported by what it contradicts, if anything.
     if let (Some((text, location, Region::Unknown(near))), true) = (&looked, diagnostics.error_count() == before) {
@@ -72,6 +74,13 @@ const API: [&str; 2] = ["email", "email-fips"];
 
 fn check_endpoint(config: &Config, region: Option<&str>, diagnostics: &mut Diagnostics<'_>) {
     let Some(url) = &config.ses.endpoint_url else { return };
+    let path =
+        url.0.split_once("://").and_then(|(_, rest)| rest.find('/').map(|start| &rest[start..])).unwrap_or_default();
+    if path.starts_with("/v2") {
+        let message = format!("{} has the path of the API in it, which each call appends itself", url.0);
+        diagnostics.error("ses.endpoint_url", message, format!("write {}", url.0.trim_end_matches(path)));
+        return;
+    }
     let Some(EndpointName { service, region: own }) = EndpointName::of_url(&url.0) else { return };
     if !API.contains(&service.as_str()) {
         let what = match service.as_str() {
@@ -93,6 +102,20 @@ fn check_endpoint(config: &Config, region: Option<&str>, diagnostics: &mut Diagn
     }
 }
 
+/// A role of one partition cannot be assumed with credentials of another.
+fn check_roles(config: &Config, region: &str, diagnostics: &mut Diagnostics<'_>) {
+    let of_apps = Item::all("app", &config.app).map(|item| (item.path, item.value.assume_role.as_ref()));
+    let roles = std::iter::once(("ses".to_owned(), config.ses.assume_role.as_ref())).chain(of_apps);
+    for (path, role) in roles {
+        let Some(role @ Role(arn)) = role else { continue };
+        let own = arn.as_str().split(':').nth(1).unwrap_or_default();
+        let Some(wanted) = partition_of(region).filter(|wanted| *wanted != own) else { continue };
+        let message = format!("{role} is in partition {own}, and region {region} is in {wanted}");
+        let hint = format!("the ARN of a role there begins with arn:{wanted}:; AWS keeps partitions apart");
+        diagnostics.error(&format!("{path}.assume_role"), message, hint);
+    }
+}
+
 /// An identity is used in its own region only.
 fn check_identities(config: &Config, region: &str, diagnostics: &mut Diagnostics<'_>) {
     let mut said = BTreeMap::new();
@@ -111,6 +134,12 @@ fn check_identities(config: &Config, region: &str, diagnostics: &mut Diagnostics
             let message = format!("the identity {arn} is in region {own}, and messages go to region {region}");
             let hint = format!("name the identity that was verified in {region}, or set ses.region = \"{own}\"");
             diagnostics.error(&format!("{path}.identity_arn"), message, hint);
+            continue;
+        }
+        let partition = arn.0.as_str().split(':').nth(1).unwrap_or_default();
+        if let Some(wanted) = partition_of(region).filter(|wanted| *wanted != partition) {
+            let message = format!("{arn} is in partition {partition}, and region {region} is in {wanted}");
+            diagnostics.error(&format!("{path}.identity_arn"), message, format!("it begins with arn:{wanted}: there"));
         }
     }
 }

@@ -41,10 +41,12 @@ impl Source {
                     message: format!("{self} cannot be found: $CREDENTIALS_DIRECTORY is not set, so systemd gave none"),
                     hint: "name it in LoadCredential= of the systemd unit, or write { file = \"…\" }".to_owned(),
                 })?;
-                std::fs::read_to_string(&path).map_err(|error| SourceError {
+                let text = std::fs::read_to_string(&path).map_err(|error| SourceError {
                     message: format!("cannot read {}: {error}", path.display()),
                     hint: unreadable(&path, &error),
-                })
+                })?;
+                // Some editors write a byte order mark: it would be a part of the first user's name.
+                Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
             }
         }
     }
@@ -210,6 +212,15 @@ mod tests {
 
     fn source(text: &str) -> Result<Source, toml::de::Error> {
         toml::from_str::<Holder>(&format!("secret = {text}")).map(|holder| holder.secret)
+    }
+
+    /// The first user of a list was called "\u{feff}ann", and could not authenticate.
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("users");
+        std::fs::write(&file, "\u{feff}ann:x\r\n").unwrap();
+        assert_eq!(Source::File(file).read(&ProcessEnvironment::default()).unwrap(), "ann:x\r\n");
     }
 
     #[test]

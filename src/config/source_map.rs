@@ -116,6 +116,13 @@ impl SourceMap {
     /// The place of a path, or of the nearest table around it that has one; for the empty path, the file.
     pub(crate) fn of(&self, path: &str) -> Location {
         let mut path = path;
+        // A variable for a whole section replaces what the file has below it.
+        let above = |known: &&String| path.strip_prefix(known.as_str()).is_some_and(|rest| rest.starts_with('.'));
+        if let Some(known) = self.variables.keys().filter(above).max_by_key(|known| known.len())
+            && !self.variables.contains_key(path)
+        {
+            return Location::Variable(self.variables[known].clone());
+        }
         while !path.is_empty() {
             if let Some(variable) = self.variables.get(path) {
                 return Location::Variable(variable.clone());
@@ -220,6 +227,7 @@ mod tests {
             ("listener.1.name", "f:7:8"),
             ("listener.1.address", "f:6:1"),
             ("policy.clients", "environment variable GATEPOST_POLICY__CLIENTS"),
+            ("policy.clients.0", "environment variable GATEPOST_POLICY__CLIENTS"),
             ("nothing", "f"),
         ] {
             assert_eq!(source_map.of(path).to_string(), want, "{path}");

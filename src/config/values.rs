@@ -111,25 +111,25 @@ text_values! {
     RequestedName(RequestedField) = read_requested, show_requested,
         forms "configuration-set, message-tags, identity-arn, tenant or list-management";
     /// A configuration set.
-    ConfigurationSet(ConfigurationSetName) = |text| ConfigurationSetName::parse(text).map_err(|error| error.to_string()),
+    ConfigurationSet(ConfigurationSetName) = |text| ConfigurationSetName::parse(text).map_err(|error| format!("{text:?} is not a valid {error}")),
         ToString::to_string, forms "1 to 64 of A-Z a-z 0-9 _ -";
     /// An identity.
-    Arn(IdentityArn) = |text| IdentityArn::parse(text).map_err(|error| error.to_string()),
+    Arn(IdentityArn) = |text| IdentityArn::parse(text).map_err(|error| format!("{text:?} is not a valid {error}")),
         ToString::to_string, forms "arn:aws:ses:REGION:ACCOUNT:identity/NAME";
     /// A tenant.
-    Tenant(TenantName) = |text| TenantName::parse(text).map_err(|error| error.to_string()),
+    Tenant(TenantName) = |text| TenantName::parse(text).map_err(|error| format!("{text:?} is not a valid {error}")),
         ToString::to_string, forms "1 to 64 of A-Z a-z 0-9 _ -";
     /// A multi-region endpoint.
-    EndpointIdText(EndpointId) = |text| EndpointId::parse(text).map_err(|error| error.to_string()),
+    EndpointIdText(EndpointId) = |text| EndpointId::parse(text).map_err(|error| format!("{text:?} is not a valid {error}")),
         ToString::to_string, forms "1 to 128 of A-Z a-z 0-9 _ - .";
     /// A role.
-    Role(RoleArn) = |text| RoleArn::parse(text).map_err(|error| error.to_string()),
+    Role(RoleArn) = |text| RoleArn::parse(text).map_err(|error| format!("{text:?} is not a valid {error}")),
         ToString::to_string, forms "arn:aws:iam::ACCOUNT:role/NAME";
     /// A tag's value.
     TagValue(TagPattern) = |text| TagPattern::parse(text).map_err(|error| error.to_string()),
         ToString::to_string, forms "1 to 256 of A-Z a-z 0-9 _ -, with {app} and {auth} to be filled in";
     /// The name of an application.
-    AppNameText(AppName) = |text| AppName::parse(text).map_err(|error| error.to_string()),
+    AppNameText(AppName) = |text| AppName::parse(text).map_err(|error| format!("{text:?} is not a valid {error}")),
         ToString::to_string, forms "1 to 64 of A-Z a-z 0-9 _ - .";
     /// The name of a limit.
     RuleNameText(RuleName) = |text| RuleName::parse(text).map_err(|error| error.to_string()),
@@ -158,7 +158,7 @@ text_values! {
     /// An AWS account.
     AccountId(String) = read_account, Clone::clone, forms "the twelve digits of an AWS account, in quotes";
     /// A list or topic.
-    List(ListName) = |text| ListName::parse(text).map_err(|error| error.to_string()),
+    List(ListName) = |text| ListName::parse(text).map_err(|error| format!("{text:?} is not a valid {error}")),
         ToString::to_string, forms "1 to 64 of A-Z a-z 0-9 _ -";
 }
 
@@ -208,19 +208,46 @@ fn read_listen(text: &str) -> Result<Listen, String> {
         return Ok(Listen::Systemd(name.to_owned()));
     }
     // No names: a name may have several addresses, and other machines may reach only some of them.
-    text.parse().map(Listen::Tcp).map_err(|_| match text.strip_prefix(':').or(text.strip_prefix("*:")) {
-        Some(port) => {
-            format!("{text:?} names no address: write 127.0.0.1:{port} for this machine only, or 0.0.0.0:{port}")
+    text.parse().map(Listen::Tcp).map_err(|_| no_listen_address(text))
+}
+
+/// What is wrong with a text that is no address and port.
+fn no_listen_address(text: &str) -> String {
+    let (before, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    let is_number = !port.is_empty() && port.bytes().all(|octet| octet.is_ascii_digit());
+    if matches!(before, "" | "*") && is_number {
+        return format!("{text:?} names no address: write 127.0.0.1:{port} for this machine only, or 0.0.0.0:{port}");
+    }
+    let address = before.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    match address {
+        Ok(_) if is_number && port.parse::<u16>().is_err() => {
+            format!("{text:?} has a port that is not 0 to 65535")
         }
-        None => format!("{text:?} is not an address to listen on"),
-    })
+        Ok(address) if is_number => {
+            let port = port.parse().unwrap_or_default();
+            let written = std::net::SocketAddr::new(address, port);
+            format!("{text:?} is not an address to listen on: write {written}")
+        }
+        _ if text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok() => {
+            format!("{text:?} has no port")
+        }
+        _ => format!("{text:?} is not an address to listen on"),
+    }
 }
 
 fn read_network(text: &str) -> Result<IpNet, String> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(address.into());
+    let one = text.parse::<IpAddr>().map(IpNet::from);
+    let network: IpNet = one.or_else(|_| text.parse()).map_err(|_| super::network::not_one(text))?;
+    if let IpNet::V6(mapped) = network
+        && let Some(address) = mapped.addr().to_ipv4_mapped()
+        && let Ok(plain) = IpNet::new(address.into(), mapped.prefix_len().saturating_sub(96))
+    {
+        // Clients have IPv4 addresses as such, whatever the listener's socket says: this would match none.
+        let plain = plain.trunc();
+        return Err(format!(
+            "{text:?} is an IPv4 network in IPv6 form, and no client has such an address: write {plain}"
+        ));
     }
-    let network: IpNet = text.parse().map_err(|_| super::network::not_one(text))?;
     if network != network.trunc() {
         let (all, one) = (network.trunc(), network.addr());
         return Err(format!(

@@ -4,7 +4,6 @@
 use super::condition::{Condition, ConditionError};
 use super::json::Json;
 use super::pattern::Pattern;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What a document is attached to: which elements it must and may have follow from that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,17 +23,6 @@ pub struct Document {
     pub variables: bool,
     /// Its statements, in order.
     pub statements: Vec<Statement>,
-    allowed_last: LastTime,
-}
-
-/// The place of a statement among others: only where to look first, so that no order among threads matters.
-#[derive(Debug, Default)]
-struct LastTime(AtomicUsize);
-
-impl Clone for LastTime {
-    fn clone(&self) -> Self {
-        Self(self.0.load(Ordering::Relaxed).into())
-    }
 }
 
 /// Allow or Deny.
@@ -140,7 +128,7 @@ impl Document {
             .enumerate()
             .map(|(before, value)| read_statement(before + 1, value, variables, kind).map_err(|wrong| wrong.of(name)))
             .collect::<Result<_, _>>()?;
-        Ok(Self { name: name.to_owned(), variables, statements, allowed_last: LastTime::default() })
+        Ok(Self { name: name.to_owned(), variables, statements })
     }
 
     /// Resource patterns that AWS does not allow, each with its place and why; they fit nothing here.
@@ -151,25 +139,6 @@ impl Document {
                 Some((statement.place(), text.as_str(), super::arn::not_allowed(text, self.variables)?))
             })
         })
-    }
-
-    /// The statements that deny.
-    pub(super) fn denials(&self) -> impl Iterator<Item = &Statement> {
-        self.statements.iter().filter(|statement| statement.effect == Effect::Deny)
-    }
-
-    /// A statement that allows and fits. The one that fitted last time is asked first: most messages of an application are
-    /// allowed by the same one.
-    pub(super) fn allowing(&self, fits: impl Fn(&Statement) -> bool) -> Option<&Statement> {
-        let LastTime(last) = &self.allowed_last;
-        let allows = |statement: &Statement| statement.effect == Effect::Allow && fits(statement);
-        if let Some(statement) = self.statements.get(last.load(Ordering::Relaxed)).filter(|it| allows(it)) {
-            return Some(statement);
-        }
-        let place = self.statements.iter().position(allows)?;
-        // Written only where it changes: other threads read it all the time.
-        last.store(place, Ordering::Relaxed);
-        self.statements.get(place)
     }
 }
 

@@ -1,43 +1,39 @@
-//! Does a request match, and what follows. IAM User Guide, "Policy evaluation logic".
+//! Evaluates a request against documents. IAM User Guide, "Policy evaluation logic".
 //!
-//! [`evaluate`] looks at the documents of one policy type: an explicit deny wins, then an allow, then nothing was said,
-//! which is a deny too. Intersecting the types is the caller's: each must allow.
+//! [`evaluate`] decides by the documents of one policy type: an explicit deny wins, then an allow; otherwise the request is implicitly
+//! denied. The caller combines the types: each must allow. [`trace`] shows every statement as `evaluate` sees it.
 
 use super::arn;
 use super::condition::Condition;
 use super::context::Context;
 use super::document::{Document, Effect, Principals, Statement};
-use std::cell::OnceCell;
 
-/// What somebody wants to do.
+/// An action on a resource.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// `ses:SendRawEmail`.
     pub action: &'a str,
     /// The ARN of the resource.
     pub resource: &'a str,
-    /// The ARN of who asks (of the session, where there is one), a service's name, or the ARN of the provider that vouches
-    /// for a web identity; `None` where nobody knows, which matches `"*"` only.
+    /// The ARN of the principal (of the session, if there is one), a service's name, or the ARN of the provider of a web identity;
+    /// `None`: not known, which matches `"*"` only.
     pub principal: Option<&'a str>,
     /// The condition keys.
     pub context: &'a Context,
 }
 
-/// A request, with the parts of its resource found once for all statements, if one asks for them.
-struct Asked<'a> {
+/// A request, with the parts of its resource.
+struct PreparedRequest<'a> {
     request: &'a Request<'a>,
-    /// Who asks has a permissions boundary.
+    /// The principal has a permissions boundary.
     has_boundary: bool,
-    resource: OnceCell<Option<[&'a str; 6]>>,
+    /// `None`: the resource is no ARN.
+    resource: Option<[&'a str; 6]>,
 }
 
-impl<'a> Asked<'a> {
-    fn of(request: &'a Request<'a>) -> Self {
-        Self::beside(request, false)
-    }
-
-    fn beside(request: &'a Request<'a>, has_boundary: bool) -> Self {
-        Self { request, has_boundary, resource: OnceCell::new() }
+impl<'a> PreparedRequest<'a> {
+    fn new(request: &'a Request<'a>, has_boundary: bool) -> Self {
+        Self { request, has_boundary, resource: arn::split(request.resource) }
     }
 
     fn names_principal(&self, statement: &Statement) -> bool {
@@ -46,7 +42,7 @@ impl<'a> Asked<'a> {
         })
     }
 
-    /// `NotPrincipal` in a Deny spares nobody who has a permissions boundary, "regardless of the values specified in the
+    /// `NotPrincipal` in a Deny makes no exception for a principal with a permissions boundary, "regardless of the values specified in the
     /// NotPrincipal element". "AWS JSON policy elements: NotPrincipal".
     fn ignores_exception(&self, statement: &Statement) -> bool {
         self.has_boundary && denies_by_not_principal(statement)
@@ -59,9 +55,8 @@ impl<'a> Asked<'a> {
     }
 
     fn names_resource(&self, statement: &Statement) -> bool {
-        let Request { resource, context, .. } = self.request;
-        let parts_of_it = || self.resource.get_or_init(|| arn::split(resource)).as_ref();
-        let is = |parts| parts_of_it().is_some_and(|resource| arn::parts_match(parts, resource, context));
+        let Request { context, .. } = self.request;
+        let is = |parts| self.resource.as_ref().is_some_and(|resource| arn::parts_match(parts, resource, context));
         statement.resources.as_ref().is_none_or(|resources| {
             resources.patterns.iter().any(|(text, parts)| text == "*" || is(parts)) != resources.negated
         })
@@ -72,14 +67,14 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// What the documents of one type say.
+/// The decision by the documents of one type.
 #[derive(Clone, Copy, Debug)]
 pub enum Decision<'a> {
     /// A statement allows it and none denies it.
     Allow(&'a Document, &'a Statement),
     /// This statement denies it.
     ExplicitDeny(&'a Document, &'a Statement),
-    /// No statement speaks of it.
+    /// No statement applies to it.
     ImplicitDeny,
 }
 
@@ -109,7 +104,7 @@ impl Decision<'_> {
     }
 }
 
-/// Whether a statement denies all but those that it names.
+/// Whether a statement denies all principals but those that it names.
 pub(super) fn denies_by_not_principal(statement: &Statement) -> bool {
     statement.effect == Effect::Deny && statement.principal.as_ref().is_some_and(|principals| principals.negated)
 }
@@ -119,19 +114,19 @@ pub fn evaluate<'a>(documents: impl IntoIterator<Item = &'a Document>, request: 
     evaluate_beside(documents, request, false)
 }
 
-/// The same for somebody who has a permissions boundary, or not.
+/// The same for a principal with or without a permissions boundary.
 pub(super) fn evaluate_beside<'a>(
     documents: impl IntoIterator<Item = &'a Document>,
     request: &Request<'_>,
     has_boundary: bool,
 ) -> Decision<'a> {
-    let asked = Asked::beside(request, has_boundary);
+    let prepared = PreparedRequest::new(request, has_boundary);
     let mut decision = Decision::ImplicitDeny;
     for document in documents {
         for statement in &document.statements {
             // Once allowed, only a deny changes anything.
             let matters = statement.effect == Effect::Deny || !decision.is_allow();
-            if !matters || !speaks_of(statement, &asked) {
+            if !matters || mismatch(statement, &prepared).is_some() {
                 continue;
             }
             match statement.effect {
@@ -143,53 +138,27 @@ pub(super) fn evaluate_beside<'a>(
     decision
 }
 
-/// A statement that allows a request, if [`evaluate`] would say `Allow`: perhaps another one than `evaluate` names. Beside all
-/// that deny, most requests need one statement for that.
-pub fn allowing<'a>(
-    documents: impl IntoIterator<Item = &'a Document, IntoIter: Clone>,
-    request: &Request<'_>,
-) -> Option<(&'a Document, &'a Statement)> {
-    let asked = Asked::of(request);
-    let mut documents = documents.into_iter();
-    if documents.clone().any(|document| document.denials().any(|statement| speaks_of(statement, &asked))) {
-        return None;
-    }
-    documents.find_map(|document| Some((document, document.allowing(|statement| speaks_of(statement, &asked))?)))
-}
-
-/// The first statement that denies a request, whatever allows it.
-pub fn explicit_deny<'a>(
-    documents: impl IntoIterator<Item = &'a Document>,
-    request: &Request<'_>,
-) -> Option<Decision<'a>> {
-    let asked = Asked::of(request);
-    let mut all =
-        documents.into_iter().flat_map(|document| document.denials().map(move |statement| (document, statement)));
-    all.find(|(_, statement)| speaks_of(statement, &asked))
-        .map(|(document, statement)| Decision::ExplicitDeny(document, statement))
-}
-
-/// Why a statement does not speak of a request.
+/// Why a statement does not apply to a request.
 #[derive(Clone, Copy, Debug)]
 pub enum Mismatch<'a> {
-    /// Of another principal.
+    /// It is for another principal.
     Principal,
-    /// Of other actions.
+    /// It is for other actions.
     Action,
-    /// Of other resources.
+    /// It is for other resources.
     Resource,
     /// This condition does not hold.
     Condition(&'a Condition),
 }
 
-/// One statement, as it was looked at.
+/// One statement, as it was evaluated.
 #[derive(Clone, Debug)]
 pub struct Trace<'a> {
     /// Its document.
     pub document: &'a Document,
     /// The statement.
     pub statement: &'a Statement,
-    /// `None`: it speaks of the request.
+    /// `None`: it applies to the request.
     pub mismatch: Option<Mismatch<'a>>,
 }
 
@@ -198,43 +167,34 @@ pub fn trace<'a>(documents: impl IntoIterator<Item = &'a Document>, request: &Re
     trace_beside(documents, request, false)
 }
 
-/// The same for somebody who has a permissions boundary, or not.
+/// The same for a principal with or without a permissions boundary.
 pub(super) fn trace_beside<'a>(
     documents: impl IntoIterator<Item = &'a Document>,
     request: &Request<'_>,
     has_boundary: bool,
 ) -> Vec<Trace<'a>> {
-    let asked = Asked::beside(request, has_boundary);
+    let prepared = PreparedRequest::new(request, has_boundary);
     let mut steps = Vec::new();
     for document in documents {
         for statement in &document.statements {
-            steps.push(Trace { document, statement, mismatch: mismatch(statement, &asked) });
+            steps.push(Trace { document, statement, mismatch: mismatch(statement, &prepared) });
         }
     }
     steps
 }
 
-/// Whether a statement speaks of a request: as [`mismatch`], with conditions first, since they are what most statements
-/// of one document differ by, and with the dearest question last.
-fn speaks_of(statement: &Statement, asked: &Asked<'_>) -> bool {
-    asked.unmet_condition(statement).is_none()
-        && asked.names_action(statement)
-        && asked.names_resource(statement)
-        && asked.names_principal(statement)
-}
-
 /// The first element of a statement that does not fit, in the order principal, action, resource, condition.
-fn mismatch<'a>(statement: &'a Statement, asked: &Asked<'_>) -> Option<Mismatch<'a>> {
-    if !asked.names_principal(statement) {
+fn mismatch<'a>(statement: &'a Statement, request: &PreparedRequest<'_>) -> Option<Mismatch<'a>> {
+    if !request.names_principal(statement) {
         return Some(Mismatch::Principal);
     }
-    if !asked.names_action(statement) {
+    if !request.names_action(statement) {
         return Some(Mismatch::Action);
     }
-    if !asked.names_resource(statement) {
+    if !request.names_resource(statement) {
         return Some(Mismatch::Resource);
     }
-    asked.unmet_condition(statement).map(Mismatch::Condition)
+    request.unmet_condition(statement).map(Mismatch::Condition)
 }
 
 fn principal_fits(principals: &Principals, principal: Option<&str>) -> bool {
@@ -247,7 +207,7 @@ fn principal_fits(principals: &Principals, principal: Option<&str>) -> bool {
     fits != principals.negated
 }
 
-/// An account (`111122223333`, or its root ARN) stands for everybody in it; a role for its sessions; otherwise the ARN
+/// An account (`111122223333`, or its root ARN) stands for all principals in it; a role for its sessions; otherwise the ARN
 /// must be the same. "AWS JSON policy elements: Principal": no wildcards inside an ARN.
 fn aws_principal_fits(name: &str, principal: &str) -> bool {
     let Some(asking) = super::Arn::parse(principal) else { return false };

@@ -13,17 +13,19 @@ pub mod evaluate;
 pub mod generate;
 mod json;
 pub mod lint;
+mod needs;
 pub mod pattern;
 pub mod region;
 pub mod service;
 pub mod simulate;
-pub mod trust;
+mod statement_writer;
+mod trust;
 
 pub use arn::Arn;
 pub use condition::{Condition, Operator, SetQualifier};
 pub use context::Context;
 pub use document::{Document, DocumentError, DocumentKind, Effect, Statement};
-pub use evaluate::{Decision, Mismatch, Request, Trace, allowing, evaluate, explicit_deny, trace};
+pub use evaluate::{Decision, Mismatch, Request, Trace, evaluate, trace};
 
 #[cfg(test)]
 mod oracle_tests;

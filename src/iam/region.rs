@@ -58,7 +58,17 @@ fn nearest(text: &str) -> Option<&'static str> {
     alike.into_iter().find(|known| number(known) == number(text)).or(Some(near))
 }
 
-/// One line a partition: aws, aws-cn, aws-eusc, aws-iso, aws-iso-b, aws-iso-e, aws-iso-f, aws-us-gov.
+/// The partition of a region of the table.
+pub fn partition_of(region: &str) -> Option<&'static str> {
+    let place = REGIONS.iter().position(|names| names.split_ascii_whitespace().any(|name| name == region))?;
+    PARTITIONS.get(place).copied()
+}
+
+/// The partitions of the lines of [`REGIONS`].
+const PARTITIONS: &[&str] =
+    &["aws", "aws-cn", "aws-eusc", "aws-iso", "aws-iso-b", "aws-iso-e", "aws-iso-f", "aws-us-gov"];
+
+/// One line a partition.
 const REGIONS: &[&str] = &[
     "af-south-1 ap-east-1 ap-east-2 ap-northeast-1 ap-northeast-2 ap-northeast-3 ap-south-1 ap-south-2 ap-southeast-1 \
      ap-southeast-2 ap-southeast-3 ap-southeast-4 ap-southeast-5 ap-southeast-6 ap-southeast-7 ca-central-1 ca-west-1 \

@@ -5,67 +5,11 @@
 //! IAM User Guide, "The confused deputy problem"; ECS Developer Guide, "Task IAM role"; EKS User Guide, "Create IAM role
 //! with trust policy required by EKS Pod Identity", "Assign IAM roles to Kubernetes service accounts".
 
-use super::generate::{Generated, Line, NeedError, Needs, Who, document as write_out};
 use super::lint::Kind;
-
-/// One place where the relay runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trust {
-    /// On an EC2 instance, by instance profile.
-    Ec2,
-    /// In an ECS task.
-    EcsTasks,
-    /// In a pod, by EKS Pod Identity.
-    EksPodIdentity {
-        /// The cluster's name.
-        cluster: String,
-        /// The service account's namespace.
-        namespace: String,
-        /// The service account.
-        service_account: String,
-    },
-    /// In a pod, by the cluster's OpenID Connect provider.
-    Irsa {
-        /// The provider without scheme: `oidc.eks.us-east-1.amazonaws.com/id/…`.
-        provider: String,
-        /// The service account's namespace.
-        namespace: String,
-        /// The service account.
-        service_account: String,
-    },
-    /// Elsewhere, with the access key of an IAM user that may do nothing but assume the role.
-    User {
-        /// The user's name.
-        name: String,
-    },
-}
+use super::needs::{Needs, Trust};
+use super::statement_writer::{Generated, Line, Who, document as write_out};
 
 impl Trust {
-    pub(super) fn check(&self) -> Result<(), NeedError> {
-        let word = |what, value: &str, also: &str| {
-            let good = !value.is_empty() && value.chars().all(|c| c.is_ascii_alphanumeric() || also.contains(c));
-            if good {
-                Ok(())
-            } else {
-                Err(NeedError { what, value: value.to_owned(), wanted: "is needed, without wildcards" })
-            }
-        };
-        match self {
-            Self::Ec2 | Self::EcsTasks => Ok(()),
-            Self::EksPodIdentity { cluster, namespace, service_account } => {
-                word("cluster", cluster, "-_")?;
-                word("namespace", namespace, "-")?;
-                word("service account", service_account, "-.")
-            }
-            Self::Irsa { provider, namespace, service_account } => {
-                word("OpenID Connect provider", provider, "-._/")?;
-                word("namespace", namespace, "-")?;
-                word("service account", service_account, "-.")
-            }
-            Self::User { name } => word("user", name, "+=,.@_-/"),
-        }
-    }
-
     fn line(&self, needs: &Needs) -> Line {
         let Needs { partition, region, account, .. } = needs;
         let assume = |sid, principal, action: &[&'static str]| Line {

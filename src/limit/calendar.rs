@@ -53,7 +53,7 @@ impl Calendar {
 }
 
 /// A key's count in one period.
-pub(super) type Place = (u128, Span);
+pub(super) type CountKey = (u128, Span);
 
 /// Why nothing was taken of a quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,30 +66,23 @@ pub(super) enum Full {
     Unwritten,
 }
 
-impl Full {
-    /// As rates say it: until there is room, or never.
-    pub(super) fn after(wait: Option<Duration>) -> Self {
-        wait.map_or(Self::Never, Self::For)
-    }
-}
-
 /// How much was counted, by key and period.
 #[derive(Debug)]
 pub(super) struct Counts {
-    shelves: Mutex<Shelves>,
+    shelves: Mutex<QuotaCounts>,
     keys_max: usize,
 }
 
 #[derive(Debug, Default)]
-struct Shelves {
-    counts: HashMap<Place, u32>,
+struct QuotaCounts {
+    counts: HashMap<CountKey, u32>,
     /// What changed since it was last written down, and how much was taken of it meanwhile.
-    changed: HashMap<Place, u32>,
+    changed: HashMap<CountKey, u32>,
     /// When counts that are long over were last looked for: looking through a million takes a while.
     swept: i64,
 }
 
-impl Shelves {
+impl QuotaCounts {
     fn sweep(&mut self, now: i64) {
         self.swept = now;
         self.counts.retain(|(_, span), _| span.end + KEPT_SECONDS > now);
@@ -97,12 +90,12 @@ impl Shelves {
 }
 
 impl Counts {
-    pub(super) fn new(keys_max: usize, kept: HashMap<Place, u32>) -> Self {
-        let shelves = Shelves { counts: kept, changed: HashMap::new(), swept: i64::MIN };
+    pub(super) fn new(keys_max: usize, kept: HashMap<CountKey, u32>) -> Self {
+        let shelves = QuotaCounts { counts: kept, changed: HashMap::new(), swept: i64::MIN };
         Self { shelves: Mutex::new(shelves), keys_max }
     }
 
-    fn shelves(&self) -> MutexGuard<'_, Shelves> {
+    fn shelves(&self) -> MutexGuard<'_, QuotaCounts> {
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -111,7 +104,7 @@ impl Counts {
     pub(super) fn take(
         &self,
         quota: &Quota,
-        place: Place,
+        place: CountKey,
         amount: NonZeroU32,
         wall: SystemTime,
         unwritten_max: Option<u32>,
@@ -144,7 +137,7 @@ impl Counts {
     }
 
     /// Gives back so many.
-    pub(super) fn put_back(&self, place: Place, amount: NonZeroU32) {
+    pub(super) fn put_back(&self, place: CountKey, amount: NonZeroU32) {
         let mut shelves = self.shelves();
         if let Some(count) = shelves.counts.get_mut(&place) {
             *count = count.saturating_sub(amount.get());
@@ -153,19 +146,19 @@ impl Counts {
         }
     }
 
-    pub(super) fn count(&self, place: Place) -> u32 {
+    pub(super) fn count(&self, place: CountKey) -> u32 {
         self.shelves().counts.get(&place).copied().unwrap_or_default()
     }
 
     /// What changed since the last call, with how much it is now.
-    pub(super) fn changes(&self) -> Vec<(Place, u32)> {
+    pub(super) fn changes(&self) -> Vec<(CountKey, u32)> {
         let mut shelves = self.shelves();
         let changed = std::mem::take(&mut shelves.changed);
         changed.into_keys().map(|place| (place, shelves.counts.get(&place).copied().unwrap_or_default())).collect()
     }
 
     /// What could not be written down, to be tried again.
-    pub(super) fn unwritten(&self, changes: &[(Place, u32)]) {
+    pub(super) fn unwritten(&self, changes: &[(CountKey, u32)]) {
         let mut shelves = self.shelves();
         for (place, _) in changes {
             shelves.changed.entry(*place).or_default();
@@ -173,7 +166,7 @@ impl Counts {
     }
 
     /// Everything that is not long over.
-    pub(super) fn all(&self, wall: SystemTime) -> Vec<(Place, u32)> {
+    pub(super) fn all(&self, wall: SystemTime) -> Vec<(CountKey, u32)> {
         let mut shelves = self.shelves();
         shelves.sweep(seconds(wall));
         shelves.counts.iter().map(|(place, count)| (*place, *count)).collect()

@@ -6,11 +6,11 @@
 //! given.
 
 use super::calendar::{Calendar, Counts, Full, Span};
-use super::charges::{Charge, Keys, NoRoom, Rules};
-use super::meter::{KEYS_MAX, RateMeter};
+use super::matching::{ActiveLimits, Charge, Keys, NoRoom};
+use super::quota_journal::{self, JournalWriter, StateError};
+use super::rate::{KEYS_MAX, RateMeter};
 use super::rule::{LimitRule, Quota, Window};
-use super::storage::{self, Keeper, StateError};
-use super::{LimitDecision, LimitError, LimitStanding, LimitStep, LimitView, Limiter, Ticket};
+use super::{LimitDecision, LimitError, LimitStanding, LimitStatus, LimitStep, Limiter, Reservation, Take};
 use crate::mail::Clock;
 use crate::mail::parameters::AppName;
 use async_trait::async_trait;
@@ -23,14 +23,14 @@ use std::time::{Duration, Instant};
 
 /// Keeps counts in memory, and those of quotas in a file.
 pub struct LocalLimiter {
-    rules: Rules,
-    /// By rule, by window.
+    rules: ActiveLimits,
+    /// LimitKey rule, by window.
     meters: Vec<Vec<Meter>>,
     clock: Arc<dyn Clock>,
     began: Instant,
     calendar: Calendar,
     counts: Arc<Counts>,
-    keeper: Option<Keeper>,
+    keeper: Option<JournalWriter>,
 }
 
 impl std::fmt::Debug for LocalLimiter {
@@ -63,9 +63,9 @@ impl LocalLimiter {
         zone: TimeZone,
         directory: &Path,
     ) -> Result<Self, StateError> {
-        let kept = storage::open(directory, fresh_keys())?;
+        let kept = quota_journal::open(directory, fresh_keys())?;
         let mut limiter = Self::with(rules, Arc::clone(&clock), zone, kept.counts, kept.keys);
-        limiter.keeper = Some(Keeper::start(kept.file, Arc::clone(&limiter.counts), clock));
+        limiter.keeper = Some(JournalWriter::start(kept.file, Arc::clone(&limiter.counts), clock));
         Ok(limiter)
     }
 
@@ -79,7 +79,7 @@ impl LocalLimiter {
         zone: TimeZone,
         directory: &Path,
     ) -> Result<Self, StateError> {
-        let (keys, counts) = storage::look(directory, fresh_keys())?;
+        let (keys, counts) = quota_journal::read_only(directory, fresh_keys())?;
         Ok(Self::with(rules, clock, zone, counts, keys))
     }
 
@@ -98,7 +98,7 @@ impl LocalLimiter {
         let began = clock.now();
         let meters = rules.iter().map(|rule| rule.windows.iter().map(Meter::new).collect()).collect();
         Self {
-            rules: Rules::new(rules, keys),
+            rules: ActiveLimits::new(rules, keys),
             meters,
             clock,
             began,
@@ -122,10 +122,10 @@ impl LocalLimiter {
     pub fn try_take(&self, step: &LimitStep<'_>) -> LimitDecision {
         let charges = self.rules.charges(step);
         if charges.is_empty() {
-            return LimitDecision::Taken(Ticket::default());
+            return LimitDecision::Taken(Reservation::default());
         }
         match self.take_all(&charges, false) {
-            Ok(()) => LimitDecision::Taken(Ticket::of(charges)),
+            Ok(()) => LimitDecision::Taken(Reservation::of(charges)),
             Err(refused) => self.rules.over(refused.no_room(), &step.stage),
         }
     }
@@ -135,7 +135,11 @@ impl LocalLimiter {
         let now = self.now();
         for (place, charge) in charges.iter().enumerate() {
             let taken = match self.meter(charge) {
-                Meter::Rate(meter) => meter.take(charge.key, charge.amount, now).map_err(Full::after),
+                Meter::Rate(meter) => match meter.take(charge.key, charge.amount, now) {
+                    Take::Granted => Ok(()),
+                    Take::RetryAfter(wait) => Err(Full::For(wait)),
+                    Take::NeverFits => Err(Full::Never),
+                },
                 Meter::Quota(quota) => self.take_quota(charge, quota, as_written),
             };
             if let Err(why) = taken {
@@ -195,7 +199,7 @@ impl LocalLimiter {
     }
 
     /// Gives back what a step took.
-    pub(super) fn refund(&self, ticket: Ticket) {
+    pub(super) fn refund(&self, ticket: Reservation) {
         if let Some(charges) = ticket.into_charges() {
             self.put_back(&charges);
         }
@@ -242,7 +246,7 @@ impl Limiter for LocalLimiter {
     async fn take(&self, step: &LimitStep<'_>) -> Result<LimitDecision, LimitError> {
         let charges = self.rules.charges(step);
         if charges.is_empty() {
-            return Ok(LimitDecision::Taken(Ticket::default()));
+            return Ok(LimitDecision::Taken(Reservation::default()));
         }
         let began = self.now();
         loop {
@@ -253,7 +257,7 @@ impl Limiter for LocalLimiter {
                     .map_err(|_| LimitError::Unavailable("quota counts are not written down in time".to_owned()))?;
             }
             let no_room = match taken {
-                Ok(()) => return Ok(LimitDecision::Taken(Ticket::of(charges))),
+                Ok(()) => return Ok(LimitDecision::Taken(Reservation::of(charges))),
                 Err(refused) => refused.no_room(),
             };
             let patience = self.rules.patience(no_room).saturating_sub(self.now().saturating_sub(began));
@@ -264,11 +268,11 @@ impl Limiter for LocalLimiter {
         }
     }
 
-    async fn give_back(&self, ticket: Ticket) {
+    async fn give_back(&self, ticket: Reservation) {
         self.refund(ticket);
     }
 
-    async fn look(&self, step: &LimitStep<'_>) -> Result<Vec<LimitView>, LimitError> {
+    async fn peek(&self, step: &LimitStep<'_>) -> Result<Vec<LimitStatus>, LimitError> {
         Ok(self.rules.views(step, |charge| self.left(charge)))
     }
 

@@ -1,7 +1,7 @@
 use super::super::LimitStage;
+use super::super::gcra_store::GcraStore;
 use super::super::rule::Rate;
-use super::super::rule::{By, Measure, OverLimit};
-use super::super::store::SharedTimes;
+use super::super::rule::{LimitKey, Measure, OnExceeded};
 use super::*;
 use crate::mail::ClientAddress;
 use crate::mail::parameters::AppName;
@@ -9,12 +9,12 @@ use crate::mail::{Client, ForwardPath, Granted, Identity, Mailbox, ManualClock, 
 use proptest::prelude::*;
 use std::time::SystemTime;
 
-fn rule(name: &str, by: By, measure: Measure, windows: &[&str], over: OverLimit) -> LimitRule {
+fn rule(name: &str, by: LimitKey, measure: Measure, windows: &[&str], over: OnExceeded) -> LimitRule {
     let windows = windows.iter().map(|text| text.parse().unwrap()).collect();
     LimitRule { name: RuleName::parse(name).unwrap(), by, measure, windows, over, apps: Vec::new() }
 }
 
-const BY_ADDRESS: By = By::Client { ipv4_prefix: 32, ipv6_prefix: 64 };
+const BY_ADDRESS: LimitKey = LimitKey::Client { ipv4_prefix: 32, ipv6_prefix: 64 };
 
 /// Who sends what, and how it is told: `ok`, or the reply with the limit.
 struct Sender {
@@ -62,7 +62,7 @@ fn near(app: &str) -> Sender {
 #[tokio::test]
 async fn every_window_has_its_say_and_all_are_taken_or_none() {
     let clock = Arc::new(ManualClock::new());
-    let rules = vec![rule("app", By::App, Measure::Messages, &["10/s burst 3", "5/min"], OverLimit::Defer)];
+    let rules = vec![rule("app", LimitKey::App, Measure::Messages, &["10/s burst 3", "5/min"], OnExceeded::Defer)];
     let limiter = LocalLimiter::new(rules, Arc::clone(&clock) as Arc<dyn Clock>);
     let one = near("one");
     for _ in 0..3 {
@@ -76,14 +76,14 @@ async fn every_window_has_its_say_and_all_are_taken_or_none() {
     assert_eq!(one.mail(&limiter).await, "app: 451 4.7.1 Rate limit reached, try again in 11 s");
     clock.advance(Duration::from_secs(11));
     assert_eq!(one.mail(&limiter).await, "ok");
-    let views = limiter.look(&one.step(MAIL)).await.unwrap();
+    let views = limiter.peek(&one.step(MAIL)).await.unwrap();
     let left: Vec<(u64, String)> = views.iter().map(|view| (view.left, view.window.to_string())).collect();
     assert_eq!(left, [(2, "10/s burst 3".to_owned()), (0, "5/min burst 5".to_owned())]);
 }
 
 #[tokio::test]
 async fn what_was_taken_can_be_given_back() {
-    let rules = vec![rule("relay", By::Relay, Measure::Messages, &["1/h burst 2", "3/day"], OverLimit::Reject)];
+    let rules = vec![rule("relay", LimitKey::Relay, Measure::Messages, &["1/h burst 2", "3/day"], OnExceeded::Reject)];
     let limiter = LocalLimiter::new(rules, Arc::new(ManualClock::new()));
     let sender = near("one");
     for _ in 0..10 {
@@ -98,23 +98,28 @@ async fn what_was_taken_can_be_given_back() {
 async fn keys_are_what_the_limit_says() {
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
     let one_each =
-        |by| LocalLimiter::new(vec![rule("l", by, Measure::Messages, &["1/h"], OverLimit::Defer)], Arc::clone(&clock));
+        |by| LocalLimiter::new(vec![rule("l", by, Measure::Messages, &["1/h"], OnExceeded::Defer)], Arc::clone(&clock));
     let a = || Sender::new("10.0.0.1:1", "one", Some("ann"));
     for (name, by, other, same) in [
-        ("app", By::App, Sender::new("10.0.0.1:1", "two", Some("ann")), false),
-        ("identity", By::Identity, Sender::new("10.0.0.1:1", "one", Some("bob")), false),
-        ("identity, elsewhere", By::Identity, Sender::new("10.9.9.9:1", "two", Some("ann")), true),
+        ("app", LimitKey::App, Sender::new("10.0.0.1:1", "two", Some("ann")), false),
+        ("identity", LimitKey::Identity, Sender::new("10.0.0.1:1", "one", Some("bob")), false),
+        ("identity, elsewhere", LimitKey::Identity, Sender::new("10.9.9.9:1", "two", Some("ann")), true),
         ("address", BY_ADDRESS, Sender::new("10.0.0.2:1", "one", Some("ann")), false),
         ("address, another port", BY_ADDRESS, Sender::new("10.0.0.1:2", "two", None), true),
-        ("network", By::Client { ipv4_prefix: 24, ipv6_prefix: 64 }, Sender::new("10.0.0.2:1", "two", None), true),
-        ("relay", By::Relay, Sender::new("192.0.2.1:1", "two", None), true),
-        ("reverse-path", By::ReversePath, Sender::new("192.0.2.1:1", "two", None), true),
+        (
+            "network",
+            LimitKey::Client { ipv4_prefix: 24, ipv6_prefix: 64 },
+            Sender::new("10.0.0.2:1", "two", None),
+            true,
+        ),
+        ("relay", LimitKey::Relay, Sender::new("192.0.2.1:1", "two", None), true),
+        ("reverse-path", LimitKey::ReversePath, Sender::new("192.0.2.1:1", "two", None), true),
     ] {
         let limiter = one_each(by);
         assert_eq!(a().mail(&limiter).await, "ok", "{name}");
         assert_eq!(other.mail(&limiter).await != "ok", same, "{name}");
     }
-    let limiter = one_each(By::Identity);
+    let limiter = one_each(LimitKey::Identity);
     let nobody = near("one");
     assert_eq!([nobody.mail(&limiter).await, nobody.mail(&limiter).await], ["ok", "ok"], "no name, no limit");
     let (v6, neighbour) = (Sender::new("[2001:db8::1]:1", "one", None), Sender::new("[2001:db8::2]:1", "one", None));
@@ -126,10 +131,10 @@ async fn keys_are_what_the_limit_says() {
 #[tokio::test]
 async fn recipients_and_octets_have_replies_that_a_client_can_act_on() {
     let rules = vec![
-        rule("recipients", By::App, Measure::Recipients, &["2/min"], OverLimit::Defer),
-        rule("octets", By::App, Measure::Octets, &["1000/min"], OverLimit::Defer),
-        rule("author", By::Author, Measure::Recipients, &["3/min"], OverLimit::Reject),
-        rule("domain", By::RecipientDomain, Measure::Recipients, &["1/min"], OverLimit::Reject),
+        rule("recipients", LimitKey::App, Measure::Recipients, &["2/min"], OnExceeded::Defer),
+        rule("octets", LimitKey::App, Measure::Octets, &["1000/min"], OnExceeded::Defer),
+        rule("author", LimitKey::Author, Measure::Recipients, &["3/min"], OnExceeded::Reject),
+        rule("domain", LimitKey::RecipientDomain, Measure::Recipients, &["1/min"], OnExceeded::Reject),
     ];
     let limiter = LocalLimiter::new(rules, Arc::new(ManualClock::new()));
     let sender = near("one");
@@ -142,7 +147,7 @@ async fn recipients_and_octets_have_replies_that_a_client_can_act_on() {
     assert_eq!(rcpt("a@two.example").await, "ok");
     assert!(rcpt("a@three.example").await.starts_with("recipients: 452 4.5.3"));
     let declared = async |octets| {
-        let views = limiter.look(&sender.step(LimitStage::Declared(octets))).await.unwrap();
+        let views = limiter.peek(&sender.step(LimitStage::Declared(octets))).await.unwrap();
         views.into_iter().find(|view| view.left < view.needs).map(|view| format!("{}: {}", view.limit, view.over))
     };
     assert!(declared(1_001).await.unwrap().starts_with("octets: 552 5.3.4"), "before the content comes");
@@ -156,7 +161,7 @@ async fn recipients_and_octets_have_replies_that_a_client_can_act_on() {
 
 #[tokio::test]
 async fn a_limit_can_be_for_some_applications_only() {
-    let mut only_one = rule("one", By::Relay, Measure::Messages, &["1/h"], OverLimit::Defer);
+    let mut only_one = rule("one", LimitKey::Relay, Measure::Messages, &["1/h"], OnExceeded::Defer);
     only_one.apps = vec![AppName::parse("one").unwrap()];
     let limiter = LocalLimiter::new(vec![only_one], Arc::new(ManualClock::new()));
     assert_eq!(near("one").mail(&limiter).await, "ok");
@@ -167,15 +172,15 @@ async fn a_limit_can_be_for_some_applications_only() {
 #[tokio::test]
 async fn a_delay_waits_for_room_and_then_defers() {
     let clock: Arc<dyn Clock> = Arc::new(crate::mail::SystemClock);
-    let delay = OverLimit::Delay(Duration::from_millis(300));
-    let rules = vec![rule("slow", By::Relay, Measure::Messages, &["20/s burst 1"], delay)];
+    let delay = OnExceeded::Delay(Duration::from_millis(300));
+    let rules = vec![rule("slow", LimitKey::Relay, Measure::Messages, &["20/s burst 1"], delay)];
     let limiter = LocalLimiter::new(rules, Arc::clone(&clock));
     let (sender, began) = (near("one"), clock.now());
     for _ in 0..4 {
         assert_eq!(sender.mail(&limiter).await, "ok");
     }
     assert!(clock.now() - began >= Duration::from_millis(140), "three waits of 50 ms");
-    let rules = vec![rule("slow", By::Relay, Measure::Messages, &["1/h"], delay)];
+    let rules = vec![rule("slow", LimitKey::Relay, Measure::Messages, &["1/h"], delay)];
     let limiter = LocalLimiter::new(rules, clock);
     assert_eq!(sender.mail(&limiter).await, "ok");
     assert!(sender.mail(&limiter).await.starts_with("slow: 451 4.7.1"), "an hour is longer than its patience");
@@ -183,7 +188,7 @@ async fn a_delay_waits_for_room_and_then_defers() {
 
 #[tokio::test]
 async fn a_million_keys_do_not_stay() {
-    let store = SharedTimes::new(1_000);
+    let store = GcraStore::new(1_000);
     for key in 0..100_000_u128 {
         let key = key << 64 | key;
         // Each key's bucket is full again a thousand keys later.
@@ -225,7 +230,7 @@ proptest! {
         let clock = Arc::new(ManualClock::new());
         let text = format!("{rate}/s burst {burst}");
         let Window::Rate(window) = text.parse().unwrap() else { panic!("a rate") };
-        let rules = vec![rule("l", By::Author, Measure::Recipients, &[&text], OverLimit::Defer)];
+        let rules = vec![rule("l", LimitKey::Author, Measure::Recipients, &[&text], OnExceeded::Defer)];
         let limiter = LocalLimiter::new(rules, Arc::clone(&clock) as Arc<dyn Clock>);
         let author = Mailbox::parse("x@a.example").unwrap();
         let mut reference = Reference { tokens: u128::from(burst) * window.interval().as_nanos(), at: 0 };
@@ -248,7 +253,7 @@ proptest! {
 
 /// A process that ends and begins again.
 fn again(directory: &Path, zone: &str, clock: &Arc<ManualClock>) -> LocalLimiter {
-    let rules = vec![rule("app", By::App, Measure::Messages, &["100/s", "3/day", "4/month"], OverLimit::Defer)];
+    let rules = vec![rule("app", LimitKey::App, Measure::Messages, &["100/s", "3/day", "4/month"], OnExceeded::Defer)];
     let zone = TimeZone::get(zone).unwrap();
     LocalLimiter::kept(rules, Arc::clone(clock) as Arc<dyn Clock>, zone, directory).unwrap()
 }
@@ -278,14 +283,14 @@ async fn quotas_survive_a_restart_and_end_with_the_day_of_the_zone() {
 #[tokio::test]
 async fn a_refused_step_takes_nothing_of_a_quota() {
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
-    let rules = vec![rule("app", By::App, Measure::Messages, &["3/day", "1/h"], OverLimit::Defer)];
+    let rules = vec![rule("app", LimitKey::App, Measure::Messages, &["3/day", "1/h"], OnExceeded::Defer)];
     let limiter = LocalLimiter::new(rules, clock);
     let sender = near("one");
     assert_eq!(sender.mail(&limiter).await, "ok");
     for _ in 0..5 {
         assert!(sender.mail(&limiter).await.starts_with("app: 451"));
     }
-    let left: Vec<u64> = limiter.look(&sender.step(MAIL)).await.unwrap().iter().map(|view| view.left).collect();
+    let left: Vec<u64> = limiter.peek(&sender.step(MAIL)).await.unwrap().iter().map(|view| view.left).collect();
     assert_eq!(left, [2, 0]);
 }
 
@@ -295,7 +300,7 @@ async fn a_refused_step_takes_nothing_of_a_quota() {
 async fn what_a_crash_forgets_is_a_bounded_part_of_a_quota() {
     for (quota, forgotten_max) in [("40/day", 2), ("1000/day", 20)] {
         let directory = tempfile::tempdir().unwrap();
-        let rules = || vec![rule("app", By::App, Measure::Messages, &[quota], OverLimit::Defer)];
+        let rules = || vec![rule("app", LimitKey::App, Measure::Messages, &[quota], OnExceeded::Defer)];
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
         let kept = LocalLimiter::kept(rules(), Arc::clone(&clock), TimeZone::UTC, directory.path()).unwrap();
         let sender = near("one");
@@ -313,7 +318,7 @@ async fn what_a_crash_forgets_is_a_bounded_part_of_a_quota() {
 #[tokio::test]
 async fn a_jump_of_the_clock_stops_neither_rates_nor_quotas_that_have_room() {
     let clock = Arc::new(ManualClock::new());
-    let rules = vec![rule("app", By::App, Measure::Messages, &["2/s", "100/day"], OverLimit::Defer)];
+    let rules = vec![rule("app", LimitKey::App, Measure::Messages, &["2/s", "100/day"], OnExceeded::Defer)];
     let limiter = LocalLimiter::new(rules, Arc::clone(&clock) as Arc<dyn Clock>);
     let sender = near("one");
     let wall = clock.wall();

@@ -6,9 +6,9 @@
 //! tried is counted too. Counts are bounded and forgotten at a restart.
 
 use super::at_once::{AtOnce, Verification};
-use super::charges::{Keys, cut};
 use super::local::fresh_keys;
-use super::meter::RateMeter;
+use super::matching::{Keys, cut};
+use super::rate::RateMeter;
 use super::rule::Rate;
 use crate::mail::{Client, ClientAddress, Clock};
 use ipnet::IpNet;
@@ -64,7 +64,7 @@ pub struct Lockout {
 
 /// Whether a name and password may be tried now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum LoginStatus {
     /// At once.
     Free,
     /// After this wait.
@@ -89,17 +89,17 @@ impl Lockout {
     }
 
     /// How that client stands with that name.
-    pub fn standing(&self, client: &Client, name: &str) -> Standing {
+    pub fn standing(&self, client: &Client, name: &str) -> LoginStatus {
         let (now, [here, everywhere, any]) = (self.now(), self.keys(client, name));
         if self.by_client.left(any, now) == 0 {
-            return Standing::Locked(self.by_client.wait(any, now));
+            return LoginStatus::Locked(self.by_client.wait(any, now));
         }
         if self.by_client_and_name.left(here, now) == 0 {
-            return Standing::Locked(self.by_client_and_name.wait(here, now));
+            return LoginStatus::Locked(self.by_client_and_name.wait(here, now));
         }
         match self.by_name.left(everywhere, now) {
-            0 => Standing::Delayed(self.settings.delay),
-            _ => Standing::Free,
+            0 => LoginStatus::Delayed(self.settings.delay),
+            _ => LoginStatus::Free,
         }
     }
 
@@ -154,23 +154,23 @@ mod tests {
             |address: &str| Client::new(SessionId::fresh(), ClientAddress::Ip(address.parse().unwrap()), "main".into());
         let (bad, good) = (client("192.0.2.1:1"), client("192.0.2.2:1"));
         for _ in 0..10 {
-            assert_eq!(lockout.standing(&bad, "ann"), Standing::Free);
+            assert_eq!(lockout.standing(&bad, "ann"), LoginStatus::Free);
             lockout.failed(&bad, "ann");
         }
-        assert_eq!(lockout.standing(&bad, "ann"), Standing::Locked(Duration::from_secs(120)));
-        assert_eq!(lockout.standing(&bad, "bob"), Standing::Free, "another name");
-        assert_eq!(lockout.standing(&good, "ann"), Standing::Free, "another client");
+        assert_eq!(lockout.standing(&bad, "ann"), LoginStatus::Locked(Duration::from_secs(120)));
+        assert_eq!(lockout.standing(&bad, "bob"), LoginStatus::Free, "another name");
+        assert_eq!(lockout.standing(&good, "ann"), LoginStatus::Free, "another client");
         // Two other clients help: from everywhere together that makes the name slow, not locked.
         for host in 3..5 {
             for _ in 0..10 {
                 lockout.failed(&client(&format!("192.0.2.{host}:1")), "ann");
             }
         }
-        assert_eq!(lockout.standing(&good, "ann"), Standing::Delayed(Duration::from_secs(2)));
+        assert_eq!(lockout.standing(&good, "ann"), LoginStatus::Delayed(Duration::from_secs(2)));
         clock.advance(Duration::from_secs(120));
-        assert_ne!(lockout.standing(&bad, "ann"), Standing::Locked(Duration::ZERO));
+        assert_ne!(lockout.standing(&bad, "ann"), LoginStatus::Locked(Duration::ZERO));
         clock.advance(Duration::from_secs(3_600));
-        assert_eq!(lockout.standing(&bad, "ann"), Standing::Free);
+        assert_eq!(lockout.standing(&bad, "ann"), LoginStatus::Free);
     }
 
     /// Nothing counted one client's failures over many names.
@@ -183,13 +183,13 @@ mod tests {
         let (bad, good) = (client("192.0.2.1:1"), client("192.0.2.2:1"));
         for number in 0..60 {
             let name = format!("user{number}");
-            assert_eq!(lockout.standing(&bad, &name), Standing::Free, "{name}");
+            assert_eq!(lockout.standing(&bad, &name), LoginStatus::Free, "{name}");
             lockout.failed(&bad, &name);
         }
-        assert!(matches!(lockout.standing(&bad, "ann"), Standing::Locked(_)));
-        assert_eq!(lockout.standing(&good, "ann"), Standing::Free);
+        assert!(matches!(lockout.standing(&bad, "ann"), LoginStatus::Locked(_)));
+        assert_eq!(lockout.standing(&good, "ann"), LoginStatus::Free);
         clock.advance(Duration::from_secs(31));
-        assert_eq!(lockout.standing(&bad, "ann"), Standing::Free, "one in 30 seconds");
+        assert_eq!(lockout.standing(&bad, "ann"), LoginStatus::Free, "one in 30 seconds");
     }
 
     #[test]
@@ -201,7 +201,7 @@ mod tests {
         }
         let address = ClientAddress::Ip("[2001:db8::ffff]:1".parse().unwrap());
         let client = Client::new(SessionId::fresh(), address, "main".into());
-        assert!(matches!(lockout.standing(&client, "ann"), Standing::Locked(_)));
+        assert!(matches!(lockout.standing(&client, "ann"), LoginStatus::Locked(_)));
     }
 
     #[test]
@@ -213,8 +213,8 @@ mod tests {
             lockout.failed(&client, "ann");
         }
         clock.set_wall(clock.wall() - Duration::from_secs(86_400));
-        assert_eq!(lockout.standing(&client, "ann"), Standing::Locked(Duration::from_secs(120)));
+        assert_eq!(lockout.standing(&client, "ann"), LoginStatus::Locked(Duration::from_secs(120)));
         clock.advance(Duration::from_secs(3_600));
-        assert_eq!(lockout.standing(&client, "ann"), Standing::Free);
+        assert_eq!(lockout.standing(&client, "ann"), LoginStatus::Free);
     }
 }

@@ -8,30 +8,30 @@
 
 mod at_once;
 mod calendar;
-mod charges;
 mod gcra;
+mod gcra_store;
 mod learned;
 mod local;
 mod lockout;
-mod meter;
-mod pace;
+mod matching;
+mod pacer;
+mod quota_journal;
+mod rate;
 #[cfg(feature = "redis")]
 mod redis;
 mod rule;
-mod storage;
-mod store;
-mod tokens;
+mod token_bucket;
 
 pub use at_once::Verification;
 pub use gcra::Debt;
 pub use local::LocalLimiter;
-pub use lockout::{Lockout, LockoutSettings, Standing};
-pub use pace::{Pace, PaceChange, PaceDecision, PaceSettings, PaceView, Taken};
+pub use lockout::{Lockout, LockoutSettings, LoginStatus};
+pub use pacer::{PaceChange, PaceDecision, PaceSettings, PaceView, Pacer, PacerPermit};
+pub use quota_journal::StateError;
 #[cfg(feature = "redis")]
-pub use redis::{OnRedisError, RedisError, RedisLimiter, RedisSettings, RedisStore, RedisTokens, RedisUrl};
-pub use rule::{By, LimitRule, Measure, OverLimit, Period, Quota, Rate, RuleError, Window};
-pub use storage::StateError;
-pub use tokens::{LocalTokens, TokenRate, Tokens};
+pub use redis::{OnRedisError, RedisConnection, RedisError, RedisLimiter, RedisSettings, RedisTokenBucket, RedisUrl};
+pub use rule::{LimitKey, LimitRule, Measure, OnExceeded, Period, Quota, Rate, RuleError, Window};
+pub use token_bucket::{LocalTokenBucket, TokenBucket, TokenRate};
 
 use crate::mail::parameters::AppName;
 use crate::mail::{Client, ForwardPath, Granted, Mailbox, Reply, ReversePath, RuleName};
@@ -61,10 +61,10 @@ pub trait Limiter: Send + Sync + 'static {
     }
 
     /// Gives back what a step took.
-    async fn give_back(&self, ticket: Ticket);
+    async fn give_back(&self, ticket: Reservation);
 
     /// Which limits a step would touch and how much of each is left, without taking anything.
-    async fn look(&self, step: &LimitStep<'_>) -> Result<Vec<LimitView>, LimitError>;
+    async fn peek(&self, step: &LimitStep<'_>) -> Result<Vec<LimitStatus>, LimitError>;
 
     /// How full the limits are that count all messages of an application, for these applications, and those that count all
     /// messages; [`STANDINGS_MAX`] of them at most. For metrics. None where that is not known now.
@@ -134,7 +134,7 @@ pub enum LimitStage<'a> {
 #[derive(Debug)]
 pub enum LimitDecision {
     /// There was room, and it is taken.
-    Taken(Ticket),
+    Taken(Reservation),
     /// There is none.
     Over {
         /// The limit, for operators: log field and metric label.
@@ -146,19 +146,31 @@ pub enum LimitDecision {
     },
 }
 
+/// The result of asking for a part of a rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a part that was not granted must not be used"]
+pub enum Take {
+    /// It is taken.
+    Granted,
+    /// Nothing is taken; after that time there may be enough.
+    RetryAfter(Duration),
+    /// Nothing is taken, and there will never be enough: it is more than the burst.
+    NeverFits,
+}
+
 /// What a step took: whatever the limiter needs to give it back.
 #[derive(Debug, Default)]
-pub struct Ticket(Note);
+pub struct Reservation(Note);
 
 #[derive(Debug, Default)]
 enum Note {
     #[default]
     Nothing,
-    Charges(charges::Charges),
+    Charges(matching::Charges),
     Other(Box<dyn Any + Send + Sync>),
 }
 
-impl Ticket {
+impl Reservation {
     /// A ticket that carries the limiter's own note.
     pub fn new(note: impl Any + Send + Sync) -> Self {
         Self(Note::Other(Box::new(note)))
@@ -173,11 +185,11 @@ impl Ticket {
     }
 
     /// The limiters of this room need no allocation for theirs.
-    fn of(charges: charges::Charges) -> Self {
+    fn of(charges: matching::Charges) -> Self {
         Self(Note::Charges(charges))
     }
 
-    fn into_charges(self) -> Option<charges::Charges> {
+    fn into_charges(self) -> Option<matching::Charges> {
         match self.0 {
             Note::Charges(charges) => Some(charges),
             Note::Nothing | Note::Other(_) => None,
@@ -187,7 +199,7 @@ impl Ticket {
 
 /// One window of a limit, as `look` sees it.
 #[derive(Clone, Debug)]
-pub struct LimitView {
+pub struct LimitStatus {
     /// The limit's name.
     pub limit: RuleName,
     /// Which of its windows.
@@ -218,12 +230,12 @@ pub struct Unlimited;
 #[async_trait]
 impl Limiter for Unlimited {
     async fn take(&self, _step: &LimitStep<'_>) -> Result<LimitDecision, LimitError> {
-        Ok(LimitDecision::Taken(Ticket::default()))
+        Ok(LimitDecision::Taken(Reservation::default()))
     }
 
-    async fn give_back(&self, _ticket: Ticket) {}
+    async fn give_back(&self, _ticket: Reservation) {}
 
-    async fn look(&self, _step: &LimitStep<'_>) -> Result<Vec<LimitView>, LimitError> {
+    async fn peek(&self, _step: &LimitStep<'_>) -> Result<Vec<LimitStatus>, LimitError> {
         Ok(Vec::new())
     }
 }

@@ -13,13 +13,13 @@ pub struct LimitRule {
     /// Its name: log field and metric label.
     pub name: RuleName,
     /// Whose counts are kept apart.
-    pub by: By,
+    pub by: LimitKey,
     /// What is counted.
     pub measure: Measure,
     /// All of them must have room.
     pub windows: Vec<Window>,
     /// What happens when one has none.
-    pub over: OverLimit,
+    pub over: OnExceeded,
     /// Only for these applications; empty: for all.
     pub apps: Vec<AppName>,
 }
@@ -27,7 +27,7 @@ pub struct LimitRule {
 /// Whose counts are kept apart. Every key is a fact that policy matched or that the connection shows; where a message has
 /// no such fact (no AUTH name, a Unix socket), the limit does not apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
+pub enum LimitKey {
     /// Each application.
     App,
     /// Each AUTH name.
@@ -62,7 +62,7 @@ pub enum Measure {
 
 /// What happens to what finds no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OverLimit {
+pub enum OnExceeded {
     /// 451 4.7.1, with how long in the text.
     Defer,
     /// 550 5.7.1.
@@ -74,9 +74,9 @@ pub enum OverLimit {
 /// How much may come in a stretch of time: `100/s`, `100/s burst 200`, `2000/min`, `600/h`, `50000/day`, `1000000/month`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Window {
-    /// By the second, minute or hour: room comes back evenly.
+    /// LimitKey the second, minute or hour: room comes back evenly.
     Rate(Rate),
-    /// By the day or month of the calendar: room comes back at midnight.
+    /// LimitKey the day or month of the calendar: room comes back at midnight.
     Quota(Quota),
 }
 

@@ -34,12 +34,12 @@ pub enum HeaderError {
     },
     /// A control character other than TAB, or a line separator of Unicode, which some readers take for the end of a line:
     /// what follows it could be a field to them.
-    #[error("header line {line} contains the control character 0x{octet:02X}")]
+    #[error("header line {line} contains the control character U+{:04X}", u32::from(*character))]
     Control {
         /// Counted from 1.
         line: usize,
         /// The character.
-        octet: u8,
+        character: char,
     },
     /// Over [`HeaderLimits::octets_max`].
     #[error("header section has too many octets")]
@@ -106,11 +106,13 @@ impl HeaderSection {
             let end = memchr::memchr(b'\n', &octets[start..]).ok_or(malformed)? + start + 1;
             let text = octets[start..end].strip_suffix(b"\r\n").ok_or(malformed)?;
             if let Some(&octet) = text.iter().find(|octet| octet.is_ascii_control() && **octet != b'\t') {
-                return Err(HeaderError::Control { line, octet });
+                return Err(HeaderError::Control { line, character: char::from(octet) });
             }
             // NEL and the line and paragraph separators, as UTF-8.
             if let Some(found) = SEPARATORS.iter().find(|found| memchr::memmem::find(text, found).is_some()) {
-                return Err(HeaderError::Control { line, octet: found[found.len() - 1] });
+                let character =
+                    std::str::from_utf8(found).ok().and_then(|text| text.chars().next()).unwrap_or_default();
+                return Err(HeaderError::Control { line, character });
             }
             if matches!(octets[start], b' ' | b'\t') {
                 // A continuation; on the first line it continues nothing.
@@ -280,8 +282,18 @@ mod tests {
             match octet {
                 b'\t' => assert!(parsed.is_ok()),
                 b'\n' => assert!(parsed.is_err()),
-                _ => assert_eq!(parsed, Err(HeaderError::Control { line: 2, octet })),
+                _ => assert_eq!(parsed, Err(HeaderError::Control { line: 2, character: char::from(octet) })),
             }
+        }
+    }
+
+    /// The reply named the last octet of U+2028: "the control character 0xA8".
+    #[test]
+    fn a_separator_of_unicode_is_named_as_what_it_is() {
+        for (separator, name) in [('\u{85}', "U+0085"), ('\u{2028}', "U+2028"), ('\u{2029}', "U+2029")] {
+            let text = format!("From: a@a.example\r\nX: y{separator}z\r\n");
+            let error = HeaderSection::parse(text.as_bytes(), &HeaderLimits::default()).unwrap_err();
+            assert_eq!(error.to_string(), format!("header line 2 contains the control character {name}"));
         }
     }
 

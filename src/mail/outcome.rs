@@ -53,7 +53,7 @@ pub enum Certainty {
 /// Why; for metrics and for whoever decides what to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum OutcomeKind {
     /// Accepted.
     Accepted,
     /// The send rate is used up for the moment.
@@ -63,29 +63,29 @@ pub enum Kind {
     /// The provider refuses this message: the author's to mend.
     Refused,
     /// The operator's to mend: permission, credentials, paused or suspended sending, missing configuration set.
-    OurConfiguration,
+    OperatorError,
     /// The provider failed (5xx).
     Failed,
     /// The provider could not be reached.
     Unreachable,
     /// The request was written and no readable answer came: timeout, reset, garbage.
-    Silent,
+    NoResponse,
     /// The deadline passed before anything was sent.
     Deadline,
 }
 
-impl Kind {
+impl OutcomeKind {
     /// The word for logs and metric labels.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
             Self::Throttled => "throttled",
             Self::DailyQuota => "daily_quota",
-            Self::Refused => "refused",
-            Self::OurConfiguration => "our_configuration",
+            Self::Refused => "rejected",
+            Self::OperatorError => "operator_error",
             Self::Failed => "failed",
             Self::Unreachable => "unreachable",
-            Self::Silent => "silent",
+            Self::NoResponse => "no_response",
             Self::Deadline => "deadline",
         }
     }
@@ -97,7 +97,7 @@ pub struct Outcome {
     /// Could it have been sent?
     pub certainty: Certainty,
     /// Why.
-    pub kind: Kind,
+    pub kind: OutcomeKind,
     /// How long the provider asked us to wait, if it did.
     pub retry_after: Option<Duration>,
     /// The provider's word for it; empty where it said none that is known.
@@ -124,11 +124,19 @@ impl Outcome {
     pub fn sent(id: MessageId) -> Self {
         let reply = super::replies::ACCEPTED.with_text(&format!("Ok {id}"));
         let certainty = Certainty::Sent(id);
-        Self { certainty, kind: Kind::Accepted, retry_after: None, code: "", reply, detail: String::new(), fault: None }
+        Self {
+            certainty,
+            kind: OutcomeKind::Accepted,
+            retry_after: None,
+            code: "",
+            reply,
+            detail: String::new(),
+            fault: None,
+        }
     }
 
     /// The provider has not got the message, for certain.
-    pub fn not_sent(kind: Kind, reply: Reply, detail: impl Into<String>) -> Self {
+    pub fn not_sent(kind: OutcomeKind, reply: Reply, detail: impl Into<String>) -> Self {
         Self {
             certainty: Certainty::NotSent,
             kind,
@@ -141,7 +149,7 @@ impl Outcome {
     }
 
     /// The provider may have got the message.
-    pub fn ambiguous(kind: Kind, reply: Reply, detail: impl Into<String>) -> Self {
+    pub fn ambiguous(kind: OutcomeKind, reply: Reply, detail: impl Into<String>) -> Self {
         Self {
             certainty: Certainty::Ambiguous,
             kind,

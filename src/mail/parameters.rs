@@ -5,25 +5,11 @@
 use super::address::Mailbox;
 use super::author::Author;
 use super::envelope::Envelope;
+use super::parameter_error::ParameterError;
 use super::path::ForwardPath;
 use super::rule_name::RuleName;
 use std::fmt;
 use std::sync::Arc;
-
-/// Why a value cannot be a parameter.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what}: {rule}")]
-pub struct ParameterError {
-    what: &'static str,
-    rule: &'static str,
-}
-
-impl ParameterError {
-    /// `what` breaks `rule`.
-    pub(crate) const fn new(what: &'static str, rule: &'static str) -> Self {
-        Self { what, rule }
-    }
-}
 
 macro_rules! names {
     ($( $(#[$doc:meta])+ $name:ident($what:literal, $octets_max:literal, $alphabet:expr, $rule:literal); )+) => { $(
@@ -39,7 +25,7 @@ macro_rules! names {
             pub fn parse(text: &str) -> Result<Self, ParameterError> {
                 let alphabet: fn(u8) -> bool = $alphabet;
                 if text.is_empty() || text.len() > $octets_max || !text.bytes().all(alphabet) {
-                    return Err(ParameterError { what: $what, rule: $rule });
+                    return Err(ParameterError::new($what, $rule));
                 }
                 Ok(Self(text.into()))
             }
@@ -87,7 +73,7 @@ impl IdentityArn {
     /// # Errors
     /// [`ParameterError`].
     pub fn parse(text: &str) -> Result<Self, ParameterError> {
-        let error = ParameterError { what: "identity ARN", rule: "arn:PARTITION:ses:REGION:ACCOUNT:identity/NAME" };
+        let error = ParameterError::new("identity ARN", "arn:PARTITION:ses:REGION:ACCOUNT:identity/NAME");
         let parts: Vec<&str> = text.splitn(6, ':').collect();
         let [arn, partition, service, region, account, resource] = parts[..] else { return Err(error) };
         let valid = arn == "arn"
@@ -152,10 +138,10 @@ impl RoleArn {
             if partition.starts_with("aws")
                 && account.len() == 12
                 && account.bytes().all(|octet| octet.is_ascii_digit())
-                && resource.strip_prefix("role/").is_some_and(|name| !name.is_empty()))
+                && resource.strip_prefix("role/").is_some_and(|name| !name.is_empty() && !name.contains(['*', '?'])))
             && text.len() <= 2048
             && text.bytes().all(|octet| matches!(octet, b'!'..=b'~'));
-        let error = ParameterError { what: "role ARN", rule: "arn:PARTITION:iam::ACCOUNT:role/NAME" };
+        let error = ParameterError::new("role ARN", "arn:PARTITION:iam::ACCOUNT:role/NAME");
         if valid { Ok(Self(text.into())) } else { Err(error) }
     }
 
@@ -188,7 +174,7 @@ impl TagName {
             return Ok(Self(text.into()));
         }
         let rule = "1 to 256 of A-Z a-z 0-9 _ -, or ses:feedback-id-a or -b";
-        TagText::parse(text).map(|TagText(name)| Self(name)).map_err(|error| ParameterError { rule, ..error })
+        TagText::parse(text).map(|TagText(name)| Self(name)).map_err(|_| ParameterError::new("message tag", rule))
     }
 
     /// As given.
@@ -426,7 +412,7 @@ impl Requested {
 
 fn set<T: PartialEq>(slot: &mut Option<T>, value: T) -> Result<(), ParameterError> {
     if slot.as_ref().is_some_and(|before| *before != value) {
-        return Err(ParameterError { what: "X-SES field", rule: "stands twice with different values" });
+        return Err(ParameterError::new("X-SES field", "stands twice with different values"));
     }
     *slot = Some(value);
     Ok(())
@@ -436,7 +422,7 @@ fn set<T: PartialEq>(slot: &mut Option<T>, value: T) -> Result<(), ParameterErro
 pub(crate) const TAGS_MAX: usize = 50;
 
 fn parse_tags(value: &str) -> Result<Vec<Tag>, ParameterError> {
-    let rule = ParameterError { what: "X-SES-MESSAGE-TAGS", rule: "name1=value1, name2=value2; 50 at most" };
+    let rule = ParameterError::new("X-SES-MESSAGE-TAGS", "name1=value1, name2=value2; 50 at most");
     let tags: Vec<Tag> = value
         .split(',')
         .map(|pair| {
@@ -455,7 +441,7 @@ fn parse_list_management(value: &str) -> Result<ListManagement, ParameterError> 
     let topic = match topic.map(str::trim).filter(|text| !text.is_empty()) {
         Some(text) => Some(ListName::parse(
             text.strip_prefix("topic=")
-                .ok_or(ParameterError { what: "X-SES-LIST-MANAGEMENT-OPTIONS", rule: "list; topic=name" })?,
+                .ok_or(ParameterError::new("X-SES-LIST-MANAGEMENT-OPTIONS", "list; topic=name"))?,
         )?),
         None => None,
     };

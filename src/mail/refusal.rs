@@ -20,6 +20,11 @@ impl Refusal {
         Self { reply, rule: None, detail: detail.into() }
     }
 
+    /// The name of the rule; empty if no rule refused.
+    pub fn rule_name(&self) -> &str {
+        self.rule.as_ref().map_or("", RuleName::as_str)
+    }
+
     /// The same, by that rule.
     #[must_use]
     pub fn by(self, rule: RuleName) -> Self {

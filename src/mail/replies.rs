@@ -191,11 +191,11 @@ table! {
     /// The provider calls the request malformed.
     BAD_REQUEST = 554 (5, 6, 0) "Message not acceptable to the provider";
     /// Only the operator can correct this: permission, credentials, paused sending, missing configuration set.
-    OUR_CONFIGURATION = 451 (4, 3, 5) "Sending is not possible until the operator of this relay corrects its configuration";
+    OPERATOR_ERROR = 451 (4, 3, 5) "Sending is not possible until the operator of this relay corrects its configuration";
     /// The provider could not be reached, or failed.
     PROVIDER_UNAVAILABLE = 451 (4, 4, 1) "Provider not available, try again later";
     /// No answer in time: the message may have been sent.
-    PROVIDER_SILENT = 451 (4, 4, 2) "No answer from the provider in time, try again later";
+    PROVIDER_NO_RESPONSE = 451 (4, 4, 2) "No answer from the provider in time, try again later";
     /// The deadline of the hand-off passed while waiting for a turn.
     DEADLINE = 451 (4, 3, 2) "Too busy to hand the message on in time, try again later";
 }

@@ -1,6 +1,6 @@
 //! The name of a rule or limit, for operators: log field and metric label.
 
-use super::parameters::ParameterError;
+use super::parameter_error::ParameterError;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;

@@ -2,8 +2,8 @@
 //!
 //! Names no recipient (the first RCPT may be a blind copy) and of the inside only what the operator chose.
 
+use super::client::{Client, ClientAddress};
 use super::id::TransactionId;
-use super::peer::{Client, ClientAddress};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::time::SystemTime;
@@ -75,8 +75,8 @@ pub fn rfc5322_date(wall: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::client::{Identity, TlsInfo};
     use crate::mail::id::SessionId;
-    use crate::mail::peer::{Identity, TlsInfo};
     use std::time::Duration;
 
     #[test]

@@ -11,7 +11,7 @@ use super::repeats::{Kind as LineKind, Repeats};
 use super::{Event, MessageRecord, Observer, TransactionRecord};
 use crate::mail::abandonment::closing_word;
 use crate::mail::parameters::AppName;
-use crate::mail::{Certainty, Client, ClientAddress, Clock, Kind, Mailbox, ReversePath, SystemClock};
+use crate::mail::{Certainty, Client, ClientAddress, Clock, Mailbox, OutcomeKind, ReversePath, SystemClock};
 use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 use tracing::{debug, error, info, warn};
@@ -99,12 +99,13 @@ impl LogObserver {
 
     fn message(&self, record: &MessageRecord<'_>) {
         let ambiguous = record.outcome.is_some_and(|outcome| outcome.certainty == Certainty::Ambiguous);
-        // What nobody reads is not written.
+        // A line below the level costs nothing.
         macro_rules! line {
             ($level:ident, $LEVEL:ident, $text:literal) => {
                 if tracing::enabled!(target: "gatepost", tracing::Level::$LEVEL) {
                     let client = record.client;
-                    let outcome = record.outcome.map_or("refused", |outcome| outcome.kind.label());
+                    let refused = if record.reply.is_temporary() { "deferred" } else { "rejected" };
+                    let outcome = record.outcome.map_or(refused, |outcome| outcome.kind.label());
                     let ses_message_id = match record.outcome.map(|outcome| &outcome.certainty) {
                         Some(Certainty::Sent(id)) => id.as_str(),
                         _ => "",
@@ -125,7 +126,7 @@ impl LogObserver {
             };
         }
         match record.outcome {
-            Some(outcome) if outcome.kind == Kind::OurConfiguration => {
+            Some(outcome) if outcome.kind == OutcomeKind::OperatorError => {
                 line!(
                     error,
                     ERROR,
@@ -143,7 +144,7 @@ impl LogObserver {
     fn transaction(&self, record: &TransactionRecord<'_>) {
         let Who { session, client, listener, identity, tls, .. } = self.who(record.client);
         let (transaction, mail_from) = (record.transaction.to_string(), self.reverse_path(record.reverse_path));
-        let (app, reason, outcome) = (record.app.unwrap_or(""), record.why.word(), logged(record.why.outcome()));
+        let (app, reason, outcome) = (record.app.unwrap_or(""), record.why.word(), record.why.outcome());
         let reply = record.why.reply().map(ToString::to_string).unwrap_or_default();
         let TransactionRecord { recipients, octets, after, .. } = record;
         macro_rules! line {
@@ -191,10 +192,10 @@ impl LogObserver {
         }
     }
 
-    /// What a provider says names addresses and ARNs; it stands beside what we say.
+    /// The provider's texts contain addresses and ARNs; they follow ours.
     fn message_detail<'a>(&self, record: &MessageRecord<'a>) -> Cow<'a, str> {
         match record.outcome {
-            // Status and code of a provider's answer name nobody; what follows may.
+            // Status and code contain no address; the text may.
             Some(outcome) if self.form != AddressForm::Plain => {
                 printable(outcome.detail.split(": ").next().unwrap_or_default())
             }
@@ -233,11 +234,6 @@ impl Drop for LogObserver {
     fn drop(&mut self) {
         self.tell_repeats(true);
     }
-}
-
-/// The log says of a message that it is refused where the metric `outcome` says rejected.
-fn logged(outcome: &'static str) -> &'static str {
-    if outcome == "rejected" { "refused" } else { outcome }
 }
 
 fn names(apps: &[AppName]) -> String {
@@ -338,7 +334,7 @@ impl Observer for LogObserver {
             }
             // The line of the refusal names it.
             Event::LimitHit { .. } => {}
-            Event::JudgeFailed { client, detail } => {
+            Event::DecisionFailed { client, detail } => {
                 let detail = &*printable(detail);
                 of_client!(error, self.who(client), detail, "could not judge, deferred");
             }

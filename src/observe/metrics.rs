@@ -1,4 +1,4 @@
-//! Counters and gauges for Prometheus, made from the events that everybody hears.
+//! Counters and gauges for Prometheus, made from events.
 //!
 //! Names begin with `gatepost_`, units are base units, and labels are bounded: listeners, applications, rules, limits and
 //! codes, never an address. More distinct rules than [`WORDS_MAX`], and more applications than [`APPS_MAX`], count as
@@ -9,7 +9,7 @@ use super::words::{Word, Words};
 use super::{Event, Observer};
 use crate::mail::abandonment::closing_word;
 use crate::mail::parameters::AppName;
-use crate::mail::{AccountQuota, Certainty, Kind, Reply, RuleName};
+use crate::mail::{AccountQuota, Certainty, OutcomeKind, Reply, RuleName};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -66,7 +66,7 @@ pub struct Metrics {
     requests: Family<Request, Counter>,
     request_duration: Histogram,
     ambiguous: Counter,
-    judge_failures: Counter,
+    decision_failures: Counter,
     quota_rate: Float,
     quota_24_hours: Float,
     sent_24_hours: Float,
@@ -92,10 +92,10 @@ struct Process {
     started: Float,
 }
 
-/// What is looked up when somebody asks.
+/// Values that are read at each scrape.
 #[derive(Clone, Debug, Default)]
-pub struct Moment {
-    /// What the account may send, as it was told last.
+pub struct MetricsSnapshot {
+    /// The account's quota, as read last.
     pub account: Option<AccountQuota>,
     /// Recipients a second that are paced now.
     pub pace: Option<f64>,
@@ -109,8 +109,8 @@ pub struct Moment {
     pub limits: Vec<LimitMoment>,
     /// What sending needs and does not work.
     pub faults: usize,
-    /// The process's own figures, if the system tells them.
-    pub process: Option<ProcessMoment>,
+    /// The process's own figures, where the system has them.
+    pub process: Option<ProcessSnapshot>,
 }
 
 /// One window of a limit.
@@ -124,13 +124,13 @@ pub struct LimitMoment {
     pub window: String,
     /// How much of it is used.
     pub used: u64,
-    /// How much room is left.
+    /// How much is left.
     pub room: u64,
 }
 
 /// Figures of a process.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ProcessMoment {
+pub struct ProcessSnapshot {
     /// Octets of resident memory.
     pub resident_octets: u64,
     /// Seconds of CPU, of user and system.
@@ -173,7 +173,7 @@ impl Metrics {
             requests: Family::default(),
             request_duration: Histogram::new(SECONDS),
             ambiguous: Counter::default(),
-            judge_failures: Counter::default(),
+            decision_failures: Counter::default(),
             quota_rate: Gauge::default(),
             quota_24_hours: Gauge::default(),
             sent_24_hours: Gauge::default(),
@@ -226,7 +226,7 @@ impl Metrics {
         let duration = self.request_duration.clone();
         r.register_with_unit("ses_request_duration", "How long SES took", Unit::Seconds, duration);
         r.register("ses_ambiguous_attempts", "Attempts that may have sent a message", self.ambiguous.clone());
-        r.register("judge_failures", "Policy or limiter could not answer", self.judge_failures.clone());
+        r.register("decision_failures", "Policy or limiter could not decide", self.decision_failures.clone());
         r.register("ses_quota_recipients_per_second", "What the account may send", self.quota_rate.clone());
         r.register("ses_quota_recipients", "What the account may send in 24 hours", self.quota_24_hours.clone());
         r.register(
@@ -236,7 +236,7 @@ impl Metrics {
         );
         r.register("pace_recipients_per_second", "How fast is sent at most, now", self.pace.clone());
         r.register_with_unit("held", "Octets of messages in hand", Unit::Bytes, self.memory.clone());
-        r.register("turns_waiting", "Messages that wait for their turn to be sent", self.waiting.clone());
+        r.register("send_queue_messages", "Messages in the send queue", self.waiting.clone());
         r.register("ses_calls_in_flight", "Calls to SES under way", self.calls.clone());
         let not_after = self.certificate.clone();
         r.register_with_unit("tls_certificate_not_after_timestamp", "The certificate's end", Unit::Seconds, not_after);
@@ -252,7 +252,7 @@ impl Metrics {
     }
 
     /// Everything, in the OpenMetrics text format.
-    pub fn open_metrics(&self, moment: &Moment) -> String {
+    pub fn open_metrics(&self, moment: &MetricsSnapshot) -> String {
         self.take(moment);
         let mut text = String::with_capacity(16 * 1024);
         // Writing to a string does not fail.
@@ -279,7 +279,7 @@ impl Metrics {
         text
     }
 
-    fn take(&self, moment: &Moment) {
+    fn take(&self, moment: &MetricsSnapshot) {
         if let Some(account) = &moment.account {
             self.quota_rate.set(account.recipients_per_second_max);
             self.quota_24_hours.set(account.recipients_per_24_hours_max.unwrap_or(f64::INFINITY));
@@ -349,7 +349,7 @@ impl CpuSeconds {
 }
 
 impl Process {
-    fn take(&self, moment: &ProcessMoment) {
+    fn take(&self, moment: &ProcessSnapshot) {
         self.resident.set(signed(moment.resident_octets));
         self.cpu.set(moment.cpu_seconds);
         self.open_fds.set(signed(moment.open_fds));
@@ -408,10 +408,10 @@ impl Observer for Metrics {
                 self.limits.write().unwrap_or_else(PoisonError::into_inner).insert(limit);
                 self.limit_hits.get_or_create(&Limit { limit, app: self.app(*app) }).inc();
             }
-            Event::JudgeFailed { .. } => drop(self.judge_failures.inc()),
+            Event::DecisionFailed { .. } => drop(self.decision_failures.inc()),
             Event::TriedAgain { code } => {
                 let code = if code.is_empty() { "none" } else { code };
-                self.requests.get_or_create(&Request { outcome: Kind::Throttled.label(), code }).inc();
+                self.requests.get_or_create(&Request { outcome: OutcomeKind::Throttled.label(), code }).inc();
             }
             Event::MessageEnded(record) => self.message(record),
             Event::TransactionEnded(record) => {
@@ -447,7 +447,7 @@ impl Metrics {
         let app = self.app(record.app);
         let transaction = Transaction { outcome, code: Some(record.reply.code()), app };
         self.transactions.get_or_create(&transaction).inc();
-        // A rule that let a message through has accepted it, whatever the provider said then.
+        // A rule that accepted a message did so, whatever the provider answered.
         self.decided(record.rule, if record.outcome.is_some() { "accept" } else { decision }, app);
         self.message_size.observe(record.octets as f64);
         self.handoff_duration.observe(record.latency.as_secs_f64());

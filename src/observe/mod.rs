@@ -1,7 +1,7 @@
-//! Told to others: what happened, step by step.
+//! Events, and the log lines and metrics made from them. [`Observer`] is the extension point.
 //!
-//! An [`Observer`] hears every [`Event`] on the task it happens on, so it must be quick and must not block; it decides
-//! nothing. [`LogObserver`] writes the log lines.
+//! An [`Observer`] receives every [`Event`] on the task where it happens, so it must be quick and must not block. It decides nothing.
+//! [`LogObserver`] writes the log lines.
 
 mod log;
 #[cfg(feature = "admin")]
@@ -12,7 +12,7 @@ mod words;
 
 pub use log::{AddressForm, LogObserver};
 #[cfg(feature = "admin")]
-pub use metrics::{LimitMoment, Metrics, Moment, ProcessMoment, prometheus_text};
+pub use metrics::{LimitMoment, Metrics, MetricsSnapshot, ProcessSnapshot, prometheus_text};
 
 use crate::mail::parameters::AppName;
 use crate::mail::{
@@ -21,7 +21,7 @@ use crate::mail::{
 };
 use std::time::Duration;
 
-/// A listener to events.
+/// Receives events.
 pub trait Observer: Send + Sync + 'static {
     /// Called once per event.
     fn observe(&self, event: &Event<'_>);
@@ -36,18 +36,18 @@ pub trait Observer: Send + Sync + 'static {
 pub enum Event<'a> {
     /// A connection was turned away before a session began.
     ConnectionRefused {
-        /// Where it came from.
+        /// The client's address.
         address: ClientAddress,
         /// The listener's name.
         listener: &'a str,
-        /// What it was told, if it was told anything.
+        /// The reply, if one was sent.
         reply: Option<&'a Reply>,
         /// Why.
         reason: &'a str,
     },
-    /// A client closed before it said anything, where it had to speak first: a health check, or a port scan.
+    /// A client closed before it sent anything, on a listener where it must send first: a health check, or a port scan.
     Silent {
-        /// Where it came from.
+        /// The client's address.
         address: ClientAddress,
         /// The listener's name.
         listener: &'a str,
@@ -67,14 +67,14 @@ pub enum Event<'a> {
     Encrypted(&'a Client),
     /// AUTH succeeded.
     Authenticated {
-        /// Who is connected.
+        /// The client.
         client: &'a Client,
         /// As whom.
         identity: &'a Identity,
     },
     /// AUTH failed.
     AuthenticationFailed {
-        /// Who is connected.
+        /// The client.
         client: &'a Client,
         /// The name that was tried.
         name: &'a str,
@@ -85,11 +85,11 @@ pub enum Event<'a> {
     },
     /// A command was refused.
     CommandRefused {
-        /// Who is connected.
+        /// The client.
         client: &'a Client,
         /// The transaction, if one is open.
         transaction: Option<TransactionId>,
-        /// `MAIL`, `RCPT`, …; `?` for one that nobody knows.
+        /// `MAIL`, `RCPT`, …; `?` for an unknown one.
         verb: &'a str,
         /// What was replied.
         reply: &'a Reply,
@@ -100,14 +100,14 @@ pub enum Event<'a> {
         /// Why exactly.
         detail: &'a str,
     },
-    /// A message was accepted or refused, after its content came.
+    /// A message was accepted or refused, after its content was received.
     MessageEnded(&'a MessageRecord<'a>),
-    /// A transaction whose MAIL was accepted ended, and no message was judged. For every accepted MAIL there is one of
+    /// A transaction whose MAIL was accepted ended without a decision about a message. For every accepted MAIL there is one of
     /// this or one of `MessageEnded`.
     TransactionEnded(&'a TransactionRecord<'a>),
     /// The session closed by itself: a time or a number is over its limit, or the service stops.
     SessionClosed {
-        /// Who is connected.
+        /// The client.
         client: &'a Client,
         /// The transaction that ends with it; a `TransactionEnded` with the same reply follows.
         transaction: Option<TransactionId>,
@@ -118,7 +118,7 @@ pub enum Event<'a> {
     },
     /// Policy would have refused, and only reports.
     WouldRefuse {
-        /// Who is connected.
+        /// The client.
         client: &'a Client,
         /// The transaction.
         transaction: TransactionId,
@@ -141,7 +141,7 @@ pub enum Event<'a> {
         /// Whether it is for the worse.
         slower: bool,
     },
-    /// The provider told the account's quota.
+    /// The account's quota was read.
     QuotaRead(&'a AccountQuota),
     /// It did not.
     QuotaUnknown {
@@ -150,7 +150,7 @@ pub enum Event<'a> {
         /// What is done without it.
         detail: &'a str,
     },
-    /// A limit had no room; the refusal that follows names it too.
+    /// A limit was reached; the refusal that follows names it too.
     LimitHit {
         /// Which.
         limit: &'a str,
@@ -173,16 +173,16 @@ pub enum Event<'a> {
         /// It is not known to work: the application has sent nothing since, for a long time.
         expired: bool,
     },
-    /// Policy or limiter could not answer; the client was deferred.
-    JudgeFailed {
-        /// Who is connected.
+    /// Policy or limiter could not decide; the client was deferred.
+    DecisionFailed {
+        /// The client.
         client: &'a Client,
         /// What went wrong.
         detail: &'a str,
     },
 }
 
-/// Everything about the end of a transaction of which no message came.
+/// The end of a transaction without a message.
 #[derive(Debug)]
 pub struct TransactionRecord<'a> {
     /// Our name for it.
@@ -195,7 +195,7 @@ pub struct TransactionRecord<'a> {
     pub app: Option<&'a str>,
     /// Number of recipients that were accepted.
     pub recipients: usize,
-    /// Octets of content that came.
+    /// Octets of content received.
     pub octets: u64,
     /// The last verb that was decided in it: `MAIL`, `RCPT`, `DATA` or `BDAT`.
     pub after: &'a str,
@@ -208,7 +208,7 @@ pub struct TransactionRecord<'a> {
 pub struct MessageRecord<'a> {
     /// Our name for it.
     pub transaction: TransactionId,
-    /// Who sent it.
+    /// The client.
     pub client: &'a Client,
     /// The reverse-path.
     pub reverse_path: &'a ReversePath,
@@ -220,7 +220,7 @@ pub struct MessageRecord<'a> {
     pub message_id: Option<&'a str>,
     /// Octets of content, trace field included.
     pub octets: u64,
-    /// The rule that accepted or refused it, if judging came that far.
+    /// The rule that accepted or refused it, if one did.
     pub rule: Option<&'a str>,
     /// The pattern and the statements of documents that permitted it, where policy names them.
     pub permitted_by: Option<&'a str>,
@@ -240,11 +240,11 @@ pub struct MessageRecord<'a> {
     pub attempt: Option<Duration>,
 }
 
-/// Two who hear the same.
+/// Two observers that receive the same events.
 #[derive(Debug)]
-pub struct Both<A, B>(pub A, pub B);
+pub struct Tee<A, B>(pub A, pub B);
 
-impl<A: Observer, B: Observer> Observer for Both<A, B> {
+impl<A: Observer, B: Observer> Observer for Tee<A, B> {
     fn observe(&self, event: &Event<'_>) {
         self.0.observe(event);
         self.1.observe(event);
@@ -266,10 +266,10 @@ impl<T: Observer + ?Sized> Observer for std::sync::Arc<T> {
     }
 }
 
-/// Hears and forgets.
+/// Ignores events.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Silent;
+pub struct NoopObserver;
 
-impl Observer for Silent {
+impl Observer for NoopObserver {
     fn observe(&self, _event: &Event<'_>) {}
 }

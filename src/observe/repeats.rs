@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 const LINES_MAX: u32 = 10;
 /// How long lines are counted together.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// Kinds and clients that are told apart.
+/// Kinds and clients that are counted separately.
 const CLIENTS_MAX: usize = 1_000;
 
-/// What the lines say.
+/// The kind of the lines.
 pub(super) type Kind = &'static str;
 
 /// The counts.
@@ -29,7 +29,7 @@ enum Who {
     Client(IpAddr),
     /// Unix sockets, and addresses that are not known.
     Local,
-    /// Clients for which the table has no room.
+    /// Clients beyond the size of the table.
     Others,
 }
 
@@ -44,7 +44,7 @@ struct Count {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Summary {
     pub(super) kind: Kind,
-    /// The client address; empty for a Unix socket, `others` for those that are not told apart.
+    /// The client address; empty for a Unix socket, `others` beyond the size of the table.
     pub(super) client: String,
     pub(super) lines: u64,
     pub(super) seconds: u64,
@@ -62,7 +62,7 @@ impl Repeats {
             }
         }
         let count = counts.entry(key).or_insert(Count { since: now, written: 0, more: 0 });
-        // What is still to be told of the interval before stays in the count until it is told.
+        // The count of the interval before stays until it is reported.
         if count.is_over(now) && count.more == 0 {
             *count = Count { since: now, written: 0, more: 0 };
         }
@@ -74,7 +74,7 @@ impl Repeats {
         write
     }
 
-    /// What is to be told of intervals that are over; with `all`, of the others too.
+    /// The summaries of intervals that have ended; with `all`, of the others too.
     pub(super) fn summaries(&self, now: Instant, all: bool) -> Vec<Summary> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut summaries = Vec::new();

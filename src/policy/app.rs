@@ -3,14 +3,14 @@
 //! Every rule is compiled when the configuration is read; judging compares and allocates nothing but the reasons of
 //! refusals. Rules are tried in the order in which they stand in [`App`]; the first that does not fit decides.
 
+use super::AddressField;
+use super::app_matching::MatchCriteria;
 use super::pattern::{AddressPattern, TextPattern};
-use super::recognise::Recognition;
 use super::tags::TagTemplate;
-use super::{AddressField, Reason, Unreadable};
 use crate::iam::Document;
 use crate::mail::author::names_another;
 use crate::mail::parameters::{AppName, RequestedField};
-use crate::mail::{Author, Mailbox, Reply, ReversePath, RuleName, SendParameters, UnreadablePath, replies};
+use crate::mail::{Author, Mailbox, Refusal, Reply, ReversePath, RuleName, SendParameters, UnreadablePath, replies};
 use std::sync::{Arc, LazyLock};
 
 /// One application.
@@ -19,7 +19,7 @@ pub struct App {
     /// Its name: log field, metric label, limiter key.
     pub name: AppName,
     /// How it is recognised.
-    pub recognition: Recognition,
+    pub criteria: MatchCriteria,
     /// Addresses that it may use.
     pub from: Vec<AddressPattern>,
     /// Where those are checked.
@@ -135,10 +135,10 @@ static DENIED_BY_DEFAULT: LazyLock<Arc<[String]>> =
 
 impl App {
     /// An application that may use these addresses; everything else has its safe default.
-    pub fn new(name: AppName, recognition: Recognition, from: Vec<AddressPattern>) -> Self {
+    pub fn new(name: AppName, criteria: MatchCriteria, from: Vec<AddressPattern>) -> Self {
         Self {
             name,
-            recognition,
+            criteria,
             from,
             checked: Checked::default(),
             null_reverse_path: false,
@@ -176,7 +176,7 @@ impl App {
     }
 
     /// The refusal of an address that fits no pattern. A wrong case is hard to see, so it is named.
-    fn not_permitted(&self, rule: &'static str, reply: Reply, mailbox: &Mailbox) -> Reason {
+    fn not_permitted(&self, rule: &'static str, reply: Reply, mailbox: &Mailbox) -> Refusal {
         match self.from.iter().find(|pattern| pattern.matches_without_case(mailbox)) {
             Some(pattern) => refusal(
                 rule,
@@ -198,7 +198,7 @@ impl App {
         &self,
         path: &ReversePath,
         unreadable: Option<&UnreadablePath>,
-    ) -> Result<(), Reason> {
+    ) -> Result<(), Refusal> {
         match path {
             // A path that is not checked gets no bounces, so it need not be an address.
             ReversePath::Null if unreadable.is_some() && !self.checked.reverse_path => Ok(()),
@@ -217,7 +217,7 @@ impl App {
     }
 
     /// RCPT.
-    pub(super) fn judge_forward_path(&self, mailbox: &Mailbox, accepted_before: usize) -> Result<(), Reason> {
+    pub(super) fn judge_forward_path(&self, mailbox: &Mailbox, accepted_before: usize) -> Result<(), Refusal> {
         let fits = |patterns: &[AddressPattern]| patterns.iter().any(|pattern| pattern.matches(mailbox));
         if fits(&self.recipients_denied) {
             return Err(refusal("recipients_denied", replies::RECIPIENT_NOT_PERMITTED, format!("{mailbox} is denied")));
@@ -234,7 +234,7 @@ impl App {
     }
 
     /// The From field: what it must become, if it is not simply good.
-    pub(super) fn judge_authors(&self, from: &AddressField<'_>) -> Result<Option<Author>, Reason> {
+    pub(super) fn judge_authors(&self, from: &AddressField<'_>) -> Result<Option<Author>, Refusal> {
         let (reason, reply, detail) = match from {
             AddressField::Missing | AddressField::Empty => {
                 if let Missing::Fill(author) = &self.missing_from {
@@ -256,7 +256,7 @@ impl App {
                 let stranger = authors.iter().find(|author| self.checked.author && !self.permits(&author.mailbox));
                 match (stranger, authors.iter().find_map(|author| self.misnamed(author))) {
                     (Some(author), _) => {
-                        let Reason { reply, detail, .. } =
+                        let Refusal { reply, detail, .. } =
                             self.not_permitted("author", replies::AUTHOR_NOT_PERMITTED, &author.mailbox);
                         ("author", reply, detail)
                     }
@@ -289,7 +289,7 @@ impl App {
         &self,
         sender: &AddressField<'_>,
         resent: &AddressField<'_>,
-    ) -> Result<(), Reason> {
+    ) -> Result<(), Refusal> {
         let fields = [("sender_field", sender, self.checked.sender), ("resent_fields", resent, self.checked.resent)];
         for (rule, field, checked) in fields {
             if let AddressField::Unreadable(fault) = field {
@@ -310,7 +310,7 @@ impl App {
     }
 
     /// To, Cc and Reply-To: whether they are repaired, if the provider cannot read one of them.
-    pub(super) fn judge_lists(&self, unreadable: Option<&Unreadable>) -> Result<bool, Reason> {
+    pub(super) fn judge_lists(&self, unreadable: Option<&Refusal>) -> Result<bool, Refusal> {
         match unreadable {
             None => Ok(false),
             Some(_) if self.repairs_lists => Ok(true),
@@ -319,7 +319,7 @@ impl App {
     }
 
     /// The size of the message.
-    pub(super) fn judge_octets(&self, octets: u64) -> Result<(), Reason> {
+    pub(super) fn judge_octets(&self, octets: u64) -> Result<(), Refusal> {
         match self.message_octets_max {
             Some(most) if octets > most => {
                 Err(refusal("message_octets_max", replies::MESSAGE_TOO_LARGE, format!("{octets} of {most} octets")))
@@ -333,12 +333,7 @@ fn does_not_fit(mailbox: &Mailbox) -> String {
     format!("{mailbox} fits no allowed pattern")
 }
 
-/// A refusal by a rule of this room. The rule names are literals, all of them tested.
-pub(super) fn refusal(rule: &'static str, reply: Reply, detail: String) -> Reason {
-    Reason { rule: rule_name(rule), reply, detail }
-}
-
-#[expect(clippy::expect_used, reason = "the names are literals of this room, and the tests refuse by each of them")]
-pub(super) fn rule_name(rule: &'static str) -> RuleName {
-    RuleName::parse(rule).expect("rule name")
+/// A refusal by a rule of the built-in policy.
+pub(super) fn refusal(rule: &'static str, reply: Reply, detail: String) -> Refusal {
+    Refusal::new(reply, detail).by(RuleName::from_static(rule))
 }

@@ -1,19 +1,18 @@
 //! Which types of attachments are refused: by the file names of all parts, in every reading that a mail program may show.
 
-use super::Reason;
 use super::app::refusal;
 use crate::mail::mime::Structure;
-use crate::mail::replies;
+use crate::mail::{Refusal, replies};
 
 /// Refuses a message with an attachment of a denied type. `denied`: extensions, lower case, without dot.
-pub(super) fn judge(structure: &Structure, denied: &[String]) -> Result<(), Reason> {
+pub(super) fn judge(structure: &Structure, denied: &[String]) -> Result<(), Refusal> {
     match structure.names().find(|name| denies(denied, name)) {
         None => Ok(()),
         Some(name) => Err(refusal("attachments", replies::ATTACHMENT_NOT_PERMITTED, format!("attachment {name:?}"))),
     }
 }
 
-/// By the last extension, as an operating system would run it: what is neither letter nor digit does not count at the end, a
+/// LimitKey the last extension, as an operating system would run it: what is neither letter nor digit does not count at the end, a
 /// NUL ends the name, and so does a colon (`a.exe::$DATA`).
 fn denies(denied: &[String], name: &str) -> bool {
     let name = name.split('\0').next().unwrap_or_default().replace(['\u{ff0e}', '\u{2024}'], ".");

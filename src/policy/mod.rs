@@ -1,72 +1,74 @@
-//! May this happen? The seam between the relay and whoever decides.
+//! Decides whether a message is allowed. [`Policy`] is the extension point.
 //!
-//! A [`Policy`] is asked once per MAIL, once per RCPT and once at end of data. It gives one of three answers, or admits
-//! that it could not judge: not knowing is never a rejection, it defers (451 4.3.0).
-//! [`AppPolicy`] is the built-in one: applications, each with rights of its own.
+//! A policy is asked once per MAIL, once per RCPT and once at the end of data. It accepts, defers or rejects, or reports that it could
+//! not decide. Not knowing is never a rejection: the message is deferred (451 4.3.0).
+//! [`AppPolicy`] is the built-in policy: applications with rights of their own.
 
 mod app;
-mod apps;
+mod app_matching;
+mod app_policy;
 mod attachments;
-mod documents;
+mod error;
+mod iam_checks;
 mod pattern;
-mod recognise;
+mod rule_results;
 mod tags;
-mod tally;
 
 pub use app::{App, Checked, Enforcement, Missing, OnAuthor, SES_REFUSED_EXTENSIONS};
-pub use apps::{AppPolicy, AppPolicyError, Others};
-pub use documents::AccountSettings;
+pub use app_matching::{AppMatcher, CertificateMatch, MatchCriteria};
+pub use app_policy::{AppPolicy, DefaultApp};
+pub use error::AppPolicyError;
+pub use iam_checks::AwsAccount;
 pub use pattern::{AddressPattern, PatternError, TextPattern};
-pub use recognise::{CertificateMatch, Recogniser, Recognition};
 pub use tags::{TagPattern, TagPatternError, TagTemplate};
 
 use crate::mail::parameters::AppName;
 use crate::mail::{
-    Author, Client, Content, Envelope, ForwardPath, Granted, MailParameters, Reply, Requested, ReversePath, RuleName,
+    Author, Client, Content, Envelope, ForwardPath, Granted, MailParameters, Refusal, Requested, ReversePath,
     SendParameters,
 };
 use async_trait::async_trait;
 
-/// A judge of mail.
+/// Decides about commands and messages.
 #[async_trait]
 pub trait Policy: Send + Sync + 'static {
-    /// Once per MAIL. The future may be dropped when the peer hangs up.
+    /// Called once per MAIL. The future may be dropped when the client disconnects.
     async fn reverse_path(&self, facts: &MailFacts<'_>) -> Result<PolicyDecision, PolicyError>;
 
-    /// Once per RCPT, after MAIL was accepted.
+    /// Called once per RCPT, after MAIL was accepted.
     async fn forward_path(&self, facts: &RcptFacts<'_>) -> Result<PolicyDecision, PolicyError>;
 
-    /// Once, at end of data. What it grants is what the message gets.
+    /// Called once, at the end of data. The grants are what the message is sent with.
     async fn message(&self, facts: &MessageFacts<'_>) -> Result<PolicyDecision, PolicyError>;
 
-    /// The application that a client belongs to, as far as it is known before MAIL. For log and metrics. Decides nothing.
+    /// The application of a client, if it is known before MAIL. For log and metrics only.
     fn application(&self, _client: &Client) -> Option<AppName> {
         None
     }
 
-    /// What each application's messages get, as far as it is known before a message. The relay asks the provider for it at
-    /// the start. Decides nothing.
+    /// What the messages of each application are sent with, as far as it is known without a message. The relay checks it with the
+    /// provider at the start.
     fn sends(&self) -> Vec<(AppName, SendParameters)> {
         Vec::new()
     }
 
-    /// Who it takes a client for and why, for a person who asks. Decides nothing.
+    /// How the client is recognised, for `explain`. Decides nothing.
     fn client_notes(&self, _client: &Client) -> Vec<Note> {
         Vec::new()
     }
 
-    /// What lies behind its decision about a message, for a person who asks. Decides nothing.
+    /// The reasons for the decision about a message, for `explain`. Decides nothing.
     fn message_notes(&self, _facts: &MessageFacts<'_>) -> Vec<Note> {
         Vec::new()
     }
 }
 
-/// Something to know about a decision.
+/// A remark about a decision, for `explain`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Note {
-    /// What it is about, in a word or two: `application`, `documents`.
+    /// The topic, in a word or two: `application`, `documents`.
     pub topic: &'static str,
-    /// What there is to know.
+    /// The text.
     pub text: String,
 }
 
@@ -80,20 +82,20 @@ impl Note {
 /// What is known at MAIL.
 #[derive(Clone, Copy, Debug)]
 pub struct MailFacts<'a> {
-    /// Who is connected.
+    /// The client.
     pub client: &'a Client,
     /// Whether this listener offers AUTH that the client has not used: 530 may then help more than 550.
     pub auth_could_help: bool,
     /// The reverse-path.
     pub reverse_path: &'a ReversePath,
-    /// What MAIL said beside it.
+    /// The parameters of MAIL.
     pub parameters: &'a MailParameters,
 }
 
 /// What is known at RCPT.
 #[derive(Clone, Copy, Debug)]
 pub struct RcptFacts<'a> {
-    /// Who is connected.
+    /// The client.
     pub client: &'a Client,
     /// The reverse-path, as accepted.
     pub reverse_path: &'a ReversePath,
@@ -106,7 +108,7 @@ pub struct RcptFacts<'a> {
 /// What is known at end of data: everything.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageFacts<'a> {
-    /// Who is connected.
+    /// The client.
     pub client: &'a Client,
     /// Reverse-path and recipients.
     pub envelope: &'a Envelope,
@@ -121,7 +123,7 @@ pub struct MessageFacts<'a> {
     pub resent: AddressField<'a>,
     /// The first of To, Cc and Reply-To that the provider cannot read. The message is refused, unless policy has it
     /// repaired.
-    pub unreadable: Option<&'a Unreadable>,
+    pub unreadable: Option<&'a Refusal>,
     /// What its `X-SES-*` fields ask for.
     pub requested: &'a Requested,
 }
@@ -134,7 +136,7 @@ pub enum AddressField<'a> {
     /// There is nothing in it, or a group without members.
     Empty,
     /// It cannot be read, or not in one way only.
-    Unreadable(&'a Unreadable),
+    Unreadable(&'a Refusal),
     /// At least one mailbox.
     Mailboxes(&'a [Author]),
 }
@@ -149,45 +151,23 @@ impl<'a> AddressField<'a> {
     }
 }
 
-/// A field that cannot be read.
-#[derive(Clone, Debug)]
-pub struct Unreadable {
-    /// Its name.
-    pub field: &'static str,
-    /// What the client receives, unless the field is replaced.
-    pub reply: Reply,
-    /// What is wrong with it, for the log.
-    pub detail: String,
-}
-
-/// A judge's answer.
+/// The answer of a policy.
 #[expect(clippy::large_enum_variant, reason = "made once a command, and taken apart at once")]
 #[derive(Clone, Debug)]
 pub enum PolicyDecision {
-    /// Yes, with these grants.
+    /// Allowed, with these grants.
     Accept(Granted),
-    /// Not now (4yz).
-    Defer(Reason),
-    /// No (5yz).
-    Reject(Reason),
+    /// Not now: the client receives 4yz.
+    Defer(Refusal),
+    /// Not allowed: the client receives 5yz.
+    Reject(Refusal),
 }
 
-/// Why, in two voices.
-#[derive(Clone, Debug)]
-pub struct Reason {
-    /// For operators: log field and metric label.
-    pub rule: RuleName,
-    /// For the peer.
-    pub reply: Reply,
-    /// What exactly did not fit, for the log only.
-    pub detail: String,
-}
-
-/// The judge could not judge.
+/// The policy could not decide.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyError {
-    /// Something the judge depends on did not answer.
+    /// Something that the policy depends on did not answer.
     #[error("policy is unavailable: {0}")]
     Unavailable(String),
 }

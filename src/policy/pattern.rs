@@ -12,8 +12,11 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
     /// No `@`: a bare domain or name, which somebody may have meant in either of two ways.
-    #[error("{0:?} has no @; write *@{0} for every address of that domain")]
-    NoAt(String),
+    #[error("{text:?} has no @; write {}", with_at(text))]
+    NoAt {
+        /// As written.
+        text: String,
+    },
     /// Nothing in front of the `@`.
     #[error("{0:?} has nothing before the @; write *{0} for every address of that domain")]
     NoLocalPart(String),
@@ -34,6 +37,15 @@ pub enum PatternError {
     /// The domain is not one.
     #[error("{0:?}: the domain must be a domain name, *.domain or *, as in *@example.com or *@*.example.com")]
     Domain(String),
+}
+
+/// A pattern to copy.
+fn with_at(text: &str) -> String {
+    match text {
+        "*" => "*@* for every address".to_owned(),
+        "" | "<>" => "*@example.com; for MAIL FROM:<> set null_reverse_path".to_owned(),
+        domain => format!("*@{domain} for every address of that domain"),
+    }
 }
 
 /// A compiled pattern.
@@ -71,7 +83,7 @@ impl AddressPattern {
         if text.contains(['\\', '(', '[']) && !text.contains("@[") || text.starts_with('^') && text.ends_with('$') {
             return Err(regular_expression(text));
         }
-        let (local, domain) = text.rsplit_once('@').ok_or_else(|| PatternError::NoAt(text.to_owned()))?;
+        let (local, domain) = text.rsplit_once('@').ok_or_else(|| PatternError::NoAt { text: text.to_owned() })?;
         let plain = |octet: u8| crate::mail::address::is_atext(octet) || octet == b'.';
         if local.is_empty() && MailDomain::parse(domain).is_ok() {
             return Err(PatternError::NoLocalPart(text.to_owned()));

@@ -1,27 +1,25 @@
-//! May it, and how often? One question, one answer, one reply.
+//! Admission: one question of the session, one decision, one reply.
 //!
-//! The order is always the same: what the standards and the provider demand of any message, then policy, then the limiter,
-//! cheapest first. This is the only place where a [`Permitted`] is made, and where errors of judges meet replies.
+//! The order is always the same: the requirements of standards and provider, then policy, then the limiter, cheapest first. Only here is a
+//! [`Permitted`] made.
 
 use super::fields::{Fields, hides_a_from_field};
 use super::reception::Loaded;
-use super::{Relay, edit};
-use crate::limit::{LimitDecision, LimitError, LimitStage, LimitStep, LimitView, Ticket};
+use super::{Relay, rewriting};
+use crate::limit::{LimitDecision, LimitError, LimitStage, LimitStatus, LimitStep, Reservation};
 use crate::mail::parameters::AppName;
 use crate::mail::{
     Author, Client, Envelope, Granted, Permitted, Refusal, ReversePath, TransactionId, UnreadablePath, replies,
 };
 use crate::observe::Event;
-use crate::policy::{
-    AddressField, MailFacts, MessageFacts, PolicyDecision, PolicyError, RcptFacts, Reason, Unreadable,
-};
+use crate::policy::{AddressField, MailFacts, MessageFacts, PolicyDecision, PolicyError, RcptFacts};
 use std::sync::Arc;
 
-/// A yes: what policy granted, and what the limiter took for it.
+/// Admitted: what policy granted, and what the limiter took.
 #[derive(Debug)]
 pub(super) struct Admitted {
     pub(super) granted: Arc<Granted>,
-    pub(super) ticket: Ticket,
+    pub(super) ticket: Reservation,
 }
 
 /// A message that may be sent, and what the limiter took for it.
@@ -29,11 +27,11 @@ pub(super) struct Admitted {
 pub(super) struct Judged {
     pub(super) permitted: Permitted,
     pub(super) granted: Arc<Granted>,
-    pub(super) ticket: Ticket,
+    pub(super) ticket: Reservation,
 }
 
 impl Relay {
-    /// What policy says to MAIL.
+    /// The policy's decision about MAIL.
     pub(super) async fn decide_reverse_path(&self, facts: &MailFacts<'_>) -> Result<Arc<Granted>, Refusal> {
         let granted = self.decided(facts.client, self.policy.reverse_path(facts).await)?;
         match facts.parameters.unreadable_path.as_deref().filter(|_| !granted.takes_unreadable_path) {
@@ -45,7 +43,7 @@ impl Relay {
         }
     }
 
-    /// What the limiter says to a MAIL that policy accepts.
+    /// The limiter's decision about a MAIL that policy accepts.
     pub(super) async fn limit_reverse_path(
         &self,
         facts: &MailFacts<'_>,
@@ -57,15 +55,15 @@ impl Relay {
         self.limited(facts.client, granted, facts.reverse_path, LimitStage::Mail).await
     }
 
-    /// Whether there is room for a message of that size now. Nothing is taken: its size is known at its end.
+    /// Whether the limits have capacity for a message of that size now. Nothing is taken: the real size is known at the end of data.
     async fn announced(&self, facts: &MailFacts<'_>, granted: &Granted, octets: u64) -> Result<(), Refusal> {
         let stage = LimitStage::Declared(octets);
         let step = LimitStep { client: facts.client, granted, reverse_path: facts.reverse_path, stage };
-        let views = self.limiter.look(&step).await;
+        let views = self.limiter.peek(&step).await;
         let views = views.map_err(|error| self.could_not_judge(facts.client, &error.to_string()))?;
         match views.into_iter().find(|view| view.left < view.needs) {
             None => Ok(()),
-            Some(LimitView { limit, left, over, .. }) => {
+            Some(LimitStatus { limit, left, over, .. }) => {
                 self.limit_hit(limit.as_str(), granted.app.as_ref());
                 let detail = format!("{octets} octets are announced, and {left} are left");
                 Err(Refusal { reply: over, rule: Some(limit), detail })
@@ -78,8 +76,8 @@ impl Relay {
         self.limited(facts.client, granted, facts.reverse_path, LimitStage::Rcpt(facts.forward_path)).await
     }
 
-    /// Judges a whole message. Where policy wants it changed first, it is changed, and the result is judged: what was judged
-    /// last is what leaves. `authors` and `envelope` become those of what is judged, for the log line of a refusal too.
+    /// Decides about a whole message. If policy wants it changed, it is changed and decided about again: what was decided about last is what is
+    /// sent. `authors` and `envelope` become those of that message, also for the log line of a refusal.
     pub(super) async fn judge_message(
         &self,
         client: &Client,
@@ -90,7 +88,7 @@ impl Relay {
     ) -> Result<Judged, Refusal> {
         let mut granted = self.judge_once(client, &message, authors).await?;
         if !granted.edits.is_empty() {
-            edit::apply(&granted.edits, authors, &mut message, transaction, self)?;
+            rewriting::apply(&granted.edits, authors, &mut message, transaction, self)?;
             *envelope = Arc::clone(&message.envelope);
             let second = self.judge_once(client, &message, authors).await?;
             if !second.edits.is_empty() {
@@ -144,7 +142,7 @@ impl Relay {
         Ok(granted)
     }
 
-    /// What policy said, or that it could not say.
+    /// The policy's decision, or a deferral if it could not decide.
     pub(super) fn decided(
         &self,
         client: &Client,
@@ -152,19 +150,14 @@ impl Relay {
     ) -> Result<Arc<Granted>, Refusal> {
         match decision {
             Ok(PolicyDecision::Accept(granted)) => Ok(Arc::new(granted)),
-            Ok(PolicyDecision::Reject(Reason { rule, reply, detail })) => {
-                let reply = if self.settings.soft_fail { reply.softened() } else { reply };
-                Err(Refusal { reply, rule: Some(rule), detail })
-            }
-            // A judge that defers with a permanent reply means what it decided, not what it wrote.
-            Ok(PolicyDecision::Defer(Reason { rule, reply, detail })) => {
-                Err(Refusal { reply: reply.softened(), rule: Some(rule), detail })
-            }
+            Ok(PolicyDecision::Reject(refusal)) => Err(refusal),
+            // A policy that defers with a permanent reply means the decision, not the code.
+            Ok(PolicyDecision::Defer(refusal)) => Err(Refusal { reply: refusal.reply.softened(), ..refusal }),
             Err(error) => Err(self.could_not_judge(client, &error.to_string())),
         }
     }
 
-    /// Asks the limiter, after policy said yes.
+    /// The limiter's decision, after policy accepted.
     async fn limited(
         &self,
         client: &Client,
@@ -177,7 +170,7 @@ impl Relay {
         self.taken(client, granted, decision)
     }
 
-    /// What the limiter said, or that it could not say.
+    /// The limiter's decision, or a deferral if it could not decide.
     pub(super) fn taken(
         &self,
         client: &Client,
@@ -200,16 +193,16 @@ impl Relay {
     }
 
     fn could_not_judge(&self, client: &Client, detail: &str) -> Refusal {
-        self.observer.observe(&Event::JudgeFailed { client, detail });
+        self.observer.observe(&Event::DecisionFailed { client, detail });
         Refusal::new(replies::LOCAL_ERROR, detail)
     }
 }
 
-/// Refuses what policy accepted although it cannot be read, and does not have replaced: a policy that only reports, or that
+/// Refuses what policy accepted although it cannot be read and is not replaced: a policy that only reports, or that
 /// does not look at these facts, permits no message whose author is not known.
 fn readable(facts: &MessageFacts<'_>, granted: &Granted) -> Result<(), Refusal> {
     let edits = &granted.edits;
-    let refuse = |fault: &Unreadable| Err(Refusal::new(fault.reply.clone(), fault.detail.clone()));
+    let refuse = |fault: &Refusal| Err(fault.clone());
     if edits.author.is_none() {
         match facts.from {
             AddressField::Missing => {

@@ -58,7 +58,7 @@ pub struct Budget {
 /// connections of the admin endpoint, and some; of a small range, a quarter.
 const DESCRIPTORS_KEPT_MAX: u64 = 256;
 
-/// A piece of a budget; given back when dropped.
+/// A part of a budget. Dropping it returns the part.
 pub(super) type Share = OwnedSemaphorePermit;
 
 impl Budget {
@@ -86,12 +86,12 @@ impl Budget {
         memory - memory / RECEIVING_SHARE
     }
 
-    /// Room for that many more octets in memory, if there is any now.
+    /// Takes that many more octets of memory, if they are free now.
     pub(super) fn receive(&self, octets: u64) -> Option<Share> {
         Arc::clone(&self.receiving).try_acquire_many_owned(kib(octets)).ok()
     }
 
-    /// Room for that many more octets on disk, if there is any now.
+    /// Takes that many more octets of disk, if they are free now.
     pub(super) fn store(&self, octets: u64) -> Option<Share> {
         Arc::clone(&self.disk).try_acquire_many_owned(kib(octets)).ok()
     }
@@ -122,7 +122,7 @@ impl Budget {
         matches!((self.descriptors, opened), (Some(most), Some(opened)) if opened >= most)
     }
 
-    /// Whether another message would find room to be received.
+    /// Whether there is capacity to receive another message.
     pub fn has_room(&self) -> bool {
         const LEAST_KIB: usize = 64;
         self.receiving.available_permits() >= LEAST_KIB || self.disk.available_permits() >= LEAST_KIB

@@ -1,10 +1,10 @@
 //! What the applications need of the provider, asked for at the start: each role, and each configuration set.
 //!
 //! One question at a time, in the background; [`CHECKS_MAX`] of them. What does not work is asked for again about every
-//! minute until it does; what works is not asked for again. A question that may not be asked says nothing.
+//! minute until it does; what works is not asked for again. A call that IAM denies proves nothing.
 
 use super::Relay;
-use super::account::{ANSWER_WAIT_MAX, CHECK_INTERVAL, spread};
+use super::account_quota::{ANSWER_WAIT_MAX, CHECK_INTERVAL, spread};
 use super::health::{APPS_MAX, Subject};
 use crate::mail::parameters::{AppName, ConfigurationSetName, RoleArn};
 use crate::mail::{ReadError, SendParameters};
@@ -20,7 +20,7 @@ struct Check {
     role: Option<RoleArn>,
     /// `None`: credentials, connection and account.
     set: Option<ConfigurationSetName>,
-    /// Who needs it, the first of them.
+    /// The first application that needs it.
     apps: Vec<AppName>,
     /// Not answered yet.
     due: bool,
@@ -54,7 +54,7 @@ impl Relay {
         }
         tokio::time::sleep(CHECK_PAUSE).await;
         let account = Subject::Account(check.role.clone());
-        // Without credentials there is nothing to be said of a configuration set.
+        // Without credentials nothing is known of a configuration set.
         if check.set.is_some() && self.health.is_faulty(&account) {
             return;
         }
@@ -69,11 +69,11 @@ impl Relay {
     pub(super) fn judge_check(&self, subject: Subject, answer: Result<(), ReadError>, apps: &[AppName]) {
         match answer {
             Err(ReadError::Fault(text) | ReadError::Missing(text)) => {
-                // The transport's own account is everybody's.
+                // All applications share the transport's own account.
                 let apps = if subject == Subject::Account(None) { &[] } else { apps };
                 self.health.fails(subject, text.into(), apps);
             }
-            // Who may not ask has credentials; the rest is not known.
+            // A denied call shows that there are credentials; the rest is not known.
             Ok(()) | Err(ReadError::NotPermitted(_)) => self.health.works(|known| *known == subject),
             Err(ReadError::Unsupported | ReadError::Unavailable(_)) => {}
         }

@@ -3,9 +3,11 @@
 use super::*;
 use crate::limit::Unlimited;
 use crate::mail::{AccountQuota, ManualClock, Outcome, Permitted};
-use crate::observe::Silent;
+use crate::observe::NoopObserver;
 use crate::policy::{MailFacts, MessageFacts, Policy, PolicyDecision, PolicyError, RcptFacts};
-use crate::relay::{AppConnections, BudgetSettings, DeadlineSettings, RelaySettings, Seams, SendQueueSettings};
+use crate::relay::{
+    AppConnectionLimits, BudgetSettings, Components, DeadlineSettings, RelaySettings, SendQueueSettings,
+};
 use crate::transport::Transport;
 use async_trait::async_trait;
 use std::sync::{Arc, Mutex};
@@ -94,21 +96,20 @@ fn relay(apps: Apps) -> (Arc<Relay>, Arc<Provider>) {
         header: Default::default(),
         mime: Default::default(),
         deadline: DeadlineSettings::default(),
-        soft_fail: false,
         send_queue: SendQueueSettings::default(),
-        app_connections: AppConnections::default(),
+        app_connections: AppConnectionLimits::default(),
     };
-    let seams = Seams {
+    let components = Components {
         policy: Arc::new(apps),
         limiter: Arc::new(Unlimited),
         authenticator: None,
         pace: None,
         lockout: None,
         transport: Arc::clone(&provider) as Arc<dyn Transport>,
-        observer: Arc::new(Silent),
+        observer: Arc::new(NoopObserver),
         clock: Arc::new(ManualClock::new()),
     };
-    (Arc::new(Relay::new(settings, seams, &BudgetSettings::default())), provider)
+    (Arc::new(Relay::new(settings, components, &BudgetSettings::default())), provider)
 }
 
 fn texts(relay: &Relay) -> Vec<String> {

@@ -1,28 +1,28 @@
-//! The address fields of a message, read for policy: who wrote it, who sends it, whom it names.
+//! The address fields of a message, read for policy: author, sender, recipients.
 //!
 //! From, Sender and the Resent fields are read by our strict parser, with mail-parser as the second opinion: what the two
 //! read differently is unreadable. To, Cc and Reply-To need only be such that SES can read them.
 
 use crate::mail::address_list;
-use crate::mail::{Author, AuthorError, Content, Reply, author, replies};
-use crate::policy::{AddressField, Unreadable};
+use crate::mail::{Author, AuthorError, Content, Refusal, Reply, author, replies};
+use crate::policy::AddressField;
 
-/// What the fields of one message say.
+/// The address fields of one message.
 #[derive(Debug)]
 pub(super) struct Fields {
     pub(super) from: Field,
     pub(super) sender: Field,
     pub(super) resent: Field,
     /// The first of To, Cc and Reply-To that SES cannot read.
-    pub(super) unreadable: Option<Unreadable>,
+    pub(super) unreadable: Option<Refusal>,
 }
 
-/// What one field says.
+/// One field.
 #[derive(Debug)]
 pub(super) enum Field {
     Missing,
     Empty,
-    Unreadable(Unreadable),
+    Unreadable(Refusal),
     Mailboxes(Vec<Author>),
 }
 
@@ -99,7 +99,7 @@ pub(super) fn hides_a_from_field(value: &[u8]) -> bool {
 }
 
 /// Our strict reader, and mail-parser as the witness. Anything that the two read differently is unreadable.
-fn read_mailboxes(name: &'static str, value: &[u8]) -> Result<Vec<Author>, Unreadable> {
+fn read_mailboxes(name: &'static str, value: &[u8]) -> Result<Vec<Author>, Refusal> {
     let authors = author::parse(value).map_err(|error| match error {
         AuthorError::Ambiguous(cause) => ambiguous(name, cause),
         AuthorError::NotAscii(_) => {
@@ -109,7 +109,7 @@ fn read_mailboxes(name: &'static str, value: &[u8]) -> Result<Vec<Author>, Unrea
     if !authors.is_empty() && !author::agree(value, &authors) {
         let ours: Vec<String> = authors.iter().map(|author| author.mailbox.to_string()).collect();
         let detail = format!("a second reader does not see {}", ours.join(", "));
-        return Err(Unreadable {
+        return Err(Refusal {
             detail: format!("{name}: {detail}"),
             ..ambiguous(name, "two mail readers would see different addresses")
         });
@@ -118,7 +118,7 @@ fn read_mailboxes(name: &'static str, value: &[u8]) -> Result<Vec<Author>, Unrea
 }
 
 /// The first of To, Cc and Reply-To that SES cannot read.
-fn list(content: &Content) -> Option<Unreadable> {
+fn list(content: &Content) -> Option<Refusal> {
     address_list::FIELDS.into_iter().find_map(|name| {
         content.fields_named(name).find_map(|field| {
             let error = address_list::check(field.value).err()?;
@@ -128,14 +128,14 @@ fn list(content: &Content) -> Option<Unreadable> {
     })
 }
 
-/// A field that cannot be read, or not in one way only. The cause is a phrase of ours: it goes into the reply.
-fn ambiguous(name: &'static str, cause: &str) -> Unreadable {
+/// A field that cannot be read, or not in one way only. The cause is one of our phrases; it goes into the reply.
+fn ambiguous(name: &'static str, cause: &str) -> Refusal {
     fault(name, replies::AUTHOR_AMBIGUOUS.with_text(&format!("{name} field: {cause}")), cause.to_owned())
 }
 
 /// What the client can do about raw octets in an address field.
 const RAW_OCTETS: &str = "raw 8-bit or control octets; encode them (RFC 2047)";
 
-fn fault(name: &'static str, reply: Reply, detail: String) -> Unreadable {
-    Unreadable { field: name, reply, detail: format!("{name}: {detail}") }
+fn fault(name: &'static str, reply: Reply, detail: String) -> Refusal {
+    Refusal::new(reply, format!("{name}: {detail}"))
 }

@@ -7,7 +7,7 @@
 //! ends. [`FAULTS_MAX`] are kept.
 
 use crate::mail::parameters::{AppName, ConfigurationSetName, RoleArn};
-use crate::mail::{Certainty, Clock, Fault, Kind, Outcome};
+use crate::mail::{Certainty, Clock, Fault, Outcome, OutcomeKind};
 use crate::observe::{Event, Observer};
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 
 /// How long a fault is believed that an application's messages met, after the last of them.
 pub(super) const EXPIRY: Duration = Duration::from_secs(15 * 60);
-/// Faults that are told apart.
+/// Faults that are kept separately.
 const FAULTS_MAX: usize = 100;
 /// Applications that are named with a fault of what several of them use.
 pub(super) const APPS_MAX: usize = 10;
-/// A fault whose reason changes again and again is told no more often.
+/// A fault whose reason changes again and again is not reported more often.
 const TOLD_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A fault that is known now.
@@ -43,7 +43,7 @@ pub(super) enum Subject {
     Messages(Way),
 }
 
-/// How a message goes: what it shares with others that go well or badly.
+/// What a message shares with others that succeed or fail: role, configuration set, domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Way {
     pub(super) app: Option<AppName>,
@@ -60,7 +60,7 @@ struct Known {
     apps: Vec<AppName>,
     /// When it was met last.
     last: Instant,
-    /// When the observer was told.
+    /// When it was reported to the observer.
     told: Instant,
 }
 
@@ -122,7 +122,7 @@ impl Health {
     }
 
     /// How an attempt ended. `way` is asked for only where it matters, with the domain of the author.
-    pub(super) fn heard(&self, outcome: &Outcome, way: impl FnOnce() -> Way) {
+    pub(super) fn record_outcome(&self, outcome: &Outcome, way: impl FnOnce() -> Way) {
         if let Certainty::Sent(_) = outcome.certainty {
             if self.count.load(Ordering::Relaxed) == 0 {
                 return;
@@ -155,7 +155,14 @@ impl Health {
         self.expire();
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let told = |known: &Known| KnownFault { apps: known.apps.clone(), text: known.text.clone().into_owned() };
-        known.iter().map(told).collect()
+        // A check and a message may have met the same.
+        let mut faults: Vec<KnownFault> = Vec::new();
+        for fault in known.iter().map(told) {
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
+        }
+        faults
     }
 
     /// Drops what no message has met for long.
@@ -182,16 +189,18 @@ impl Health {
     }
 }
 
-/// What an attempt says of those that follow. A message that the provider refuses says nothing, and the quota of 24 hours
+/// What an attempt means for the next ones. A message that the provider rejects means nothing, and the 24-hour quota
 /// stops all sending by itself.
 fn fault(outcome: &Outcome) -> Option<Fault> {
     let text = match outcome.kind {
-        Kind::Accepted | Kind::Refused | Kind::Deadline | Kind::DailyQuota => return None,
-        Kind::OurConfiguration => "the provider refuses calls as they are configured: see the log line of the message",
-        Kind::Throttled => "the provider throttles: the rate of the account is used up",
-        Kind::Failed => "the provider failed: it answered with an error of its own",
-        Kind::Unreachable => "the provider cannot be reached",
-        Kind::Silent => "the provider did not answer a call",
+        OutcomeKind::Accepted | OutcomeKind::Refused | OutcomeKind::Deadline | OutcomeKind::DailyQuota => return None,
+        OutcomeKind::OperatorError => {
+            "the provider refuses calls as they are configured: see the log line of the message"
+        }
+        OutcomeKind::Throttled => "the provider throttles: the rate of the account is used up",
+        OutcomeKind::Failed => "the provider failed: it answered with an error of its own",
+        OutcomeKind::Unreachable => "the provider cannot be reached",
+        OutcomeKind::NoResponse => "the provider did not answer a call",
     };
     Some(outcome.fault.clone().unwrap_or(Fault { text: text.into(), of_author: false }))
 }
@@ -230,7 +239,7 @@ mod tests {
     }
 
     fn failed(text: &'static str, of_author: bool) -> Outcome {
-        let outcome = Outcome::not_sent(Kind::OurConfiguration, replies::OUR_CONFIGURATION, "");
+        let outcome = Outcome::not_sent(OutcomeKind::OperatorError, replies::OPERATOR_ERROR, "");
         Outcome { fault: Some(Fault { text: text.into(), of_author }), ..outcome }
     }
 
@@ -241,12 +250,12 @@ mod tests {
     #[test]
     fn a_fault_stays_until_the_same_application_sends_the_same_way() {
         let (health, told, _) = health();
-        health.heard(&failed("no set", false), || way("shop", "a", "a.example"));
-        health.heard(&failed("no set", false), || way("shop", "a", "a.example"));
-        health.heard(&sent(), || way("billing", "a", "a.example"));
-        health.heard(&sent(), || way("shop", "b", "a.example"));
+        health.record_outcome(&failed("no set", false), || way("shop", "a", "a.example"));
+        health.record_outcome(&failed("no set", false), || way("shop", "a", "a.example"));
+        health.record_outcome(&sent(), || way("billing", "a", "a.example"));
+        health.record_outcome(&sent(), || way("shop", "b", "a.example"));
         assert_eq!(texts(&health), ["no set"]);
-        health.heard(&sent(), || way("shop", "a", "b.example"));
+        health.record_outcome(&sent(), || way("shop", "a", "b.example"));
         assert!(texts(&health).is_empty());
         assert_eq!(*told.0.lock().unwrap(), ["degraded [AppName(\"shop\")] no set", "recovered no set false"]);
     }
@@ -254,10 +263,10 @@ mod tests {
     #[test]
     fn a_fault_of_an_author_is_not_ended_by_another_author() {
         let (health, ..) = health();
-        health.heard(&failed("not verified", true), || way("shop", "a", "a.example"));
-        health.heard(&sent(), || way("shop", "a", "b.example"));
+        health.record_outcome(&failed("not verified", true), || way("shop", "a", "a.example"));
+        health.record_outcome(&sent(), || way("shop", "a", "b.example"));
         assert_eq!(texts(&health), ["not verified (author domain a.example)"]);
-        health.heard(&sent(), || way("shop", "a", "a.example"));
+        health.record_outcome(&sent(), || way("shop", "a", "a.example"));
         assert!(texts(&health).is_empty());
     }
 
@@ -266,21 +275,34 @@ mod tests {
         let (health, ..) = health();
         let set = |name: &str| Subject::Set(None, ConfigurationSetName::parse(name).unwrap());
         let role = RoleArn::parse("arn:aws:iam::111122223333:role/x").unwrap();
-        for subject in [Subject::Account(None), Subject::Account(Some(role)), set("a"), set("b")] {
-            health.fails(subject, "x".into(), &[]);
+        let subjects = [Subject::Account(None), Subject::Account(Some(role)), set("a"), set("b")];
+        for (number, subject) in subjects.into_iter().enumerate() {
+            health.fails(subject, number.to_string().into(), &[]);
         }
-        health.heard(&sent(), || way("shop", "a", "a.example"));
+        health.record_outcome(&sent(), || way("shop", "a", "a.example"));
         assert_eq!(health.faults().len(), 2);
         assert!(health.is_faulty(&set("b")) && !health.is_faulty(&Subject::Account(None)));
+    }
+
+    /// A configuration set that is missing was listed twice: once found by the check, once met by a message.
+    #[test]
+    fn the_same_fault_of_the_same_application_is_listed_once() {
+        let (health, ..) = health();
+        let shop = [AppName::parse("shop").unwrap()];
+        health.fails(Subject::Set(None, ConfigurationSetName::parse("a").unwrap()), "no set".into(), &shop);
+        health.record_outcome(&failed("no set", false), || way("shop", "a", "a.example"));
+        assert_eq!(texts(&health), ["no set"]);
+        health.record_outcome(&failed("no set", false), || way("billing", "a", "a.example"));
+        assert_eq!(texts(&health), ["no set", "no set"], "of two applications");
     }
 
     #[test]
     fn a_fault_of_messages_expires_when_none_come_and_one_of_a_check_does_not() {
         let (health, told, hands) = health();
         health.fails(Subject::Account(None), "no credentials".into(), &[]);
-        health.heard(&failed("no set", false), || way("shop", "a", "a.example"));
+        health.record_outcome(&failed("no set", false), || way("shop", "a", "a.example"));
         hands.advance(EXPIRY - Duration::from_secs(1));
-        health.heard(&failed("no set", false), || way("shop", "a", "a.example"));
+        health.record_outcome(&failed("no set", false), || way("shop", "a", "a.example"));
         hands.advance(EXPIRY - Duration::from_secs(1));
         assert_eq!(texts(&health).len(), 2);
         hands.advance(Duration::from_secs(1));
@@ -291,22 +313,24 @@ mod tests {
     #[test]
     fn a_message_that_is_refused_says_nothing_and_faults_are_bounded() {
         let (health, told, hands) = health();
-        health.heard(&Outcome::not_sent(Kind::Refused, replies::BAD_REQUEST, ""), || way("shop", "a", "a.example"));
+        health.record_outcome(&Outcome::not_sent(OutcomeKind::Refused, replies::BAD_REQUEST, ""), || {
+            way("shop", "a", "a.example")
+        });
         assert!(texts(&health).is_empty());
         for number in 0..FAULTS_MAX + 50 {
-            health.heard(&failed("x", false), || way(&format!("app{number}"), "a", "a.example"));
+            health.record_outcome(&failed("x", false), || way(&format!("app{number}"), "a", "a.example"));
         }
         assert_eq!(health.faults().len(), FAULTS_MAX);
         let before = told.0.lock().unwrap().len();
         assert_eq!(before, FAULTS_MAX);
         // A reason that changes with every message.
         for _ in 0..5 {
-            health.heard(&failed("y", false), || way("app1", "a", "a.example"));
-            health.heard(&failed("z", false), || way("app1", "a", "a.example"));
+            health.record_outcome(&failed("y", false), || way("app1", "a", "a.example"));
+            health.record_outcome(&failed("z", false), || way("app1", "a", "a.example"));
         }
         assert_eq!(told.0.lock().unwrap().len(), before);
         hands.advance(TOLD_INTERVAL);
-        health.heard(&failed("y", false), || way("app1", "a", "a.example"));
+        health.record_outcome(&failed("y", false), || way("app1", "a", "a.example"));
         assert_eq!(told.0.lock().unwrap().len(), before + 1);
     }
 }

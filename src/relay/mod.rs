@@ -1,38 +1,41 @@
-//! The work: from a question of the SMTP session to an answer.
+//! The work: from a question of the SMTP session to its answer.
 //!
-//! [`Relay`] holds the seams and the budgets; a [`Visit`] is one connection's way through it. The order is always the
-//! same: may it (policy) → how often (limiter) → is there room (budget) → the whole message judged → handed on. The only
-//! 250 is made from a [`Receipt`](crate::mail::Receipt).
+//! [`Relay`] holds the components and the budgets. A [`SessionHandler`] answers the questions of one connection, always in the same
+//! order: policy, limiter, memory and disk, policy and limiter for the whole message, send slot, transport. A 250 at the end of data is
+//! made from a [`Receipt`](crate::mail::Receipt) only.
 
-mod account;
+mod account_quota;
 mod admission;
-mod ahead;
+mod app_connections;
+mod authentication;
 mod budget;
 mod checks;
-mod edit;
+mod delivery;
+mod dry_run;
 mod fair_queue;
 mod fields;
-mod handoff;
 mod health;
-mod identify;
-mod places;
+mod last_failure;
+mod message_context;
+mod prefetch;
 mod reception;
 mod reencode;
-mod rehearsal;
+mod rewriting;
 mod send_queue;
-mod storage;
-mod visit;
+mod session_handler;
+mod spill_file;
+mod transaction;
 
+pub use app_connections::AppConnectionLimits;
 pub use budget::{Budget, BudgetSettings};
+pub use dry_run::DryRun;
 pub use fair_queue::AppShare;
 pub use health::KnownFault;
-pub use places::AppConnections;
-pub use rehearsal::Rehearsal;
 pub use send_queue::SendQueueSettings;
-pub use visit::Visit;
+pub use session_handler::SessionHandler;
 
 use crate::auth::Authenticator;
-use crate::limit::{LimitStanding, Limiter, Lockout, Pace};
+use crate::limit::{LimitStanding, Limiter, Lockout, Pacer};
 use crate::mail::headers::HeaderLimits;
 use crate::mail::mime::MimeLimits;
 use crate::mail::parameters::AppName;
@@ -41,18 +44,18 @@ use crate::mail::{Client, Clock};
 use crate::observe::Observer;
 use crate::policy::Policy;
 use crate::transport::Transport;
+use app_connections::AppConnections;
 use health::Health;
-use places::Places;
 use send_queue::SendQueue;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// What the relay does with a message, beside what its seams decide.
+/// What the relay does with a message, beside what its components decide.
 #[derive(Clone, Debug)]
 pub struct RelaySettings {
-    /// What the trace field calls us.
+    /// The host name in the trace field.
     pub hostname: String,
     /// What the trace field shows of the client.
     pub trace: TraceDetail,
@@ -60,14 +63,12 @@ pub struct RelaySettings {
     pub header: HeaderLimits,
     /// Bounds on the parts of the body.
     pub mime: MimeLimits,
-    /// The deadline of a hand-off.
+    /// The deadline of sending.
     pub deadline: DeadlineSettings,
-    /// 5yz of policy spoken as 4yz, for a first roll-out.
-    pub soft_fail: bool,
-    /// Whose turn it is to send.
+    /// The send queue.
     pub send_queue: SendQueueSettings,
     /// Connections that an application may have.
-    pub app_connections: AppConnections,
+    pub app_connections: AppConnectionLimits,
 }
 
 /// From the end of data to the reply: every wait and the provider's attempt.
@@ -95,7 +96,7 @@ impl DeadlineSettings {
     }
 }
 
-/// The seams, put together. Shared by all connections.
+/// The components and budgets, shared by all connections.
 pub struct Relay {
     pub(crate) settings: RelaySettings,
     pub(crate) policy: Arc<dyn Policy>,
@@ -105,33 +106,33 @@ pub struct Relay {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) budget: Arc<Budget>,
-    pub(crate) pace: Option<Arc<Pace>>,
+    pub(crate) pace: Option<Arc<Pacer>>,
     pub(crate) lockout: Option<Lockout>,
     send_queue: Arc<SendQueue>,
-    places: Arc<Places>,
+    app_connections: Arc<AppConnections>,
     ambiguous: AtomicU64,
     health: Health,
     /// Messages that may be re-encoded at a time on the blocking pool.
     reencoders: Arc<Semaphore>,
 }
 
-/// The seams of a relay.
-pub struct Seams {
-    /// May it?
+/// The components of a relay.
+pub struct Components {
+    /// The policy.
     pub policy: Arc<dyn Policy>,
-    /// How often, how fast?
+    /// The limiter.
     pub limiter: Arc<dyn Limiter>,
-    /// Who is it? `None`: nobody can authenticate.
+    /// The users. `None`: no client can authenticate.
     pub authenticator: Option<Arc<dyn Authenticator>>,
-    /// How fast may all together send? `None`: as fast as they come.
-    pub pace: Option<Arc<Pace>>,
-    /// How often may a password be wrong? `None`: as often as a session allows.
+    /// Pacing of all messages together. `None`: no pacing.
+    pub pace: Option<Arc<Pacer>>,
+    /// The lock-out after failed logins. `None`: only the session's own limit.
     pub lockout: Option<Lockout>,
-    /// Handed on.
+    /// The transport.
     pub transport: Arc<dyn Transport>,
-    /// Told to others.
+    /// The observer.
     pub observer: Arc<dyn Observer>,
-    /// Time.
+    /// The clock for deadlines and dates.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -142,49 +143,49 @@ impl std::fmt::Debug for Relay {
 }
 
 impl Relay {
-    /// Puts the seams together. What verifying passwords may take at most is set aside from the memory budget.
-    pub fn new(settings: RelaySettings, seams: Seams, budget: &BudgetSettings) -> Self {
-        let set_aside = seams.authenticator.as_ref().map_or(0, |authenticator| authenticator.octets_held_max());
+    /// Puts the components together. The memory that verifying passwords may take is subtracted from the budget.
+    pub fn new(settings: RelaySettings, components: Components, budget: &BudgetSettings) -> Self {
+        let set_aside = components.authenticator.as_ref().map_or(0, |authenticator| authenticator.octets_held_max());
         let budget = Arc::new(Budget::new(budget, set_aside));
-        let (pace, clock) = (seams.pace.clone(), Arc::clone(&seams.clock));
+        let (pace, clock) = (components.pace.clone(), Arc::clone(&components.clock));
         let send_queue = Arc::new(SendQueue::new(settings.send_queue.clone(), pace, clock, Arc::clone(&budget)));
-        let places = Arc::new(Places::new(settings.app_connections.clone()));
-        let health = Health::new(Arc::clone(&seams.observer), Arc::clone(&seams.clock));
+        let app_connections = Arc::new(AppConnections::new(settings.app_connections.clone()));
+        let health = Health::new(Arc::clone(&components.observer), Arc::clone(&components.clock));
         Self {
             health,
             settings,
-            pace: seams.pace,
-            lockout: seams.lockout,
+            pace: components.pace,
+            lockout: components.lockout,
             send_queue,
-            places,
-            policy: seams.policy,
-            limiter: seams.limiter,
-            authenticator: seams.authenticator,
-            transport: seams.transport,
-            observer: seams.observer,
-            clock: seams.clock,
+            app_connections,
+            policy: components.policy,
+            limiter: components.limiter,
+            authenticator: components.authenticator,
+            transport: components.transport,
+            observer: components.observer,
+            clock: components.clock,
             budget,
             ambiguous: AtomicU64::new(0),
             reencoders: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
         }
     }
 
-    /// A connection begins.
-    pub fn visit(self: &Arc<Self>, client: Client, auth_offered: bool) -> Visit {
-        Visit::new(Arc::clone(self), client, auth_offered)
+    /// The handler of a new connection.
+    pub fn session_handler(self: &Arc<Self>, client: Client, auth_offered: bool) -> SessionHandler {
+        SessionHandler::new(Arc::clone(self), client, auth_offered)
     }
 
-    /// The clock that everybody uses.
+    /// The clock.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
     }
 
-    /// Who hears of events.
+    /// The observer.
     pub fn observer(&self) -> &Arc<dyn Observer> {
         &self.observer
     }
 
-    /// Attempts so far that may have sent a message and could not tell.
+    /// Attempts so far whose result is ambiguous: the message may have been sent.
     pub fn ambiguous_attempts(&self) -> u64 {
         self.ambiguous.load(Ordering::Relaxed)
     }
@@ -193,12 +194,12 @@ impl Relay {
         self.ambiguous.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How fast all together may send.
-    pub fn pace(&self) -> Option<&Arc<Pace>> {
+    /// The pacer.
+    pub fn pace(&self) -> Option<&Arc<Pacer>> {
         self.pace.as_ref()
     }
 
-    /// Messages that wait for their turn to be sent, and calls to the provider in flight.
+    /// Messages in the send queue, and calls to the provider in flight.
     pub fn send_queue(&self) -> (usize, usize) {
         self.send_queue.in_use()
     }

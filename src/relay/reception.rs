@@ -1,4 +1,4 @@
-//! A message while it comes: our trace field, the header section without what must not leave, the body.
+//! A message while it is received: our trace field, the header section without the fields that must not be sent, the body.
 //!
 //! Content is kept in memory, inside the budget, and moves to an unlinked file when it grows or memory is short. A fault
 //! is remembered and the rest thrown away; the session reads to the end of data all the same.
@@ -7,7 +7,7 @@
 
 use super::Relay;
 use super::budget::Share;
-use super::storage::SpillFile;
+use super::spill_file::SpillFile;
 use crate::mail::headers::{HeaderError, HeaderLimits, SINGLETON_FIELDS, blank_line};
 use crate::mail::mime::{MimeError, Scanner, Structure};
 use crate::mail::{Content, Envelope, Field, HeaderSection, Refusal, Requested, replies};
@@ -28,7 +28,7 @@ pub(super) struct Reception {
     pub(super) envelope: Arc<Envelope>,
     trace: String,
     mbox_line: MboxLine,
-    /// In front of the blank line: the header section as it comes. Behind it: the message as it will leave.
+    /// Before the blank line: the header section as received. After it: the message as it will be sent.
     memory: Vec<u8>,
     shares: Vec<Share>,
     share_octets: u64,
@@ -42,14 +42,14 @@ pub(super) struct Reception {
 /// What is known once the header section has come.
 struct Header {
     section: HeaderSection,
-    /// Reads the parts of the body while it comes.
+    /// Scans the parts of the body while it is received.
     parts: Scanner,
     /// Of the memory that `parts` holds.
     shares: Vec<Share>,
     share_octets: u64,
 }
 
-/// What came.
+/// The received message.
 pub(super) struct Received {
     pub(super) envelope: Arc<Envelope>,
     pub(super) content: Whole,
@@ -57,7 +57,7 @@ pub(super) struct Received {
     pub(super) octets: u64,
     header: HeaderSection,
     structure: Arc<Structure>,
-    /// Of the received content; given back with it.
+    /// The budget of the received content.
     shares: Vec<Share>,
 }
 
@@ -67,7 +67,7 @@ pub(super) enum Whole {
 }
 
 impl Reception {
-    /// Reserves the first piece of room; `None` if there is none, in memory or on disk.
+    /// Reserves the first part of the budget; `None`: memory and disk are used up.
     pub(super) async fn begin(
         relay: &Arc<Relay>,
         envelope: Envelope,
@@ -90,7 +90,7 @@ impl Reception {
         (reception.grow(1) || relay.budget.store(STEP_OCTETS).is_some()).then_some(reception)
     }
 
-    /// The next octets. What is wrong with them comes out at the end.
+    /// Takes the next octets. A fault is reported at the end.
     pub(super) async fn write(&mut self, octets: &Bytes) {
         if self.fault.is_some() {
             return;
@@ -105,7 +105,7 @@ impl Reception {
         if self.header.is_some() {
             return self.keep(octets).await;
         }
-        // Nearly always, the header section comes in one piece, and is looked at where it lies.
+        // Nearly always the header section arrives in one piece and is parsed in place.
         if self.memory.is_empty()
             && let Some(end) = blank_line(octets, 0)
         {
@@ -226,7 +226,7 @@ impl Reception {
         }
     }
 
-    /// What the client said will come; 0: it said nothing.
+    /// The client's SIZE=; 0: none.
     fn declared(&self) -> u64 {
         self.envelope.parameters().declared_octets.unwrap_or_default()
     }

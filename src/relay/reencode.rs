@@ -1,4 +1,4 @@
-//! Lines over 998 octets: they are made shorter before policy judges, where that changes nothing for any reader.
+//! Lines over 998 octets are shortened before policy decides, where no reader sees a difference.
 //!
 //! SES refuses such lines. Web applications make them (an HTML mail in one line), and so do programs that write base64 or
 //! a To field in one line. A text body becomes quoted-printable, or base64 if it is mostly not ASCII. Base64 is wrapped. A
@@ -111,7 +111,7 @@ struct Change {
     recode: Option<Recode>,
 }
 
-/// What becomes of a body.
+/// How a body is encoded.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Recode {
     /// It is text without an encoding, and gets one.

@@ -6,7 +6,7 @@
 
 use super::budget::{Budget, Share};
 use super::fair_queue::{App, AppShare, FairQueue, Next, Waiting, Weight};
-use crate::limit::{Pace, PaceDecision, Taken};
+use crate::limit::{PaceDecision, Pacer, PacerPermit};
 use crate::mail::parameters::AppName;
 use crate::mail::{Clock, Refusal, Reply, RuleName, replies};
 use std::collections::HashMap;
@@ -34,7 +34,7 @@ impl Default for SendQueueSettings {
 /// The send queue.
 pub(super) struct SendQueue {
     calls_max: usize,
-    pace: Option<Arc<Pace>>,
+    pace: Option<Arc<Pacer>>,
     clock: Arc<dyn Clock>,
     budget: Arc<Budget>,
     calls: Arc<Semaphore>,
@@ -52,7 +52,7 @@ pub(super) struct SendQueue {
 /// Permission to send one message now.
 #[derive(Debug)]
 pub(super) struct SendSlot {
-    taken: Option<Taken>,
+    taken: Option<PacerPermit>,
     recipients: u32,
     _call: OwnedSemaphorePermit,
     _memory: Share,
@@ -72,7 +72,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 impl SendQueue {
     pub(super) fn new(
         settings: SendQueueSettings,
-        pace: Option<Arc<Pace>>,
+        pace: Option<Arc<Pacer>>,
         clock: Arc<dyn Clock>,
         budget: Arc<Budget>,
     ) -> Self {
@@ -140,7 +140,7 @@ impl SendQueue {
             Some(pace) => match pace.take(weight.recipients, false).await {
                 PaceDecision::Go(taken) => Some(taken),
                 PaceDecision::Wait(_) => return Ok(None),
-                PaceDecision::Closed { reply, detail } => return Err(paced(reply, detail)),
+                PaceDecision::Closed(refusal) => return Err(refusal),
             },
         };
         if self.pace.is_some() {
@@ -186,7 +186,7 @@ impl SendQueue {
     }
 
     /// The next message, with its memory and its part of the rate. `None`: no message waits.
-    async fn next(&self) -> Option<(Waiting<Waiter>, Result<(Option<Taken>, Share), Refusal>)> {
+    async fn next(&self) -> Option<(Waiting<Waiter>, Result<(Option<PacerPermit>, Share), Refusal>)> {
         loop {
             let changed = self.changed.notified();
             if self.throttled.load(Ordering::Acquire) > 0 {
@@ -218,9 +218,9 @@ impl SendQueue {
                     Some(waiter) => return Some((waiter, Ok((Some(taken), memory)))),
                     None => pace.give_back(taken).await,
                 },
-                PaceDecision::Closed { reply, detail } => {
+                PaceDecision::Closed(refusal) => {
                     if let Some(waiter) = self.pop(&next) {
-                        return Some((waiter, Err(paced(reply, detail))));
+                        return Some((waiter, Err(refusal)));
                     }
                 }
                 PaceDecision::Wait(wait) => {
@@ -269,7 +269,7 @@ impl SendQueue {
                     PaceDecision::Go(taken) => return Some(taken),
                     PaceDecision::Wait(wait) if self.clock.now() + wait > deadline => return None,
                     PaceDecision::Wait(wait) => tokio::time::sleep(wait.min(LOOK_AGAIN)).await,
-                    PaceDecision::Closed { .. } => return None,
+                    PaceDecision::Closed(_) => return None,
                 }
             }
         };
@@ -301,8 +301,8 @@ impl SendQueue {
 }
 
 impl SendSlot {
-    /// What was taken of the rate, for [`Pace::heard`].
-    pub(super) fn taken(&self) -> Option<Taken> {
+    /// What was taken of the rate, for [`Pacer::record_outcome`].
+    pub(super) fn taken(&self) -> Option<PacerPermit> {
         self.taken
     }
 }

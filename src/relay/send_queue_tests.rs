@@ -1,7 +1,7 @@
 //! Simulations on tokio's own paused clock: minutes of sending in milliseconds, the same every time.
 
 use super::*;
-use crate::limit::{LocalTokens, PaceSettings};
+use crate::limit::{LocalTokenBucket, PaceSettings};
 use crate::relay::BudgetSettings;
 use std::time::SystemTime;
 
@@ -25,7 +25,7 @@ fn app(name: &str) -> App {
 fn queue(rate: f64, shares: &[(&str, AppShare)], calls_max: usize) -> Arc<SendQueue> {
     let clock: Arc<dyn Clock> = Arc::new(Simulated);
     let settings = PaceSettings { recipients_per_second_max: Some(rate), percent: 100, ..PaceSettings::default() };
-    let pace = Pace::new(settings, Arc::new(LocalTokens::new(Arc::clone(&clock))), Arc::clone(&clock));
+    let pace = Pacer::new(settings, Arc::new(LocalTokenBucket::new(Arc::clone(&clock))), Arc::clone(&clock));
     let shares = shares.iter().map(|(name, share)| (AppName::parse(name).unwrap(), *share)).collect();
     let budget = Arc::new(Budget::new(&BudgetSettings::default(), 0));
     Arc::new(SendQueue::new(SendQueueSettings { calls_max, shares }, Some(Arc::new(pace)), clock, budget))

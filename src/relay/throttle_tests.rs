@@ -3,8 +3,8 @@
 //! With a bucket of 10 at 200 a second the relay once got 46 to 58 a second through, and deferred.
 
 use super::*;
-use crate::limit::{LocalTokens, PaceSettings};
-use crate::mail::{AccountQuota, Kind, MessageId, Outcome};
+use crate::limit::{LocalTokenBucket, PaceSettings};
+use crate::mail::{AccountQuota, MessageId, Outcome, OutcomeKind};
 use crate::relay::BudgetSettings;
 use std::time::SystemTime;
 
@@ -64,7 +64,7 @@ struct Counts {
 
 struct Run {
     queue: Arc<SendQueue>,
-    pace: Arc<Pace>,
+    pace: Arc<Pacer>,
     ses: Arc<Mutex<Bucket>>,
     deferred: Arc<AtomicUsize>,
 }
@@ -72,8 +72,8 @@ struct Run {
 impl Run {
     fn new(told: Option<f64>, bucket: Bucket, seed: u64) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(Simulated);
-        let tokens = Arc::new(LocalTokens::new(Arc::clone(&clock)));
-        let pace = Pace::new(PaceSettings::default(), tokens, Arc::clone(&clock)).seeded(seed);
+        let tokens = Arc::new(LocalTokenBucket::new(Arc::clone(&clock)));
+        let pace = Pacer::new(PaceSettings::default(), tokens, Arc::clone(&clock)).seeded(seed);
         let pace = Arc::new(pace);
         if let Some(told) = told {
             pace.account(AccountQuota {
@@ -110,9 +110,9 @@ impl Run {
                     tokio::time::sleep(way).await;
                     let outcome = match accepted {
                         true => Outcome::sent(MessageId::new("id").unwrap()),
-                        false => Outcome::not_sent(Kind::Throttled, replies::THROTTLED, ""),
+                        false => Outcome::not_sent(OutcomeKind::Throttled, replies::THROTTLED, ""),
                     };
-                    pace.heard(slot.taken().unwrap(), &outcome).await;
+                    pace.record_outcome(slot.taken().unwrap(), &outcome).await;
                     if accepted {
                         break;
                     }

@@ -1,47 +1,27 @@
-//! One connection: octets between socket and session, questions between session and visit.
+//! One connection: octets between socket and session, questions between session and handler.
 //!
-//! One loop — do what the session says, send what is ready, wait for octets or the deadline. While a question is open
-//! nothing is read: what the peer sends meanwhile stays in the socket, which bounds it.
+//! One loop: do what the session asks for, send what is ready, wait for octets or the deadline. While a question is open nothing is
+//! read: what the client sends meanwhile stays in the socket, which bounds it.
 
-use super::caps::Place;
+use super::connection_limits::ConnectionGuard;
 use super::handshake::{NotBegun, handshake};
-use super::listener::{refusal, refused};
+use super::listener_context::ListenerContext;
 use super::proxy::{self, ProxyHeader};
-use super::stream::{Plain, Stream};
-use super::{ListenerSettings, Shared};
+use super::stream::{AcceptedStream, Plain, Stream};
 use crate::mail::{Abandonment, Client, ClientAddress, Reply, SessionId};
 use crate::observe::Event;
-use crate::relay::Visit;
+use crate::relay::SessionHandler;
 use crate::smtp::{Action, AuthMode, Question, Session, TlsMode};
 use bytes::BytesMut;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::time::{self, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// A listener, as its connections see it.
-#[derive(Debug)]
-pub(super) struct Door {
-    pub(super) settings: ListenerSettings,
-    pub(super) shared: Shared,
-    smtp: Arc<crate::smtp::Settings>,
-}
-
-impl Door {
-    pub(super) fn new(settings: ListenerSettings, shared: Shared) -> Self {
-        let smtp = Arc::new(settings.smtp.clone());
-        Self { settings, shared, smtp }
-    }
-
-    pub(super) fn now(&self) -> Instant {
-        self.shared.relay.clock().now()
-    }
-}
-
-/// How long a peer may take to read what we write.
+/// How long a client may take to read a reply.
 const WRITE_WAIT_MAX: Duration = Duration::from_secs(60);
 /// What is read and discarded after the last reply: as much as a client has on the way.
 const LINGER_OCTETS_MAX: usize = 8 * 1024 * 1024;
@@ -52,74 +32,79 @@ const READ_OCTETS: usize = 4 * 1024;
 const READ_CONTENT_OCTETS: usize = 64 * 1024;
 
 /// Serves one connection to its end.
-pub(super) async fn serve(door: Arc<Door>, stream: Plain, address: ClientAddress, mut place: Place) {
+pub(super) async fn serve(
+    context: Arc<ListenerContext>,
+    stream: Plain,
+    address: ClientAddress,
+    mut place: ConnectionGuard,
+) {
     let shed = place.shed();
     let begun = tokio::select! {
-        begun = Box::pin(begin(&door, stream, address, &mut place)) => begun,
+        begun = Box::pin(begin(&context, stream, address, &mut place)) => begun,
         () = cancelled(shed.as_ref()) => {
-            return refused(&door, address, None, "closed before the session began: the place is needed for another client");
+            return context.refused(address, None, "closed before the session began: another client needs the connection");
         }
     };
     let Some((client, stream, early)) = begun else { return };
-    let visit = door.shared.relay.visit(client, door.smtp.auth != AuthMode::Off);
-    let session = Session::new(Arc::clone(&door.smtp), door.now());
-    let drain = Box::pin(door.shared.draining.clone().cancelled_owned());
+    let handler = context.shared.relay.session_handler(client, context.smtp.auth != AuthMode::Off);
+    let session = Session::new(Arc::clone(&context.smtp), context.now());
+    let drain = Box::pin(context.shared.draining.clone().cancelled_owned());
     let shed = place.shed().map(|shed| Box::pin(shed.cancelled_owned()));
-    let mut connection = Connection { door, stream, session, visit, place, drain, shed, timer: Timer::default() };
-    connection.session.handle_octets(&early, connection.door.now());
-    // Whatever went wrong with the socket, the peer is gone; what it had not been told 250 for is still its own.
+    let mut connection = Connection { context, stream, session, handler, place, drain, shed, timer: Timer::default() };
+    connection.session.handle_octets(&early, connection.context.now());
+    // Any socket error means that the client is gone; it still owns every message without a 250.
     let why = connection.run().await.map_or(Abandonment::ConnectionLost, |()| Abandonment::ClientClosed);
     // Boxed: a connection should not carry the frame of its end from the beginning.
-    Box::pin(connection.visit.end(why)).await;
+    Box::pin(connection.handler.end(why)).await;
     drop(connection.place);
 }
 
 /// Address, connection limits, TLS from the first octet; what is refused is logged. `None`: no session begins.
 async fn begin(
-    door: &Door,
+    context: &ListenerContext,
     stream: Plain,
     address: ClientAddress,
-    place: &mut Place,
+    place: &mut ConnectionGuard,
 ) -> Option<(Client, Stream, BytesMut)> {
-    let mut opened = Opened { stream, early: BytesMut::new() };
-    let wait = door.settings.handshake_wait_max;
-    let address = client_address(door, &mut opened, address, wait)
+    let mut opened = AcceptedStream { stream, early: BytesMut::new() };
+    let wait = context.settings.handshake_wait_max;
+    let address = client_address(context, &mut opened, address, wait)
         .await
-        .inspect_err(|error| not_begun(door, address, error))
+        .inspect_err(|error| not_begun(context, address, error))
         .ok()?;
     if let ClientAddress::Ip(ip) = address
-        && let Err(over) = place.take_by(ip.ip(), door.now())
+        && let Err(over) = place.take_by(ip.ip(), context.now())
     {
-        let (reply, reason) = refusal(door, over);
-        refused(door, address, Some(&reply), reason);
-        // On a TLS listener the line is not understood; closing is.
-        if door.smtp.tls != TlsMode::Implicit {
+        let (reply, reason) = context.refusal(over);
+        context.refused(address, Some(&reply), reason);
+        // On a TLS listener the client does not expect plain text: only close.
+        if context.smtp.tls != TlsMode::Implicit {
             close_with(&mut opened.stream, &reply, LINGER_WAIT_MAX).await;
         }
         return None;
     }
-    let mut client = Client::new(SessionId::fresh(), address, Arc::clone(&door.settings.name));
-    if door.smtp.tls != TlsMode::Implicit {
+    let mut client = Client::new(SessionId::fresh(), address, Arc::clone(&context.settings.name));
+    if context.smtp.tls != TlsMode::Implicit {
         return Some((client, Stream::Plain(opened.stream), opened.early));
     }
-    match handshake(door, opened).await {
+    match handshake(context, opened).await {
         Ok((stream, info)) => {
             client.tls = Some(info);
             Some((client, stream, BytesMut::new()))
         }
         Err(error) => {
-            not_begun(door, address, &error);
+            not_begun(context, address, &error);
             None
         }
     }
 }
 
-fn not_begun(door: &Door, address: ClientAddress, why: &NotBegun) {
+fn not_begun(context: &ListenerContext, address: ClientAddress, why: &NotBegun) {
     match why {
-        NotBegun::Fault(reason) => refused(door, address, None, reason),
+        NotBegun::Fault(reason) => context.refused(address, None, reason),
         NotBegun::Silent => {
-            let listener = &*door.settings.name;
-            door.shared.relay.observer().observe(&Event::Silent { address, listener });
+            let listener = &*context.settings.name;
+            context.shared.relay.observer().observe(&Event::Silent { address, listener });
         }
     }
 }
@@ -133,12 +118,12 @@ pub(super) async fn close_with(stream: &mut Plain, reply: &Reply, wait: Duration
         linger(stream).await;
         io::Result::Ok(())
     };
-    // A client that does not take the line in time has the close.
+    // A client that does not read the line in time sees the close.
     let _ = tokio::time::timeout(wait, close).await;
 }
 
 /// Reads and discards for a moment what a client still sends after the last reply. A socket that is closed with unread octets
-/// resets the connection, and the reset takes the reply away before the client has read it.
+/// resets the connection, and the reset removes the reply before the client has read it.
 async fn linger(stream: &mut (impl AsyncRead + Unpin)) {
     let mut octets = LINGER_OCTETS_MAX;
     let mut buffer = vec![0; 16 * 1024];
@@ -160,21 +145,15 @@ async fn cancelled(token: Option<&CancellationToken>) {
     }
 }
 
-/// A connection before TLS, with what was read of it too early.
-pub(super) struct Opened {
-    pub(super) stream: Plain,
-    pub(super) early: BytesMut,
-}
-
 /// Where the client is: as the socket says, or as a trusted proxy's header says.
 async fn client_address(
-    door: &Door,
-    opened: &mut Opened,
+    context: &ListenerContext,
+    opened: &mut AcceptedStream,
     address: ClientAddress,
     wait: Duration,
 ) -> Result<ClientAddress, NotBegun> {
     let ClientAddress::Ip(peer) = address else { return Ok(address) };
-    if !door.settings.proxies.iter().any(|network| network.contains(&peer.ip())) {
+    if !context.settings.proxies.iter().any(|network| network.contains(&peer.ip())) {
         return Ok(address);
     }
     let header = async {
@@ -206,15 +185,15 @@ async fn client_address(
 }
 
 struct Connection {
-    door: Arc<Door>,
+    context: Arc<ListenerContext>,
     stream: Stream,
     session: Session,
-    visit: Visit,
-    place: Place,
+    handler: SessionHandler,
+    place: ConnectionGuard,
     /// One for all waits of the connection: to enter the list of those that wait for it, and to leave it, costs more than
     /// to look again.
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Until the client is recognised: the place is needed for another one.
+    /// Until the client is recognised: another client needs the connection.
     shed: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     timer: Timer,
 }
@@ -256,15 +235,15 @@ impl Connection {
                     return Ok(());
                 }
                 Some(action) => {
-                    // What takes long must not hold back replies that are ready, nor memory that nobody needs meanwhile.
+                    // A long wait must not hold back replies that are ready, nor memory that is not needed meanwhile.
                     if matches!(action, Action::Ask(Question::Commit { .. } | Question::Authenticate(_))) {
                         self.transmit().await?;
                         self.release_buffer();
                     }
-                    self.visit.perform(action, &mut self.session).await;
-                    if self.shed.is_some() && self.visit.is_recognised() {
+                    self.handler.perform(action, &mut self.session).await;
+                    if self.shed.is_some() && self.handler.is_recognised() {
                         self.shed = None;
-                        self.place.recognise(self.door.now());
+                        self.place.recognise(self.context.now());
                     }
                 }
                 None => {
@@ -287,7 +266,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 written = written => written?,
-                // The clock is read only where the peer does not take it at once.
+                // The clock is read only if the socket does not take it at once.
                 () = async { self.timer.until(time::Instant::now() + WRITE_WAIT_MAX).await } => {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
@@ -327,7 +306,7 @@ impl Connection {
         };
         let (buffer, stream) = (self.session.input_buffer(), &mut self.stream);
         let read = async {
-            // Who waits for a command holds no buffer for it.
+            // A connection that waits for a command holds no buffer.
             stream.readable().await?;
             buffer.reserve(size);
             stream.read_buf(buffer).await
@@ -335,20 +314,20 @@ impl Connection {
         tokio::select! {
             read = read => {
                 let octets = read?;
-                self.session.handle_input(self.door.now());
+                self.session.handle_input(self.context.now());
                 Ok(octets > 0)
             }
             () = timeout => {
-                self.session.handle_timeout(self.door.now());
+                self.session.handle_timeout(self.context.now());
                 Ok(true)
             }
             () = shed => {
                 self.shed = None;
-                self.session.handle_shed(self.door.now());
+                self.session.handle_shed(self.context.now());
                 Ok(true)
             }
             () = &mut self.drain, if !already => {
-                self.session.handle_drain(self.door.now());
+                self.session.handle_drain(self.context.now());
                 Ok(true)
             }
         }
@@ -359,18 +338,18 @@ impl Connection {
         let Stream::Plain(stream) = std::mem::replace(&mut self.stream, placeholder) else {
             return Err(io::Error::other("TLS inside TLS"));
         };
-        let made = handshake(&self.door, Opened { stream, early: BytesMut::new() }).await;
+        let made = handshake(&self.context, AcceptedStream { stream, early: BytesMut::new() }).await;
         let (stream, info) = made.map_err(|why| {
             let reason = match why {
                 NotBegun::Fault(reason) => reason,
                 NotBegun::Silent => "TLS handshake failed: the client closed after STARTTLS".to_owned(),
             };
-            self.visit.not_encrypted(&reason);
+            self.handler.not_encrypted(&reason);
             io::Error::from(io::ErrorKind::ConnectionAborted)
         })?;
         self.stream = stream;
-        self.visit.encrypted(info).await;
-        self.session.handle_tls_established(self.door.now());
+        self.handler.encrypted(info).await;
+        self.session.handle_tls_established(self.context.now());
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! TLS handshakes, and why one failed, in words that say what to do.
 
-use super::connection::{Door, Opened};
-use super::stream::{Replay, Stream};
+use super::listener_context::ListenerContext;
+use super::stream::{AcceptedStream, Replay, Stream};
 use super::tls;
 use crate::mail::TlsInfo;
 use std::io;
@@ -18,12 +18,15 @@ pub(super) enum NotBegun {
 }
 
 /// Makes the handshake.
-pub(super) async fn handshake(door: &Door, opened: Opened) -> Result<(Stream, TlsInfo), NotBegun> {
+pub(super) async fn handshake(
+    context: &ListenerContext,
+    opened: AcceptedStream,
+) -> Result<(Stream, TlsInfo), NotBegun> {
     let fault = |text: &str| NotBegun::Fault(format!("TLS handshake failed: {text}"));
-    let tls = door.settings.tls.as_ref().ok_or_else(|| fault("the listener has no certificate"))?;
+    let tls = context.settings.tls.as_ref().ok_or_else(|| fault("the listener has no certificate"))?;
     let stream = Replay::new(opened.early, opened.stream);
     let accept = TlsAcceptor::from(tls.config()).accept(stream).into_fallible();
-    match tokio::time::timeout(door.settings.handshake_wait_max, accept).await {
+    match tokio::time::timeout(context.settings.handshake_wait_max, accept).await {
         Ok(Ok(stream)) => {
             let info = tls::info(stream.get_ref().1);
             Ok((Stream::Tls(Box::new(stream)), info))

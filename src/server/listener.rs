@@ -1,10 +1,11 @@
 //! Listening sockets: TCP, Unix, or inherited from systemd.
 
-use super::caps::{Over, Place};
 use super::connection;
+use super::connection_limits::ConnectionGuard;
+use super::listener_context::ListenerContext;
 use super::stream::{Moving, Plain};
 use super::{ListenerSettings, Shared, TlsSettings};
-use crate::mail::{ClientAddress, Reply, replies};
+use crate::mail::{ClientAddress, replies};
 use crate::observe::Event;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
@@ -80,7 +81,7 @@ impl BindError {
         &self.listener
     }
 
-    /// What the system said.
+    /// The system's error.
     pub fn error(&self) -> &io::Error {
         &self.error
     }
@@ -138,18 +139,18 @@ impl Bound {
 
     /// Accepts until the relay drains.
     pub async fn run(self, shared: Shared) {
-        let door = Arc::new(connection::Door::new(self.settings, shared));
+        let context = Arc::new(ListenerContext::new(self.settings, shared));
         loop {
             let accepted = tokio::select! {
-                () = door.shared.draining.cancelled() => break,
+                () = context.shared.draining.cancelled() => break,
                 accepted = self.socket.accept() => accepted,
             };
             match accepted {
-                Ok((stream, address)) => accept(&door, stream, address),
-                // Out of file descriptors, most likely: the same error again at once would burn a core.
+                Ok((stream, address)) => accept(&context, stream, address),
+                // Most likely out of file descriptors: retrying at once would use a whole core.
                 Err(error) => {
                     let reason = format!("cannot accept: {error}");
-                    refused(&door, ClientAddress::Unknown, None, &reason);
+                    context.refused(ClientAddress::Unknown, None, &reason);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -195,8 +196,7 @@ fn take_socket(endpoint: Endpoint) -> io::Result<(Socket, ListenerAddress)> {
     }
 }
 
-/// Whether a path is a socket that nobody listens on any more: left over from a process that is gone. Anything else that
-/// stands there is somebody's.
+/// Whether a path is a socket without a listener: left over from a process that has ended. Any other file is not ours to remove.
 #[cfg(unix)]
 fn is_left_over(path: &std::path::Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
@@ -236,77 +236,56 @@ impl Socket {
     }
 }
 
-fn accept(door: &Arc<connection::Door>, mut stream: Plain, address: ClientAddress) {
-    if door.shared.relay.budget().is_short_of_descriptors(stream.descriptor()) {
-        door.shared.relay.observer().observe(&Event::LimitHit { limit: "file_descriptors", app: None });
+fn accept(context: &Arc<ListenerContext>, mut stream: Plain, address: ClientAddress) {
+    if context.shared.relay.budget().is_short_of_descriptors(stream.descriptor()) {
+        context.shared.relay.observer().observe(&Event::LimitHit { limit: "file_descriptors", app: None });
         let reply = replies::TOO_MANY_CONNECTIONS;
         stream.write_now(format!("{reply}\r\n").as_bytes());
         let reason = "few file descriptors are left, which are kept for health checks and SES: raise LimitNOFILE=";
-        return refused(door, address, Some(&reply), reason);
+        return context.refused(address, Some(&reply), reason);
     }
-    let place = match door.shared.caps.enter(address, door.now()) {
+    let place = match context.shared.limits.enter(address, context.now()) {
         Ok(place) => place,
         Err(over) => {
-            let (reply, reason) = refusal(door, over);
-            refused(door, address, Some(&reply), reason);
-            // In a task of its own, and not for long: a connection that is turned away must cost little.
-            door.shared.tasks.spawn(async move {
+            let (reply, reason) = context.refusal(over);
+            context.refused(address, Some(&reply), reason);
+            // In a task of its own, and not for long: a refused connection must cost little.
+            context.shared.tasks.spawn(async move {
                 connection::close_with(&mut stream, &reply, ACCEPT_PAUSE).await;
             });
             return;
         }
     };
-    let (door, tasks) = (Arc::clone(door), door.shared.tasks.clone());
-    let Some(thread) = door.shared.threads.enter() else {
-        tasks.spawn(serve(door, stream, address, place));
+    let (context, tasks) = (Arc::clone(context), context.shared.tasks.clone());
+    let Some(thread) = context.shared.threads.enter() else {
+        tasks.spawn(serve(context, stream, address, place));
         return;
     };
     let (moving, runtime) = (stream.leave(), thread.runtime());
     let arrives = async move {
         match moving.and_then(Moving::arrive) {
-            Ok(stream) => serve(door, stream, address, place).await,
-            Err(error) => refused(&door, address, None, &format!("cannot serve the connection: {error}")),
+            Ok(stream) => serve(context, stream, address, place).await,
+            Err(error) => context.refused(address, None, &format!("cannot serve the connection: {error}")),
         }
         drop(thread);
     };
     tasks.spawn_on(arrives, &runtime);
 }
 
-/// Serves a connection to its end, or until everything is cut.
+/// Serves a connection to its end, or until all connections are cut.
 fn serve(
-    door: Arc<connection::Door>,
+    context: Arc<ListenerContext>,
     stream: Plain,
     address: ClientAddress,
-    place: Place,
+    place: ConnectionGuard,
 ) -> impl Future<Output = ()> + Send {
-    let cut = door.shared.cut.clone();
+    let cut = context.shared.cut.clone();
     // Boxed, or the task would hold its frame twice: once to bring it, once to run it.
-    let served = Box::pin(connection::serve(door, stream, address, place));
+    let served = Box::pin(connection::serve(context, stream, address, place));
     async move {
         tokio::select! {
             () = cut.cancelled() => {}
             () = served => {}
         }
     }
-}
-
-/// What too many connections are told, and why; the limit is counted.
-pub(super) fn refusal(door: &connection::Door, over: Over) -> (Reply, &'static str) {
-    let (limit, reply, reason) = match over {
-        Over::Total => ("connections.total", replies::TOO_MANY_CONNECTIONS, "too many connections"),
-        Over::Unrecognised => {
-            let reason = "too many connections of clients that are not recognised";
-            ("connections.unrecognised", replies::TOO_MANY_CONNECTIONS, reason)
-        }
-        Over::Client => {
-            ("connections.client", replies::TOO_MANY_CONNECTIONS_FROM_CLIENT, "too many connections from this client")
-        }
-    };
-    door.shared.relay.observer().observe(&Event::LimitHit { limit, app: None });
-    (reply, reason)
-}
-
-pub(super) fn refused(door: &connection::Door, address: ClientAddress, reply: Option<&Reply>, reason: &str) {
-    let listener = &*door.settings.name;
-    door.shared.relay.observer().observe(&Event::ConnectionRefused { address, listener, reply, reason });
 }

@@ -1,21 +1,22 @@
-//! The SMTP door: sockets, TLS, timers. Holds no SMTP knowledge.
+//! The SMTP server: sockets, TLS, timers. It knows nothing of SMTP itself.
 //!
-//! A listener accepts, asks the connection caps, reads the PROXY header where a trusted proxy speaks, and gives each
+//! A listener accepts, checks the connection limits, reads the PROXY header of trusted proxies, and gives each
 //! connection to one task (on the thread with the fewest, where the relay has threads of its own) that carries octets between
 //! the socket and its [`Session`](crate::smtp::Session), and questions between the session and its
-//! [`Visit`](crate::relay::Visit).
+//! [`SessionHandler`](crate::relay::SessionHandler).
 
-mod caps;
-mod choice;
+mod certificate_choice;
 mod connection;
+mod connection_limits;
 mod handshake;
 mod listener;
+mod listener_context;
 mod proxy;
 mod stream;
 mod threads;
 mod tls;
 
-pub use caps::Caps;
+pub use connection_limits::ConnectionLimits;
 pub use listener::{BindError, Bound, Endpoint, ListenerAddress};
 pub(crate) use threads::Threads;
 pub use tls::{ClientCertificates, PemPair, TlsError, TlsSettings, Validity, names_in_pem};
@@ -39,7 +40,7 @@ pub struct ListenerSettings {
     pub smtp: smtp::Settings,
     /// Certificates; needed where `smtp.tls` is not `None`.
     pub tls: Option<TlsSettings>,
-    /// Networks of proxies whose connections begin with a PROXY header. Anybody else's do not, and are not believed.
+    /// Networks of proxies whose connections begin with a PROXY header. A PROXY header from any other client is an error.
     pub proxies: Vec<IpNet>,
     /// For the PROXY header and the TLS handshake, each.
     pub handshake_wait_max: Duration,
@@ -63,8 +64,8 @@ impl ListenerSettings {
 #[derive(Clone, Debug)]
 pub struct Shared {
     pub(crate) relay: Arc<Relay>,
-    pub(crate) caps: Caps,
-    /// Cancelled: stop accepting, say 421 at command boundaries.
+    pub(crate) limits: ConnectionLimits,
+    /// Cancelled: stop accepting, send 421 at command boundaries.
     pub(crate) draining: CancellationToken,
     /// Cancelled: drop everything.
     pub(crate) cut: CancellationToken,
@@ -74,10 +75,10 @@ pub struct Shared {
 
 impl Shared {
     /// For a relay that is about to listen.
-    pub fn new(relay: Arc<Relay>, caps: Caps) -> Self {
+    pub fn new(relay: Arc<Relay>, limits: ConnectionLimits) -> Self {
         Self {
             relay,
-            caps,
+            limits,
             draining: CancellationToken::new(),
             cut: CancellationToken::new(),
             tasks: TaskTracker::new(),

@@ -1,17 +1,17 @@
-//! The PROXY protocol, versions 1 and 2: where a client behind a load balancer really is.
+//! The PROXY protocol, versions 1 and 2: the address of a client behind a load balancer.
 //!
-//! Read only from proxies that the operator named; from anybody else the header would be a claim. Strict: what is not
+//! Read only from proxies that the operator named; from any other client the header would be a claim. Strict: what is not
 //! exactly a header ends the connection. Limits: 107 octets for version 1, 16 + 2,048 for version 2 (TLVs are skipped).
 //! HAProxy's proxy-protocol.txt, §2.1, §2.2; AWS Network Load Balancers speak version 2.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// What a header says.
+/// The contents of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProxyHeader {
     /// The client's address.
     Client(SocketAddr),
-    /// The proxy speaks for itself (a health check), or does not know.
+    /// The proxy's own connection (a health check), or an unknown client.
     Unknown,
 }
 
@@ -25,7 +25,7 @@ const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const V2_FIXED_OCTETS: usize = 16;
 const V2_VARIABLE_OCTETS_MAX: usize = 2_048;
 
-/// Reads the header at the beginning of `octets`: what it says and how long it is. `None`: not all of it has come.
+/// Reads the header at the beginning of `octets`: its contents and length. `None`: incomplete.
 ///
 /// # Errors
 /// [`ProxyError`] as soon as it cannot become a header any more.

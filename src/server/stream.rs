@@ -10,6 +10,12 @@ use tokio::net::TcpStream;
 use tokio::net::UnixStream;
 use tokio_rustls::server::TlsStream;
 
+/// A connection before TLS, with what was read of it too early.
+pub(super) struct AcceptedStream {
+    pub(super) stream: Plain,
+    pub(super) early: BytesMut,
+}
+
 /// A connection before TLS.
 #[derive(Debug)]
 pub(super) enum Plain {
@@ -43,7 +49,7 @@ impl Plain {
 
     /// Writes what fits now, without waiting.
     pub(super) fn write_now(&self, octets: &[u8]) {
-        // A client that cannot take a line at once has closed or is overrun; closing says enough.
+        // A client that cannot take a line at once has closed or is overloaded: only close.
         let _ = match self {
             Self::Tcp(stream) => stream.try_write(octets),
             #[cfg(unix)]
@@ -108,7 +114,7 @@ impl Replay {
         Self { early, stream, first }
     }
 
-    /// The first octet that came, if one did.
+    /// The first octet received, if any.
     pub(super) fn first(&self) -> Option<u8> {
         self.first
     }

@@ -1,7 +1,7 @@
 //! Threads that connections are served on, each with a runtime of its own.
 //!
-//! A message is worked on where its connection is, and what serves it stays in that processor's caches: no thread wakes
-//! another or takes over its work.
+//! A message is processed on the thread of its connection, so its data stays in one processor's caches: no thread wakes another or
+//! takes over its work.
 
 use std::io;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ impl Threads {
         self.0.first().map(|thread| &thread.runtime)
     }
 
-    /// A place on the thread with the fewest connections.
+    /// The thread with the fewest connections.
     pub(super) fn enter(&self) -> Option<OnThread> {
         let connections = |thread: &Thread| thread.connections.load(Ordering::Relaxed);
         let (place, thread) = self.0.iter().enumerate().min_by_key(|(_, thread)| connections(thread))?;
@@ -54,7 +54,7 @@ impl Threads {
     }
 }
 
-/// One connection of a thread's; given back when dropped.
+/// One connection on a thread. Dropping it releases the connection.
 #[derive(Debug)]
 pub(super) struct OnThread {
     threads: Threads,

@@ -1,6 +1,6 @@
-//! TLS: certificates in, a rustls configuration out. TLS 1.2 and 1.3, aws-lc-rs, nothing installed globally.
+//! TLS: makes a rustls configuration from certificates. TLS 1.2 and 1.3, aws-lc-rs; no process-wide provider is installed.
 
-use super::choice::Choice;
+use super::certificate_choice::Choice;
 use crate::mail::{ClientCertificate, TlsInfo};
 use aws_lc_rs::digest;
 use rustls_pki_types::pem::{self, PemObject};
@@ -24,7 +24,7 @@ pub enum TlsError {
     Pem {
         /// Which input.
         what: &'static str,
-        /// What the reader said.
+        /// The reader's error.
         error: pem::Error,
     },
     /// The PEM holds no certificate.
@@ -50,9 +50,9 @@ pub enum ClientCertificates {
     /// Not asked for.
     #[default]
     Off,
-    /// Asked for; who shows one must show a good one.
+    /// Requested; a certificate that is sent must be valid.
     Optional,
-    /// No handshake without a good one.
+    /// No handshake without a valid one.
     Required,
 }
 
@@ -223,7 +223,7 @@ fn certificates(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'st
     if list.is_empty() { Err(TlsError::Empty(what)) } else { Ok(list) }
 }
 
-/// What a finished handshake told.
+/// The facts of a finished handshake.
 pub(super) fn info(connection: &ServerConnection) -> TlsInfo {
     TlsInfo {
         version: connection.protocol_version().map(|version| format!("{version:?}")).unwrap_or_default(),
@@ -235,7 +235,7 @@ pub(super) fn info(connection: &ServerConnection) -> TlsInfo {
     }
 }
 
-/// What a certificate says, once rustls has verified it.
+/// The facts of a certificate that rustls has verified.
 fn read_certificate(der: &[u8]) -> ClientCertificate {
     let sum = digest::digest(&digest::SHA256, der);
     let fingerprint = sum.as_ref().iter().map(|octet| format!("{octet:02x}")).collect();

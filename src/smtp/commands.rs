@@ -7,6 +7,9 @@ use super::state::{PendingQuestion, Progress, State, Transaction};
 use super::{Abandon, Action, AuthMode, Question};
 use crate::mail::{Credentials, Envelope, ForwardPath, MailParameters, Reply, ReversePath, replies};
 
+/// The cause of a command that belongs to a transaction, where none is open.
+const MAIL_FIRST: &str = "send MAIL first";
+
 impl Session {
     /// Carries out a command, or refuses it.
     pub(super) fn run(&mut self, transaction: Transaction, verb: &'static str, command: Command) -> Progress {
@@ -91,9 +94,18 @@ impl Session {
         Progress::Do(Action::Hello { word, esmtp })
     }
 
+    /// Why a command that begins something must wait.
+    fn not_idle(&self, transaction: &Transaction) -> Option<&'static str> {
+        match transaction {
+            _ if !self.greeted => Some("send EHLO or HELO first"),
+            Transaction::None => None,
+            _ => Some("a transaction is open; RSET ends it"),
+        }
+    }
+
     fn mail(&mut self, transaction: Transaction, path: ReversePath, parameters: MailParameters) -> Progress {
-        let refusal = if !self.greeted || !matches!(transaction, Transaction::None) {
-            Some(replies::BAD_SEQUENCE)
+        let refusal = if let Some(cause) = self.not_idle(&transaction) {
+            Some(replies::BAD_SEQUENCE.with_cause(cause))
         } else if self.settings.auth == AuthMode::Required && !self.authenticated {
             Some(replies::AUTHENTICATION_REQUIRED)
         } else if parameters.declared_octets.is_some_and(|size| size > self.settings.limits.message_octets_max) {
@@ -117,7 +129,10 @@ impl Session {
 
     fn rcpt(&mut self, transaction: Transaction, path: ForwardPath) -> Progress {
         match &transaction {
-            Transaction::None | Transaction::Chunks(_) => self.refuse(transaction, "RCPT", &replies::BAD_SEQUENCE),
+            Transaction::None => self.refuse(transaction, "RCPT", &replies::BAD_SEQUENCE.with_cause(MAIL_FIRST)),
+            Transaction::Chunks(_) => {
+                self.refuse(transaction, "RCPT", &replies::BAD_SEQUENCE.with_cause("content has begun with BDAT"))
+            }
             Transaction::Rcpt(envelope) if envelope.contains(&path) => self.say(transaction, &replies::FORWARD_PATH_OK),
             Transaction::Rcpt(envelope) if envelope.forward_paths().len() >= self.settings.limits.recipients_max => {
                 // Not an error of the client's: RFC 5321 §4.5.3.1.10 lets it send the rest in another transaction.
@@ -134,7 +149,7 @@ impl Session {
     fn data(&mut self, transaction: Transaction) -> Progress {
         let reply = match transaction {
             Transaction::Rcpt(envelope) => return self.ask_data(PendingQuestion::Data, envelope),
-            Transaction::None => replies::BAD_SEQUENCE,
+            Transaction::None => replies::BAD_SEQUENCE.with_cause(MAIL_FIRST),
             Transaction::Mail(..) => replies::NO_VALID_RECIPIENTS,
             Transaction::Chunks(_) => replies::MIXED_CONTENT_COMMANDS,
         };
@@ -148,19 +163,23 @@ impl Session {
                 self.state = State::Chunk { content, remaining: octets, last };
                 Progress::Again
             }
-            Transaction::None => self.discard_chunk(octets, replies::BAD_SEQUENCE),
+            Transaction::None => self.discard_chunk(octets, replies::BAD_SEQUENCE.with_cause(MAIL_FIRST)),
             Transaction::Mail(..) => self.discard_chunk(octets, replies::NO_VALID_RECIPIENTS),
         }
     }
 
     fn starttls(&mut self, transaction: Transaction) -> Progress {
         if !self.offers_starttls() {
-            let reply = if self.encrypted { replies::BAD_SEQUENCE } else { replies::NOT_IMPLEMENTED };
+            let reply = match self.encrypted {
+                true => replies::BAD_SEQUENCE.with_cause("TLS is active already"),
+                false => replies::NOT_IMPLEMENTED,
+            };
             return self.refuse(transaction, "STARTTLS", &reply);
         }
         // RFC 4954 §4 and RFC 3207 §4.2: an identity from before the handshake would have to be forgotten.
         if self.authenticated {
-            return self.refuse(transaction, "STARTTLS", &replies::BAD_SEQUENCE);
+            let reply = replies::BAD_SEQUENCE.with_cause("STARTTLS must come before AUTH");
+            return self.refuse(transaction, "STARTTLS", &reply);
         }
         self.write(&replies::READY_FOR_TLS);
         // Command injection: what came behind STARTTLS in plain text is not part of the encrypted session.
@@ -174,8 +193,8 @@ impl Session {
             Some(replies::NOT_IMPLEMENTED)
         } else if self.authenticated {
             Some(replies::ALREADY_AUTHENTICATED)
-        } else if !self.greeted || !matches!(transaction, Transaction::None) {
-            Some(replies::BAD_SEQUENCE)
+        } else if let Some(cause) = self.not_idle(&transaction) {
+            Some(replies::BAD_SEQUENCE.with_cause(cause))
         } else if !self.offers_auth() {
             Some(replies::ENCRYPTION_REQUIRED)
         } else {

@@ -1,28 +1,30 @@
-//! Handed on: the seam between the relay and a provider.
+//! Sending to a provider. [`Transport`] is the extension point.
 //!
-//! A [`Transport`] makes one attempt and speaks of it in one [`Outcome`]. It never tries again by itself, and it never
-//! calls an attempt "not sent" that may have been sent: the provider has no idempotency token, so whoever decides on a
-//! retry must know. It does not know who limits, who queues, or who slows down when the provider throttles.
+//! A transport makes one attempt and returns one [`Outcome`]. It never retries by itself, and it never calls an attempt "not sent" that
+//! may have been sent: the provider has no idempotency token, so the code that decides about a retry must know. A transport knows
+//! nothing of limits, queues and pacing; it reports a throttle.
 
+mod null;
 #[cfg(feature = "ses")]
 pub mod ses;
+
+pub use null::NullTransport;
 
 use crate::mail::parameters::{ConfigurationSetName, RoleArn};
 use crate::mail::{AccountQuota, Outcome, Permitted, ReadError};
 use async_trait::async_trait;
 use std::time::Instant;
 
-/// A way out.
+/// Sends messages to a provider.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
-    /// One attempt to hand the message on, over before `deadline`.
+    /// One attempt to send the message, which ends before `deadline`.
     ///
-    /// The relay does not drop the future once it has begun, not even when the client hangs up: a dropped attempt would be
-    /// an ambiguous one that nobody counted. After `Kind::Throttled` with `Certainty::NotSent` it may call again with the same
-    /// message.
+    /// The relay does not drop the future once it has begun, not even when the client disconnects: a dropped attempt would be
+    /// ambiguous and not counted. After `Kind::Throttled` with `Certainty::NotSent` the relay may call again with the same message.
     async fn send(&self, message: Permitted, deadline: Instant) -> Outcome;
 
-    /// What the provider lets the account send. Asked at start and every few minutes.
+    /// What the account may send. Called at the start and every few minutes.
     async fn quota(&self) -> Result<AccountQuota, ReadError> {
         Err(ReadError::Unsupported)
     }
@@ -33,8 +35,8 @@ pub trait Transport: Send + Sync + 'static {
         Err(ReadError::Unsupported)
     }
 
-    /// How many octets of memory an attempt holds at its peak for a message of that size, the message itself included.
-    /// The relay's memory budget counts it.
+    /// Octets of memory that an attempt needs at its peak for a message of that size, the message included. They count
+    /// against the relay's memory budget.
     fn octets_held(&self, message_octets: u64) -> u64 {
         message_octets
     }

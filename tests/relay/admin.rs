@@ -3,7 +3,7 @@
 use crate::support::{House, NOTE, Plan, until};
 use gatepost::admin::{AdminEndpoint, AdminSettings};
 use gatepost::emulator::Fault;
-use gatepost::limit::{By, LimitRule, LocalLimiter, Measure, OverLimit};
+use gatepost::limit::{LimitKey, LimitRule, LocalLimiter, Measure, OnExceeded};
 use gatepost::mail::{RuleName, SystemClock};
 use gatepost::relay::BudgetSettings;
 use std::collections::BTreeMap;
@@ -57,10 +57,10 @@ pub(crate) async fn metrics(house: &House) -> BTreeMap<String, f64> {
 async fn what_happens_is_counted_and_no_address_is_a_label() {
     let limit = LimitRule {
         name: RuleName::parse("few").unwrap(),
-        by: By::Relay,
+        by: LimitKey::Relay,
         measure: Measure::Messages,
         windows: vec!["4/h".parse().unwrap()],
-        over: OverLimit::Defer,
+        over: OnExceeded::Defer,
         apps: Vec::new(),
     };
     let house = House::with(|plan: Plan| {
@@ -113,7 +113,7 @@ async fn what_happens_is_counted_and_no_address_is_a_label() {
         ("gatepost_ses_ambiguous_attempts_total", 1.0),
         ("gatepost_ses_request_duration_seconds_count", 4.0),
         ("gatepost_message_size_bytes_count", 5.0),
-        ("gatepost_turns_waiting", 0.0),
+        ("gatepost_send_queue_messages", 0.0),
         ("gatepost_held_bytes{use=\"sending\"}", 0.0),
     ] {
         assert_eq!(seen.get(name).copied(), Some(want), "{name} in {seen:#?}");
@@ -214,8 +214,8 @@ async fn a_connection_is_kept_only_for_a_client_that_has_shown_the_token() {
 #[tokio::test]
 async fn a_door_that_others_can_reach_wants_a_token() {
     let endpoint = AdminEndpoint::Tcp(([0, 0, 0, 0], 0).into());
-    let error = gatepost::admin::AdminDoor::bind(AdminSettings { endpoint, token: None }).unwrap_err();
-    assert!(error.to_string().contains("give it a token"), "{error}");
+    let error = gatepost::admin::AdminServer::bind(AdminSettings { endpoint, token: None }).unwrap_err();
+    assert!(error.to_string().contains("set a token"), "{error}");
 }
 
 #[cfg(unix)]

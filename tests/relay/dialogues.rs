@@ -13,9 +13,11 @@ use crate::support::{Pair, Smtp, any_port};
 use async_trait::async_trait;
 use gatepost::auth::{AuthDecision, AuthError, Authenticator};
 use gatepost::builder::Builder;
-use gatepost::mail::{Credentials, EnhancedStatus, Granted, Identity, MessageId, Outcome, Permitted, Reply, RuleName};
-use gatepost::observe::Silent;
-use gatepost::policy::{MailFacts, MessageFacts, Policy, PolicyDecision, PolicyError, RcptFacts, Reason};
+use gatepost::mail::{
+    Credentials, EnhancedStatus, Granted, Identity, MessageId, Outcome, Permitted, Refusal, Reply, RuleName,
+};
+use gatepost::observe::NoopObserver;
+use gatepost::policy::{MailFacts, MessageFacts, Policy, PolicyDecision, PolicyError, RcptFacts};
 use gatepost::server::{ListenerAddress, ListenerSettings};
 use gatepost::smtp::{Settings, TlsMode};
 use gatepost::transport::Transport;
@@ -93,7 +95,7 @@ impl House {
     fn decide(&self, about: &AskedAbout) -> Result<PolicyDecision, PolicyError> {
         let rule = RuleName::parse("script").unwrap();
         Ok(match self.scripted(about) {
-            Some(reply) => PolicyDecision::Reject(Reason { rule, reply, detail: String::new() }),
+            Some(reply) => PolicyDecision::Reject(Refusal::new(reply, "").by(rule)),
             None => PolicyDecision::Accept(Granted::by(rule)),
         })
     }
@@ -176,7 +178,7 @@ async fn play(dialogue: &Transcript, pair: &Pair) -> Result<(), String> {
     listener.tls = Some(pair.settings());
     let relay = Builder::new("relay.example", house.clone(), house.clone())
         .authenticator(house.clone())
-        .observer(Silent)
+        .observer(NoopObserver)
         .listener(listener)
         .start()
         .map_err(|error| error.to_string())?;

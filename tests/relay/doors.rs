@@ -5,7 +5,7 @@ use base64::Engine;
 use gatepost::auth::{PasswordHash, Users, UsersSettings};
 use gatepost::mail::SystemClock;
 use gatepost::mail::parameters::AppName;
-use gatepost::policy::{AddressPattern, App, CertificateMatch, Recognition};
+use gatepost::policy::{AddressPattern, App, CertificateMatch, MatchCriteria};
 use gatepost::server::{ClientCertificates, Endpoint, ListenerSettings, TlsSettings};
 use gatepost::smtp::{AuthMode, Settings, TlsMode};
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
@@ -314,7 +314,7 @@ async fn a_client_certificate_of_the_named_authority_opens_the_door() {
         plan.listeners = vec![listener];
         // Who shows it is this application, with rights of its own.
         let certificates = vec![CertificateMatch::Name("known.example".to_owned())];
-        let recognition = Recognition { certificates, ..Recognition::default() };
+        let recognition = MatchCriteria { certificates, ..MatchCriteria::default() };
         let from = vec![AddressPattern::parse("cert@example.com").unwrap()];
         plan.apps = vec![App::new(AppName::parse("billing").unwrap(), recognition, from)];
         plan

@@ -120,7 +120,7 @@ async fn wrong_credentials_defer_and_name_what_the_operator_must_mend() {
     let reply = house.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
     assert!(reply.starts_with("451 4.3.5"), "{reply}");
     assert!(!reply.contains("AKIA") && !reply.contains("ignature"), "bland to the peer: {reply}");
-    house.log.expect("kind: OurConfiguration");
+    house.log.expect("kind: OperatorError");
     house.log.expect("SignatureDoesNotMatch");
     assert_eq!(house.counts().1, 0);
 }
@@ -148,7 +148,7 @@ async fn an_unverified_identity_and_a_missing_configuration_set_are_told_apart()
     let unverified = NOTE.replace("ann@example.com", "ann@unverified.example");
     let reply = house.send("ann@example.com", &["bob@elsewhere.example"], &unverified).await;
     assert!(reply.starts_with("451 4.3.5"), "a lapsed DNS record loses no mail: {reply}");
-    house.log.expect("kind: OurConfiguration");
+    house.log.expect("kind: OperatorError");
     house.log.expect("The following identities failed the check in region US-EAST-1: ann@unverified.example");
     let missing = format!("X-SES-CONFIGURATION-SET: missing\r\n{NOTE}");
     let reply = house.send("ann@example.com", &["bob@elsewhere.example"], &missing).await;

@@ -1,19 +1,19 @@
 //! Limits on the way: what SES sees keeps to them, and what was refused did not use them up.
 
 use crate::support::{House, NOTE, Plan};
-use gatepost::limit::{By, LimitRule, LocalLimiter, Measure, OverLimit};
+use gatepost::limit::{LimitKey, LimitRule, LocalLimiter, Measure, OnExceeded};
 use gatepost::mail::{RuleName, SystemClock};
 use std::sync::Arc;
 
 const TO: &[&str] = &["bob@elsewhere.example"];
 
-fn rule(name: &str, by: By, measure: Measure, rate: &str) -> LimitRule {
+fn rule(name: &str, by: LimitKey, measure: Measure, rate: &str) -> LimitRule {
     LimitRule {
         name: RuleName::parse(name).unwrap(),
         by,
         measure,
         windows: vec![rate.parse().unwrap()],
-        over: OverLimit::Defer,
+        over: OnExceeded::Defer,
         apps: Vec::new(),
     }
 }
@@ -25,7 +25,7 @@ async fn house(rules: Vec<LimitRule>) -> House {
 
 #[tokio::test]
 async fn ses_sees_no_more_than_the_limit_and_refusals_do_not_count() {
-    let house = house(vec![rule("app", By::App, Measure::Messages, "3/h")]).await;
+    let house = house(vec![rule("app", LimitKey::App, Measure::Messages, "3/h")]).await;
     let mut client = house.client().await;
     // Policy refuses these after MAIL was counted: that is given back.
     for _ in 0..5 {
@@ -56,7 +56,7 @@ async fn ses_sees_no_more_than_the_limit_and_refusals_do_not_count() {
 
 #[tokio::test]
 async fn a_client_that_splits_its_recipients_succeeds() {
-    let house = house(vec![rule("domain", By::RecipientDomain, Measure::Recipients, "2/h")]).await;
+    let house = house(vec![rule("domain", LimitKey::RecipientDomain, Measure::Recipients, "2/h")]).await;
     let mut client = house.client().await;
     client.say("MAIL FROM:<ann@example.com>").await;
     client.expect("250").await;
@@ -75,7 +75,7 @@ async fn a_client_that_splits_its_recipients_succeeds() {
 
 #[tokio::test]
 async fn a_message_larger_than_the_burst_is_refused_before_it_comes() {
-    let house = house(vec![rule("octets", By::Relay, Measure::Octets, "10000/min")]).await;
+    let house = house(vec![rule("octets", LimitKey::Relay, Measure::Octets, "10000/min")]).await;
     let mut client = house.client().await;
     client.say("MAIL FROM:<ann@example.com> SIZE=20000").await;
     client.expect("552 5.3.4").await;

@@ -3,8 +3,8 @@
 use crate::site::{Note, Site};
 use crate::support::{House, NOTE, Plan, short_deadline, until};
 use gatepost::emulator::{Denial, ErrorName, Fault, SeenRequest};
-use gatepost::limit::{By, LimitDecision, LimitError, LimitRule, LimitStage, LimitStep, LimitView, Limiter};
-use gatepost::limit::{LocalLimiter, Measure, OverLimit, PaceSettings, Ticket};
+use gatepost::limit::{LimitDecision, LimitError, LimitKey, LimitRule, LimitStage, LimitStatus, LimitStep, Limiter};
+use gatepost::limit::{LocalLimiter, Measure, OnExceeded, PaceSettings, Reservation};
 use gatepost::mail::{Mailbox, RuleName, SystemClock};
 use gatepost::relay::SendQueueSettings;
 use std::sync::Arc;
@@ -63,10 +63,10 @@ async fn sending_stays_under_the_rate_that_the_account_tells_and_loses_nothing()
 async fn every_window_of_a_limit_is_kept_at_ses() {
     let rule = LimitRule {
         name: RuleName::parse("two-windows").unwrap(),
-        by: By::Relay,
+        by: LimitKey::Relay,
         measure: Measure::Messages,
         windows: vec!["40/s burst 10".parse().unwrap(), "600/min burst 50".parse().unwrap()],
-        over: OverLimit::Defer,
+        over: OnExceeded::Defer,
         apps: Vec::new(),
     };
     let house = House::with(|plan: Plan| {
@@ -138,10 +138,10 @@ async fn what_policy_refuses_takes_no_part_of_the_rate() {
 async fn what_ses_refuses_is_not_counted_and_a_redirect_is_logged_as_one() {
     let rule = LimitRule {
         name: RuleName::parse("authors").unwrap(),
-        by: By::Author,
+        by: LimitKey::Author,
         measure: Measure::Messages,
         windows: vec!["1/h".parse().unwrap()],
-        over: OverLimit::Defer,
+        over: OnExceeded::Defer,
         apps: Vec::new(),
     };
     let house = House::with(|mut plan: Plan| {
@@ -363,14 +363,14 @@ impl Limiter for Distant {
         true
     }
 
-    async fn give_back(&self, ticket: Ticket) {
+    async fn give_back(&self, ticket: Reservation) {
         self.given_back.fetch_add(1, Ordering::Relaxed);
         self.near.give_back(ticket).await;
     }
 
-    async fn look(&self, step: &LimitStep<'_>) -> Result<Vec<LimitView>, LimitError> {
+    async fn peek(&self, step: &LimitStep<'_>) -> Result<Vec<LimitStatus>, LimitError> {
         assert!(matches!(step.stage, LimitStage::Mail | LimitStage::Rcpt(_) | LimitStage::Message { .. }));
-        self.near.look(step).await
+        self.near.peek(step).await
     }
 }
 
@@ -379,10 +379,10 @@ async fn a_pipelined_group_of_recipients_asks_a_distant_limiter_once() {
     let (asked, given_back) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let rule = LimitRule {
         name: RuleName::parse("recipients").unwrap(),
-        by: By::Relay,
+        by: LimitKey::Relay,
         measure: Measure::Recipients,
         windows: vec!["12/h".parse().unwrap()],
-        over: OverLimit::Defer,
+        over: OnExceeded::Defer,
         apps: Vec::new(),
     };
     let near = LocalLimiter::new(vec![rule], Arc::new(SystemClock));

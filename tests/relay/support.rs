@@ -4,7 +4,7 @@ use gatepost::builder::{Builder, Running};
 use gatepost::emulator::{CapturedMessage, Emulator, EmulatorSettings};
 use gatepost::mail::{Clock, SystemClock};
 use gatepost::observe::{Event, Observer};
-use gatepost::policy::{AddressPattern, App, AppPolicy, Others};
+use gatepost::policy::{AddressPattern, App, AppPolicy, DefaultApp};
 use gatepost::relay::DeadlineSettings;
 use gatepost::server::{Endpoint, ListenerAddress, ListenerSettings, TlsSettings};
 use gatepost::smtp::{Settings, TlsMode};
@@ -39,7 +39,7 @@ impl House {
         let ses = SesSettings { endpoint_url: Some(emulator.endpoint_url()), ..plan.ses };
         let transport = SesTransport::connect(ses).await.unwrap();
         let log = Log::default();
-        let others = Some(Others { app: plan.app, clients: plan.clients });
+        let others = Some(DefaultApp { app: plan.app, clients: plan.clients });
         let policy = AppPolicy::new(plan.apps, others, Vec::new(), None, Arc::new(SystemClock)).unwrap();
         let mut builder = Builder::new("relay.example", policy, transport).observer(log.clone()).threads(2);
         for listener in plan.listeners {
@@ -102,7 +102,7 @@ pub struct Plan {
 impl Plan {
     fn new() -> Self {
         let emulator = EmulatorSettings::default();
-        let others = Others::local(vec![AddressPattern::parse("*@example.com").unwrap()]);
+        let others = DefaultApp::local(vec![AddressPattern::parse("*@example.com").unwrap()]);
         let pair = &emulator.credentials[0];
         let ses = SesSettings {
             region: Some("us-east-1".to_owned()),

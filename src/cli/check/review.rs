@@ -2,7 +2,7 @@
 
 use super::credentials;
 use crate::config::{App, Config, ListenerCertificate, Plan, ProcessEnvironment, Upstream};
-use crate::limit::{By, LimitRule, Measure, OverLimit};
+use crate::limit::{LimitKey, LimitRule, Measure, OnExceeded};
 use crate::mail::parameters::Feedback;
 use crate::mail::{Clock, SystemClock};
 use crate::policy;
@@ -21,13 +21,13 @@ pub(super) struct Review {
     /// How many can authenticate.
     users: usize,
     apps: Vec<Application>,
-    /// Everybody else who may send, if anybody may.
-    others: Option<Others>,
+    /// Other clients that may send.
+    others: Option<DefaultApp>,
     limits: Vec<Limit>,
     admin: Option<Admin>,
     deadline: Deadline,
     ses: Ses,
-    /// Where mail is sent to; found out by the SDK where the file does not say so.
+    /// Where mail is sent to; from the SDK if the file does not name it.
     pub(super) region: String,
     /// Which source of credentials would be asked, as far as it is known here.
     credentials: String,
@@ -67,7 +67,7 @@ struct Application {
 }
 
 #[derive(Serialize)]
-struct Others {
+struct DefaultApp {
     clients: Vec<String>,
     from: Vec<String>,
     gets: Gets,
@@ -129,7 +129,7 @@ impl Review {
             certificates: plan.certificates.iter().map(Certificate::of).collect(),
             users: plan.user_names.len(),
             apps: apps.collect(),
-            others: policy.every_app().nth(policy.apps().len()).map(|app| Others {
+            others: policy.every_app().nth(policy.apps().len()).map(|app| DefaultApp {
                 clients: match &config.policy.clients {
                     Some(clients) => texts(clients),
                     None => vec!["this machine".to_owned()],
@@ -358,13 +358,13 @@ impl Limit {
         Self {
             name: rule.name.to_string(),
             by: match rule.by {
-                By::App => "app",
-                By::Identity => "auth",
-                By::Client { .. } => "client",
-                By::ReversePath => "reverse_path",
-                By::Author => "author",
-                By::RecipientDomain => "recipient_domain",
-                By::Relay => "relay",
+                LimitKey::App => "app",
+                LimitKey::Identity => "auth",
+                LimitKey::Client { .. } => "client",
+                LimitKey::ReversePath => "reverse_path",
+                LimitKey::Author => "author",
+                LimitKey::RecipientDomain => "recipient_domain",
+                LimitKey::Relay => "relay",
             },
             of: match rule.measure {
                 Measure::Messages => "messages",
@@ -373,9 +373,9 @@ impl Limit {
             },
             rates: texts(&rule.windows),
             over: match rule.over {
-                OverLimit::Defer => "defer",
-                OverLimit::Reject => "reject",
-                OverLimit::Delay(_) => "delay",
+                OnExceeded::Defer => "defer",
+                OnExceeded::Reject => "reject",
+                OnExceeded::Delay(_) => "delay",
             },
             apps: texts(&rule.apps),
         }

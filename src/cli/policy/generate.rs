@@ -3,9 +3,8 @@
 use super::{CANNOT_CREATE, DATA, Failure, OK, USAGE, json};
 use crate::cli::{ConfigFile, exit};
 use crate::config::{AwsRequirements, Purpose};
-use crate::iam::generate::{Generated, Needs, ReadActions, generate};
+use crate::iam::generate::{Generated, Needs, ReadActions, Trust, generate};
 use crate::iam::lint::{Finding, NO_CONFIGURATION_SET, lint};
-use crate::iam::trust::Trust;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::Write as _;

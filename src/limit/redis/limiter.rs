@@ -3,15 +3,15 @@
 //! What a step costs, its keys and its replies are those of the limiter in this process; only the counting is elsewhere.
 //! A call that was not answered in time may have been counted: that is never too little.
 
+use super::connection::{RedisConnection, Unavailable};
 use super::scripts::{self, Call, TAKEN};
-use super::store::{RedisStore, Unavailable};
-use super::tokens::unavailable;
+use super::token_bucket::unavailable;
 use super::{OnRedisError, RedisError, RedisSettings};
 use crate::limit::calendar::{Calendar, until};
-use crate::limit::charges::{Charge, Charges, Keying, NoRoom, Rules};
 use crate::limit::local::{LocalLimiter, NO_DATE_WAIT};
+use crate::limit::matching::{ActiveLimits, Charge, Charges, KeyHash, NoRoom};
 use crate::limit::rule::{LimitRule, Period, Quota, Rate, Window};
-use crate::limit::{LimitDecision, LimitError, LimitStanding, LimitStep, LimitView, Limiter, Note, Ticket};
+use crate::limit::{LimitDecision, LimitError, LimitStanding, LimitStatus, LimitStep, Limiter, Note, Reservation};
 use crate::mail::parameters::AppName;
 use crate::mail::{Clock, replies};
 use async_trait::async_trait;
@@ -24,9 +24,9 @@ use std::time::{Duration, Instant, SystemTime};
 /// Keeps counts in Redis, for everybody with the same prefix.
 #[derive(Debug)]
 pub struct RedisLimiter {
-    store: RedisStore,
-    rules: Rules,
-    /// By rule, by window.
+    store: RedisConnection,
+    rules: ActiveLimits,
+    /// LimitKey rule, by window.
     meters: Vec<Vec<Meter>>,
     calendar: Calendar,
     /// Where this process counts its part without Redis.
@@ -51,7 +51,7 @@ const KEPT_SECONDS: u64 = 86_400;
 
 impl RedisLimiter {
     /// These limits, in a store that is connected. Days and months are those of the zone.
-    pub fn new(store: &RedisStore, rules: Vec<LimitRule>, zone: TimeZone) -> Self {
+    pub fn new(store: &RedisConnection, rules: Vec<LimitRule>, zone: TimeZone) -> Self {
         let RedisSettings { instances, on_error, .. } = *store.settings();
         let local = (on_error == OnRedisError::Local).then(|| {
             let rules = rules.iter().map(|rule| part(rule, instances)).collect();
@@ -60,7 +60,7 @@ impl RedisLimiter {
         Self {
             store: store.clone(),
             meters: rules.iter().map(|rule| rule.windows.iter().map(Meter::new).collect()).collect(),
-            rules: Rules::new(rules, Keying::Shared),
+            rules: ActiveLimits::new(rules, KeyHash::Shared),
             calendar: Calendar::new(zone),
             local,
         }
@@ -69,14 +69,14 @@ impl RedisLimiter {
     /// Connects for these limits alone.
     ///
     /// # Errors
-    /// As [`RedisStore::connect`].
+    /// As [`RedisConnection::connect`].
     pub async fn connect(
         rules: Vec<LimitRule>,
         zone: TimeZone,
         clock: Arc<dyn Clock>,
         settings: RedisSettings,
     ) -> Result<Self, RedisError> {
-        Ok(Self::new(&RedisStore::connect(settings, clock).await?, rules, zone))
+        Ok(Self::new(&RedisConnection::connect(settings, clock).await?, rules, zone))
     }
 
     fn meter(&self, charge: &Charge) -> &Meter {
@@ -144,7 +144,7 @@ impl RedisLimiter {
 
     /// Takes for each of some steps all that it costs, or nothing. All ask in one round trip; a second one gives back what
     /// was taken beside something that had no room, so until then that looks taken to others.
-    async fn take_all(&self, steps: &[&Charges]) -> Result<Vec<Result<Ticket, NoRoom>>, Unavailable> {
+    async fn take_all(&self, steps: &[&Charges]) -> Result<Vec<Result<Reservation, NoRoom>>, Unavailable> {
         let live = self.store.live()?;
         let wall = self.store.clock().wall();
         let calls: Vec<Call> =
@@ -156,7 +156,7 @@ impl RedisLimiter {
                 let said: Vec<i64> = said.by_ref().take(charges.len()).collect();
                 let full = charges.iter().zip(&said).find(|(_, said)| **said != TAKEN);
                 outcomes.push(match full {
-                    None => Ok(Ticket::new(Taken { charges: (*charges).clone(), wall })),
+                    None => Ok(Reservation::new(Taken { charges: (*charges).clone(), wall })),
                     Some((charge, wait)) => {
                         let taken = charges.iter().zip(&said).filter(|(_, said)| **said == TAKEN);
                         back.extend(taken.map(|(charge, _)| self.call(Verb::GiveBack, charge, wall)));
@@ -183,7 +183,7 @@ impl RedisLimiter {
         }
     }
 
-    async fn take_one(&self, charges: &Charges) -> Result<Result<Ticket, NoRoom>, Unavailable> {
+    async fn take_one(&self, charges: &Charges) -> Result<Result<Reservation, NoRoom>, Unavailable> {
         self.take_all(&[charges]).await?.pop().ok_or(Unavailable)
     }
 
@@ -192,7 +192,7 @@ impl RedisLimiter {
         &self,
         step: &LimitStep<'_>,
         charges: &Charges,
-        mut outcome: Result<Result<Ticket, NoRoom>, Unavailable>,
+        mut outcome: Result<Result<Reservation, NoRoom>, Unavailable>,
         began: Instant,
     ) -> Result<LimitDecision, LimitError> {
         let mut waited_already = false;
@@ -216,7 +216,7 @@ impl RedisLimiter {
     /// What is decided without Redis.
     async fn without(&self, step: &LimitStep<'_>, waited_already: bool) -> Result<LimitDecision, LimitError> {
         match (self.store.settings().on_error, &self.local) {
-            (OnRedisError::Allow, _) => Ok(LimitDecision::Taken(Ticket::default())),
+            (OnRedisError::Allow, _) => Ok(LimitDecision::Taken(Reservation::default())),
             (OnRedisError::Local, Some(local)) => {
                 // Nobody waits twice, when the outage begins in the middle of a delay.
                 let decision = if waited_already { local.try_take(step) } else { local.take(step).await? };
@@ -263,7 +263,7 @@ impl Limiter for RedisLimiter {
     async fn take(&self, step: &LimitStep<'_>) -> Result<LimitDecision, LimitError> {
         let began = self.store.clock().now();
         match self.charges(step) {
-            Ok(charges) if charges.is_empty() => Ok(LimitDecision::Taken(Ticket::default())),
+            Ok(charges) if charges.is_empty() => Ok(LimitDecision::Taken(Reservation::default())),
             Ok(charges) => self.decide(step, &charges, self.take_one(&charges).await, began).await,
             Err(no_room) => Ok(self.rules.over(no_room, &step.stage)),
         }
@@ -282,7 +282,7 @@ impl Limiter for RedisLimiter {
         let mut decisions = Vec::with_capacity(steps.len());
         for (step, charges) in steps.iter().zip(&charges) {
             decisions.push(match charges {
-                Ok(charges) if charges.is_empty() => Ok(LimitDecision::Taken(Ticket::default())),
+                Ok(charges) if charges.is_empty() => Ok(LimitDecision::Taken(Reservation::default())),
                 Ok(charges) => {
                     let outcome = match &mut outcomes {
                         Ok(outcomes) => outcomes.pop_front().ok_or(Unavailable),
@@ -296,7 +296,7 @@ impl Limiter for RedisLimiter {
         decisions
     }
 
-    async fn give_back(&self, ticket: Ticket) {
+    async fn give_back(&self, ticket: Reservation) {
         match (ticket.0, &self.local) {
             (Note::Other(note), _) => {
                 let Ok(taken) = note.downcast::<Taken>() else { return };
@@ -304,12 +304,12 @@ impl Limiter for RedisLimiter {
                 let calls: Vec<Call> = taken.charges.iter().map(back).collect();
                 self.store.tell(&calls).await;
             }
-            (note @ Note::Charges(_), Some(local)) => local.refund(Ticket(note)),
+            (note @ Note::Charges(_), Some(local)) => local.refund(Reservation(note)),
             (Note::Charges(_) | Note::Nothing, _) => {}
         }
     }
 
-    async fn look(&self, step: &LimitStep<'_>) -> Result<Vec<LimitView>, LimitError> {
+    async fn peek(&self, step: &LimitStep<'_>) -> Result<Vec<LimitStatus>, LimitError> {
         let charges = self.rules.charges(step);
         let wall = self.store.clock().wall();
         let calls: Vec<Call> = charges.iter().map(|charge| self.call(Verb::Look, charge, wall)).collect();
@@ -321,7 +321,7 @@ impl Limiter for RedisLimiter {
         let Ok(said) = said else {
             return match (self.store.settings().on_error, &self.local) {
                 (OnRedisError::Allow, _) => Ok(Vec::new()),
-                (OnRedisError::Local, Some(local)) => local.look(step).await,
+                (OnRedisError::Local, Some(local)) => local.peek(step).await,
                 (OnRedisError::Local | OnRedisError::Defer, _) => Err(unavailable()),
             };
         };

@@ -1,7 +1,7 @@
 //! Limits and pacing that a fleet shares, over Redis or Valkey.
 //!
-//! [`RedisStore`] is the connection: every wait for it is bounded, and when it fails it is left alone until it answers
-//! again, so no session ever waits for a Redis that is down. [`RedisLimiter`] and [`RedisTokens`] count in it; what they do
+//! [`RedisConnection`] is the connection: every wait for it is bounded, and when it fails it is left alone until it answers
+//! again, so no session ever waits for a Redis that is down. [`RedisLimiter`] and [`RedisTokenBucket`] count in it; what they do
 //! without it is the operator's choice, [`OnRedisError`].
 //!
 //! A decision is one round trip: one script call for each window of each limit, one key each, so that they run in cluster
@@ -9,15 +9,15 @@
 //! the server's, in microseconds; relays whose clocks differ count the same. Keys vanish when they say nothing any more.
 //! Needs Redis 6 or Valkey.
 
+mod connection;
 mod limiter;
-mod link;
 mod scripts;
-mod store;
-mod tokens;
+mod token_bucket;
+mod wire;
 
+pub use connection::RedisConnection;
 pub use limiter::RedisLimiter;
-pub use store::RedisStore;
-pub use tokens::RedisTokens;
+pub use token_bucket::RedisTokenBucket;
 
 use ::redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use std::fmt;
@@ -77,7 +77,7 @@ impl RedisSettings {
     /// # Errors
     /// [`RedisError::Settings`].
     pub fn check(&self) -> Result<(), RedisError> {
-        link::check(self)
+        wire::check(self)
     }
 
     /// Where the server is, without secrets.

@@ -61,7 +61,7 @@ impl Call {
         Self { script, key, arguments: arguments.iter().map(ToString::to_string).collect() }
     }
 
-    /// By the script's digest, or with its text.
+    /// LimitKey the script's digest, or with its text.
     pub(super) fn command(&self, whole: bool) -> Cmd {
         let mut command = if whole { cmd("EVAL") } else { cmd("EVALSHA") };
         command.arg(if whole { self.script.text } else { &self.script.name }).arg(1).arg(&self.key);

@@ -3,9 +3,10 @@
 
 use super::scripts::{Call, GIVE_BACK, LOOK, PAUSE, Script, TAKE};
 use super::*;
+use crate::limit::Take;
 use crate::limit::{
-    By, LimitDecision, LimitRule, LimitStage, LimitStep, Limiter, LocalLimiter, LocalTokens, Measure, OverLimit,
-    TokenRate, Tokens,
+    LimitDecision, LimitKey, LimitRule, LimitStage, LimitStep, Limiter, LocalLimiter, LocalTokenBucket, Measure,
+    OnExceeded, TokenBucket, TokenRate,
 };
 use crate::mail::parameters::AppName;
 use crate::mail::{
@@ -35,13 +36,13 @@ fn settings(prefix: &str) -> RedisSettings {
     RedisSettings { prefix, wait_max, ..RedisSettings::new(RedisUrl::parse(&url()).unwrap(), two) }
 }
 
-async fn store(prefix: &str) -> RedisStore {
-    RedisStore::connect(settings(prefix), Arc::new(SystemClock)).await.unwrap()
+async fn store(prefix: &str) -> RedisConnection {
+    RedisConnection::connect(settings(prefix), Arc::new(SystemClock)).await.unwrap()
 }
 
-fn rule(name: &str, by: By, measure: Measure, rates: &[&str]) -> LimitRule {
+fn rule(name: &str, by: LimitKey, measure: Measure, rates: &[&str]) -> LimitRule {
     let windows = rates.iter().map(|text| text.parse().unwrap()).collect();
-    let (name, over) = (RuleName::parse(name).unwrap(), OverLimit::Defer);
+    let (name, over) = (RuleName::parse(name).unwrap(), OnExceeded::Defer);
     LimitRule { name, by, measure, windows, over, apps: Vec::new() }
 }
 
@@ -73,10 +74,10 @@ fn is_taken(decision: &LimitDecision) -> bool {
 #[ignore = "needs a Redis"]
 async fn two_relays_find_the_same_keys_and_share_every_kind_of_limit() {
     for (by, rate) in [
-        (By::App, "3/h"),
-        (By::ReversePath, "3/h"),
-        (By::Relay, "3/day"),
-        (By::Client { ipv4_prefix: 24, ipv6_prefix: 64 }, "3/month"),
+        (LimitKey::App, "3/h"),
+        (LimitKey::ReversePath, "3/h"),
+        (LimitKey::Relay, "3/day"),
+        (LimitKey::Client { ipv4_prefix: 24, ipv6_prefix: 64 }, "3/month"),
     ] {
         let prefix = format!("share-{}", rate.replace('/', "-"));
         let rules = || vec![rule(&format!("l{}", rate.len()), by, Measure::Messages, &[rate])];
@@ -97,8 +98,8 @@ async fn two_relays_find_the_same_keys_and_share_every_kind_of_limit() {
         assert_eq!(
             told,
             match by {
-                By::App => vec![(of("a"), 3, 0), (of("b"), 0, 3)],
-                By::Relay => vec![(None, 3, 0)],
+                LimitKey::App => vec![(of("a"), 3, 0), (of("b"), 0, 3)],
+                LimitKey::Relay => vec![(None, 3, 0)],
                 _ => Vec::new(),
             }
         );
@@ -109,11 +110,11 @@ async fn two_relays_find_the_same_keys_and_share_every_kind_of_limit() {
 #[ignore = "needs a Redis"]
 async fn all_windows_are_taken_or_none_and_give_back_what_they_took() {
     let store = store("windows").await;
-    let rules = vec![rule("app", By::App, Measure::Messages, &["10/h", "5/day", "7/month"])];
+    let rules = vec![rule("app", LimitKey::App, Measure::Messages, &["10/h", "5/day", "7/month"])];
     let limiter = RedisLimiter::new(&store, rules, TimeZone::UTC);
     let sender = Sender::new("a");
     let left = async || {
-        let views = limiter.look(&sender.step(LimitStage::Mail)).await.unwrap();
+        let views = limiter.peek(&sender.step(LimitStage::Mail)).await.unwrap();
         views.iter().map(|view| view.left).collect::<Vec<u64>>()
     };
     assert_eq!(left().await, [10, 5, 7]);
@@ -141,7 +142,7 @@ async fn all_windows_are_taken_or_none_and_give_back_what_they_took() {
 #[ignore = "needs a Redis"]
 async fn keys_vanish_when_they_say_nothing_any_more() {
     let store = store("vanish").await;
-    let rules = vec![rule("app", By::App, Measure::Messages, &["20/s", "5/day", "5/month"])];
+    let rules = vec![rule("app", LimitKey::App, Measure::Messages, &["20/s", "5/day", "5/month"])];
     let limiter = RedisLimiter::new(&store, rules, TimeZone::UTC);
     assert!(is_taken(&Sender::new("a").mail(&limiter).await));
     let mut raw = raw().await;
@@ -167,8 +168,8 @@ async fn keys_vanish_when_they_say_nothing_any_more() {
 async fn octets_and_recipients_cost_what_they_are() {
     let store = store("cost").await;
     let rules = vec![
-        rule("octets", By::App, Measure::Octets, &["1000/h"]),
-        rule("recipients", By::Author, Measure::Recipients, &["3/h"]),
+        rule("octets", LimitKey::App, Measure::Octets, &["1000/h"]),
+        rule("recipients", LimitKey::Author, Measure::Recipients, &["3/h"]),
     ];
     let limiter = RedisLimiter::new(&store, rules, TimeZone::UTC);
     let (sender, author) = (Sender::new("a"), Mailbox::parse("x@a.example").unwrap());
@@ -194,19 +195,19 @@ async fn octets_and_recipients_cost_what_they_are() {
 async fn the_accounts_own_rate_is_one_bucket() {
     let rate = TokenRate { per_second: 0.01, burst: 5.0, reserve: 2.0 };
     let (one, two) = (store("tokens").await, store("tokens").await);
-    let (one, two) = (RedisTokens::new(&one, "main"), RedisTokens::new(&two, "main"));
+    let (one, two) = (RedisTokenBucket::new(&one, "main"), RedisTokenBucket::new(&two, "main"));
     let mut taken = Vec::new();
     for tokens in [&one, &two, &one, &two, &one, &two] {
-        taken.push(tokens.take(1, rate, false).await.unwrap().is_ok());
+        taken.push(tokens.take(1, rate, false).await.unwrap() == Take::Granted);
     }
     assert_eq!(taken, [true, true, true, true, true, false]);
-    assert_eq!(two.take(2, rate, true).await.unwrap(), Ok(()), "the guaranteed");
-    let wait = one.take(1, rate, false).await.unwrap().unwrap_err();
+    assert_eq!(two.take(2, rate, true).await.unwrap(), Take::Granted, "the guaranteed");
+    let Take::RetryAfter(wait) = one.take(1, rate, false).await.unwrap() else { panic!("a part is granted") };
     assert!(wait > Duration::from_secs(290) && wait <= Duration::from_secs(300), "{wait:?}");
     one.give_back(3, rate).await;
-    assert_eq!(two.take(1, rate, false).await.unwrap(), Ok(()));
+    assert_eq!(two.take(1, rate, false).await.unwrap(), Take::Granted);
     one.pause(Duration::from_secs(3_600)).await;
-    let wait = two.take(1, rate, true).await.unwrap().unwrap_err();
+    let Take::RetryAfter(wait) = two.take(1, rate, true).await.unwrap() else { panic!("a part is granted") };
     assert!(wait > Duration::from_secs(3_590), "whatever the slack: {wait:?}");
 }
 
@@ -247,7 +248,7 @@ proptest! {
             let text = format!("{rate}/{} burst {burst}", if slow { "min" } else { "s" });
             let crate::limit::Window::Rate(window) = text.parse().unwrap() else { panic!("a rate") };
             let interval = window.interval().as_nanos() as f64 / 1_000.0;
-            let rules = vec![rule("l", By::Author, Measure::Recipients, &[&text])];
+            let rules = vec![rule("l", LimitKey::Author, Measure::Recipients, &[&text])];
             let local = LocalLimiter::new(rules, Arc::clone(&clock) as Arc<dyn Clock>);
             let author = Mailbox::parse("x@a.example").unwrap();
             let (sender, connection) = (Sender::new("a"), raw().await);
@@ -276,7 +277,7 @@ proptest! {
                         assert!(said.abs_diff(i64::try_from(wait).unwrap()) <= 1, "{said} {wait}");
                     }
                 }
-                let left = local.look(&sender.step(stage)).await.unwrap()[0].left;
+                let left = local.peek(&sender.step(stage)).await.unwrap()[0].left;
                 let debt_nanos = lua.call(&LOOK, &[]).await as u64;
                 let interval_nanos = window.interval().as_nanos() as u64;
                 assert_eq!(u64::from(burst).saturating_sub(debt_nanos.div_ceil(interval_nanos)), left);
@@ -294,7 +295,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let clock = Arc::new(ManualClock::new());
-            let local = LocalTokens::new(Arc::clone(&clock) as Arc<dyn Clock>);
+            let local = LocalTokenBucket::new(Arc::clone(&clock) as Arc<dyn Clock>);
             let rate = TokenRate { per_second, burst, reserve };
             let mut lua = Scripts { connection: raw().await, key: "pace".to_owned(), now_micros: 1_795_000_000_000_000 };
             let _: () = cmd("DEL").arg(&lua.key).query_async(&mut lua.connection).await.unwrap();
@@ -313,8 +314,9 @@ proptest! {
                 let slack = ((burst - f64::from(recipients)).max(0.0) + reserve) / per_second * 1e6;
                 let said = lua.call(&TAKE, &[cost, slack]).await;
                 match local.try_take(recipients, rate, guaranteed) {
-                    Ok(()) => assert_eq!(said, scripts::TAKEN),
-                    Err(wait) => assert!(said.abs_diff(wait.as_micros() as i64) <= 2, "{said} {wait:?}"),
+                    Take::Granted => assert_eq!(said, scripts::TAKEN),
+                    Take::NeverFits => panic!("a bucket pays a large message back"),
+                    Take::RetryAfter(wait) => assert!(said.abs_diff(wait.as_micros() as i64) <= 2, "{said} {wait:?}"),
                 }
             }
         });

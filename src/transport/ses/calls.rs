@@ -1,12 +1,12 @@
 //! The calls to SES: the SDK's operations, each put together once.
 //!
 //! The SDK's `Client` puts every call together anew from a dozen plugins, asks its endpoint rules twice, and measures and
-//! counts for telemetry that nobody has set up. Here the same orchestrator runs the SDK's own serializer, signers,
+//! counts for telemetry that is not set up. Here the same orchestrator runs the SDK's own serializer, signers,
 //! credentials and deserializer, and only those. A test holds what is sent against what `Client` sends.
 
-use super::client::{Account, Http, SesError};
 use super::credentials::CachedCredentials;
 use super::document;
+use super::settings::{Account, Http, SesError};
 use crate::mail::USER_AGENT;
 use aws_config::Region;
 use aws_config::timeout::TimeoutConfig;
@@ -47,7 +47,7 @@ use std::fmt::Debug;
 
 /// The calls, as one account or role.
 #[derive(Clone, Debug)]
-pub(super) struct Calls {
+pub(super) struct SesApi {
     send_email: Operation<SendEmailInput, SendEmailOutput, SendEmailError>,
     get_account: Operation<GetAccountInput, GetAccountOutput, GetAccountError>,
     get_configuration_set: Operation<GetConfigurationSetInput, GetConfigurationSetOutput, GetConfigurationSetError>,
@@ -55,14 +55,15 @@ pub(super) struct Calls {
     credentials: CachedCredentials,
 }
 
-impl Calls {
-    /// Calls for that account.
+impl SesApi {
+    /// SesApi for that account.
     ///
     /// # Errors
     /// If SES has no such endpoint.
     pub(super) async fn new(account: Account, http: Http, timeouts: TimeoutConfig) -> Result<Self, SesError> {
         let credentials = CachedCredentials::default();
-        let parts = Parts { components: components(&account, credentials.clone()).await?, account, http, timeouts };
+        let parts =
+            OperationConfig { components: components(&account, credentials.clone()).await?, account, http, timeouts };
         Ok(Self {
             send_email: parts.operation("SendEmail", &SendEmail::new()),
             get_account: parts.operation("GetAccount", &GetAccount::new()),
@@ -106,7 +107,7 @@ impl Calls {
 }
 
 /// What the operations have in common.
-struct Parts {
+struct OperationConfig {
     account: Account,
     components: RuntimeComponentsBuilder,
     http: Http,
@@ -127,10 +128,10 @@ async fn components(account: &Account, credentials: CachedCredentials) -> Result
         .with_identity_resolver(sigv4a::SCHEME_ID, account.credentials.clone())
         .with_identity_cache(Some(SharedIdentityCache::new(credentials)))
         .with_interceptor(SharedInterceptor::new(ServiceClockSkewInterceptor::new()))
-        .with_interceptor(SharedInterceptor::new(Own)))
+        .with_interceptor(SharedInterceptor::new(SendEmailInterceptor)))
 }
 
-impl Parts {
+impl OperationConfig {
     /// The configuration of an operation; `sdk`: what the SDK has for it.
     fn config(&self, sdk: &FrozenLayer) -> FrozenLayer {
         let mut config = Layer::new("gatepost");
@@ -151,7 +152,7 @@ impl Parts {
         O: Debug + Send + Sync + 'static,
         E: Error + Send + Sync + 'static,
     {
-        let generated = Generated(sdk.config().unwrap_or_else(|| Layer::new(name).freeze()));
+        let generated = SdkSerialization(sdk.config().unwrap_or_else(|| Layer::new(name).freeze()));
         let ours = StaticRuntimePlugin::new()
             .with_config(self.config(&generated.0))
             .with_runtime_components(self.components.clone());
@@ -176,9 +177,9 @@ impl Parts {
 
 /// How the SDK writes an operation, and reads its answer.
 #[derive(Clone, Debug)]
-struct Generated(FrozenLayer);
+struct SdkSerialization(FrozenLayer);
 
-impl Generated {
+impl SdkSerialization {
     fn serializer<I: Debug + Send + Sync + 'static>(self) -> impl Fn(I) -> Result<HttpRequest, BoxError> {
         move |input| {
             let serializer = self.0.load::<SharedRequestSerializer>().ok_or("an operation without a serializer")?;
@@ -187,7 +188,7 @@ impl Generated {
     }
 }
 
-impl DeserializeResponse for Generated {
+impl DeserializeResponse for SdkSerialization {
     fn deserialize_nonstreaming_with_config(
         &self,
         response: &HttpResponse,
@@ -221,7 +222,7 @@ impl Endpoints {
 
 impl ResolveEndpoint for Endpoints {
     fn resolve_endpoint<'a>(&'a self, of_call: &'a EndpointResolverParams) -> EndpointFuture<'a> {
-        let Some(EndpointOf(id)) = of_call.get::<EndpointOf>() else {
+        let Some(MultiRegionEndpoint(id)) = of_call.get::<MultiRegionEndpoint>() else {
             return EndpointFuture::ready(Ok(self.usual.clone()));
         };
         let params = self.params.clone().endpoint_id(id.clone()).build();
@@ -231,14 +232,14 @@ impl ResolveEndpoint for Endpoints {
 
 /// What is ours in each call.
 #[derive(Debug)]
-struct Own;
+struct SendEmailInterceptor;
 
 /// The multi-region endpoint of a call.
 #[derive(Debug)]
-struct EndpointOf(String);
+struct MultiRegionEndpoint(String);
 
 #[dyn_dispatch_hint]
-impl Intercept for Own {
+impl Intercept for SendEmailInterceptor {
     fn name(&self) -> &'static str {
         "gatepost"
     }
@@ -252,7 +253,7 @@ impl Intercept for Own {
         let Some(input) = context.input_mut().downcast_mut::<SendEmailInput>() else { return Ok(()) };
         let state = bag.interceptor_state();
         if let Some(id) = &input.endpoint_id {
-            state.store_put(EndpointResolverParams::new(EndpointOf(id.clone())));
+            state.store_put(EndpointResolverParams::new(MultiRegionEndpoint(id.clone())));
         }
         if let Some(content) = document::take_content(input) {
             state.store_put(content);
@@ -267,10 +268,9 @@ impl Intercept for Own {
         bag: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let request = context.request_mut();
-        // Who calls, as CloudTrail and the condition key `aws:UserAgent` see it: the text that IAM documents are asked with
-        // at our own door.
+        // The user agent that CloudTrail and the condition key `aws:UserAgent` see; IAM documents are evaluated with the same text.
         request.headers_mut().insert("user-agent", USER_AGENT);
-        match bag.get_mut_from_interceptor_state::<document::Aside>() {
+        match bag.get_mut_from_interceptor_state::<document::DetachedContent>() {
             Some(content) => content.put_into(request),
             None => Ok(()),
         }

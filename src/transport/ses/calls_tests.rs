@@ -104,9 +104,9 @@ fn message(content: &[u8], tag: &str) -> SendEmailInput {
         .unwrap()
 }
 
-async fn calls(account: Account, catcher: &Catcher) -> Calls {
+async fn calls(account: Account, catcher: &Catcher) -> SesApi {
     let timeouts = TimeoutConfig::builder().connect_timeout(Duration::from_secs(1)).build();
-    Calls::new(account, http(catcher.clone()), timeouts).await.unwrap()
+    SesApi::new(account, http(catcher.clone()), timeouts).await.unwrap()
 }
 
 async fn ours(account: Account, message: SendEmailInput) -> HttpRequest {
@@ -309,6 +309,6 @@ async fn after_a_jump_of_the_clock_one_call_is_refused_and_the_next_is_signed_wi
 async fn an_endpoint_that_is_none_is_told_at_the_start() {
     // As the environment may name one beside our settings.
     let account = Account { endpoint_url: Some("http://127.0.0.1:1".to_owned()), fips: true, ..account() };
-    let failed = Calls::new(account, http(Catcher::default()), TimeoutConfig::builder().build()).await;
+    let failed = SesApi::new(account, http(Catcher::default()), TimeoutConfig::builder().build()).await;
     assert!(matches!(failed, Err(SesError::NoEndpoint(_))), "{failed:?}");
 }

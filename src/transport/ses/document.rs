@@ -19,26 +19,26 @@ use std::fmt;
 use std::sync::LazyLock;
 
 /// Takes raw content out of a call, before the SDK writes its document.
-pub(super) fn take_content(call: &mut SendEmailInput) -> Option<Aside> {
+pub(super) fn take_content(call: &mut SendEmailInput) -> Option<DetachedContent> {
     let raw = call.content.as_mut()?.raw.as_mut()?;
     let content = std::mem::replace(&mut raw.data, Blob::new([]));
-    Some(Aside(Some(content.into_bytes())))
+    Some(DetachedContent(Some(content.into_bytes())))
 }
 
 /// Content until it is written; `None` then: a second attempt of the same call would be an empty message.
-pub(super) struct Aside(Option<Bytes>);
+pub(super) struct DetachedContent(Option<Bytes>);
 
-impl Storable for Aside {
+impl Storable for DetachedContent {
     type Storer = StoreReplace<Self>;
 }
 
-impl fmt::Debug for Aside {
+impl fmt::Debug for DetachedContent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} octets", self.0.as_ref().map(Bytes::len))
     }
 }
 
-impl Aside {
+impl DetachedContent {
     /// Writes it into the request, and lets it go: a large message is not held twice while it is sent.
     pub(super) fn put_into(&mut self, request: &mut HttpRequest) -> Result<(), BoxError> {
         let content = self.0.take().ok_or("a call is not made twice: its content is gone")?;
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn content_is_written_once() {
-        let mut content = Aside(Some(Bytes::from_static(b"a")));
+        let mut content = DetachedContent(Some(Bytes::from_static(b"a")));
         let mut request = HttpRequest::new(SdkBody::from(r#"{"Content":{"Raw":{"Data":""}}}"#));
         content.put_into(&mut request).unwrap();
         assert_eq!(request.body().bytes(), Some(&br#"{"Content":{"Raw":{"Data":"YQ=="}}}"#[..]));

@@ -1,6 +1,6 @@
 //! What keeps messages from being sent, in one sentence: what is wrong, and what to do.
 //!
-//! The SDK tells of an error in a chain of texts, some with line ends in them, in which the cause stands last or nowhere.
+//! The SDK reports an error as a chain of texts, some with line ends, in which the cause is the last one or missing.
 //! Here the causes that an operator can remove have a sentence of their own. No sentence has an address in it.
 
 use super::http::HttpError;
@@ -8,6 +8,7 @@ use crate::mail::{Fault, ReadError};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sesv2::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::error::ErrorMetadata;
 // Of the SDK's own client, which speaks to proxies.
 use hyper_util::client::legacy::Error as SdkHttpError;
@@ -125,12 +126,26 @@ fn of_credentials(error: &CredentialsError, At { role, .. }: At<'_>) -> String {
         {
             NO_CREDENTIALS.to_owned()
         }
+        (_, Some(role)) if is_unreachable(error) => {
+            format!(
+                "cannot assume {role}: STS cannot be reached: {}: check the network, and the VPC endpoint of STS",
+                last(error)
+            )
+        }
         (_, Some(role)) => format!("cannot assume {role}: {}: check the role's trust policy", last(error)),
         (CredentialsError::InvalidConfiguration(_), None) => {
             format!("the AWS credentials are misconfigured: {}", last(error))
         }
         (_, None) => format!("the source of AWS credentials failed: {}", last(error)),
     }
+}
+
+/// Whether a source of credentials failed because the network did.
+fn is_unreachable(error: &CredentialsError) -> bool {
+    let of_connector = |source: &(dyn Error + 'static)| {
+        source.downcast_ref::<ConnectorError>().is_some_and(|error| error.is_io() || error.is_timeout())
+    };
+    sources(error).any(of_connector)
 }
 
 /// No connection, by the texts of the chain.
@@ -289,6 +304,9 @@ mod tests {
             denied,
             "cannot assume arn:aws:iam::111122223333:role/x: AccessDenied: no: check the role's trust policy"
         );
+        let lost = ConnectorError::io("dns error: failed to lookup address information".into());
+        let lost = of_credentials(&CredentialsError::provider_error(lost), role);
+        assert!(lost.contains("role/x: STS cannot be reached: dns error") && !lost.contains("trust policy"), "{lost}");
         let answer = ErrorMetadata::builder().code("AccessDenied").message("User: x is not authorized").build();
         let denied = of_credentials(&CredentialsError::provider_error(answer), role);
         assert!(denied.contains("role/x: AccessDenied: User: x is not authorized: check"), "{denied}");

@@ -1,10 +1,10 @@
 //! The HTTP under the SDK's calls: HTTP/1.1 on kept connections, one call at a time on each.
 //!
-//! A call is worked on in the task that makes it. The SDK's own client gives each connection a task of its own and passes
+//! A call runs in the task that makes it. The SDK's own client gives each connection a task of its own and passes
 //! request and answer between the two, which costs 2 to 7 % more CPU for a message of 10 KB. Here it is known, too, whether
 //! anything was written when a call fails.
 
-use super::client::SesTimeouts;
+use super::settings::SesTimeouts;
 use super::wire::{Progress, Wire};
 use crate::mail::boxed;
 use aws_smithy_runtime_api::box_error::BoxError;
@@ -73,9 +73,9 @@ impl From<HttpError> for ConnectorError {
 
 /// The client, with the connections that it keeps.
 #[derive(Clone, Debug)]
-pub(super) struct KeptConnections(SharedHttpConnector);
+pub(super) struct PooledHttpClient(SharedHttpConnector);
 
-impl KeptConnections {
+impl PooledHttpClient {
     /// With the root certificates of the machine (or of `SSL_CERT_FILE` and `SSL_CERT_DIR`), if there is `tls` to check.
     ///
     /// # Errors
@@ -103,7 +103,7 @@ impl KeptConnections {
     }
 }
 
-impl HttpClient for KeptConnections {
+impl HttpClient for PooledHttpClient {
     // Its settings are the same timeouts.
     fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
         self.0.clone()
@@ -124,15 +124,15 @@ impl smithy::HttpConnector for Shared {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let connector = Arc::clone(&self.0);
         HttpConnectorFuture::new_boxed(boxed(|| async move {
-            let (origin, request) = addressed(request).map_err(ConnectorError::user)?;
+            let (origin, request) = split_origin(request).map_err(ConnectorError::user)?;
             let response = connector.call(origin, request).await?;
             HttpResponse::try_from(response).map_err(|error| ConnectorError::other(error.into(), None))
         }))
     }
 }
 
-/// Whom a request goes to, and the request as it is written there (RFC 9112 §3.2.1: path, and Host).
-fn addressed(request: HttpRequest) -> Result<(Uri, Request<SdkBody>), BoxError> {
+/// The target of a request, and the request as written to it (RFC 9112 §3.2.1: path, and Host).
+fn split_origin(request: HttpRequest) -> Result<(Uri, Request<SdkBody>), BoxError> {
     let mut request = request.try_into_http1x()?;
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     let path = parts.path_and_query.replace(PathAndQuery::from_static("/"));
@@ -158,7 +158,7 @@ impl Connector {
         };
         match (self.exchange(connection, request).await?, spare) {
             (Ok(response), _) => Ok(response),
-            // The endpoint closed it since the last call. Once more, on a connection that nobody has used.
+            // The endpoint closed it since the last call. Once more, on a new connection.
             (Err(Failed::Unsent(_)), Some(request)) => {
                 let connection = Box::pin(self.connect(&origin)).await?;
                 let exchange = Box::pin(self.exchange(connection, request)).await?;
@@ -221,12 +221,12 @@ fn copy(request: &Request<SdkBody>) -> Option<Request<SdkBody>> {
 struct KeptConnection {
     origin: Uri,
     sender: SendRequest<SdkBody>,
-    /// Reads and writes when polled. No task of its own does. Boxed, since it is large and goes from hand to hand.
+    /// Reads and writes when polled; it has no task of its own. Boxed, because it is large and moves.
     work: Box<Connection<Wire, SdkBody>>,
     progress: Arc<Progress>,
     ended: bool,
     idle_since: Instant,
-    /// Wakes whoever waits for it; another runtime's task, by way of another thread.
+    /// Wakes the task that waits for it, which may belong to another runtime.
     runtime: runtime::Id,
 }
 
@@ -253,7 +253,7 @@ impl KeptConnection {
         }
     }
 
-    /// Whether it can take a request, as far as the other side has been heard.
+    /// Whether it can take a request, as far as is known.
     fn is_free(&mut self, cx: &mut Context<'_>) -> bool {
         self.work(cx);
         !self.ended && self.sender.is_ready()
@@ -331,7 +331,7 @@ impl Pool {
     }
 
     fn put(self: &Arc<Self>, mut connection: KeptConnection) {
-        // Nobody waits for it any more, and the task that did need not be kept for it.
+        // No task waits for it any more.
         if !connection.is_free(&mut Context::from_waker(Waker::noop())) {
             return;
         }
@@ -357,7 +357,7 @@ impl Pool {
     }
 }
 
-/// Closes connections that nobody uses, for as long as there are any.
+/// Closes unused connections, as long as there are any.
 async fn sweep(pool: Weak<Pool>) {
     while let Some(next) = pool.upgrade().and_then(|pool| pool.close_old()) {
         sleep_until(next).await;

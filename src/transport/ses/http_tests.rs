@@ -126,7 +126,7 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, connection: usiz
 }
 
 fn connector(timeouts: SesTimeouts) -> SharedHttpConnector {
-    KeptConnections::with_tls(trusting(rustls::RootCertStore::empty()), timeouts).0
+    PooledHttpClient::with_tls(trusting(rustls::RootCertStore::empty()), timeouts).0
 }
 
 fn trusting(roots: rustls::RootCertStore) -> rustls::ClientConfig {
@@ -374,7 +374,7 @@ async fn tls_is_checked() {
     assert!(unsent, "{text}");
     let mut roots = rustls::RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
-    let trusting = KeptConnections::with_tls(trusting(roots), SesTimeouts::default()).0;
+    let trusting = PooledHttpClient::with_tls(trusting(roots), SesTimeouts::default()).0;
     for _ in 0..2 {
         assert_eq!(call(&trusting, &server.url("https")).await.unwrap(), "fine");
     }
@@ -398,7 +398,7 @@ fn the_host_is_the_one_that_was_signed() {
     ] {
         let mut request = HttpRequest::new(SdkBody::empty());
         request.set_uri(url).unwrap();
-        let (to, request) = addressed(request).unwrap();
+        let (to, request) = split_origin(request).unwrap();
         assert_eq!((to.to_string(), request.uri().to_string()), (origin.to_owned(), path.to_owned()));
         assert_eq!(request.headers()[HOST], host, "{url}");
     }

@@ -1,6 +1,6 @@
 //! Amazon SES v2: one `SendEmail` call with raw content per message.
 //!
-//! Every recipient of the envelope stands in `Destination`, so nobody is read out of header fields. `FromEmailAddress`
+//! Every recipient of the envelope stands in `Destination`, so no recipient is taken from header fields. `FromEmailAddress`
 //! and `ReplyToAddresses` stay unset: they would replace header fields of the message. Where bounces go is
 //! `FeedbackForwardingEmailAddress`, as SES's own SMTP endpoint does with MAIL FROM. The SDK's retries are off and each
 //! call has an end: it would send twice by itself, and it would wait for ever.
@@ -15,14 +15,16 @@ mod faults;
 mod first_poll;
 mod http;
 mod outcomes;
+mod settings;
 mod wire;
 
-pub use client::{RoleSettings, SesError, SesSettings, SesTimeouts, StaticCredentials};
+pub use settings::{RoleSettings, SesError, SesSettings, SesTimeouts, StaticCredentials};
 
 use super::Transport;
 use crate::mail::parameters::{ConfigurationSetName, RoleArn, Tag};
 use crate::mail::{
-    AccountQuota, Envelope, Granted, Kind, MessageId, Outcome, Permitted, ReadError, SENDING_PAUSED, boxed, replies,
+    AccountQuota, Envelope, Granted, MessageId, Outcome, OutcomeKind, Permitted, ReadError, SENDING_PAUSED, boxed,
+    replies,
 };
 use async_trait::async_trait;
 use aws_sdk_sesv2::config::http::HttpResponse;
@@ -30,7 +32,7 @@ use aws_sdk_sesv2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sesv2::operation::send_email::SendEmailInput;
 use aws_sdk_sesv2::primitives::Blob;
 use aws_sdk_sesv2::types::{Destination, EmailContent, ListManagementOptions, MessageTag, RawMessage};
-use calls::Calls;
+use calls::SesApi;
 use faults::At;
 use first_poll::Writers;
 use outcomes::Identities;
@@ -41,11 +43,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 /// Hands messages to SES.
 #[derive(Clone, Debug)]
 pub struct SesTransport {
-    client: Calls,
+    client: SesApi,
     /// The role that `client` assumes.
     own_role: Option<String>,
     /// One client a role that a message may be sent as; each keeps temporary credentials of its own.
-    roles: HashMap<RoleArn, Calls>,
+    roles: HashMap<RoleArn, SesApi>,
     /// The longest that a call may take, whatever deadline it is given.
     call_max: Duration,
     /// Whether SES's text for a message that it rejects goes into the reply.
@@ -76,14 +78,14 @@ impl SesTransport {
         self.client.region()
     }
 
-    /// Where calls go as that role, for what is said of their errors.
+    /// The context of calls as that role, for their error texts.
     fn at<'a>(&'a self, role: Option<&'a RoleArn>, set: Option<&'a ConfigurationSetName>) -> At<'a> {
         let role = role.map(RoleArn::as_str).or(self.own_role.as_deref());
         At { region: self.region(), role, set: set.map(ConfigurationSetName::as_str) }
     }
 
     /// What the account of these calls may send.
-    async fn account(&self, calls: &Calls, at: At<'_>) -> Result<AccountQuota, ReadError> {
+    async fn account(&self, calls: &SesApi, at: At<'_>) -> Result<AccountQuota, ReadError> {
         let account = self.ask(calls, calls.get_account(), at).await?;
         let unknown = || ReadError::Unavailable("SES answered GetAccount without a send quota".to_owned());
         let quota = account.send_quota().ok_or_else(unknown)?;
@@ -103,7 +105,7 @@ impl SesTransport {
     /// A question that changes nothing, with an end.
     async fn ask<T, E: ProvideErrorMetadata + std::error::Error + 'static>(
         &self,
-        calls: &Calls,
+        calls: &SesApi,
         question: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         at: At<'_>,
     ) -> Result<T, ReadError> {
@@ -117,15 +119,16 @@ impl SesTransport {
     }
 
     /// The call for a message, and whom to send it with.
-    fn request(&self, message: Permitted) -> Result<(SendEmailInput, &Calls), Box<Outcome>> {
-        let malformed = |detail: String| Box::new(Outcome::not_sent(Kind::Refused, replies::BAD_REQUEST, detail));
+    fn request(&self, message: Permitted) -> Result<(SendEmailInput, &SesApi), Box<Outcome>> {
+        let malformed =
+            |detail: String| Box::new(Outcome::not_sent(OutcomeKind::Refused, replies::BAD_REQUEST, detail));
         let (envelope, content, granted) = message.into_parts();
         let (feedback, feedback_arn) = feedback(&envelope, &granted);
         let send = &granted.send;
         let client = match &send.role {
             None => &self.client,
             Some(role) => self.roles.get(role).ok_or_else(|| {
-                Box::new(Outcome::not_sent(Kind::OurConfiguration, replies::OUR_CONFIGURATION, no_such_role(role)))
+                Box::new(Outcome::not_sent(OutcomeKind::OperatorError, replies::OPERATOR_ERROR, no_such_role(role)))
             })?,
         };
         let raw = RawMessage::builder()
@@ -203,7 +206,7 @@ impl Transport for SesTransport {
         match timeout_at(longest.min(deadline), sent).await {
             Ok(Some(Ok(output))) => match output.message_id().and_then(MessageId::new) {
                 Some(id) => Outcome::sent(id),
-                None => outcomes::silent("SES answered 200 without a message id"),
+                None => outcomes::no_response("SES answered 200 without a message id"),
             },
             Ok(Some(Err(error))) => {
                 if outcomes::refuses_credentials(&error) {
@@ -213,9 +216,9 @@ impl Transport for SesTransport {
                 let at = self.at(send.role.as_ref(), send.configuration_set.as_ref());
                 outcomes::of_error(&error, &identities, at, self.error_text)
             }
-            Ok(None) => outcomes::silent("the thread that wrote the call has ended"),
-            Err(_) if longest < deadline => outcomes::silent(format!("no answer within {:?}", self.call_max)),
-            Err(_) => outcomes::silent("no answer before the deadline"),
+            Ok(None) => outcomes::no_response("the thread that wrote the call has ended"),
+            Err(_) if longest < deadline => outcomes::no_response(format!("no answer within {:?}", self.call_max)),
+            Err(_) => outcomes::no_response("no answer before the deadline"),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What SES's errors mean: one table, modelled or not.
+//! What SES's errors mean: one table.
 //!
 //! Codes and texts: botocore's model of `sesv2`, the guide's pages on SMTP response codes and on sending quota errors,
 //! the SDK's own classification. What is not in the table defers: unknown is never a rejection.
@@ -7,11 +7,11 @@ use super::error_text::masked;
 use super::faults::{self, At, sources};
 use super::http::HttpError;
 use crate::mail::parameters::identity_covers;
-use crate::mail::{Content, Envelope, Kind, Outcome, Reply, author, replies};
+use crate::mail::{Content, Envelope, Outcome, OutcomeKind, Reply, author, replies};
 use aws_sdk_sesv2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sesv2::operation::send_email::SendEmailError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-// Of the SDK's own client, which speaks to proxies.
+// Of the SDK's own client, which is used with proxies.
 use hyper_util::client::legacy::Error as SdkHttpError;
 use std::error::Error;
 use std::sync::Arc;
@@ -19,41 +19,41 @@ use std::time::Duration;
 
 /// Error code → what it means. `LimitExceededException` is modelled as "too many resources" and in practice is the daily
 /// quota; a text about the sending rate says otherwise.
-const CODES: &[(&str, Kind, Reply)] = &[
-    ("TooManyRequestsException", Kind::Throttled, replies::THROTTLED),
-    ("ThrottlingException", Kind::Throttled, replies::THROTTLED),
-    ("Throttling", Kind::Throttled, replies::THROTTLED),
-    ("RequestLimitExceeded", Kind::Throttled, replies::THROTTLED),
-    ("RequestThrottled", Kind::Throttled, replies::THROTTLED),
-    ("SlowDown", Kind::Throttled, replies::THROTTLED),
-    ("BandwidthLimitExceeded", Kind::Throttled, replies::THROTTLED),
-    ("LimitExceededException", Kind::DailyQuota, replies::DAILY_QUOTA),
-    ("MessageRejected", Kind::Refused, replies::REFUSED_BY_PROVIDER),
-    ("BadRequestException", Kind::Refused, replies::BAD_REQUEST),
-    ("InvalidParameterValue", Kind::Refused, replies::BAD_REQUEST),
-    ("ValidationException", Kind::Refused, replies::BAD_REQUEST),
-    ("SerializationException", Kind::Refused, replies::BAD_REQUEST),
-    ("RequestEntityTooLarge", Kind::Refused, replies::MESSAGE_TOO_LARGE),
-    ("MailFromDomainNotVerifiedException", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
-    ("NotFoundException", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
-    ("SendingPausedException", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
-    ("AccountSuspendedException", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
-    ("AccessDeniedException", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
-    ("AccessDenied", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
-    ("UnrecognizedClientException", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
-    ("InvalidClientTokenId", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
-    ("ExpiredTokenException", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
-    ("ExpiredToken", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
-    ("RequestExpired", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
-    ("InvalidSignatureException", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
-    ("SignatureDoesNotMatch", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
-    ("IncompleteSignature", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
-    ("MissingAuthenticationToken", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
-    ("MissingAuthenticationTokenException", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
-    ("OptInRequired", Kind::OurConfiguration, replies::OUR_CONFIGURATION),
+const CODES: &[(&str, OutcomeKind, Reply)] = &[
+    ("TooManyRequestsException", OutcomeKind::Throttled, replies::THROTTLED),
+    ("ThrottlingException", OutcomeKind::Throttled, replies::THROTTLED),
+    ("Throttling", OutcomeKind::Throttled, replies::THROTTLED),
+    ("RequestLimitExceeded", OutcomeKind::Throttled, replies::THROTTLED),
+    ("RequestThrottled", OutcomeKind::Throttled, replies::THROTTLED),
+    ("SlowDown", OutcomeKind::Throttled, replies::THROTTLED),
+    ("BandwidthLimitExceeded", OutcomeKind::Throttled, replies::THROTTLED),
+    ("LimitExceededException", OutcomeKind::DailyQuota, replies::DAILY_QUOTA),
+    ("MessageRejected", OutcomeKind::Refused, replies::REFUSED_BY_PROVIDER),
+    ("BadRequestException", OutcomeKind::Refused, replies::BAD_REQUEST),
+    ("InvalidParameterValue", OutcomeKind::Refused, replies::BAD_REQUEST),
+    ("ValidationException", OutcomeKind::Refused, replies::BAD_REQUEST),
+    ("SerializationException", OutcomeKind::Refused, replies::BAD_REQUEST),
+    ("RequestEntityTooLarge", OutcomeKind::Refused, replies::MESSAGE_TOO_LARGE),
+    ("MailFromDomainNotVerifiedException", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
+    ("NotFoundException", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
+    ("SendingPausedException", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
+    ("AccountSuspendedException", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
+    ("AccessDeniedException", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
+    ("AccessDenied", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
+    ("UnrecognizedClientException", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
+    ("InvalidClientTokenId", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
+    ("ExpiredTokenException", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
+    ("ExpiredToken", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
+    ("RequestExpired", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
+    ("InvalidSignatureException", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
+    ("SignatureDoesNotMatch", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
+    ("IncompleteSignature", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
+    ("MissingAuthenticationToken", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
+    ("MissingAuthenticationTokenException", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
+    ("OptInRequired", OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
 ];
 
-/// Whom a message is from and to, for SES's list of identities that are not verified.
+/// Author and recipients of a message, for SES's list of identities that are not verified.
 pub(super) struct Identities {
     pub(super) envelope: Arc<Envelope>,
     pub(super) content: Content,
@@ -64,8 +64,8 @@ const NOT_VERIFIED: &str = "Email address is not verified. The following identit
 
 impl Identities {
     /// What the list means, if there is one. In the sandbox recipients must be verified too: only if nothing but recipients
-    /// stands there is it for the author to mend. Otherwise it is the operator's identity, whose DNS records may have gone.
-    fn unverified(&self, text: &str) -> Option<(Kind, Reply)> {
+    /// are listed can the author correct it. Otherwise it is the operator's identity, whose DNS records may have been removed.
+    fn unverified(&self, text: &str) -> Option<(OutcomeKind, Reply)> {
         let (_, list) = text.strip_prefix(NOT_VERIFIED)?.split_once(':')?;
         let listed = || list.trim().trim_end_matches('.').split(',').map(str::trim).filter(|name| !name.is_empty());
         let is_author = |name: &str| {
@@ -76,20 +76,20 @@ impl Identities {
             |name: &str| self.envelope.forward_paths().iter().any(|path| identity_covers(name, path.mailbox()));
         let sandbox = listed().next().is_some() && listed().all(|name| is_recipient(name) && !is_author(name));
         Some(match sandbox {
-            true => (Kind::Refused, replies::SANDBOX),
-            false => (Kind::OurConfiguration, replies::OUR_CONFIGURATION),
+            true => (OutcomeKind::Refused, replies::SANDBOX),
+            false => (OutcomeKind::OperatorError, replies::OPERATOR_ERROR),
         })
     }
 }
 
-/// Whether SES does not take the credentials: others may be there already.
+/// Whether SES refuses the credentials: new ones may be available.
 pub(super) fn refuses_credentials<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
     const CODES: [&str; 4] =
         ["ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException", "InvalidClientTokenId"];
     matches!(error, SdkError::ServiceError(context) if context.err().code().is_some_and(|code| CODES.contains(&code)))
 }
 
-/// What a failed call comes to.
+/// The outcome of a failed call.
 ///
 /// `error_text`: SES's text for a message that it rejects goes into the reply (`BadRequestException` and `MessageRejected`).
 pub(super) fn of_error(
@@ -104,7 +104,7 @@ pub(super) fn of_error(
     };
     let detail = fault.as_ref().map_or_else(|| faults::chain(error), |fault| fault.text.to_string());
     let mut outcome = by_kind(error, identities, detail);
-    if outcome.kind != Kind::Refused {
+    if outcome.kind != OutcomeKind::Refused {
         return Outcome { fault, ..outcome };
     }
     // The message is at fault, so its author may see why.
@@ -135,22 +135,22 @@ fn by_kind(error: &SdkError<SendEmailError, HttpResponse>, identities: &Identiti
             outcome
         }
         // Building or signing the request failed, or there are no credentials: nothing was written.
-        SdkError::ConstructionFailure(_) => our_configuration(detail),
+        SdkError::ConstructionFailure(_) => operator_error(detail),
         SdkError::DispatchFailure(context) => match context.as_connector_error() {
             _ if never_connected(error) => unreachable(detail),
             // Not of the connection at all: credentials, endpoint resolution.
             Some(connector) if !connector.is_io() && !connector.is_timeout() && !is_http(error) => {
-                our_configuration(detail)
+                operator_error(detail)
             }
-            _ => silent(detail),
+            _ => no_response(detail),
         },
         SdkError::TimeoutError(_) if never_connected(error) => unreachable(detail),
         // Answered with something that cannot be read, timed out, or of a kind that is not known yet.
-        _ => silent(detail),
+        _ => no_response(detail),
     }
 }
 
-/// What an answer of SES comes to, by code, text and status.
+/// The outcome by error code, text and HTTP status.
 fn of_answer(code: Option<&str>, message: Option<&str>, status: u16) -> Outcome {
     let text = message.unwrap_or_default();
     let told = faults::one_line(text);
@@ -158,37 +158,37 @@ fn of_answer(code: Option<&str>, message: Option<&str>, status: u16) -> Outcome 
     let row = CODES.iter().find(|(name, ..)| code == Some(name));
     match row.map(|(_, kind, reply)| (*kind, reply.clone())) {
         // Throttling comes under either code; the text tells which of the two it is.
-        Some((Kind::Throttled | Kind::DailyQuota, _)) if text.contains("Daily message quota") => {
-            Outcome::not_sent(Kind::DailyQuota, replies::DAILY_QUOTA, detail)
+        Some((OutcomeKind::Throttled | OutcomeKind::DailyQuota, _)) if text.contains("Daily message quota") => {
+            Outcome::not_sent(OutcomeKind::DailyQuota, replies::DAILY_QUOTA, detail)
         }
-        Some((Kind::Throttled | Kind::DailyQuota, _)) if text.contains("sending rate") => {
-            Outcome::not_sent(Kind::Throttled, replies::THROTTLED, detail)
+        Some((OutcomeKind::Throttled | OutcomeKind::DailyQuota, _)) if text.contains("sending rate") => {
+            Outcome::not_sent(OutcomeKind::Throttled, replies::THROTTLED, detail)
         }
         Some((kind, reply)) => Outcome::not_sent(kind, reply, detail),
         None => match status {
-            // It said yes, or something like it, in words that nobody can read.
-            ..=399 => silent(detail),
-            429 => Outcome::not_sent(Kind::Throttled, replies::THROTTLED, detail),
-            401 | 403 | 404 => our_configuration(detail),
-            413 => Outcome::not_sent(Kind::Refused, replies::MESSAGE_TOO_LARGE, detail),
-            // The server failed, or gave up, somewhere between taking the message and telling us.
-            408 | 500.. => Outcome::ambiguous(Kind::Failed, replies::PROVIDER_UNAVAILABLE, detail),
-            _ => Outcome::not_sent(Kind::Failed, replies::PROVIDER_UNAVAILABLE, detail),
+            // A success, or something like it, that cannot be read.
+            ..=399 => no_response(detail),
+            429 => Outcome::not_sent(OutcomeKind::Throttled, replies::THROTTLED, detail),
+            401 | 403 | 404 => operator_error(detail),
+            413 => Outcome::not_sent(OutcomeKind::Refused, replies::MESSAGE_TOO_LARGE, detail),
+            // The server failed somewhere between accepting the message and answering.
+            408 | 500.. => Outcome::ambiguous(OutcomeKind::Failed, replies::PROVIDER_UNAVAILABLE, detail),
+            _ => Outcome::not_sent(OutcomeKind::Failed, replies::PROVIDER_UNAVAILABLE, detail),
         },
     }
 }
 
 /// The request was written, at least in part, and nothing readable came back.
-pub(super) fn silent(detail: impl Into<String>) -> Outcome {
-    Outcome::ambiguous(Kind::Silent, replies::PROVIDER_SILENT, detail)
+pub(super) fn no_response(detail: impl Into<String>) -> Outcome {
+    Outcome::ambiguous(OutcomeKind::NoResponse, replies::PROVIDER_NO_RESPONSE, detail)
 }
 
 fn unreachable(detail: String) -> Outcome {
-    Outcome::not_sent(Kind::Unreachable, replies::PROVIDER_UNAVAILABLE, detail)
+    Outcome::not_sent(OutcomeKind::Unreachable, replies::PROVIDER_UNAVAILABLE, detail)
 }
 
-fn our_configuration(detail: String) -> Outcome {
-    Outcome::not_sent(Kind::OurConfiguration, replies::OUR_CONFIGURATION, detail)
+fn operator_error(detail: String) -> Outcome {
+    Outcome::not_sent(OutcomeKind::OperatorError, replies::OPERATOR_ERROR, detail)
 }
 
 /// Whether no connection was made (name, refused, connect timeout, TLS): then nothing of the request was written.
@@ -226,8 +226,8 @@ mod tests {
         let text = b"From: Ann <ann@a.example>\r\n\r\nhi\r\n";
         let content = Content::parse(bytes::Bytes::from_static(text), &Default::default(), Default::default()).unwrap();
         let identities = Identities { envelope: Arc::new(envelope), content };
-        let operator = Some((Kind::OurConfiguration, replies::OUR_CONFIGURATION));
-        let sandbox = Some((Kind::Refused, replies::SANDBOX));
+        let operator = Some((OutcomeKind::OperatorError, replies::OPERATOR_ERROR));
+        let sandbox = Some((OutcomeKind::Refused, replies::SANDBOX));
         for (list, want) in [
             ("ann@a.example", operator.clone()),
             ("a.example", operator.clone()),
@@ -251,26 +251,26 @@ mod tests {
         let rate = Some("Maximum sending rate exceeded.");
         let daily = Some("Daily message quota exceeded.");
         for (code, text, status, want, kind) in [
-            (Some("TooManyRequestsException"), rate, 429, "454 4.7.0", Kind::Throttled),
-            (Some("TooManyRequestsException"), daily, 429, "454 4.7.0", Kind::DailyQuota),
-            (Some("ThrottlingException"), rate, 400, "454 4.7.0", Kind::Throttled),
-            (Some("LimitExceededException"), daily, 400, "454 4.7.0", Kind::DailyQuota),
-            (Some("LimitExceededException"), rate, 400, "454 4.7.0", Kind::Throttled),
-            (Some("LimitExceededException"), None, 400, "454 4.7.0", Kind::DailyQuota),
-            (Some("MessageRejected"), None, 400, "554 5.7.1", Kind::Refused),
-            (Some("BadRequestException"), None, 400, "554 5.6.0", Kind::Refused),
-            (Some("MailFromDomainNotVerifiedException"), None, 400, "451 4.3.5", Kind::OurConfiguration),
-            (Some("NotFoundException"), None, 404, "451 4.3.5", Kind::OurConfiguration),
-            (Some("SendingPausedException"), None, 400, "451 4.3.5", Kind::OurConfiguration),
-            (Some("AccountSuspendedException"), None, 400, "451 4.3.5", Kind::OurConfiguration),
-            (Some("AccessDeniedException"), None, 403, "451 4.3.5", Kind::OurConfiguration),
-            (Some("ExpiredTokenException"), None, 403, "451 4.3.5", Kind::OurConfiguration),
-            (Some("InvalidSignatureException"), None, 403, "451 4.3.5", Kind::OurConfiguration),
-            (None, None, 403, "451 4.3.5", Kind::OurConfiguration),
-            (None, None, 404, "451 4.3.5", Kind::OurConfiguration),
-            (None, None, 429, "454 4.7.0", Kind::Throttled),
-            (None, None, 413, "552 5.3.4", Kind::Refused),
-            (Some("NeverHeardOf"), None, 400, "451 4.4.1", Kind::Failed),
+            (Some("TooManyRequestsException"), rate, 429, "454 4.7.0", OutcomeKind::Throttled),
+            (Some("TooManyRequestsException"), daily, 429, "454 4.7.0", OutcomeKind::DailyQuota),
+            (Some("ThrottlingException"), rate, 400, "454 4.7.0", OutcomeKind::Throttled),
+            (Some("LimitExceededException"), daily, 400, "454 4.7.0", OutcomeKind::DailyQuota),
+            (Some("LimitExceededException"), rate, 400, "454 4.7.0", OutcomeKind::Throttled),
+            (Some("LimitExceededException"), None, 400, "454 4.7.0", OutcomeKind::DailyQuota),
+            (Some("MessageRejected"), None, 400, "554 5.7.1", OutcomeKind::Refused),
+            (Some("BadRequestException"), None, 400, "554 5.6.0", OutcomeKind::Refused),
+            (Some("MailFromDomainNotVerifiedException"), None, 400, "451 4.3.5", OutcomeKind::OperatorError),
+            (Some("NotFoundException"), None, 404, "451 4.3.5", OutcomeKind::OperatorError),
+            (Some("SendingPausedException"), None, 400, "451 4.3.5", OutcomeKind::OperatorError),
+            (Some("AccountSuspendedException"), None, 400, "451 4.3.5", OutcomeKind::OperatorError),
+            (Some("AccessDeniedException"), None, 403, "451 4.3.5", OutcomeKind::OperatorError),
+            (Some("ExpiredTokenException"), None, 403, "451 4.3.5", OutcomeKind::OperatorError),
+            (Some("InvalidSignatureException"), None, 403, "451 4.3.5", OutcomeKind::OperatorError),
+            (None, None, 403, "451 4.3.5", OutcomeKind::OperatorError),
+            (None, None, 404, "451 4.3.5", OutcomeKind::OperatorError),
+            (None, None, 429, "454 4.7.0", OutcomeKind::Throttled),
+            (None, None, 413, "552 5.3.4", OutcomeKind::Refused),
+            (Some("NeverHeardOf"), None, 400, "451 4.4.1", OutcomeKind::Failed),
         ] {
             let outcome = of_answer(code, text, status);
             assert!(outcome.reply.to_string().starts_with(want), "{code:?} {text:?} {status}: {}", outcome.reply);
@@ -278,11 +278,15 @@ mod tests {
         }
         for (code, status) in [(Some("InternalServiceErrorException"), 500), (None, 503), (None, 502), (None, 408)] {
             let outcome = of_answer(code, None, status);
-            assert_eq!((outcome.kind, outcome.certainty), (Kind::Failed, Certainty::Ambiguous), "{code:?} {status}");
+            assert_eq!(
+                (outcome.kind, outcome.certainty),
+                (OutcomeKind::Failed, Certainty::Ambiguous),
+                "{code:?} {status}"
+            );
             assert_eq!(outcome.reply.code(), 451);
         }
         let garbled = of_answer(None, None, 200);
-        assert_eq!((garbled.kind, garbled.certainty), (Kind::Silent, Certainty::Ambiguous));
+        assert_eq!((garbled.kind, garbled.certainty), (OutcomeKind::NoResponse, Certainty::Ambiguous));
     }
 
     #[test]

@@ -1,0 +1,122 @@
+//! Where the counts are: one number a key, which governor computes and we can put back and look at.
+//!
+//! governor's public interface only consumes. The number is the theoretical arrival time of GCRA, in nanoseconds since
+//! the limiter began; to give back is to move it to an earlier time. Sharded, and no lock is held across keys. Bounded: a
+//! key whose bucket is full again says nothing and goes when room is needed.
+
+use governor::nanos::Nanos;
+use governor::state::StateStore;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+const SHARDS: usize = 64;
+
+/// Arrival times by key.
+#[derive(Debug)]
+pub(super) struct ArrivalTimes {
+    shards: Vec<Mutex<HashMap<u128, u64, BuildHasherDefault<KeyIsHash>>>>,
+    keys_max: usize,
+    /// About how many there are, so that whoever asks for room need not lock.
+    keys: AtomicUsize,
+}
+
+/// Keys are keyed hashes already.
+#[derive(Debug, Default)]
+pub(super) struct KeyIsHash(u64);
+
+impl Hasher for KeyIsHash {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, octets: &[u8]) {
+        self.0 = octets.iter().fold(self.0, |hash, octet| hash.rotate_left(8) ^ u64::from(*octet));
+    }
+
+    fn write_u128(&mut self, key: u128) {
+        self.0 = (key >> 64) as u64;
+    }
+}
+
+type Shard = HashMap<u128, u64, BuildHasherDefault<KeyIsHash>>;
+
+impl ArrivalTimes {
+    /// For at most about that many keys.
+    pub(super) fn new(keys_max: usize) -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { shards, keys_max: keys_max.div_ceil(SHARDS).max(1), keys: AtomicUsize::new(0) }
+    }
+
+    fn shard(&self, key: u128) -> MutexGuard<'_, Shard> {
+        self.shards[key as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there is room for a key: it is there, or keys that say nothing any more could go.
+    pub(super) fn has_room(&self, key: u128, now: u64) -> bool {
+        // No shard can be full yet.
+        if self.keys.load(Ordering::Relaxed) < self.keys_max {
+            return true;
+        }
+        let mut shard = self.shard(key);
+        if shard.len() < self.keys_max || shard.contains_key(&key) {
+            return true;
+        }
+        let before = shard.len();
+        shard.retain(|_, arrival| *arrival > now);
+        self.keys.fetch_sub(before - shard.len(), Ordering::Relaxed);
+        shard.len() < self.keys_max
+    }
+
+    /// Moves a key's arrival time to an earlier one.
+    pub(super) fn put_back(&self, key: u128, nanos: u64) {
+        if let Some(arrival) = self.shard(key).get_mut(&key) {
+            *arrival = arrival.saturating_sub(nanos);
+        }
+    }
+
+    pub(super) fn arrival(&self, key: u128) -> Option<u64> {
+        self.shard(key).get(&key).copied()
+    }
+
+    #[cfg(test)]
+    pub(super) fn keys(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().unwrap().len()).sum()
+    }
+}
+
+/// The same store, held by governor and by us.
+#[derive(Clone, Debug)]
+pub(super) struct GcraStore(Arc<ArrivalTimes>);
+
+impl GcraStore {
+    pub(super) fn new(keys_max: usize) -> Self {
+        Self(Arc::new(ArrivalTimes::new(keys_max)))
+    }
+}
+
+impl std::ops::Deref for GcraStore {
+    type Target = ArrivalTimes;
+
+    fn deref(&self) -> &ArrivalTimes {
+        &self.0
+    }
+}
+
+impl StateStore for GcraStore {
+    type Key = u128;
+
+    fn measure_and_replace<T, F, E>(&self, key: &u128, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let mut shard = self.shard(*key);
+        let known = shard.get(key).copied().map(Nanos::from);
+        let (outcome, arrival) = decide(known)?;
+        if shard.insert(*key, arrival.as_u64()).is_none() {
+            self.keys.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(outcome)
+    }
+}

@@ -1,0 +1,300 @@
+//! What a step costs, limit by limit, and how it is told that there is no room: the same for every keeper of counts.
+
+use super::rule::{LimitKey, LimitRule, Measure, OnExceeded};
+use super::{LimitDecision, LimitStage, LimitStanding, LimitStatus, LimitStep, STANDINGS_MAX};
+use crate::mail::parameters::AppName;
+use crate::mail::{ClientAddress, Reply, replies};
+use siphasher::sip128::{Hasher128, SipHasher13};
+use smallvec::SmallVec;
+use std::fmt::Display;
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// The limits, ready to be asked.
+#[derive(Debug)]
+pub(super) struct ActiveLimits {
+    rules: Vec<ActiveLimit>,
+    keying: KeyHash,
+}
+
+#[derive(Debug)]
+struct ActiveLimit {
+    rule: LimitRule,
+    /// Part of every key of this limit. From its name, so that counts survive a file in another order.
+    seed: u64,
+}
+
+/// One window of one limit, one key, so many: what a step takes, and what giving back undoes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Charge {
+    pub(super) rule: u16,
+    pub(super) window: u16,
+    pub(super) amount: NonZeroU32,
+    pub(super) key: u128,
+}
+
+/// What one step costs. Few limits have more than four windows that one step touches.
+pub(super) type Charges = SmallVec<[Charge; 4]>;
+
+/// Where there was no room.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NoRoom {
+    pub(super) rule: u16,
+    /// `None`: there never is; it is more than the window holds.
+    pub(super) wait: Option<Duration>,
+}
+
+/// How facts become keys: a hash, so that no address lies in memory, on disk or in a store a second time.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum KeyHash {
+    /// For counts of one process.
+    Own(Keys),
+    /// For counts that processes share, which must find the same keys without sharing a secret. From the printed form of
+    /// a fact, so that another build finds them too; wide and hard to invert, so nobody chooses facts that fall together.
+    #[cfg(feature = "redis")]
+    Shared,
+}
+
+impl From<Keys> for KeyHash {
+    fn from(keys: Keys) -> Self {
+        Self::Own(keys)
+    }
+}
+
+impl KeyHash {
+    fn of(self, seed: u64, fact: &(impl Hash + Display + ?Sized)) -> u128 {
+        match self {
+            Self::Own(keys) => keys.of(seed, fact),
+            #[cfg(feature = "redis")]
+            Self::Shared => digest(seed, fact),
+        }
+    }
+}
+
+/// SHA-256, cut to 128 bits.
+#[cfg(feature = "redis")]
+fn digest(seed: u64, fact: &(impl Display + ?Sized)) -> u128 {
+    use aws_lc_rs::digest::{Context, SHA256};
+    struct Writer(Context);
+    impl std::fmt::Write for Writer {
+        fn write_str(&mut self, text: &str) -> std::fmt::Result {
+            self.0.update(text.as_bytes());
+            Ok(())
+        }
+    }
+    let mut writer = Writer(Context::new(&SHA256));
+    writer.0.update(&seed.to_be_bytes());
+    // The writer refuses nothing, and neither do our nouns.
+    let _ = std::fmt::Write::write_fmt(&mut writer, format_args!("{fact}"));
+    writer.0.finish().as_ref().iter().take(16).fold(0, |key, octet| key << 8 | u128::from(*octet))
+}
+
+/// A keyed hash, so that nobody chooses facts whose counts fall together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keys(pub(super) [u64; 2]);
+
+impl Keys {
+    pub(super) fn of(self, seed: u64, fact: &(impl Hash + ?Sized)) -> u128 {
+        let mut hasher = SipHasher13::new_with_keys(self.0[0], self.0[1]);
+        hasher.write_u64(seed);
+        fact.hash(&mut hasher);
+        let hash = hasher.finish128();
+        u128::from(hash.h1) << 64 | u128::from(hash.h2)
+    }
+}
+
+impl ActiveLimits {
+    pub(super) fn new(rules: Vec<LimitRule>, keying: impl Into<KeyHash>) -> Self {
+        let keying = keying.into();
+        let seed = |rule: &LimitRule| keying.of(0, rule.name.as_str()) as u64;
+        Self { rules: rules.into_iter().map(|rule| ActiveLimit { seed: seed(&rule), rule }).collect(), keying }
+    }
+
+    pub(super) fn get(&self, place: u16) -> &LimitRule {
+        &self.rules[usize::from(place)].rule
+    }
+
+    /// What a step costs.
+    pub(super) fn charges(&self, step: &LimitStep<'_>) -> Charges {
+        let mut charges = Charges::new();
+        for (place, ruled) in (0u16..).zip(&self.rules) {
+            let rule = &ruled.rule;
+            let Some(amount) = amount(rule, step) else { continue };
+            let Some(key) = self.key(ruled, step) else { continue };
+            charges.extend((0u16..).zip(&rule.windows).map(|(window, _)| Charge { rule: place, window, amount, key }));
+        }
+        charges
+    }
+
+    fn key(&self, ActiveLimit { rule, seed }: &ActiveLimit, step: &LimitStep<'_>) -> Option<u128> {
+        let app = step.granted.app.as_ref();
+        if !rule.apps.is_empty() && !app.is_some_and(|app| rule.apps.contains(app)) {
+            return None;
+        }
+        let (seed, keys) = (*seed, self.keying);
+        Some(match rule.by {
+            LimitKey::App => keys.of(seed, app?.as_str()),
+            LimitKey::Identity => keys.of(seed, step.client.identity.as_ref()?.name()),
+            LimitKey::Client { ipv4_prefix, ipv6_prefix } => {
+                let ClientAddress::Ip(address) = step.client.address else { return None };
+                keys.of(seed, &cut(address.ip(), ipv4_prefix, ipv6_prefix)?)
+            }
+            LimitKey::ReversePath => keys.of(seed, step.reverse_path.mailbox()?),
+            LimitKey::Author => match step.stage {
+                LimitStage::Message { author, .. } => keys.of(seed, author),
+                // Not known yet: only whether the size can ever fit is checked, against an empty counter.
+                LimitStage::Declared(_) => 0,
+                LimitStage::Mail | LimitStage::Rcpt(_) => return None,
+            },
+            LimitKey::RecipientDomain => match step.stage {
+                LimitStage::Rcpt(path) => keys.of(seed, path.mailbox().domain()),
+                LimitStage::Mail | LimitStage::Declared(_) | LimitStage::Message { .. } => return None,
+            },
+            LimitKey::Relay => keys.of(seed, ""),
+        })
+    }
+
+    /// How it is told that there is no room.
+    pub(super) fn over(&self, no_room: NoRoom, stage: &LimitStage<'_>) -> LimitDecision {
+        let limit = self.get(no_room.rule).name.clone();
+        LimitDecision::Over { limit, reply: self.reply(no_room, stage), wait: no_room.wait }
+    }
+
+    fn reply(&self, no_room: NoRoom, stage: &LimitStage<'_>) -> Reply {
+        let rule = self.get(no_room.rule);
+        match (no_room.wait, rule.measure, rule.over) {
+            (None, Measure::Octets, _) => replies::MESSAGE_TOO_LARGE,
+            // A client that splits succeeds: the recipients before this one are sent.
+            (_, Measure::Recipients, OnExceeded::Defer | OnExceeded::Delay(_))
+                if matches!(stage, LimitStage::Rcpt(_)) =>
+            {
+                let seconds = no_room.wait.map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+                let when = seconds.map(|seconds| format!(", try again in {seconds} s")).unwrap_or_default();
+                replies::TOO_MANY_RECIPIENTS
+                    .with_text(&format!("Too many recipients for now: rate limit reached{when}"))
+            }
+            (_, _, OnExceeded::Reject) => replies::RATE_LIMIT_EXCEEDED,
+            (wait, ..) => rate_limited(wait),
+        }
+    }
+
+    /// What a step would touch, with what is left of each as `left` tells.
+    pub(super) fn views(&self, step: &LimitStep<'_>, left: impl Fn(&Charge) -> u64) -> Vec<LimitStatus> {
+        let view = |place: u16, window: u16, key: u128, needs: u64, left: u64| {
+            let rule = self.get(place);
+            let window = rule.windows[usize::from(window)];
+            let never = needs > u64::from(window.capacity().get());
+            let no_room =
+                NoRoom { rule: place, wait: if never { None } else { window.wait(needs.saturating_sub(left)) } };
+            LimitStatus {
+                limit: rule.name.clone(),
+                window,
+                key: key as u64,
+                left,
+                needs,
+                over: self.reply(no_room, &step.stage),
+            }
+        };
+        let view =
+            |charge: &Charge| view(charge.rule, charge.window, charge.key, charge.amount.get().into(), left(charge));
+        self.charges(step).iter().map(view).collect()
+    }
+
+    /// One of each window that counts all messages of one of these applications, or all messages.
+    pub(super) fn standing(&self, apps: &[AppName]) -> Vec<(Charge, Option<AppName>)> {
+        let mut all = Vec::new();
+        for (place, ActiveLimit { rule, seed }) in (0u16..).zip(&self.rules) {
+            let mut counts = |app: Option<&AppName>| {
+                let key = self.keying.of(*seed, app.map_or("", AppName::as_str));
+                let amount = NonZeroU32::MIN;
+                let charge = |window| Charge { rule: place, window, amount, key };
+                all.extend((0u16..).zip(&rule.windows).map(|(window, _)| (charge(window), app.cloned())));
+            };
+            match rule.by {
+                LimitKey::Relay => counts(None),
+                LimitKey::App => {
+                    let counted = |app: &&AppName| rule.apps.is_empty() || rule.apps.contains(*app);
+                    apps.iter().filter(counted).for_each(|app| counts(Some(app)));
+                }
+                _ => {}
+            }
+        }
+        all.truncate(STANDINGS_MAX);
+        all
+    }
+
+    /// The same, with what is left of each.
+    pub(super) fn told(&self, standing: Vec<(Charge, Option<AppName>)>, left: &[u64]) -> Vec<LimitStanding> {
+        let told = |((charge, app), left): ((Charge, Option<AppName>), &u64)| {
+            let rule = self.get(charge.rule);
+            let window = rule.windows[usize::from(charge.window)];
+            LimitStanding { limit: rule.name.clone(), app, window, left: *left }
+        };
+        standing.into_iter().zip(left).map(told).collect()
+    }
+
+    /// How long a step may wait for room, where that limit says so.
+    pub(super) fn patience(&self, no_room: NoRoom) -> Duration {
+        match self.get(no_room.rule).over {
+            OnExceeded::Delay(most) => most,
+            OnExceeded::Defer | OnExceeded::Reject => Duration::ZERO,
+        }
+    }
+}
+
+fn rate_limited(wait: Option<Duration>) -> Reply {
+    match wait {
+        None | Some(Duration::ZERO) => replies::RATE_LIMITED,
+        Some(wait) => {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            replies::RATE_LIMITED.with_text(&format!("Rate limit reached, try again in {seconds} s"))
+        }
+    }
+}
+
+/// When messages and recipients of a key are counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum CountedAt {
+    /// At MAIL and at each RCPT.
+    Commands,
+    /// At the end of data, when the key is known.
+    Message,
+}
+
+impl LimitKey {
+    /// One row for each key: a new one does not compile without it.
+    const fn counted_at(self) -> CountedAt {
+        match self {
+            Self::App
+            | Self::Identity
+            | Self::Client { .. }
+            | Self::ReversePath
+            | Self::RecipientDomain
+            | Self::Relay => CountedAt::Commands,
+            Self::Author => CountedAt::Message,
+        }
+    }
+}
+
+/// What a step costs in the measure of a limit; `None`: nothing at this step.
+fn amount(rule: &LimitRule, step: &LimitStep<'_>) -> Option<NonZeroU32> {
+    // A count that no burst can hold is refused as such.
+    let large = |count: u64| NonZeroU32::new(u32::try_from(count).unwrap_or(u32::MAX));
+    let one = NonZeroU32::new(1);
+    match (rule.measure, step.stage, rule.by.counted_at()) {
+        (Measure::Messages, LimitStage::Mail, CountedAt::Commands) => one,
+        (Measure::Messages, LimitStage::Message { .. }, CountedAt::Message) => one,
+        (Measure::Recipients, LimitStage::Rcpt(_), CountedAt::Commands) => one,
+        (Measure::Recipients, LimitStage::Message { recipients, .. }, CountedAt::Message) => large(recipients as u64),
+        (Measure::Octets, LimitStage::Message { octets, .. } | LimitStage::Declared(octets), _) => large(octets),
+        (Measure::Messages | Measure::Recipients, ..)
+        | (Measure::Octets, LimitStage::Mail | LimitStage::Rcpt(_), _) => None,
+    }
+}
+
+pub(super) fn cut(address: IpAddr, ipv4_prefix: u8, ipv6_prefix: u8) -> Option<ipnet::IpNet> {
+    let prefix = if address.is_ipv4() { ipv4_prefix } else { ipv6_prefix };
+    ipnet::IpNet::new(address, prefix).ok().map(|network| network.trunc())
+}

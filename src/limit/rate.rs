@@ -1,0 +1,86 @@
+//! One rate, for any number of keys: governor's GCRA over a store of ours.
+
+use super::Take;
+use super::gcra_store::GcraStore;
+use super::rule::Rate;
+use governor::clock::Clock as GovernorClock;
+use governor::middleware::NoOpMiddleware;
+use governor::{Quota, RateLimiter};
+use std::cell::Cell;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// Keys that one window remembers, at about 70 octets each.
+pub(super) const KEYS_MAX: usize = 1_000_000;
+
+#[derive(Debug)]
+pub(super) struct RateMeter {
+    rate: Rate,
+    interval_nanos: u64,
+    limiter: RateLimiter<u128, GcraStore, Moment, NoOpMiddleware<Duration>>,
+    /// governor does not show its store, so we hold it too.
+    store: GcraStore,
+}
+
+/// The time that governor is told: one for all windows of a decision, read once, since the limiter began.
+#[derive(Clone, Copy, Debug)]
+struct Moment;
+
+thread_local! {
+    static MOMENT: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+impl GovernorClock for Moment {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        MOMENT.get()
+    }
+}
+
+impl RateMeter {
+    pub(super) fn new(rate: Rate) -> Self {
+        let quota = Quota::with_period(rate.interval()).map(|quota| quota.allow_burst(rate.burst()));
+        // An interval is never zero, which is all that governor refuses.
+        let quota = quota.unwrap_or(Quota::per_second(rate.burst()));
+        MOMENT.set(Duration::ZERO);
+        let store = GcraStore::new(KEYS_MAX);
+        let interval_nanos = u64::try_from(rate.interval().as_nanos()).unwrap_or(u64::MAX);
+        Self { rate, interval_nanos, limiter: RateLimiter::new(quota, store.clone(), Moment), store }
+    }
+
+    /// Takes so many for a key. Times are since the meter was made.
+    pub(super) fn take(&self, key: u128, amount: NonZeroU32, now: Duration) -> Take {
+        if !self.store.has_room(key, nanos(now)) {
+            return Take::RetryAfter(self.rate.interval());
+        }
+        MOMENT.set(now);
+        match self.limiter.check_key_n(&key, amount) {
+            Ok(Ok(())) => Take::Granted,
+            Ok(Err(not_until)) => Take::RetryAfter(not_until.wait_time_from(now)),
+            Err(_) => Take::NeverFits,
+        }
+    }
+
+    pub(super) fn put_back(&self, key: u128, amount: NonZeroU32) {
+        self.store.put_back(key, self.interval_nanos.saturating_mul(u64::from(amount.get())));
+    }
+
+    /// How long until something comes back, for a key that has nothing left.
+    pub(super) fn wait(&self, key: u128, now: Duration) -> Duration {
+        let burst = self.interval_nanos.saturating_mul(self.rate.burst().get().into());
+        let arrival = self.store.arrival(key).unwrap_or_default();
+        let room = arrival.saturating_add(self.interval_nanos).saturating_sub(burst);
+        Duration::from_nanos(room.saturating_sub(nanos(now)))
+    }
+
+    pub(super) fn left(&self, key: u128, now: Duration) -> u64 {
+        let burst = u64::from(self.rate.burst().get());
+        let Some(arrival) = self.store.arrival(key) else { return burst };
+        burst.saturating_sub(arrival.saturating_sub(nanos(now)).div_ceil(self.interval_nanos))
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

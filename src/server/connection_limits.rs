@@ -1,0 +1,268 @@
+//! Limits on connections: in total, from one client, and of clients that are not recognised.
+//!
+//! A client is recognised when policy accepts a MAIL of it or a login succeeds. Clients that are not recognised
+//! may take only a part of the connections, so that they do not keep recognised clients out. An address that was recognised within a day
+//! does not count among them. When their part, or the total, is used up, the oldest of them that has had 5 seconds is closed for a new
+//! connection.
+
+use crate::mail::ClientAddress;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// The counts. Clones count together.
+#[derive(Clone, Debug)]
+pub struct ConnectionLimits {
+    total_max: usize,
+    unrecognised_max: usize,
+    per_client_max: usize,
+    counts: Arc<Mutex<Counts>>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    total: usize,
+    by_client: HashMap<IpAddr, usize>,
+    /// Connections that are not recognised, oldest first.
+    strangers: BTreeMap<u64, Stranger>,
+    strangers_ever: u64,
+    /// Addresses that were recognised, and when.
+    known: HashMap<IpAddr, Instant>,
+}
+
+#[derive(Debug)]
+struct Stranger {
+    since: Instant,
+    shed: CancellationToken,
+}
+
+/// Which limit is exceeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    Total,
+    Unrecognised,
+    Client,
+}
+
+/// One connection. Dropping it releases the connection.
+#[derive(Debug)]
+pub(super) struct ConnectionGuard {
+    limits: ConnectionLimits,
+    client: Option<IpAddr>,
+    /// Its number among those that are not recognised.
+    stranger: Option<(u64, CancellationToken)>,
+}
+
+/// A connection is not closed for another one before this time.
+const SHED_AFTER: Duration = Duration::from_secs(5);
+/// How long an address counts as recognised.
+const KNOWN_FOR: Duration = Duration::from_secs(24 * 3600);
+/// Addresses that are remembered as recognised; the oldest quarter goes when there are more.
+const KNOWN_MAX: usize = 4_096;
+
+impl ConnectionLimits {
+    /// At most that many connections, and that many from one client address. An IPv6 client is its /64: that is what one
+    /// host can choose its addresses from. Three quarters of all are for clients that are not recognised.
+    pub fn new(total_max: usize, per_client_max: usize) -> Self {
+        let unrecognised_max = total_max - total_max / 4;
+        Self { total_max, unrecognised_max, per_client_max, counts: Arc::default() }
+    }
+
+    /// Another bound on the connections of clients that are not recognised.
+    #[must_use]
+    pub fn with_unrecognised_max(self, unrecognised_max: usize) -> Self {
+        Self { unrecognised_max: unrecognised_max.max(1), ..self }
+    }
+
+    /// Connections now.
+    pub fn in_use(&self) -> usize {
+        self.counts().total
+    }
+
+    /// Counts a new connection. A client on a Unix socket is on this machine and counts as recognised.
+    pub(super) fn enter(&self, address: ClientAddress, now: Instant) -> Result<ConnectionGuard, Over> {
+        let mut counts = self.counts();
+        let recognised = match address {
+            ClientAddress::Ip(address) => counts.knows(prefix(address.ip()), now),
+            ClientAddress::Unix => true,
+            ClientAddress::Unknown => false,
+        };
+        let crowded = !recognised && counts.strangers.len() >= self.unrecognised_max;
+        if (crowded || counts.total >= self.total_max) && !counts.shed(now) {
+            return Err(if counts.total >= self.total_max { Over::Total } else { Over::Unrecognised });
+        }
+        counts.total += 1;
+        let stranger = (!recognised).then(|| counts.admit_stranger(now));
+        Ok(ConnectionGuard { limits: self.clone(), client: None, stranger })
+    }
+
+    fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counts {
+    fn knows(&self, client: IpAddr, now: Instant) -> bool {
+        self.known.get(&client).is_some_and(|since| now.saturating_duration_since(*since) < KNOWN_FOR)
+    }
+
+    fn admit_stranger(&mut self, now: Instant) -> (u64, CancellationToken) {
+        self.strangers_ever += 1;
+        let shed = CancellationToken::new();
+        self.strangers.insert(self.strangers_ever, Stranger { since: now, shed: shed.clone() });
+        (self.strangers_ever, shed)
+    }
+
+    /// Closes the oldest connection that is not recognised, and frees it at once.
+    fn shed(&mut self, now: Instant) -> bool {
+        let Some(oldest) = self.strangers.first_entry() else { return false };
+        if now.saturating_duration_since(oldest.get().since) < SHED_AFTER {
+            return false;
+        }
+        oldest.remove().shed.cancel();
+        self.total -= 1;
+        true
+    }
+
+    fn remember(&mut self, client: IpAddr, now: Instant) {
+        if self.known.len() >= KNOWN_MAX && !self.known.contains_key(&client) {
+            let mut times: Vec<Instant> = self.known.values().copied().collect();
+            let (_, quarter, _) = times.select_nth_unstable(KNOWN_MAX / 4);
+            let quarter = *quarter;
+            self.known.retain(|_, since| *since > quarter);
+        }
+        self.known.insert(client, now);
+    }
+}
+
+impl ConnectionGuard {
+    /// Counts the connection as this client's, once its address is known.
+    pub(super) fn take_by(&mut self, address: IpAddr, now: Instant) -> Result<(), Over> {
+        let client = prefix(address);
+        let mut counts = self.limits.counts();
+        let count = counts.by_client.entry(client).or_default();
+        if *count >= self.limits.per_client_max {
+            return Err(Over::Client);
+        }
+        *count += 1;
+        self.client = Some(client);
+        // For a client behind a proxy the address is known only now.
+        if counts.knows(client, now)
+            && let Some((number, _)) = self.stranger.take()
+            && counts.strangers.remove(&number).is_none()
+        {
+            // It was closed for another connection, which has been counted.
+            counts.total += 1;
+        }
+        Ok(())
+    }
+
+    /// The client is recognised: the connection is not closed for another one any more, and the address is remembered.
+    pub(super) fn recognise(&mut self, now: Instant) {
+        let mut counts = self.limits.counts();
+        if let Some((number, _)) = self.stranger.take()
+            && counts.strangers.remove(&number).is_none()
+        {
+            counts.total += 1;
+        }
+        if let Some(client) = self.client {
+            counts.remember(client, now);
+        }
+    }
+
+    /// Cancelled when another client needs the connection; `None` for a recognised client.
+    pub(super) fn shed(&self) -> Option<CancellationToken> {
+        self.stranger.as_ref().map(|(_, shed)| shed.clone())
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        let mut counts = self.limits.counts();
+        let shed = self.stranger.as_ref().is_some_and(|(number, _)| counts.strangers.remove(number).is_none());
+        if !shed {
+            counts.total -= 1;
+        }
+        if let Some(client) = self.client
+            && let Some(count) = counts.by_client.get_mut(&client)
+        {
+            *count -= 1;
+            if *count == 0 {
+                counts.by_client.remove(&client);
+            }
+        }
+    }
+}
+
+fn prefix(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{Clock, SystemClock};
+
+    fn from(text: &str) -> ClientAddress {
+        ClientAddress::Ip(format!("{text}:1").parse().unwrap())
+    }
+
+    #[test]
+    fn places_come_back_and_leave_nothing_behind() {
+        let (limits, now) = (ConnectionLimits::new(3, 2), SystemClock.now());
+        let client: IpAddr = "2001:db8::1".parse().unwrap();
+        let neighbour: IpAddr = "2001:db8::2".parse().unwrap();
+        let mut connections: Vec<ConnectionGuard> =
+            (0..3).map(|_| limits.enter(ClientAddress::Unknown, now).unwrap()).collect();
+        assert_eq!(limits.enter(ClientAddress::Unknown, now).unwrap_err(), Over::Total);
+        assert_eq!(connections[0].take_by(client, now), Ok(()));
+        assert_eq!(connections[1].take_by(neighbour, now), Ok(()));
+        assert_eq!(connections[2].take_by(client, now), Err(Over::Client), "one /64 is one client");
+        assert_eq!(connections[2].take_by("192.0.2.1".parse().unwrap(), now), Ok(()));
+        drop(connections);
+        assert_eq!(limits.in_use(), 0);
+        assert!(limits.counts().by_client.is_empty() && limits.counts().strangers.is_empty());
+    }
+
+    /// Clients that no policy permits held all connections, and permitted ones received 421.
+    #[test]
+    fn clients_that_are_not_recognised_do_not_keep_others_out() {
+        let (limits, began) = (ConnectionLimits::new(8, 8), SystemClock.now());
+        let mut known = limits.enter(from("192.0.2.1"), began).unwrap();
+        known.take_by("192.0.2.1".parse().unwrap(), began).unwrap();
+        known.recognise(began);
+        drop(known);
+        let strangers: Vec<ConnectionGuard> =
+            (0..6).map(|_| limits.enter(from("198.51.100.1"), began).unwrap()).collect();
+        assert_eq!(limits.enter(from("198.51.100.1"), began).unwrap_err(), Over::Unrecognised);
+        let _known = limits.enter(from("192.0.2.1"), began).unwrap();
+        let _unix = limits.enter(ClientAddress::Unix, began).unwrap();
+        assert_eq!(limits.enter(from("192.0.2.1"), began).unwrap_err(), Over::Total);
+        let later = began + SHED_AFTER;
+        let mut first = limits.enter(from("203.0.113.1"), later).unwrap();
+        let shed = |place: usize| strangers[place].shed().unwrap().is_cancelled();
+        assert!(shed(0) && !shed(1), "the oldest is closed for a new one");
+        assert_eq!(limits.in_use(), 8);
+        first.recognise(later);
+        drop(first);
+        drop(strangers);
+        assert_eq!(limits.in_use(), 2);
+        let forgotten = began + KNOWN_FOR;
+        assert!(!limits.counts().knows("192.0.2.1".parse().unwrap(), forgotten));
+    }
+
+    #[test]
+    fn the_memory_of_recognised_addresses_is_bounded() {
+        let (limits, now) = (ConnectionLimits::new(8, 8), SystemClock.now());
+        for number in 0..2 * u32::try_from(KNOWN_MAX).unwrap() {
+            let at = now + Duration::from_secs(number.into());
+            limits.counts().remember(IpAddr::from(number.to_be_bytes()), at);
+        }
+        assert!(limits.counts().known.len() <= KNOWN_MAX);
+    }
+}

@@ -1,0 +1,51 @@
+//! A listener, as its connections see it.
+
+use super::connection_limits::Over;
+use super::{ListenerSettings, Shared};
+use crate::mail::{ClientAddress, Reply, replies};
+use crate::observe::Event;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A listener, as its connections see it.
+#[derive(Debug)]
+pub(super) struct ListenerContext {
+    pub(super) settings: ListenerSettings,
+    pub(super) shared: Shared,
+    pub(super) smtp: Arc<crate::smtp::Settings>,
+}
+
+impl ListenerContext {
+    pub(super) fn new(settings: ListenerSettings, shared: Shared) -> Self {
+        let smtp = Arc::new(settings.smtp.clone());
+        Self { settings, shared, smtp }
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        self.shared.relay.clock().now()
+    }
+
+    /// The reply to a connection over a limit, and the reason for the log. Counts the limit.
+    pub(super) fn refusal(&self, over: Over) -> (Reply, &'static str) {
+        let (limit, reply, reason) = match over {
+            Over::Total => ("connections.total", replies::TOO_MANY_CONNECTIONS, "too many connections"),
+            Over::Unrecognised => {
+                let reason = "too many connections of clients that are not recognised";
+                ("connections.unrecognised", replies::TOO_MANY_CONNECTIONS, reason)
+            }
+            Over::Client => (
+                "connections.client",
+                replies::TOO_MANY_CONNECTIONS_FROM_CLIENT,
+                "too many connections from this client",
+            ),
+        };
+        self.shared.relay.observer().observe(&Event::LimitHit { limit, app: None });
+        (reply, reason)
+    }
+
+    /// Reports a connection that is refused.
+    pub(super) fn refused(&self, address: ClientAddress, reply: Option<&Reply>, reason: &str) {
+        let listener = &*self.settings.name;
+        self.shared.relay.observer().observe(&Event::ConnectionRefused { address, listener, reply, reason });
+    }
+}
