@@ -693,7 +693,7 @@ fn a_start_that_fails_says_why_in_the_format_of_the_log_and_what_to_do() {
             "Address already in use",
             "admin.address",
         ),
-        ("address = '192.0.2.1:25'".to_owned(), 78, "f.toml:10:11", "nothing says who may send", "policy.clients"),
+        ("address = '192.0.2.1:25'".to_owned(), 78, "f.toml:10:11", "nothing states who may send", "policy.clients"),
         ("adress = 'x'".to_owned(), 78, "f.toml:10:1", "unknown key adress", "did you mean address?"),
     ] {
         fs::write(here.join("f.toml"), with(&lines)).unwrap();

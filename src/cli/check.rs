@@ -9,7 +9,7 @@ mod review;
 use super::exit::{Cause, Exit, Failure};
 use super::printer::Printer;
 use super::{ConfigFile, runtime};
-use crate::config::{Config, Found, Plan, Surroundings, Upstream};
+use crate::config::{Config, Found, Plan, ProcessEnvironment, Upstream};
 use crate::transport::ses::SesTransport;
 use review::Review;
 use serde::Serialize;
@@ -41,8 +41,8 @@ struct Report {
 
 pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
     let (report, exit) = match arguments.file.load() {
-        Ok((config, surroundings)) => {
-            let report = report(arguments, &config, &surroundings)?;
+        Ok((config, process_environment)) => {
+            let report = report(arguments, &config, &process_environment)?;
             let exit = if report.good { Exit::Ok } else { Exit::Config };
             (report, exit)
         }
@@ -90,17 +90,17 @@ impl Arguments {
     }
 }
 
-fn report(arguments: &Arguments, config: &Config, surroundings: &Surroundings) -> Result<Report, Failure> {
-    let causes = |problems: &[crate::config::Problem]| problems.iter().map(Cause::from).collect::<Vec<_>>();
-    let plan = match config.check(surroundings) {
+fn report(arguments: &Arguments, config: &Config, process_environment: &ProcessEnvironment) -> Result<Report, Failure> {
+    let causes = |problems: &[crate::config::Diagnostic]| problems.iter().map(Cause::from).collect::<Vec<_>>();
+    let plan = match config.check(process_environment) {
         Ok(plan) => plan,
         Err(Found { errors, warnings }) => {
             return Ok(arguments.report(causes(&errors), causes(&warnings), None));
         }
     };
     let mut warnings = causes(&plan.warnings);
-    let mut review = Review::of(config, &plan, surroundings);
-    match connected(config, plan, surroundings)? {
+    let mut review = Review::of(config, &plan, process_environment);
+    match connected(config, plan, process_environment)? {
         Ok((region, found)) => {
             review.region = region;
             warnings.extend(causes(&found.warnings));
@@ -116,22 +116,22 @@ fn report(arguments: &Arguments, config: &Config, surroundings: &Surroundings) -
 fn connected(
     config: &Config,
     plan: Plan,
-    surroundings: &Surroundings,
+    process_environment: &ProcessEnvironment,
 ) -> Result<Result<(String, Found), Failure>, Failure> {
     let settings = match &plan.upstream {
         Upstream::Amazon(settings) => (**settings).clone(),
         // Nothing is sent to it in a check; a start asks the emulator where it listens.
         Upstream::Emulator(emulation) => emulation.ses("http://127.0.0.1:9".to_owned()),
     };
-    let place = config.places.of("ses");
+    let place = config.source_map.of("ses");
     let transport = match runtime()?.block_on(SesTransport::connect(settings)) {
         Ok(transport) => transport,
         Err(error) => return Ok(Err(Failure::from(error).at(&place))),
     };
     let region = transport.region().to_owned();
-    let found = config.look_at_region(surroundings, &region).unwrap_or_default();
+    let found = config.check_region(process_environment, &region).unwrap_or_default();
     Ok(match plan.builder(transport).check() {
         Ok(()) => Ok((region, found)),
-        Err(error) => Err(Failure::from(error).at(&config.places.of(""))),
+        Err(error) => Err(Failure::from(error).at(&config.source_map.of(""))),
     })
 }

@@ -6,7 +6,7 @@ use super::exit::{Exit, Failure};
 use super::printer::Printer;
 use super::run::{Started, serve};
 use super::sockets::Sockets;
-use super::{environment, surroundings};
+use super::{environment, process_environment};
 use crate::config::Config;
 use std::fmt::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -31,10 +31,10 @@ pub(super) fn run(arguments: &Arguments, printer: Printer) -> Result<Exit, Failu
     let name = Path::new("demo (config/dev.toml, built in)");
     let config = Config::parse(name, &with_free_ports(CONFIGURATION), environment.iter().cloned())?;
     let kept = config.ses_emulator.directory.clone();
-    let surroundings = surroundings(environment);
-    let authority = config.tls.certificate.as_ref().and_then(|source| source.path(&surroundings));
+    let process_environment = process_environment(environment);
+    let authority = config.tls.certificate.as_ref().and_then(|source| source.path(&process_environment));
     let authority = authority.map(|certificate| certificate.with_file_name("ca.pem"));
-    serve(config, surroundings, Sockets::from_environment(), |started| {
+    serve(config, process_environment, Sockets::from_environment(), |started| {
         printer.text(&introduction(started, kept.as_deref(), authority.as_deref())).map(drop)
     })
 }

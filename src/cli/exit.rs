@@ -1,7 +1,7 @@
 //! Exit codes of sysexits.h, and errors that carry one.
 
 use crate::builder::StartError;
-use crate::config::{ConfigError, Place, Problem};
+use crate::config::{ConfigError, Diagnostic, Location};
 use crate::emulator::EmulatorError;
 use crate::limit::RedisError;
 use crate::limit::StateError;
@@ -84,7 +84,7 @@ impl Failure {
 
     /// The same, at a place of the configuration.
     #[must_use]
-    pub(super) fn at(mut self, place: &Place) -> Self {
+    pub(super) fn at(mut self, place: &Location) -> Self {
         if let Some(cause) = self.causes.last_mut() {
             cause.place.get_or_insert(place.to_string());
         }
@@ -97,14 +97,14 @@ impl Failure {
     }
 
     /// A configuration that is wrong.
-    pub(super) fn of_problems(problems: &[Problem]) -> Self {
+    pub(super) fn of_problems(problems: &[Diagnostic]) -> Self {
         Self { exit: Exit::Config, causes: problems.iter().map(Cause::from).collect() }
     }
 }
 
-impl From<&Problem> for Cause {
-    fn from(problem: &Problem) -> Self {
-        Self { place: Some(problem.place.to_string()), message: problem.message.clone(), hint: problem.hint.clone() }
+impl From<&Diagnostic> for Cause {
+    fn from(problem: &Diagnostic) -> Self {
+        Self { place: Some(problem.location.to_string()), message: problem.message.clone(), hint: problem.hint.clone() }
     }
 }
 
@@ -141,7 +141,7 @@ impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         match &error {
             ConfigError::Read { error: cause, .. } => Self::new(reading(cause), error.to_string()),
-            _ => Self::of_problems(error.problems()),
+            _ => Self::of_problems(error.diagnostics()),
         }
     }
 }

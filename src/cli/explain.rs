@@ -93,8 +93,8 @@ impl std::str::FromStr for CertificateFact {
 }
 
 pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
-    let (config, surroundings) = arguments.file.load()?;
-    let mut plan = config.plan(&surroundings, Purpose::Check)?;
+    let (config, process_environment) = arguments.file.load()?;
+    let mut plan = config.plan(&process_environment, Purpose::Check)?;
     let (facts, preface) = facts(arguments, &config, &plan)?;
     // Only lines of ours are wanted on standard output, and none of the log.
     let limits = plan.limits_seen()?;

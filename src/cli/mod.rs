@@ -21,7 +21,7 @@ mod signals;
 mod sockets;
 mod start;
 
-use crate::config::{Config, ConfigError, LogFormat, Surroundings};
+use crate::config::{Config, ConfigError, LogFormat, ProcessEnvironment};
 use clap::{Parser, Subcommand};
 use exit::{Exit, Failure};
 use printer::Printer;
@@ -61,6 +61,8 @@ enum Command {
     HashPassword,
     /// Print the JSON schema of the configuration
     Schema,
+    /// Print every key of the configuration with its description and default, as a configuration file
+    Reference,
 }
 
 #[derive(Debug, clap::Args)]
@@ -103,6 +105,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Command::HashPassword => hash_password::run(&printer),
         Command::Schema => printer.text(&Config::schema()),
+        Command::Reference => printer.text(&Config::reference()),
     };
     match ended {
         Ok(exit) => exit.into(),
@@ -115,10 +118,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 impl ConfigFile {
     /// Reads the file, with overrides from the environment.
-    fn load(&self) -> Result<(Config, Surroundings), Failure> {
+    fn load(&self) -> Result<(Config, ProcessEnvironment), Failure> {
         let environment = environment();
         let config = Config::load(&self.config, environment.iter().cloned()).map_err(|error| self.unread(error))?;
-        Ok((config, surroundings(environment)))
+        Ok((config, process_environment(environment)))
     }
 
     /// Why there is no configuration, and what to do about it.
@@ -143,9 +146,9 @@ fn environment() -> Vec<(String, String)> {
         .collect()
 }
 
-fn surroundings(environment: Vec<(String, String)>) -> Surroundings {
+fn process_environment(environment: Vec<(String, String)>) -> ProcessEnvironment {
     let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    Surroundings::new(environment, machine.or_else(|| std::env::var("HOSTNAME").ok()))
+    ProcessEnvironment::new(environment, machine.or_else(|| std::env::var("HOSTNAME").ok()))
 }
 
 /// A runtime for a command that needs one, on the thread that asks. A relay serves its connections on more.

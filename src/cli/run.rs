@@ -9,7 +9,7 @@ use super::{ConfigFile, runtime};
 use crate::admin::AdminEndpoint;
 use crate::builder::Running;
 use crate::config::certificates::trouble;
-use crate::config::{Config, LogFormat, Plan, Problem, Purpose, Surroundings, Upstream};
+use crate::config::{CertificateReload, Config, Diagnostic, LogFormat, Plan, ProcessEnvironment, Purpose, Upstream};
 use crate::emulator::Emulator;
 use crate::server::ListenerAddress;
 use crate::smtp::{AuthMode, TlsMode};
@@ -22,9 +22,9 @@ use tracing::{error, info, warn};
 pub(super) fn run(file: &ConfigFile) -> (Result<Exit, Failure>, LogFormat) {
     let sockets = Sockets::from_environment();
     match file.load() {
-        Ok((config, surroundings)) => {
+        Ok((config, process_environment)) => {
             let format = config.log.format;
-            (serve(config, surroundings, sockets, |_| Ok(())), format)
+            (serve(config, process_environment, sockets, |_| Ok(())), format)
         }
         Err(failure) => {
             // Only now is it read twice: it may be a pipe.
@@ -51,7 +51,7 @@ pub(super) struct StartedListener<'a> {
 /// Runs the relay to its end. `started` is called when it listens.
 pub(super) fn serve(
     config: Config,
-    surroundings: Surroundings,
+    process_environment: ProcessEnvironment,
     mut sockets: Sockets,
     started: impl FnOnce(&Started<'_>) -> Result<(), Failure>,
 ) -> Result<Exit, Failure> {
@@ -60,43 +60,40 @@ pub(super) fn serve(
         Failure::new(Exit::Config, error).with_hint("for example: GATEPOST_LOG=info,gatepost=debug")
     })?;
     let purpose = Purpose::Start { sockets: &mut |name| sockets.take(name) };
-    let plan = config.plan(&surroundings, purpose)?;
+    let plan = config.plan(&process_environment, purpose)?;
     let runtime = runtime()?;
-    // A thousand applications are not kept twice.
-    let certificates = Certificates { config: config.without_lists(), surroundings };
-    drop(config);
-    let ended = runtime.block_on(relay(plan, &certificates, started));
+    let ended = runtime.block_on(relay(plan, config, process_environment, started));
     // A verification of a password may still be running; its result is not needed.
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(log);
     ended
 }
 
-/// What certificates are read from, at the start and again at SIGHUP.
+/// The certificates that SIGHUP reads again, and the environment that they are read with.
 struct Certificates {
-    config: Config,
-    surroundings: Surroundings,
+    reload: CertificateReload,
+    process_environment: ProcessEnvironment,
 }
 
 impl Certificates {
-    /// Gives every listener its certificate as it is now. If one cannot be used, all stay as they are.
-    fn reread(&self, running: &Running) {
+    /// Gives every listener its certificate as its file is now. If one has an error, all listeners keep the previous ones.
+    fn reload(&self, running: &Running) {
         info!(target: "gatepost", "SIGHUP: certificates, keys and authorities are read again, and nothing else");
-        match self.config.has_file_changed() {
+        let file = self.reload.file().display();
+        match self.reload.has_file_changed() {
             Ok(false) => {}
             Ok(true) => warn!(
-                target: "gatepost", place = %self.config.places.of(""),
+                target: "gatepost", place = %file,
                 "the configuration file has changed since the start: its changes need a restart"
             ),
             Err(error) => warn!(
-                target: "gatepost", place = %self.config.places.of(""),
+                target: "gatepost", place = %file,
                 "the configuration file cannot be read, so the next start would fail: {error}"
             ),
         }
-        match self.config.listeners(&self.surroundings) {
-            Ok(listeners) => {
-                let listeners = listeners.iter().filter_map(|listener| Some((&listener.name, listener.tls.as_ref()?)));
-                for (name, tls) in listeners.filter(|(name, tls)| running.replace_certificate(name, tls)) {
+        match self.reload.certificates(&self.process_environment) {
+            Ok(certificates) => {
+                for (name, tls) in certificates.iter().filter(|(name, tls)| running.replace_certificate(name, tls)) {
                     let not_after = jiff::Timestamp::from_second(tls.not_after()).unwrap_or_default();
                     info!(target: "gatepost", listener = %name, %not_after, "certificate read again");
                     if let Some(trouble) = trouble(tls) {
@@ -105,10 +102,10 @@ impl Certificates {
                 }
             }
             Err(error) => {
-                for problem in error.problems() {
+                for problem in error.diagnostics() {
                     let hint = problem.hint.as_deref().unwrap_or_default();
                     error!(
-                        target: "gatepost", place = %problem.place, hint,
+                        target: "gatepost", place = %problem.location, hint,
                         "SIGHUP: certificates stay as they are: {}", problem.message
                     );
                 }
@@ -119,7 +116,8 @@ impl Certificates {
 
 async fn relay(
     mut plan: Plan,
-    certificates: &Certificates,
+    config: Config,
+    process_environment: ProcessEnvironment,
     started: impl FnOnce(&Started<'_>) -> Result<(), Failure>,
 ) -> Result<Exit, Failure> {
     // Before anything listens: a signal from now on is a drain, not a death.
@@ -129,7 +127,7 @@ async fn relay(
     let descriptors = raise_file_descriptors(plan.connections_max());
     plan.connect_redis().await?;
     let (transport, emulator) = upstream(&plan.upstream).await?;
-    if let Some(found) = certificates.config.look_at_region(&certificates.surroundings, transport.region()) {
+    if let Some(found) = config.check_region(&process_environment, transport.region()) {
         warn_of(&found.warnings);
         if !found.errors.is_empty() {
             return Err(Failure::of_problems(&found.errors));
@@ -142,7 +140,7 @@ async fn relay(
         builder = builder.limiter(limits);
     }
     let running = builder.threads(std::thread::available_parallelism().map_or(1, usize::from)).start();
-    let running = running.map_err(|error| start::failure(&certificates.config, error))?;
+    let running = running.map_err(|error| start::failure(&config, error))?;
     let listeners = running.addresses().iter().zip(offers);
     let listeners = listeners.map(|((name, address), (tls, auth))| StartedListener {
         name,
@@ -158,17 +156,20 @@ async fn relay(
     if let Some(address) = what.admin {
         info!(target: "gatepost", "admin endpoint on {address}: /livez /readyz /metrics");
     }
-    let exit = until_signal(running, &mut signals, certificates).await;
+    let certificates = Certificates { reload: CertificateReload::new(&config), process_environment };
+    // A running relay does not need the lists of applications and limits a second time.
+    drop(config);
+    let exit = until_signal(running, &mut signals, &certificates).await;
     if let Some(emulator) = emulator {
         emulator.stop().await;
     }
     Ok(exit)
 }
 
-fn warn_of(problems: &[Problem]) {
+fn warn_of(problems: &[Diagnostic]) {
     for warning in problems {
         let hint = warning.hint.as_deref().unwrap_or_default();
-        warn!(target: "gatepost", place = %warning.place, hint, "{}", warning.message);
+        warn!(target: "gatepost", place = %warning.location, hint, "{}", warning.message);
     }
 }
 
@@ -226,7 +227,7 @@ async fn until_signal(running: Running, signals: &mut Signals, certificates: &Ce
     let signal = loop {
         match signals.next().await {
             Asked::Stop(signal) => break signal,
-            Asked::Reread => certificates.reread(&running),
+            Asked::Reread => certificates.reload(&running),
         }
     };
     let grace = running.grace();

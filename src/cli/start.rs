@@ -25,7 +25,7 @@ pub(super) fn failure(config: &Config, error: StartError) -> Failure {
         io::ErrorKind::PermissionDenied => Exit::NoPermission,
         _ => Exit::Unavailable,
     };
-    Failure::new(exit, error.to_string()).at(&config.places.of(&key)).with_hint(hint)
+    Failure::new(exit, error.to_string()).at(&config.source_map.of(&key)).with_hint(hint)
 }
 
 /// What to do about a socket that cannot be taken.

@@ -1,31 +1,39 @@
-//! `[admin]`: the operator's door.
+//! `[admin]`: the listener for operators.
 
-use super::plan::Findings;
-use super::source::Source;
+use super::diagnostics::Diagnostics;
+use super::listener::Listener;
+use super::secret_source::Source;
+use super::section::section;
 use super::values::{Listen, ListenAddress};
 use crate::admin::{AdminEndpoint, AdminSettings};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-/// The operator's door: /livez, /readyz and /metrics over HTTP.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct AdminSection {
-    /// IP:PORT such as 127.0.0.1:9925, or unix:/run/gatepost/admin.sock. Default: no door.
-    pub address: Option<ListenAddress>,
-    /// What clients show as "Authorization: Bearer TOKEN": { file = "…" }, { env = "…" } or { credential = "…" }. Needed where
-    /// the address is not this machine's own.
-    pub token: Option<Source>,
+section! {
+    /// The listener for operators: /livez, /readyz and /metrics over HTTP. Without an address there is none.
+    pub(crate) AdminSection {
+        /// IP:PORT such as 127.0.0.1:9925, or unix:/run/gatepost/admin.sock. Default: no listener.
+        #[schemars(example = &"127.0.0.1:9925")]
+        address: Option<ListenAddress> = None,
+        /// What clients show as "Authorization: Bearer TOKEN": { file = "…" }, { env = "…" } or { credential = "…" }. Required
+        /// where other machines can reach the address.
+        #[schemars(example = json!({ "file": "/etc/gatepost/admin-token" }))]
+        token: Option<Source> = None,
+    } []
 }
 
 /// The least length of a token: 128 bits in hex.
 const TOKEN_OCTETS_MIN: usize = 32;
 
-pub(super) fn plan(findings: &mut Findings<'_>) -> Option<AdminSettings> {
-    let AdminSection { address, token } = &findings.config.admin;
+/// The settings of the admin listener; `None` without an address.
+pub(super) fn plan(
+    section: &AdminSection,
+    listeners: &[Listener],
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<AdminSettings> {
+    let AdminSection { address, token } = section;
     let Some(address) = address else {
         if token.is_some() {
-            findings.error(
+            diagnostics.error(
                 "admin.token",
                 "a token without an address",
                 "set admin.address, such as \"127.0.0.1:9925\"",
@@ -34,16 +42,16 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Option<AdminSettings> {
         return None;
     };
     let free = matches!(&address.0, Listen::Tcp(tcp) if tcp.port() == 0);
-    if !free && findings.config.listener.iter().any(|listener| listener.address.as_ref() == Some(address)) {
-        findings.error("admin.address", "a listener has this address already", "give each an address of its own");
+    if !free && listeners.iter().any(|listener| listener.address.as_ref() == Some(address)) {
+        diagnostics.error("admin.address", "a listener has this address already", "give each an address of its own");
     }
     let secret = match token {
         None => None,
         Some(source) => {
-            let text = findings.secret("admin.token", source)?.trim().to_owned();
+            let text = diagnostics.secret("admin.token", source)?.trim().to_owned();
             if text.len() < TOKEN_OCTETS_MIN || !text.bytes().all(|octet| matches!(octet, b'!'..=b'~')) {
                 let message = "a token has at least 32 printable characters and no spaces";
-                findings.error("admin.token", message, "for example: openssl rand -hex 32");
+                diagnostics.error("admin.token", message, "for example: openssl rand -hex 32");
             }
             Some(text)
         }
@@ -51,14 +59,18 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Option<AdminSettings> {
     let endpoint = match &address.0 {
         Listen::Tcp(address) => {
             if !address.ip().is_loopback() && secret.is_none() {
-                let message = format!("others may reach {address}, and nothing asks who they are");
-                findings.error("admin.address", message, "set admin.token, or listen on loopback or a Unix socket");
+                let message = format!("other machines may reach {address}, and no token is required");
+                diagnostics.error("admin.address", message, "set admin.token, or listen on loopback or a Unix socket");
             }
             AdminEndpoint::Tcp(*address)
         }
         Listen::Unix(path) => AdminEndpoint::Unix(path.clone()),
         Listen::Systemd(_) => {
-            findings.error("admin.address", "this door takes no socket of systemd's", "write IP:PORT or unix:PATH");
+            diagnostics.error(
+                "admin.address",
+                "the admin listener does not take a systemd socket",
+                "write IP:PORT or unix:PATH",
+            );
             return None;
         }
     };

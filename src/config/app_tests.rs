@@ -1,6 +1,6 @@
 //! What `[[app]]`, `[policy]` and `[aws]` are told when they are wrong, and what becomes of them when they are not.
 
-use super::{Config, ConfigError, Plan, Purpose, Surroundings};
+use super::{Config, ConfigError, Plan, ProcessEnvironment, Purpose};
 use crate::mail::parameters::Feedback;
 use crate::mail::{Client, ClientAddress, SessionId};
 use crate::policy::{App, Enforcement, Missing, OnAuthor};
@@ -22,7 +22,7 @@ fn app(lines: &str) -> String {
 }
 
 fn plan(text: &str) -> Result<Plan, ConfigError> {
-    Config::parse(Path::new("f"), text, std::iter::empty())?.plan(&Surroundings::default(), Purpose::Check)
+    Config::parse(Path::new("f"), text, std::iter::empty())?.plan(&ProcessEnvironment::default(), Purpose::Check)
 }
 
 fn refusal(text: &str) -> String {
@@ -65,10 +65,10 @@ fn what_works_and_should_not_is_warned_of() {
         (app("enforcement = 'report'"), "f:12:15: what the rules refuse passes"),
         (app("[policy]\nenforcement = 'report'"), "f:13:15: what the rules refuse passes"),
         (app("soft_fail = true"), "f:12:13: mail that policy refuses is deferred"),
-        (app("redirect_to = 'stage@example.com'"), "f:12:15: all mail goes to stage@example.com"),
+        (app("redirect_to = 'stage@example.com'"), "f:12:15: all messages go to stage@example.com"),
         (app("unchecked = ['from']"), "f:12:1: From is not checked"),
-        (app("").replace("'*@example.com'", "'*@*'"), "f:11:9: this lets clients write mail as anybody"),
-        (app("").replace("127.1.0.0/16", "0.0.0.0/0"), "f:10:13: 0.0.0.0/0 is everybody"),
+        (app("").replace("'*@example.com'", "'*@*'"), "f:11:9: this lets clients write messages with any From"),
+        (app("").replace("127.1.0.0/16", "0.0.0.0/0"), "f:10:13: 0.0.0.0/0 is every address"),
         (app("message_octets_max = 40000000"), "f:12:22: smtp.message_octets_max is smaller"),
         (app("recipients_max = 20\n[smtp]\nrecipients_max = 10"), "f:12:18: smtp.recipients_max is smaller"),
         (app("[aws]\naccount = '111122223333'"), "f:12:2: there are no IAM policy documents"),
@@ -158,9 +158,9 @@ fn the_region_of_documents_may_come_from_the_environment_or_the_emulator() {
     let (_directory, text) = documents(&app("documents = ['DIR/allow.json']\n[aws]\naccount = '111122223333'"));
     let read = |text: &str, environment: &[(&str, &str)]| {
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let surroundings = Surroundings::new(environment, None);
+        let process_environment = ProcessEnvironment::new(environment, None);
         let config = Config::parse(Path::new("f"), text, std::iter::empty()).unwrap();
-        config.plan(&surroundings, Purpose::Check).map(drop)
+        config.plan(&process_environment, Purpose::Check).map(drop)
     };
     assert!(read(&text, &[]).is_err());
     assert!(read(&text, &[("AWS_REGION", "eu-west-1")]).is_ok());
@@ -195,7 +195,7 @@ fn the_work_of_a_start_grows_with_the_applications_and_not_with_their_square() {
         // Of this thread alone: other tests run beside it.
         let now = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
         let before = now();
-        let plan = config.plan(&Surroundings::default(), Purpose::Check).unwrap();
+        let plan = config.plan(&ProcessEnvironment::default(), Purpose::Check).unwrap();
         let after = now();
         assert_eq!(plan.warnings.len(), count);
         (after.tv_sec - before.tv_sec) as f64 + (after.tv_nsec - before.tv_nsec) as f64 / 1e9

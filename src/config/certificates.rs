@@ -1,7 +1,7 @@
-//! Makes a throw-away authority, and one certificate of it with its key, for development and tests.
+//! Makes a temporary authority, and one certificate that it issues with its key, for development and tests.
 //!
 //! Three files: `ca.pem`, which clients trust, `cert.pem` and `key.pem`. The authority's own key is never written, so
-//! nobody can make a second certificate of it. P-256; 398 days, the longest that common clients accept.
+//! it cannot issue a second certificate. P-256; 398 days, the longest that common clients accept.
 //! RFC 5280 §4.2.1 (key usage, basic constraints, names), RFC 9525 (names in subjectAltName only).
 
 use crate::mail::{Clock, SystemClock};
@@ -14,18 +14,18 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long a pair is good.
-pub const DAYS: u64 = 398;
+/// How many days a pair is valid.
+pub(crate) const DAYS: u64 = 398;
 
 /// Certificates and key, in PEM.
 #[derive(Clone)]
-pub struct Pair {
+pub(crate) struct Pair {
     /// The authority.
-    pub authority: String,
+    pub(crate) authority: String,
     /// The certificate.
-    pub certificate: String,
+    pub(crate) certificate: String,
     /// Its key.
-    pub key: String,
+    pub(crate) key: String,
 }
 
 impl std::fmt::Debug for Pair {
@@ -34,36 +34,36 @@ impl std::fmt::Debug for Pair {
     }
 }
 
-/// Where a pair is written.
+/// The files of a pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PairPaths {
+pub(crate) struct PairPaths {
     /// The authority.
-    pub authority: PathBuf,
+    pub(crate) authority: PathBuf,
     /// The certificate.
-    pub certificate: PathBuf,
-    /// The key, readable for its owner only.
-    pub key: PathBuf,
+    pub(crate) certificate: PathBuf,
+    /// The key, readable by its owner only.
+    pub(crate) key: PathBuf,
 }
 
-/// Why there is no pair.
+/// Why a pair cannot be made or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum PairError {
-    /// A name can stand in no certificate.
+pub(crate) enum PairError {
+    /// A name cannot be in a certificate.
     #[error("{0:?} can stand in no certificate: names are domain names or IP addresses")]
     Name(String),
-    /// A file is there already.
+    /// A file exists already.
     #[error("{} is there already", .0.display())]
     Exists(PathBuf),
     /// A file cannot be written.
     #[error("cannot write {}: {error}", path.display())]
     Write {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         error: io::Error,
     },
-    /// The library refuses.
+    /// An error of the library.
     #[error("cannot make a certificate: {0}")]
     Make(#[from] rcgen::Error),
 }
@@ -73,7 +73,7 @@ impl Pair {
     ///
     /// # Errors
     /// [`PairError::Name`] or [`PairError::Make`].
-    pub fn make(names: &[String]) -> Result<Self, PairError> {
+    pub(crate) fn make(names: &[String]) -> Result<Self, PairError> {
         for name in names {
             let valid = name.parse::<std::net::IpAddr>().is_ok() || dns_name(name);
             if !valid {
@@ -97,14 +97,13 @@ impl Pair {
         Ok(Self { authority: authority_pem, certificate, key: key.serialize_pem() })
     }
 
-    /// Writes the files; makes directories that are missing. Without `replace`, a file that is there already stays, and
-    /// nothing is written.
+    /// Writes the files, and creates missing directories. Without `replace`, nothing is written if one of the files exists.
     ///
     /// # Errors
     /// [`PairError::Exists`] or [`PairError::Write`].
-    pub fn write(&self, paths: &PairPaths, replace: bool) -> Result<(), PairError> {
+    pub(crate) fn write(&self, paths: &PairPaths, replace: bool) -> Result<(), PairError> {
         let files = [
-            // The key last: who sees it sees the certificate that belongs to it.
+            // The key last: when it exists, its certificate does.
             (&paths.authority, &self.authority, 0o644),
             (&paths.certificate, &self.certificate, 0o644),
             (&paths.key, &self.key, 0o600),
@@ -124,7 +123,7 @@ impl Pair {
 
 impl PairPaths {
     /// `ca.pem`, `cert.pem` and `key.pem` in that directory.
-    pub fn within(directory: &Path) -> Self {
+    pub(crate) fn within(directory: &Path) -> Self {
         Self {
             authority: directory.join("ca.pem"),
             certificate: directory.join("cert.pem"),
@@ -137,7 +136,7 @@ fn params(names: &[String], title: &str) -> Result<CertificateParams, PairError>
     let mut params = CertificateParams::new(names)?;
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, title);
-    // From the start of today in UTC less a day: clients' clocks are not all right.
+    // From a day before today in UTC, since clocks of clients may be slow.
     let today = jiff::Timestamp::try_from(SystemClock.wall()).unwrap_or_default();
     let date = jiff::tz::TimeZone::UTC.to_datetime(today).date();
     let month = u8::try_from(date.month()).unwrap_or(1);
@@ -147,21 +146,21 @@ fn params(names: &[String], title: &str) -> Result<CertificateParams, PairError>
     Ok(params)
 }
 
-/// Something about the dates of a certificate.
+/// A problem with the dates of a certificate.
 pub(crate) struct Trouble {
     pub(crate) message: String,
-    /// Clients that verify refuse it now.
+    /// Whether clients that verify reject it now.
     pub(crate) fails: bool,
 }
 
-/// How long before its end a certificate is warned of.
+/// How long before its expiry a certificate is warned of.
 const RENEW_BEFORE: jiff::SignedDuration = jiff::SignedDuration::from_hours(14 * 24);
 
-/// What is wrong with the dates of certificates now, in words; of several, what clients refuse first.
+/// The problem with the dates of certificates, if any; of several, one that makes clients reject a certificate.
 pub(crate) fn trouble(tls: &TlsSettings) -> Option<Trouble> {
     let now = jiff::Timestamp::try_from(SystemClock.wall()).unwrap_or_default();
     let time = |seconds| jiff::Timestamp::from_second(seconds).unwrap_or_default();
-    // 0: it does not say so.
+    // 0: not stated.
     let dated = tls.validity().into_iter().filter(|validity| validity.not_after != 0);
     let told = dated.filter_map(|validity| match (time(validity.not_before), time(validity.not_after)) {
         (_, end) if end < now => Some(Trouble { message: format!("the certificate expired at {end}"), fails: true }),
@@ -179,13 +178,13 @@ pub(crate) fn trouble(tls: &TlsSettings) -> Option<Trouble> {
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// A wildcard is a name in certificates and nowhere else.
+/// A domain name, or a wildcard, which is a name in certificates only.
 fn dns_name(name: &str) -> bool {
     let plain = name.strip_prefix("*.").unwrap_or(name);
     plain.is_ascii() && crate::mail::MailDomain::parse(plain).is_ok_and(|domain| domain.name().is_some())
 }
 
-/// In one step, so that nobody reads half a key, and never readable for others in between.
+/// Writes in one step: no process reads a part of the file, and the key is never readable for other users.
 fn write(path: &Path, text: &str, mode: u32, replace: bool) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(directory)?;
@@ -253,8 +252,8 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&paths.key).unwrap(), first.key);
         second.write(&paths, true).unwrap();
         assert_eq!(std::fs::read_to_string(&paths.key).unwrap(), second.key);
-        assert!(!super::super::source::is_world_readable(&paths.key));
-        assert!(super::super::source::is_world_readable(&paths.certificate));
+        assert!(!super::super::secret_source::is_world_readable(&paths.key));
+        assert!(super::super::secret_source::is_world_readable(&paths.certificate));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Every TOML sample of the manual is a configuration that starts, or would with the files it names.
 
-use super::{Config, ConfigError, Purpose, Surroundings};
+use super::{Config, ConfigError, ProcessEnvironment, Purpose};
 use std::path::Path;
 
 const CHAPTERS: &[(&str, &str)] = &[
@@ -25,7 +25,7 @@ fn samples(text: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn every_sample_of_the_documents_starts() {
-    let surroundings = Surroundings::new(Vec::new(), Some("relay.example".to_owned()));
+    let process_environment = ProcessEnvironment::new(Vec::new(), Some("relay.example".to_owned()));
     let mut seen = 0;
     for (chapter, text) in CHAPTERS {
         for sample in samples(text) {
@@ -43,20 +43,20 @@ fn every_sample_of_the_documents_starts() {
             let whole = format!("{sample}\n{}{web}", missing.collect::<String>());
             let config = Config::parse(Path::new(chapter), &whole, std::iter::empty());
             let config = config.unwrap_or_else(|error| panic!("{whole}\n{error}"));
-            let problems = match config.plan(&surroundings, Purpose::Check) {
+            let diagnostics = match config.plan(&process_environment, Purpose::Check) {
                 Ok(_) => Vec::new(),
-                Err(ConfigError::Wrong(problems)) => problems.iter().map(ToString::to_string).collect(),
+                Err(ConfigError::Wrong(diagnostics)) => diagnostics.iter().map(ToString::to_string).collect(),
                 Err(error) => panic!("{chapter}: {error}"),
             };
             // A file that is not there, and the users that would have stood in it.
             let absent = [
                 "cannot read",
                 "cannot be found",
-                "others may reach",
+                "other machines may reach",
                 "AUTH is offered and there are no users",
                 "there is no user \"",
             ];
-            let others = problems.iter().filter(|problem| !absent.iter().any(|text| problem.contains(text)));
+            let others = diagnostics.iter().filter(|diagnostic| !absent.iter().any(|text| diagnostic.contains(text)));
             let others: Vec<&String> = others.collect();
             assert!(others.is_empty(), "{chapter}: {others:#?}\n{whole}");
         }

@@ -1,7 +1,7 @@
-//! The IAM policy documents of a plan, and the account that their ARNs are of.
+//! IAM policy documents: reads the files that `policy.documents` and `documents` of an `[[app]]` name.
 
-use super::plan::Findings;
-use super::source::Source;
+use super::diagnostics::Diagnostics;
+use super::secret_source::Source;
 use crate::iam::document::ArnPattern;
 use crate::iam::lint::{Kind, lint};
 use crate::iam::pattern::Pattern;
@@ -11,22 +11,26 @@ use crate::policy::{App, AwsAccount};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// IAM policy documents. Anything in them that is not understood is an error, never a statement that does not count.
-pub(super) fn documents(findings: &mut Findings<'_>, path: &str, files: &[PathBuf]) -> Vec<Arc<Document>> {
+/// Reads the files of a key. An element that is not understood is an error: a statement is never ignored.
+pub(super) fn read(path: &str, files: &[PathBuf], diagnostics: &mut Diagnostics<'_>) -> Vec<Arc<Document>> {
     let (mut read, mut misspelt) = (Vec::new(), false);
-    for (place, file) in files.iter().enumerate() {
-        let path = format!("{path}.{place}");
-        let Some(text) = findings.text(&path, &Source::File(file.clone())) else { continue };
+    for (index, file) in files.iter().enumerate() {
+        let path = format!("{path}.{index}");
+        let Some(text) = diagnostics.text(&path, &Source::File(file.clone())) else { continue };
         match Document::parse(&file.display().to_string(), &text, DocumentKind::Identity) {
             Ok(document) => {
                 for (place, pattern, why) in document.resources_not_allowed() {
                     let message = format!("{}, {place}: resource {pattern:?} fits nothing: {why}", document.name);
-                    findings.warn(&path, message, "write it as AWS takes it; `gatepost policy lint` lists all of them");
+                    diagnostics.warn(
+                        &path,
+                        message,
+                        "write it as AWS takes it; `gatepost policy lint` lists all of them",
+                    );
                 }
-                misspelt |= misspelt_actions(findings, &path, &document.name, &text);
+                misspelt |= misspelt_actions(diagnostics, &path, &document.name, &text);
                 read.push(Arc::new(document));
             }
-            Err(error) => findings.error(&path, error.to_string(), unread(&error)),
+            Err(error) => diagnostics.error(&path, error.to_string(), unread(&error)),
         }
     }
     let allows = |document: &Arc<Document>| document.statements.iter().any(|one| one.effect == Effect::Allow);
@@ -35,57 +39,57 @@ pub(super) fn documents(findings: &mut Findings<'_>, path: &str, files: &[PathBu
     let all_read = !read.is_empty() && read.len() == files.len();
     if all_read && !read.iter().any(allows) {
         let message = "no statement allows anything, so these documents refuse every message";
-        findings.warn(path, message, "deny alone is not enough: what is not allowed is denied");
+        diagnostics.warn(path, message, "deny alone is not enough: what is not allowed is denied");
     } else if all_read && !misspelt && !read.iter().any(sends) {
         let message = "no statement allows ses:SendRawEmail, so these documents refuse every message";
-        findings.warn(path, message, "allow ses:SendRawEmail: SES authorises raw content as that action");
+        diagnostics.warn(path, message, "allow ses:SendRawEmail: SES authorises raw content as that action");
     }
     read
 }
 
-/// Whether a statement's actions are those that sending is authorised as.
+/// Whether a statement's actions include the one that SES authorises sending as.
 fn sends(statement: &Statement) -> bool {
     let mut patterns = statement.actions.patterns.iter();
     let named = patterns.any(|(text, _)| actions_named(text).iter().any(|action| action.name == "SendRawEmail"));
     named != statement.actions.negated
 }
 
-/// Warns where the ARNs that an application's documents allow are of another partition, region or account than those that its
-/// messages are sent with: every message would be refused. Not of applications with an identity of another account.
-pub(super) fn of_another_account(findings: &mut Findings<'_>, account: &AwsAccount, apps: &[App]) {
+/// Warns of an application whose documents allow only ARNs of another partition, region or account than those that its messages
+/// are sent with: every message would be refused. An application with `identity_arn` may use an identity of another account.
+pub(super) fn check_account(account: &AwsAccount, apps: &[App], diagnostics: &mut Diagnostics<'_>) {
     let context = Context::default();
     let AwsAccount { partition, region, account, .. } = account;
     let fits = |(text, parts): &ArnPattern| {
         let is = |part: &Pattern, value: &str| part.matches(value, &context, false);
         text == "*" || is(&parts[1], partition) && is(&parts[3], region) && is(&parts[4], account)
     };
-    let elsewhere = |statement: &Statement| {
+    let is_elsewhere = |statement: &Statement| {
         let resources = statement.resources.as_ref().filter(|resources| !resources.negated);
         resources.is_some_and(|resources| !resources.patterns.iter().any(fits))
     };
     let checked = apps.iter().enumerate().filter(|(_, app)| app.send.identity_arn.is_none());
-    for (place, app) in checked {
+    for (index, app) in checked {
         let statements = app.documents.iter().flat_map(|document| &document.statements);
         let mut sending = statements.filter(|one| one.effect == Effect::Allow && sends(one)).peekable();
-        if sending.peek().is_some() && sending.all(elsewhere) {
+        if sending.peek().is_some() && sending.all(is_elsewhere) {
             let wanted = format!("arn:{partition}:ses:{region}:{account}:identity/…");
             let message =
                 format!("messages are sent with {wanted}, and no statement allows ses:SendRawEmail on such an ARN");
             let hint = "compare partition, region and account with ses.region and [aws] account";
-            findings.warn(&format!("app.{place}.documents"), message, hint);
+            diagnostics.warn(&format!("app.{index}.documents"), message, hint);
         }
     }
 }
 
-/// Warns of actions that SES does not have. A newer SES may have them, and the file may be the one that is attached to a role.
-fn misspelt_actions(findings: &mut Findings<'_>, path: &str, name: &str, text: &str) -> bool {
+/// Warns of actions that SES does not have. A newer SES may have them, and the file may be attached to a role.
+fn misspelt_actions(diagnostics: &mut Diagnostics<'_>, path: &str, name: &str, text: &str) -> bool {
     let found = lint(name, text, Kind::Identity).into_iter().filter(|finding| finding.rule == "unknown-action");
     let mut any = false;
     for finding in found {
         any = true;
         let hint =
             "a statement with a misspelt action allows and denies nothing; `gatepost policy lint` lists all of them";
-        findings.warn(path, finding.to_string(), hint);
+        diagnostics.warn(path, finding.to_string(), hint);
     }
     any
 }
@@ -93,12 +97,12 @@ fn misspelt_actions(findings: &mut Findings<'_>, path: &str, name: &str, text: &
 /// What to do about a document that cannot be read.
 fn unread(error: &DocumentError) -> &'static str {
     const HINTS: &[(&str, &str)] = &[
-        ("trailing comma", "take the comma before the closing bracket away"),
+        ("trailing comma", "remove the comma before the closing bracket"),
         ("EOF", "the text ends too early: a closing bracket or quote is missing, or the file is empty"),
         ("twice", "keep one of the two"),
-        ("trailing characters", "one file is one document: take what follows it away"),
+        ("trailing characters", "one file is one document: remove what follows it"),
         ("expected `,`", "a comma is missing between two members"),
-        ("Principal", "an identity policy has no Principal: take it out"),
+        ("Principal", "an identity policy has no Principal: remove it"),
         ("Version", "write \"Version\": \"2012-10-17\""),
         (
             "unknown element",
@@ -122,70 +126,4 @@ fn unread(error: &DocumentError) -> &'static str {
         }
     };
     HINTS.iter().find(|(part, _)| text.contains(part)).map_or(otherwise, |(_, hint)| hint)
-}
-
-/// What ARNs are made of.
-pub(super) fn account(findings: &mut Findings<'_>, wanted: bool) -> Option<AwsAccount> {
-    let config = findings.config;
-    let aws = &config.aws;
-    if !wanted {
-        if config.places.stands("aws") {
-            let hint = "`gatepost policy generate` uses it; if you do not, take [aws] away";
-            findings.warn("aws", "there are no IAM policy documents, so a run does not use this", hint);
-        }
-        return None;
-    }
-    // As the SDK looks for it, but for profile and instance, which are not asked before a start.
-    let environment =
-        || ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| findings.surroundings.variable(name));
-    let emulated = config.ses_emulator.settings(None);
-    let region = match (&config.ses.region, config.ses.emulator) {
-        (Some(region), _) => Some(region.clone()),
-        (None, true) => Some(emulated.region.clone()),
-        (None, false) => environment().map(str::to_owned),
-    };
-    let account = match (&aws.account, config.ses.emulator) {
-        (Some(account), _) => Some(account.0.clone()),
-        (None, true) => Some(emulated.account_id),
-        (None, false) => None,
-    };
-    if account.is_none() {
-        let message = "IAM policy documents name ARNs, and nothing says of which account";
-        findings.error("aws.account", message, "for example: [aws] account = \"111122223333\"");
-    }
-    if region.is_none() {
-        findings.error(
-            "ses.region",
-            "IAM policy documents name ARNs, and nothing says of which region",
-            "set ses.region",
-        );
-    }
-    let (account, region) = (account?, region?);
-    Some(AwsAccount {
-        partition: aws.partition.clone().unwrap_or_else(|| partition(&region).to_owned()),
-        region,
-        account,
-        identities: aws.identities.clone(),
-        default_configuration_sets: aws
-            .default_configuration_sets
-            .iter()
-            .map(|(identity, set)| (identity.clone(), set.to_string()))
-            .collect(),
-        sandbox: aws.sandbox,
-    })
-}
-
-/// AWS General Reference, "ARN format", and the SDK's partitions file.
-const PARTITIONS: &[(&str, &str)] = &[
-    ("cn-", "aws-cn"),
-    ("us-gov-", "aws-us-gov"),
-    ("us-iso-", "aws-iso"),
-    ("us-isob-", "aws-iso-b"),
-    ("eu-isoe-", "aws-iso-e"),
-    ("us-isof-", "aws-iso-f"),
-    ("eusc-", "aws-eusc"),
-];
-
-fn partition(region: &str) -> &'static str {
-    PARTITIONS.iter().find(|(prefix, _)| region.starts_with(prefix)).map_or("aws", |(_, partition)| partition)
 }

@@ -1,252 +1,257 @@
-//! `[[limit]]`: rates, as the file says them, and as the limiter takes them.
+//! `[[limit]]` and `[limits]`: rates and quotas.
 
 use super::Config;
-use super::hint::one_of;
+use super::app::App;
+use super::diagnostics::{Diagnostics, Item};
+use super::error_hints::one_of;
+use super::listener::Listener;
 use super::number::{Number, Seconds};
-use super::plan::Findings;
-use super::rules::App;
-use super::sections::{Auth, Listener};
-use super::values::{AppNameText, Listen, Rate, RuleNameText, ZoneText};
+use super::section::{section, words};
+use super::values::{AppNameText, Listen, RuleNameText, WindowText, ZoneText};
 use crate::limit::{LimitKey, LimitRule, Measure, OnExceeded, Window};
 use crate::mail::RuleName;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// One limit.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limit {
-    /// Its name, in refusals' log lines.
-    pub name: Option<RuleNameText>,
-    /// app, auth, client, reverse_path, author, recipient_domain or relay: whose counts are kept apart.
-    pub by: LimitBy,
-    /// messages, recipients or octets: what is counted. SES counts recipients.
-    pub of: LimitOf,
-    /// Rates that must all have room, such as "100/s burst 200", "2000/min" or "600/h", and quotas, "50000/day" or
-    /// "1000000/month". Without burst, a whole period's worth may come at once. Days and months are those of the calendar
-    /// (limits.time_zone), and what was counted survives a restart (limits.state_directory, or [redis]).
-    pub rates: Vec<Rate>,
-    /// defer (451, with how long in the text), reject (550) or delay (wait for room, then defer).
-    pub over: LimitOver,
-    /// Seconds that over = "delay" waits at most. Who waits holds a connection.
-    pub delay_seconds_max: Seconds,
-    /// Names of applications that it is for. Empty: for all.
-    pub apps: Vec<AppNameText>,
-    /// Bits of an IPv4 address that count, for by = "client": 32 is the address itself.
-    pub ipv4_prefix: Number<0, 32>,
-    /// The same for IPv6: 64 is what one host can choose its addresses from.
-    pub ipv6_prefix: Number<0, 128>,
+section! {
+    /// A limit on what is sent in a period.
+    pub(crate) Limit {
+        /// Its name, in log lines about refusals. Default: limit-1, limit-2 and so on.
+        #[schemars(example = &"billing")]
+        name: Option<RuleNameText> = None,
+        /// app, auth, client, reverse_path, author, recipient_domain or relay: the key that is counted by. A message without
+        /// such a key (no AUTH name, no named application) is not limited.
+        by: LimitBy = LimitBy::App,
+        /// messages, recipients or octets: what is counted. SES's own quotas count recipients. by = "recipient_domain" counts
+        /// recipients only.
+        of: LimitOf = LimitOf::Messages,
+        /// A list of rates, such as "100/s burst 200", "2000/min" or "600/h", and quotas, "50000/day" or "1000000/month". All of
+        /// them must have capacity. The capacity of a rate returns evenly; without burst, that of a whole period is available
+        /// at once. Quotas count the days and months of the calendar (limits.time_zone), and their counts survive a restart
+        /// (limits.state_directory, or `[redis]`).
+        #[schemars(example = ["100/s burst 200", "50000/day"])]
+        rates: Vec<WindowText> = Vec::new(),
+        /// defer (451, the text says for how long), reject (550) or delay (wait for capacity, then defer). A recipient over its
+        /// limit receives 452, so that a client that splits the message succeeds. Programs without a queue lose deferred
+        /// messages: for these, choose delay.
+        over: LimitOver = LimitOver::Defer,
+        /// Seconds that over = "delay" waits at most. A waiting client holds its connection.
+        delay_seconds_max: Seconds = Number::of(5),
+        /// A list of names of applications that it is for. Empty: for all.
+        #[schemars(example = ["billing"])]
+        apps: Vec<AppNameText> = Vec::new(),
+        /// Bits of an IPv4 address that count, for by = "client": 32 is the address itself.
+        ipv4_prefix: Number<0, 32> = Number::of(32),
+        /// Bits of an IPv6 address that count, for by = "client": one host can choose its addresses from a /64.
+        ipv6_prefix: Number<0, 128> = Number::of(64),
+    } []
 }
 
-impl Default for Limit {
-    fn default() -> Self {
-        Self {
-            name: None,
-            by: LimitBy::App,
-            of: LimitOf::Messages,
-            rates: Vec::new(),
-            over: LimitOver::Defer,
-            delay_seconds_max: Number::of(5),
-            apps: Vec::new(),
-            ipv4_prefix: Number::of(32),
-            ipv6_prefix: Number::of(64),
-        }
+section! {
+    /// Settings of all limits.
+    pub(crate) LimitsSection {
+        /// The time zone whose days and months count, such as "Europe/Berlin". Default: UTC.
+        #[schemars(example = &"Europe/Berlin")]
+        time_zone: ZoneText = ZoneText::default(),
+        /// A directory where the counts of days and months are kept, so that they survive a restart; created if missing, and
+        /// for one process only. Default: $STATE_DIRECTORY, which systemd sets.
+        #[schemars(example = &"/var/lib/gatepost")]
+        state_directory: Option<PathBuf> = None,
+        /// true or false: the counts of days and months start at 0 after every restart.
+        forget_at_restart: bool = false,
+    } []
+}
+
+words! {
+    /// The key that is counted by.
+    LimitBy {
+        /// Each application.
+        App,
+        /// Each AUTH name.
+        Auth,
+        /// Each client address.
+        Client,
+        /// Each exact reverse-path.
+        #[serde(rename = "reverse_path")]
+        ReversePath,
+        /// Each author.
+        Author,
+        /// Each domain of recipients.
+        #[serde(rename = "recipient_domain")]
+        RecipientDomain,
+        /// All messages together.
+        Relay,
+    }
+    /// What is counted.
+    LimitOf => Measure {
+        /// Messages.
+        Messages => Messages,
+        /// Recipients.
+        Recipients => Recipients,
+        /// Bytes.
+        Octets => Octets,
+    }
+    /// What happens to a message over the limit.
+    LimitOver {
+        /// 451.
+        Defer,
+        /// 550.
+        Reject,
+        /// Wait, then 451.
+        Delay,
     }
 }
 
-/// What holds for all limits.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// The time zone whose days and months count, such as "Europe/Berlin". Default: UTC.
-    pub time_zone: ZoneText,
-    /// A directory where the counts of days and months are kept, so that they survive a restart; made if missing, and for
-    /// one process only. Default: $STATE_DIRECTORY, which systemd sets.
-    pub state_directory: Option<PathBuf>,
-    /// true or false: counts of days and months begin anew at every restart.
-    pub forget_at_restart: bool,
-}
-
-/// Whose counts are kept apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LimitBy {
-    /// Each application.
-    App,
-    /// Each AUTH name.
-    Auth,
-    /// Each client address.
-    Client,
-    /// Each exact reverse-path.
-    ReversePath,
-    /// Each author.
-    Author,
-    /// Each domain of recipients.
-    RecipientDomain,
-    /// All together.
-    Relay,
-}
-
-/// What is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LimitOf {
-    /// Messages.
-    Messages,
-    /// Recipients.
-    Recipients,
-    /// Octets.
-    Octets,
-}
-
-/// What happens beyond.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LimitOver {
-    /// 451.
-    Defer,
-    /// 550.
-    Reject,
-    /// Wait, then 451.
-    Delay,
-}
-
 /// The limits of the file.
-pub(super) fn plan(findings: &mut Findings<'_>) -> Vec<LimitRule> {
-    let config = findings.config;
-    let mut rules = Vec::new();
+pub(super) fn plan(config: &Config, diagnostics: &mut Diagnostics<'_>) -> Vec<LimitRule> {
     let apps: HashSet<&str> = config.app.iter().filter_map(|app| Some(app.name.as_ref()?.0.as_str())).collect();
-    for (place, limit) in config.limit.iter().enumerate() {
-        let path = |key: &str| format!("limit.{place}.{key}");
-        if limit.rates.is_empty() {
-            findings.error(
-                &path("rates"),
-                "a limit without rates limits nothing",
-                "for example: rates = [\"100/s burst 200\"]",
-            );
+    let (mut rules, mut names) = (Vec::new(), HashSet::new());
+    for (index, item) in Item::all("limit", &config.limit).enumerate() {
+        item.check(config, &apps, diagnostics);
+        let name = item.value.name.as_ref().map(|name| name.0.clone());
+        if let Some(name) = item.value.name.as_ref().filter(|name| !names.insert(name.0.as_str())) {
+            let hint = "give each a name of its own: metrics and log lines show it";
+            diagnostics.error(&item.key("name"), format!("another limit is called {name} already"), hint);
         }
-        if limit.by == LimitBy::RecipientDomain && limit.of != LimitOf::Recipients {
-            findings.error(&path("of"), "by = \"recipient_domain\" counts recipients", "set of = \"recipients\"");
-        }
-        for (number, rate) in limit.rates.iter().enumerate() {
-            let per = |window: &Window| match window {
-                Window::Quota(quota) => Some(quota.per),
-                Window::Rate(_) => None,
-            };
-            if per(&rate.0).is_some() && limit.rates[..number].iter().any(|before| per(&before.0) == per(&rate.0)) {
-                let message = "two quotas of one period in one limit: the smaller one decides";
-                findings.error(&path(&format!("rates.{number}")), message, "keep that");
-            }
-        }
-        // The deadline covers what happens after the content came; a delay comes before, and the client waits through it.
-        if limit.over == LimitOver::Delay && limit.delay_seconds_max.wait() > DELAY_MAX {
-            let message =
-                format!("{} s is longer than clients wait for the reply to MAIL or RCPT", limit.delay_seconds_max);
-            findings.error(&path("delay_seconds_max"), message, "at most 60");
-        }
-        let smallest = limit.rates.iter().map(|rate| rate.0.capacity().get()).min().map(u64::from);
-        if limit.of == LimitOf::Octets && smallest.is_some_and(|burst| burst < config.smtp.message_octets_max.get()) {
-            let message = "messages larger than the burst can never pass, and the advertised size allows them";
-            findings.warn(&path("rates"), message, "raise the burst, or lower smtp.message_octets_max");
-        }
-        for (number, app) in limit.apps.iter().enumerate() {
-            if !apps.contains(app.0.as_str()) {
-                let hint = one_of(app.0.as_str(), apps.iter().copied(), "[[app]]");
-                findings.error(&path(&format!("apps.{number}")), format!("no application is called {app}"), hint);
-            }
-        }
-        if let Some((key, message, hint)) = never_counts(config, limit) {
-            findings.warn(&path(key), message, hint);
-        }
-        let name = limit.name.as_ref().map(|name| name.0.clone());
-        if name.is_some() && config.limit[..place].iter().any(|other| other.name == limit.name) {
-            let message =
-                format!("another limit is called {} already", name.as_ref().map(RuleName::as_str).unwrap_or_default());
-            findings.error(&path("name"), message, "give each a name of its own: metrics and log lines show it");
-        }
-        let Some(name) = name.or_else(|| RuleName::parse(&format!("limit-{}", place + 1)).ok()) else { continue };
-        rules.push(LimitRule {
+        let name = name.or_else(|| RuleName::parse(&format!("limit-{}", index + 1)).ok());
+        rules.extend(name.map(|name| item.value.rule(name)));
+    }
+    rules
+}
+
+impl Limit {
+    /// The limit of the limiter.
+    fn rule(&self, name: RuleName) -> LimitRule {
+        LimitRule {
             name,
-            by: match limit.by {
+            by: match self.by {
                 LimitBy::App => LimitKey::App,
                 LimitBy::Auth => LimitKey::Identity,
                 LimitBy::Client => LimitKey::Client {
-                    ipv4_prefix: prefix(limit.ipv4_prefix.get()),
-                    ipv6_prefix: prefix(limit.ipv6_prefix.get()),
+                    ipv4_prefix: prefix(self.ipv4_prefix.get()),
+                    ipv6_prefix: prefix(self.ipv6_prefix.get()),
                 },
                 LimitBy::ReversePath => LimitKey::ReversePath,
                 LimitBy::Author => LimitKey::Author,
                 LimitBy::RecipientDomain => LimitKey::RecipientDomain,
                 LimitBy::Relay => LimitKey::Relay,
             },
-            measure: match limit.of {
-                LimitOf::Messages => Measure::Messages,
-                LimitOf::Recipients => Measure::Recipients,
-                LimitOf::Octets => Measure::Octets,
-            },
-            windows: limit.rates.iter().map(|rate| rate.0).collect(),
-            over: match limit.over {
+            measure: self.of.into(),
+            windows: self.rates.iter().map(|rate| rate.0).collect(),
+            over: match self.over {
                 LimitOver::Defer => OnExceeded::Defer,
                 LimitOver::Reject => OnExceeded::Reject,
-                LimitOver::Delay => OnExceeded::Delay(limit.delay_seconds_max.wait()),
+                LimitOver::Delay => OnExceeded::Delay(self.delay_seconds_max.wait()),
             },
-            apps: limit.apps.iter().map(|app| app.0.clone()).collect(),
-        });
+            apps: self.apps.iter().map(|app| app.0.clone()).collect(),
+        }
     }
-    rules
 }
 
-/// Why no message could ever be counted by a limit: key, message, hint. Of applications that it names, all must be such.
-fn never_counts(config: &Config, limit: &Limit) -> Option<(&'static str, String, &'static str)> {
+impl Item<'_, Limit> {
+    /// Settings of this limit that contradict each other, or have no effect.
+    fn check(&self, config: &Config, apps: &HashSet<&str>, diagnostics: &mut Diagnostics<'_>) {
+        let limit = self.value;
+        if limit.rates.is_empty() {
+            let hint = "for example: rates = [\"100/s burst 200\"]";
+            diagnostics.error(&self.key("rates"), "a limit without rates limits nothing", hint);
+        }
+        if limit.by == LimitBy::RecipientDomain && limit.of != LimitOf::Recipients {
+            let message = "by = \"recipient_domain\" counts recipients";
+            diagnostics.error(&self.key("of"), message, "set of = \"recipients\"");
+        }
+        self.check_quotas(diagnostics);
+        // The deadline covers the time after the content was received; the client waits for a delay before that.
+        if limit.over == LimitOver::Delay && limit.delay_seconds_max.wait() > DELAY_MAX {
+            let message =
+                format!("{} s is longer than clients wait for the reply to MAIL or RCPT", limit.delay_seconds_max);
+            diagnostics.error(&self.key("delay_seconds_max"), message, "at most 60");
+        }
+        let smallest = limit.rates.iter().map(|rate| rate.0.capacity().get()).min().map(u64::from);
+        if limit.of == LimitOf::Octets && smallest.is_some_and(|burst| burst < config.smtp.message_octets_max.get()) {
+            let message = "messages larger than the burst can never pass, and the advertised size allows them";
+            diagnostics.warn(&self.key("rates"), message, "raise the burst, or lower smtp.message_octets_max");
+        }
+        for (index, app) in limit.apps.iter().enumerate() {
+            if !apps.contains(app.0.as_str()) {
+                let hint = one_of(app.0.as_str(), apps.iter().copied(), "[[app]]");
+                let path = self.key(&format!("apps.{index}"));
+                diagnostics.error(&path, format!("no application is called {app}"), hint);
+            }
+        }
+        if let Some((message, hint)) = never_counts(config, limit) {
+            diagnostics.warn(&self.key("by"), message, hint);
+        }
+    }
+
+    /// Two quotas of one period.
+    fn check_quotas(&self, diagnostics: &mut Diagnostics<'_>) {
+        let period = |rate: &WindowText| match &rate.0 {
+            Window::Quota(quota) => Some(quota.per),
+            Window::Rate(_) => None,
+        };
+        let rates = &self.value.rates;
+        for (index, rate) in rates.iter().enumerate() {
+            if period(rate).is_some() && rates[..index].iter().any(|before| period(before) == period(rate)) {
+                let message = "two quotas of one period in one limit: the smaller one decides";
+                diagnostics.error(&self.key(&format!("rates.{index}")), message, "keep that");
+            }
+        }
+    }
+}
+
+/// Message and hint for a limit that can never count a message of the applications that it names.
+fn never_counts(config: &Config, limit: &Limit) -> Option<(String, &'static str)> {
     let unix = |listener: &Listener| matches!(&listener.address, Some(address) if matches!(address.0, Listen::Unix(_)));
-    let offers_auth = |listener: &Listener| matches!(listener.auth, Auth::Optional | Auth::Required);
     type Counts<'a> = &'a dyn Fn(&Listener) -> bool;
     let (by, counts, hint): (&str, Counts<'_>, &str) = match limit.by {
-        LimitBy::Auth => ("has an AUTH name", &offers_auth, "set auth on the listener, or count by = \"app\""),
+        LimitBy::Auth => {
+            ("has an AUTH name", &Listener::verifies_users, "set auth on the listener, or count by = \"app\"")
+        }
         LimitBy::Client => ("has a client address", &|it| !unix(it), "count by = \"app\""),
         _ => return None,
     };
     let wanted: HashSet<&str> = limit.apps.iter().map(|app| app.0.as_str()).collect();
     let named = |app: &&App| app.name.as_ref().is_some_and(|name| wanted.contains(name.0.as_str()));
     let apps: Vec<&App> = config.app.iter().filter(named).collect();
-    // An unknown application is another mistake.
+    // An unknown application has an error of its own.
     if apps.len() < wanted.len() || config.listener.is_empty() {
         return None;
     }
-    let comes_to =
-        |app: &App, listener: &Listener| app.listeners.is_empty() || app.listeners.contains(&listener.called());
-    let reached = |listener: &&Listener| apps.is_empty() || apps.iter().any(|app| comes_to(app, listener));
+    let reached = |listener: &&Listener| apps.is_empty() || apps.iter().any(|app| app.accepts(listener));
     if config.listener.iter().filter(reached).any(counts) {
         return None;
     }
     let whose = if apps.is_empty() { "no client".to_owned() } else { format!("no client of {}", names(&limit.apps)) };
-    Some(("by", format!("this limit never counts anything: {whose} {by} on the listeners that it comes to"), hint))
+    Some((format!("this limit never counts anything: {whose} {by} on the listeners that it comes to"), hint))
 }
 
 fn names(apps: &[AppNameText]) -> String {
     apps.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Where the counts of days and months are kept; `None`: nowhere, because there are none or they may be forgotten.
-pub(super) fn state_directory(findings: &mut Findings<'_>, rules: &[LimitRule]) -> Option<PathBuf> {
-    let limits = &findings.config.limits;
+/// The directory of the counts of days and months; `None` if there are none, or they are not kept here.
+pub(super) fn state_directory(
+    config: &Config,
+    rules: &[LimitRule],
+    diagnostics: &mut Diagnostics<'_>,
+) -> Option<PathBuf> {
+    let limits = &config.limits;
     let on_calendar = |rule: &LimitRule| rule.windows.iter().any(|window| matches!(window, Window::Quota(_)));
-    let place = rules.iter().position(on_calendar);
-    // systemd separates several with a colon; ours is the first.
-    let given = findings.surroundings.variable("STATE_DIRECTORY").and_then(|text| text.split(':').next());
+    let index = rules.iter().position(on_calendar);
+    // systemd separates several by colons; the first is that of gatepost.
+    let given = diagnostics.environment().variable("STATE_DIRECTORY").and_then(|text| text.split(':').next());
     let directory = limits.state_directory.clone().or_else(|| given.filter(|text| !text.is_empty()).map(PathBuf::from));
-    // Redis has them.
-    let forget = limits.forget_at_restart || findings.config.redis.url.is_some();
-    match (place, forget) {
+    // With Redis, the counts are there.
+    let forget = limits.forget_at_restart || config.redis.url.is_some();
+    match (index, forget) {
         (None, _) | (_, true) => None,
-        (Some(place), false) => {
+        (Some(index), false) => {
             if directory.is_none() {
                 let hint = "set limits.state_directory, or limits.forget_at_restart = true, or count in [redis]";
                 let message = "a quota of a day or a month has to survive a restart, and there is nowhere to keep it";
-                findings.error(&format!("limit.{place}.rates"), message, hint);
+                diagnostics.error(&format!("limit.{index}.rates"), message, hint);
             }
             directory
         }
@@ -256,7 +261,7 @@ pub(super) fn state_directory(findings: &mut Findings<'_>, rules: &[LimitRule]) 
 /// RFC 5321 §4.5.3.2 has clients wait 5 minutes; those of printers and scripts give up much earlier.
 const DELAY_MAX: Duration = Duration::from_secs(60);
 
-/// Bounded by its type.
+/// The type of the key bounds it.
 fn prefix(bits: u64) -> u8 {
     u8::try_from(bits).unwrap_or(u8::MAX)
 }

@@ -4,7 +4,7 @@
 //! [`files`]. What goes wrong at a start, after the configuration was found good, is in `tests/binary.rs`.
 
 use super::certificates::Pair;
-use super::{Config, ConfigError, Place, Problem, Surroundings};
+use super::{CertificateReload, Config, ConfigError, Diagnostic, Location, ProcessEnvironment};
 use crate::mail::{Clock, SystemClock};
 use std::path::Path;
 
@@ -45,11 +45,11 @@ fn unreadable() -> Vec<Row> {
         ("[[listener]]\n\nadress = 'x'", "f:3:1", "unknown key adress in listener.0", "did you mean address?"),
         ("[lisener]", "f:1:2", "unknown key lisener", "did you mean listener?"),
         ("[ses]\nretries = 3", "f:2:1", "unknown key retries in ses", "known keys: emulator, region"),
-        ("[log]\nlevel = 3", "f:2:9", "expected one of its words", "level: error, warn, info, debug or trace"),
+        ("[log]\nlevel = 3", "f:2:9", "expected a string", "level: error, warn, info, debug or trace"),
         ("[log]\nformat = 'jsn'", "f:2:10", "\"jsn\" is not one of human, json", "did you mean \"json\"?"),
         ("[log]\nformat = 'text'", "f:2:10", "\"text\" is not one of human, json", "format: human or json"),
         ("[smtp]\nrecipients_max = '5'", "f:2:18", "invalid type: string \"5\", expected a whole number", "1 to 50"),
-        ("[smtp]\nrecipients_max = 100", "f:2:18", "100 is out of range: 1 to 50", "SES takes 50 in one call"),
+        ("[smtp]\nrecipients_max = 100", "f:2:18", "100 is out of range: 1 to 50", "SES accepts 50 in one call"),
         ("[smtp]\nerrors_max = -1", "f:2:14", "-1 is out of range: 1 to 4294967295", "errors_max: "),
         ("[deadline]\nbase_seconds = 0", "f:2:16", "0 is out of range: 1 to 604800", "base_seconds: "),
         ("[policy]\nclients = ['10.0.0/8']", "f:2:12", "\"10.0.0/8\" is not a network", "clients: A list of networks"),
@@ -109,7 +109,12 @@ fn unreadable() -> Vec<Row> {
         ("[[listener]]\naddress = '[::1]'", "f:2:11", "has no port", "address: IP:PORT such as 127.0.0.1:2525"),
         ("[[listener]]\naddress = 25", "f:2:11", "integer `25`, expected a string", "address: IP:PORT such as"),
         ("[listener]\naddress = '127.0.0.1:25'", "f:1:1", "expected a list", "any number of `[[listener]]` tables"),
-        ("[ses]\nconfiguration_set = 'a b'", "f:2:21", "\"a b\" is not a valid configuration set: 1 to 64", "The name"),
+        (
+            "[ses]\nconfiguration_set = 'a b'",
+            "f:2:21",
+            "\"a b\" is not a valid configuration set: 1 to 64",
+            "configuration_set: ",
+        ),
         ("[aws]\naccount = 111122223333", "f:2:11", "expected a string", "The twelve digits of the account"),
         ("a é = 1", "f:1:3", "key with no value, expected `=`", "a line is KEY = VALUE; a key with other"),
     ]
@@ -128,31 +133,31 @@ fn contradictions() -> Vec<Row> {
         (
             format!("{GOOD}[[listener]]\naddress = '0.0.0.0:25'"),
             "f:7:11",
-            "nothing says who may send",
+            "nothing states who may send",
             "set policy.clients",
         ),
         (
             format!("{GOOD}[[listener]]\naddress = '[::]:25'"),
             "f:7:11",
-            "others may reach [::]:25",
+            "other machines may reach [::]:25",
             "set policy.clients",
         ),
         (
             format!("{GOOD}[[listener]]\naddress = 'systemd:0'"),
             "f:7:11",
-            "nothing says who may send",
+            "nothing states who may send",
             "set policy.clients to your networks, or",
         ),
         (
             format!("{GOOD}[[listener]]\naddress = '0.0.0.0:25'\nauth = 'any'\nauth_in_clear = true"),
             "f:7:11",
-            "nothing says who may send",
+            "nothing states who may send",
             "set policy.clients to your networks, or",
         ),
         (
             format!("{GOOD}[[listener]]\naddress = '0.0.0.0:25'\nauth = 'optional'\nauth_in_clear = true\n{hash}"),
             "f:7:11",
-            "nothing says who may send",
+            "nothing states who may send",
             "set policy.clients to your networks, or",
         ),
         // Half of AUTH.
@@ -165,7 +170,7 @@ fn contradictions() -> Vec<Row> {
             "no listener where they could",
             "set auth = \"required\" or \"optional\" on a",
         ),
-        (listener("auth_in_clear = true"), "f:8:17", "auth_in_clear without auth", "set auth, or take it away"),
+        (listener("auth_in_clear = true"), "f:8:17", "auth_in_clear without auth", "set auth, or remove it"),
         (
             listener("auth = 'optional'\nauth_in_clear = true\n[auth.users]\nann = 'secret'"),
             "f:11:7",
@@ -272,7 +277,7 @@ fn contradictions() -> Vec<Row> {
         (
             listener("proxy_protocol_from = ['10.0.0.0/8', '::/0']"),
             "f:8:38",
-            "anybody could say to be any client",
+            "every client could claim any address",
             "name the proxies",
         ),
         (
@@ -291,8 +296,8 @@ fn contradictions() -> Vec<Row> {
         (
             listener("").replace("[ses]", "[ses]\nemulator = true\nprofile = 'mail'"),
             "f:4:11",
-            "so profile means nothing",
-            "take one of them away",
+            "so profile has no effect",
+            "remove one of them",
         ),
         (
             listener("").replace("[ses]", "[ses]\nexternal_id = 'x'"),
@@ -321,12 +326,7 @@ fn contradictions() -> Vec<Row> {
             "a message of 29999000 octets may take 23.7 s",
             "raise shutdown_grace_seconds, or lower",
         ),
-        (
-            listener("[memory]\ndisk_octets = 1000"),
-            "f:9:15",
-            "would never find room",
-            "at least smtp.message_octets_max",
-        ),
+        (listener("[memory]\ndisk_octets = 1000"), "f:9:15", "would never fit", "at least smtp.message_octets_max"),
     ]
 }
 
@@ -342,7 +342,7 @@ fn applications() -> Vec<Row> {
             app("unchecked = ['author']"),
             "f:12:14",
             "\"author\" is not one of reverse-path, from",
-            "unchecked: A list of places",
+            "unchecked: A list of addresses that need not match from",
         ),
         (app("enforcement = 'reprot'"), "f:12:15", "not one of enforce, report", "did you mean \"report\"?"),
         (app("foreign_from = true"), "f:12:16", "expected", "foreign_from: reject or rewrite"),
@@ -392,13 +392,13 @@ fn applications() -> Vec<Row> {
         (
             app("certificates = ['name:x.internal']"),
             "f:12:1",
-            "no listener asks for client certificates",
+            "no listener requests client certificates",
             "client_certificates",
         ),
         (
             app("auth = ['ann']\nlisteners = ['other']\n[[listener]]\nname = 'other'\naddress = '127.0.0.1:26'"),
             "f:12:1",
-            "no listener asks for AUTH",
+            "no listener offers AUTH",
             "set auth = \"required\" or \"optional\" on a",
         ),
         (app("foreign_from = 'rewrite'"), "f:12:16", "nothing says what is put into From", "own_from = "),
@@ -422,12 +422,12 @@ fn applications() -> Vec<Row> {
             "it belongs to a role that is assumed",
         ),
         (app("tags = { 'a b' = 'c' }"), "f:12:18", "cannot be the name of a tag", "A-Z"),
-        (app("[policy]\nclients = ['10.0.0.0/8']"), "f:13:1", "policy.clients means nothing", "set policy.from"),
+        (app("[policy]\nclients = ['10.0.0.0/8']"), "f:13:1", "policy.clients has no effect", "set policy.from"),
         (
             app("[policy]\nnull_reverse_path = true"),
             "f:13:21",
-            "policy.null_reverse_path means nothing",
-            "set policy.from, or take it away",
+            "policy.null_reverse_path has no effect",
+            "set policy.from, or remove it",
         ),
         (
             app("assume_role = 'arn:aws:iam::111122223333:role/a'\n[[app]]\nname = 'b'\nauth = ['ann']\n\
@@ -442,7 +442,7 @@ fn applications() -> Vec<Row> {
                 .replace("127.0.0.1:2525", "0.0.0.0:25")
                 .replace("networks = ['127.1.0.0/16']", "listeners = ['main']"),
             "f:10:1",
-            "whoever reaches 0.0.0.0:25 would be this application",
+            "every client that reaches 0.0.0.0:25 would be this application",
             "name its networks",
         ),
         (
@@ -450,13 +450,13 @@ fn applications() -> Vec<Row> {
                 .replace("auth = 'optional'", "proxy_protocol_from = ['127.0.0.1']\nauth = 'optional'")
                 .replace("networks = ['127.1.0.0/16']", "listeners = ['main']"),
             "f:11:1",
-            "whoever reaches 127.0.0.1:2525 would be this application",
+            "every client that reaches 127.0.0.1:2525 would be this application",
             "name its networks, auth or certificates",
         ),
         (
             app("listeners = ['main']\n[[listener]]\naddress = '0.0.0.0:25'"),
             "f:14:11",
-            "others may reach 0.0.0.0:25, and nothing says who may send",
+            "other machines may reach 0.0.0.0:25, and nothing states who may send",
             "an [[app]] that names networks",
         ),
     ]
@@ -489,7 +489,7 @@ fn users() -> Vec<Row> {
             app("").replace(&format!("'{HASH}'"), "{ file = 'DIR/users' }"),
             "f:2:12",
             "NAME:HASH, where the hash alone is expected",
-            "take NAME: away, or name the file in auth.user_list",
+            "remove NAME:, or name the file in auth.user_list",
         ),
         (app("").replace("auth.users.ann", "auth.users.''"), "f:2:17", "a user's name has 1 to 255", "a shorter name"),
     ]
@@ -538,7 +538,7 @@ fn certificates() -> Vec<Row> {
         ),
         (tls("expired.pem", "expired-key.pem"), "f:10:1", "DIR/expired.pem: the certificate expired at", "renew it"),
         (tls("early.pem", "early-key.pem"), "f:10:1", "DIR/early.pem: the certificate is not valid before", "clock"),
-        (clients(""), "f:9:23", "nothing says who issues client certificates", "set client_authorities"),
+        (clients(""), "f:9:23", "the issuers of client certificates are not set", "set client_authorities"),
         (
             clients("client_authorities = { file = 'DIR/empty' }"),
             "f:11:1",
@@ -731,7 +731,12 @@ fn documents() -> Vec<Row> {
     vec![
         (document("none.json"), "f:12:14", "cannot read DIR/none.json", "put the file there"),
         (document("empty"), "f:12:14", "DIR/empty: EOF while parsing", "or the file is empty"),
-        (document("comma.json"), "f:12:14", "DIR/comma.json: trailing comma at line 1 column", "take the comma before"),
+        (
+            document("comma.json"),
+            "f:12:14",
+            "DIR/comma.json: trailing comma at line 1 column",
+            "remove the comma before",
+        ),
         (document("quotes.json"), "f:12:14", "line 1: typographic quote", "replace typographic quotes by plain ones"),
         (document("twice.json"), "f:12:14", "\"Effect\" stands twice in one object", "keep one of the two"),
         (document("comments"), "f:12:14", "DIR/comments: expected value at line 1", "must be JSON"),
@@ -739,7 +744,7 @@ fn documents() -> Vec<Row> {
             document("principal.json"),
             "f:12:14",
             "Principal stands in resource and endpoint",
-            "has no Principal: take it",
+            "has no Principal: remove it",
         ),
         (
             document("")
@@ -840,7 +845,7 @@ fn warned_of() -> Vec<Row> {
             with(&format!("{socket}\n{batch}"))
                 .replace("listeners = ['socket']", "listeners = ['socket']\nnetworks = ['127.0.0.0/8']"),
             "f:14:1",
-            "nobody could be this application",
+            "no client can be this application",
             "name the listener in listeners instead of networks",
         ),
         (
@@ -945,34 +950,37 @@ f8z7bDif0ri3UwHqkCjDAq9C7eYzzccjj0ELkSRaLPF8hTQFN9awerJj
 ";
 
 /// Errors and warnings of a text.
-fn found(text: &str) -> (Vec<Problem>, Vec<Problem>) {
+fn found(text: &str) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
     match Config::parse(Path::new("f"), text, std::iter::empty()) {
-        Ok(config) => match config.check(&Surroundings::default()) {
+        Ok(config) => match config.check(&ProcessEnvironment::default()) {
             Ok(plan) => (Vec::new(), plan.warnings),
             Err(found) => (found.errors, found.warnings),
         },
-        Err(ConfigError::Wrong(problems)) => (problems, Vec::new()),
+        Err(ConfigError::Wrong(diagnostics)) => (diagnostics, Vec::new()),
         Err(error) => panic!("{error}"),
     }
 }
 
 /// Every row that does not hold.
-fn failures(rows: Vec<Row>, choose: impl Fn((Vec<Problem>, Vec<Problem>)) -> Vec<Problem>) -> Vec<String> {
+fn failures(rows: Vec<Row>, choose: impl Fn((Vec<Diagnostic>, Vec<Diagnostic>)) -> Vec<Diagnostic>) -> Vec<String> {
     let directory = tempfile::tempdir().unwrap();
     files(directory.path());
     let path = directory.path().display().to_string();
     let fails = |(text, place, what, hint): Row| {
-        let problems = choose(found(&text.replace("DIR", &path)));
-        let [problem] = problems.as_slice() else {
-            return Some(format!("wanted one problem, {place} {what:?}\n{text}\ngot {problems:#?}"));
+        let diagnostics = choose(found(&text.replace("DIR", &path)));
+        let [diagnostic] = diagnostics.as_slice() else {
+            return Some(format!("wanted one diagnostic, {place} {what:?}\n{text}\ngot {diagnostics:#?}"));
         };
-        let told = problem.message.replace(&path, "DIR");
-        let do_this = problem.hint.clone().unwrap_or_default();
+        let told = diagnostic.message.replace(&path, "DIR");
+        let do_this = diagnostic.hint.clone().unwrap_or_default();
         // A form to copy may stand in the message, beside what is wrong.
         let advises = !hint.is_empty() && !do_this.is_empty() && format!("{told} {do_this}").contains(hint);
-        let holds = problem.place.to_string() == place && told.contains(what) && advises;
+        let holds = diagnostic.location.to_string() == place && told.contains(what) && advises;
         (!holds).then(|| {
-            format!("wanted {place}\n  {what}\n  {hint}\nof\n{text}\ngot {}\n  {told}\n  {do_this}", problem.place)
+            format!(
+                "wanted {place}\n  {what}\n  {hint}\nof\n{text}\ngot {}\n  {told}\n  {do_this}",
+                diagnostic.location
+            )
         })
     };
     rows.into_iter().filter_map(fails).collect()
@@ -1010,14 +1018,14 @@ fn certificates_that_are_read_again_are_reported_in_the_same_words() {
     let path = directory.path().display().to_string();
     for (text, place, what, _) in certificates() {
         let config = Config::parse(Path::new("f"), &text.replace("DIR", &path), std::iter::empty()).unwrap();
-        let again = config.without_lists().listeners(&Surroundings::default());
+        let again = CertificateReload::new(&config).certificates(&ProcessEnvironment::default());
         // Clients that do not verify go on; what is outdated is a warning of its own.
         let is_outdated = what.contains("expired at") || what.contains("not valid before");
-        let problems = again.err().map(|error| error.problems().to_vec()).unwrap_or_default();
-        assert_eq!(problems.is_empty(), is_outdated, "{text}");
-        for problem in problems {
-            assert_eq!(problem.place.to_string(), place);
-            assert!(problem.message.replace(&path, "DIR").contains(what), "{problem}");
+        let diagnostics = again.err().map(|error| error.diagnostics().to_vec()).unwrap_or_default();
+        assert_eq!(diagnostics.is_empty(), is_outdated, "{text}");
+        for diagnostic in diagnostics {
+            assert_eq!(diagnostic.location.to_string(), place);
+            assert!(diagnostic.message.replace(&path, "DIR").contains(what), "{diagnostic}");
         }
     }
 }
@@ -1025,13 +1033,13 @@ fn certificates_that_are_read_again_are_reported_in_the_same_words() {
 #[test]
 fn a_region_of_the_environment_is_looked_at_too() {
     let config = Config::parse(Path::new("f"), &ses(""), std::iter::empty()).unwrap();
-    let of = |region: &str| Surroundings::new(vec![("AWS_REGION".to_owned(), region.to_owned())], None);
+    let of = |region: &str| ProcessEnvironment::new(vec![("AWS_REGION".to_owned(), region.to_owned())], None);
     let found = config.check(&of("eu-central-1a")).unwrap_err();
-    assert_eq!(found.errors[0].place, Place::Variable("AWS_REGION".to_owned()));
+    assert_eq!(found.errors[0].location, Location::Variable("AWS_REGION".to_owned()));
     assert!(found.errors[0].message.contains("is an availability zone"), "{found:?}");
     assert!(config.check(&of("eu-central-1")).unwrap().warnings.is_empty());
     // And that of a profile, once the SDK has found it.
-    let found = config.look_at_region(&Surroundings::default(), "eu-centrall-1").unwrap();
+    let found = config.check_region(&ProcessEnvironment::default(), "eu-centrall-1").unwrap();
     assert!(found.errors.is_empty() && found.warnings.len() == 1, "{found:?}");
-    assert_eq!(config.look_at_region(&of("eu-west-1"), "EU"), None, "it was looked at");
+    assert_eq!(config.check_region(&of("eu-west-1"), "EU"), None, "it was looked at");
 }

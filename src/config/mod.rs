@@ -1,38 +1,57 @@
-//! Words into settings: a TOML file and the environment become a [`Plan`], which becomes the public builder.
+//! The TOML file and environment variables become a [`Plan`], and the plan becomes the builder of a relay.
 //!
-//! Three steps, one file each way down. [`Config::load`] reads the file and lays overrides from the environment over it;
-//! a key that is not known, or a value that cannot be read, is an error with file, line, column and a hint.
-//! [`Config::plan`] reads certificates and secrets and checks the settings against each other, and tells all that is wrong
-//! at once. [`Plan::builder`] hands every room its own settings; no room imports this one.
+//! [`Config::load`] reads the file and applies overrides from the environment. An unknown key, or a value that cannot be parsed,
+//! is an error with file, line, column and a hint. [`Config::plan`] reads certificates and secrets, checks the settings
+//! against each other, and reports all errors at once. [`Plan::builder`] gives each module its settings.
 //!
-//! Safe by default: what the file does not say is refused or off, and a listener that others can reach is an error as long
-//! as nothing says who may send. Reads no environment by itself: that comes in as data.
+//! Each section of the file has one file here: its keys with their descriptions and defaults, its checks, and the settings that
+//! it becomes. The descriptions are those of the JSON schema and of `config/reference.toml`, and the hints of error messages:
+//! the first sentence states what is accepted. Defaults come from the modules below, where they have one.
+//!
+//! Safe by default: without a setting, a feature is off and a message is refused. A listener that other machines can reach is
+//! an error without a statement of who may send. Nothing here reads the environment by itself: it is an argument.
 
 mod admin;
-mod bounds;
-pub mod certificates;
+mod app;
+mod auth;
+mod aws;
+mod aws_requirements;
+mod certificate_pairs;
+pub(crate) mod certificates;
+mod connections;
+mod deadline;
+mod diagnostics;
 mod documents;
-mod environment;
-mod hint;
+mod error_hints;
+mod header;
 mod limits;
-mod listeners;
-mod needs;
+mod listener;
+mod log;
+mod memory;
+mod mime;
 mod network;
-pub mod number;
+mod number;
+mod overrides;
 mod pace;
-mod pairs;
-mod place;
 mod plan;
 mod policy;
+mod policy_section;
+mod process_environment;
 mod redis;
+mod reference;
 mod region;
-pub mod rules;
-mod sections;
+mod reload;
+mod rules;
+mod secret_source;
+mod section;
 mod ses;
-mod source;
+mod ses_emulator;
+mod ses_parameters;
+mod smtp;
+mod source_map;
+mod tls;
 mod upstream;
-mod users;
-pub mod values;
+pub(crate) mod values;
 
 #[cfg(test)]
 mod app_tests;
@@ -45,152 +64,136 @@ mod refusal_tests;
 #[cfg(test)]
 mod sample_tests;
 
-pub use admin::AdminSection;
-pub use bounds::{Connections, Deadline, Header, Memory, Mime, Smtp};
-pub use hint::one_of;
-pub use limits::{Limit, LimitBy, LimitOf, LimitOver, Limits};
-pub use needs::AwsFacts;
-pub use pace::PaceSection;
-pub use pairs::ListenerCertificate;
-pub use place::{ConfigError, Place, Places, Problem};
-pub use plan::{Found, Plan, Purpose};
-pub use redis::{Redis, RedisOnError};
-pub use rules::{App, Aws, Sending};
-pub use sections::{
-    Addresses, Auth, Authentication, CertificatePair, Certificates, Lines, Listener, Log, LogFormat, LogLevel, Tls,
-    TlsFiles,
-};
-pub use ses::{ListOptions, Ses, SesEmulator};
-pub use source::{Source, SourceError, Surroundings};
-pub use upstream::{Emulation, Upstream};
+pub(crate) use admin::AdminSection;
+pub(crate) use app::App;
+pub(crate) use auth::Authentication;
+pub(crate) use aws::Aws;
+pub(crate) use aws_requirements::AwsRequirements;
+pub(crate) use certificate_pairs::ListenerCertificate;
+pub(crate) use connections::Connections;
+pub(crate) use deadline::Deadline;
+pub use diagnostics::{ConfigError, Diagnostic, Found, Purpose};
+pub(crate) use error_hints::one_of;
+pub(crate) use header::Header;
+pub(crate) use limits::{Limit, LimitsSection};
+pub(crate) use listener::{Auth, Certificates, Listener, Tls};
+pub(crate) use log::{Log, LogFormat, LogLevel};
+pub(crate) use memory::Memory;
+pub(crate) use mime::Mime;
+pub(crate) use pace::PaceSection;
+pub use plan::Plan;
+pub(crate) use policy_section::PolicySection;
+pub use process_environment::ProcessEnvironment;
+pub(crate) use redis::Redis;
+pub(crate) use reload::CertificateReload;
+pub(crate) use ses::Ses;
+pub(crate) use ses_emulator::SesEmulator;
+pub(crate) use smtp::Smtp;
+pub use source_map::Location;
+use source_map::SourceMap;
+pub(crate) use tls::TlsFiles;
+pub use upstream::{EmulatorSetup, Upstream};
 
 use crate::mail::trace::TraceDetail;
-use hint::{syntax, translate};
+use error_hints::{syntax, translate};
 use number::Seconds;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use section::{section, words};
+use serde::Deserialize;
 use std::path::Path;
 use toml::Spanned;
 use toml::de::DeTable;
 use values::Hostname;
 
-/// The configuration of gatepost, an SMTP relay to Amazon SES.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// A domain name such as relay.example.com, or an address literal such as `[192.0.2.1]`: what the greeting and our
-    /// trace field call us. Default: this machine's name.
-    pub hostname: Option<Hostname>,
-    /// hidden, address or hello: what the Received field shows every recipient of the client that sent a message: nothing,
-    /// its address, or also the name that it gave.
-    pub trace: Trace,
-    /// Seconds that a shutdown waits for messages under way before it cuts them. Must be longer than the deadline of the
-    /// largest message, and shorter than what the platform gives before it kills (30 s is common).
-    pub shutdown_grace_seconds: Seconds,
-    /// The log, on standard error.
-    pub log: Log,
-    /// Listeners: any number of `[[listener]]` tables, at least one.
-    pub listener: Vec<Listener>,
-    /// Certificates, for every listener that names none itself.
-    pub tls: TlsFiles,
-    /// Users, for listeners with auth = "optional" or "required".
-    pub auth: Authentication,
-    /// Who may send, and as whom, who is no `[[app]]`; and what holds for everybody.
-    pub policy: Sending,
-    /// Applications with rights of their own: any number of `[[app]]` tables.
-    pub app: Vec<App>,
-    /// How often, how fast: any number of `[[limit]]` tables.
-    pub limit: Vec<Limit>,
-    /// Limits and pace that several relays share, over Redis or Valkey.
-    pub redis: Redis,
-    /// What holds for all limits.
-    pub limits: Limits,
-    /// How fast all applications together send.
-    pub pace: PaceSection,
-    /// Whose AWS account it is, for the ARNs in IAM policy documents.
-    pub aws: Aws,
-    /// How to reach Amazon SES, and what every message gets there.
-    pub ses: Ses,
-    /// The account that the emulator plays, used where ses.emulator is true.
-    pub ses_emulator: SesEmulator,
-    /// Bounds of one SMTP session, for all listeners.
-    pub smtp: Smtp,
-    /// Connections at a time.
-    pub connections: Connections,
-    /// The operator's door: /livez, /readyz and /metrics over HTTP.
-    pub admin: AdminSection,
-    /// Bounds of a message's header section.
-    pub header: Header,
-    /// Bounds of the MIME parts of a message.
-    pub mime: Mime,
-    /// How much all messages together may hold.
-    pub memory: Memory,
-    /// How long a client waits at most for the reply to its message.
-    pub deadline: Deadline,
-    /// Where everything stands.
-    #[serde(skip)]
-    #[schemars(skip)]
-    pub places: Places,
+section! {
+    /// The configuration of gatepost, an SMTP relay to Amazon SES.
+    pub Config {
+        /// A domain name such as relay.example.com, or an address literal such as `[192.0.2.1]`: the name of the relay in the
+        /// greeting and in the Received field that it adds. Default: this machine's name, or localhost where that is no domain
+        /// name.
+        #[schemars(example = &"relay.example.com")]
+        hostname: Option<Hostname> = None,
+        /// hidden, address or hello: what the Received field shows every recipient of the client that sent a message. hidden:
+        /// nothing, since it would show your network to strangers; address: the client's address; hello: also the name in its
+        /// EHLO command.
+        trace: Trace = Trace::Hidden,
+        /// Seconds that a shutdown (SIGTERM, SIGINT) waits for messages in progress before it closes their connections; a second
+        /// signal closes them at once. Must be longer than the deadline of the largest message (see `[deadline]`), and shorter
+        /// than the time after which the platform kills the process (30 s is common).
+        shutdown_grace_seconds: Seconds = Seconds::of(25),
+        /// The log, on standard error: one line per message outcome, refused command and refused connection.
+        log: Log = Log::default(),
+        /// Listeners: any number of `[[listener]]` tables, at least one. Each is one socket and what it offers.
+        listener: Vec<Listener> = Vec::new(),
+        /// Certificates, for every listener without certificates of its own. certs/README.md says how to get them.
+        tls: TlsFiles = TlsFiles::default(),
+        /// Users, for listeners with auth = "optional" or "required".
+        auth: Authentication = Authentication::default(),
+        /// Which clients may send, and with which addresses: the rules for every client that is no `[[app]]`, and what holds
+        /// for all clients. `gatepost explain` shows which application a client is, and what happens to its messages.
+        policy: PolicySection = PolicySection::default(),
+        /// Amazon SES: how to reach it, and the parameters of every call, unless the `[[app]]` of the message has its own.
+        ses: Ses = Ses::default(),
+        /// Applications with rules of their own: any number of `[[app]]` tables. The most specific one that matches a client
+        /// counts: certificate before AUTH name, AUTH name before network, the longer network before the shorter, network
+        /// before listener. An application with several of them requires all. Of `[policy]`, only documents, enforcement and
+        /// soft_fail hold for an application; the other rules it sets itself.
+        app: Vec<App> = Vec::new(),
+        /// Limits on what is sent in a period: any number of `[[limit]]` tables. All limits that apply to a message must have
+        /// capacity, with all their rates, or none of them counts it. Rates are counted in this process and start at 0 after
+        /// a restart; counts of days and months are kept (`[limits]`); with `[redis]`, relays share all of them. `gatepost
+        /// explain` shows the limits of a message.
+        limit: Vec<Limit> = Vec::new(),
+        /// Settings of all limits.
+        limits: LimitsSection = LimitsSection::default(),
+        /// The send rate of all applications together: slightly below the maximum send rate of the SES account, which
+        /// GetAccount returns.
+        pace: PaceSection = PaceSection::default(),
+        /// Limits, and the pace of one region of one account, that several relays share over Redis 6 or later, or Valkey. For
+        /// quotas of a day or month, choose a server that persists its data (AOF, MemoryDB): counts that it loses start at 0.
+        redis: Redis = Redis::default(),
+        /// The AWS account of the ARNs in IAM policy documents. The region is ses.region, or AWS_REGION.
+        aws: Aws = Aws::default(),
+        /// The account that the emulator simulates, used where ses.emulator is true.
+        ses_emulator: SesEmulator = SesEmulator::default(),
+        /// Limits of one SMTP session, for all listeners.
+        smtp: Smtp = Smtp::default(),
+        /// Concurrent connections.
+        connections: Connections = Connections::default(),
+        /// The listener for operators: /livez, /readyz and /metrics over HTTP. Without an address there is none.
+        admin: AdminSection = AdminSection::default(),
+        /// Limits of the header section of a message.
+        header: Header = Header::default(),
+        /// Limits of the MIME parts of a message. A message over one of them is rejected with 554, and the reply names the
+        /// limit.
+        mime: Mime = Mime::default(),
+        /// Memory and disk for the content of all messages together. Without capacity, clients receive 452 and retry.
+        memory: Memory = Memory::default(),
+        /// The time from the end of a message to the reply, the call to SES included.
+        deadline: Deadline = Deadline::default(),
+        /// The places of all keys.
+        #[serde(skip)]
+        #[schemars(skip)]
+        source_map: SourceMap = SourceMap::default(),
+    } []
 }
 
-/// What the trace field shows of the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Trace {
-    /// Nothing.
-    Hidden,
-    /// Its address.
-    Address,
-    /// Its address and the name that EHLO gave.
-    Hello,
-}
-
-impl From<Trace> for TraceDetail {
-    fn from(trace: Trace) -> Self {
-        match trace {
-            Trace::Hidden => Self::Hidden,
-            Trace::Address => Self::Address,
-            Trace::Hello => Self::Hello,
-        }
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            hostname: None,
-            trace: Trace::Hidden,
-            shutdown_grace_seconds: Seconds::of(25),
-            log: Log::default(),
-            listener: Vec::new(),
-            tls: TlsFiles::default(),
-            auth: Authentication::default(),
-            policy: Sending::default(),
-            app: Vec::new(),
-            limit: Vec::new(),
-            redis: Redis::default(),
-            limits: Limits::default(),
-            pace: PaceSection::default(),
-            aws: Aws::default(),
-            ses: Ses::default(),
-            ses_emulator: SesEmulator::default(),
-            smtp: Smtp::default(),
-            connections: Connections::default(),
-            admin: AdminSection::default(),
-            header: Header::default(),
-            mime: Mime::default(),
-            memory: Memory::default(),
-            deadline: Deadline::default(),
-            places: Places::default(),
-        }
+words! {
+    /// What the Received field shows of the client.
+    Trace => TraceDetail {
+        /// Nothing.
+        Hidden => Hidden,
+        /// Its address.
+        Address => Address,
+        /// Its address and the name in its EHLO command.
+        Hello => Hello,
     }
 }
 
 impl Config {
-    /// Reads a file, and overrides from the environment: every variable that begins with `GATEPOST_` is looked at.
+    /// Reads a file, and overrides from the variables that begin with `GATEPOST_`.
     ///
     /// # Errors
-    /// [`ConfigError`]: the file cannot be read, or the first thing in it that cannot be understood.
+    /// [`ConfigError`] if the file cannot be read, or with the first value that cannot be parsed.
     pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let read = std::fs::read(path).and_then(|octets| {
             String::from_utf8(octets).map_err(|_| std::io::Error::new(std::io::ErrorKind::InvalidData, "not UTF-8"))
@@ -199,7 +202,7 @@ impl Config {
         Self::parse(path, &text, environment)
     }
 
-    /// The same from a text; the file's name is for messages.
+    /// The same from a text; the name of the file is for messages.
     ///
     /// # Errors
     /// As [`Config::load`].
@@ -208,34 +211,35 @@ impl Config {
         text: &str,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        // Once: of many applications, this is most of the work of a start.
+        // Parsed once: with many applications, this is most of the work of a start.
         let document = DeTable::parse(text);
-        let mut places = Places::of_document(file, text, document.as_ref().ok().map(Spanned::get_ref));
-        let wrong = |error: toml::de::Error, places: &Places| {
+        let mut source_map = SourceMap::of_document(file, text, document.as_ref().ok().map(Spanned::get_ref));
+        let wrong = |error: toml::de::Error, source_map: &SourceMap| {
             let octet = error.span().map(|span| span.start);
-            let path = octet.and_then(|octet| places.path_at(octet)).unwrap_or_default();
+            let path = octet.and_then(|octet| source_map.path_at(octet)).unwrap_or_default();
             let told = translate(error.message(), path);
             let (before, rest) = octet.and_then(|octet| text.split_at_checked(octet)).unwrap_or_default();
             let before = before.rsplit('\n').next().unwrap_or_default();
             let rest = rest.lines().next().unwrap_or_default();
             let hint = told.hint.unwrap_or_else(|| syntax(error.message(), before, rest).to_owned());
-            let place = octet.map_or_else(|| Place::File(places.file().to_owned()), |octet| places.at(octet));
-            ConfigError::Wrong(vec![Problem { place, message: told.message, hint: Some(hint) }])
+            let location =
+                octet.map_or_else(|| Location::File(source_map.file().to_owned()), |octet| source_map.at(octet));
+            ConfigError::Wrong(vec![Diagnostic { location, message: told.message, hint: Some(hint) }])
         };
         let read = document.and_then(|document| Self::deserialize(toml::Deserializer::from(document)));
-        let read = read.map_err(|error| wrong(error, &places))?;
-        let overrides = environment::overrides(environment);
+        let read = read.map_err(|error| wrong(error, &source_map))?;
+        let overrides = overrides::overrides(environment);
         if overrides.is_empty() {
-            return Ok(Self { places, ..read });
+            return Ok(Self { source_map, ..read });
         }
-        let table: toml::Table = toml::from_str(text).map_err(|error| wrong(error, &places))?;
-        let config = environment::apply(read, table, &mut places, overrides)?;
-        Ok(Self { places, ..config })
+        let table: toml::Table = toml::from_str(text).map_err(|error| wrong(error, &source_map))?;
+        let config = overrides::apply(read, table, &mut source_map, overrides)?;
+        Ok(Self { source_map, ..config })
     }
 
-    /// The format of the log that a start was asked for, as far as it can be known of a file that may be wrong: what
-    /// GATEPOST_LOG__FORMAT says, else what the file says, else text.
-    pub fn log_format(path: &Path, mut environment: impl Iterator<Item = (String, String)>) -> LogFormat {
+    /// The log format for the errors of a start whose configuration may be wrong: GATEPOST_LOG__FORMAT, else that of the file,
+    /// else human.
+    pub(crate) fn log_format(path: &Path, mut environment: impl Iterator<Item = (String, String)>) -> LogFormat {
         let of_environment = environment.find(|(name, _)| name == "GATEPOST_LOG__FORMAT").map(|(_, value)| value);
         let of_file = || {
             let text = path.is_file().then(|| std::fs::read_to_string(path).ok())??;
@@ -248,52 +252,7 @@ impl Config {
         }
     }
 
-    /// Whether the file has another content than it had when this was read; an error if it cannot be read. What is no regular
-    /// file, a pipe or a device, has not.
-    ///
-    /// # Errors
-    /// What the system said.
-    pub fn has_file_changed(&self) -> std::io::Result<bool> {
-        let file = self.places.file();
-        match std::fs::metadata(file)?.is_file() {
-            true => std::fs::read(file).map(|octets| octets != self.places.text().as_bytes()),
-            false => Ok(false),
-        }
-    }
-
-    /// The sections that a running relay still asks: all but the lists of applications and limits, of which policy and
-    /// limiter have their own by then.
-    #[must_use]
-    pub fn without_lists(&self) -> Self {
-        Self {
-            hostname: self.hostname.clone(),
-            trace: self.trace,
-            shutdown_grace_seconds: self.shutdown_grace_seconds,
-            log: self.log.clone(),
-            listener: self.listener.clone(),
-            tls: self.tls.clone(),
-            auth: self.auth.clone(),
-            policy: self.policy.clone(),
-            app: Vec::new(),
-            limit: Vec::new(),
-            redis: self.redis.clone(),
-            limits: self.limits.clone(),
-            pace: self.pace.clone(),
-            aws: self.aws.clone(),
-            ses: self.ses.clone(),
-            ses_emulator: self.ses_emulator.clone(),
-            smtp: self.smtp.clone(),
-            connections: self.connections.clone(),
-            admin: self.admin.clone(),
-            header: self.header.clone(),
-            mime: self.mime.clone(),
-            memory: self.memory.clone(),
-            deadline: self.deadline.clone(),
-            places: self.places.fresh(),
-        }
-    }
-
-    /// The JSON schema, as `config/schema.json` has it.
+    /// The JSON schema of the file, which `config/schema.json` contains.
     pub fn schema() -> String {
         let schema = schemars::schema_for!(Self).to_value();
         format!("{schema:#}\n")

@@ -1,12 +1,9 @@
-//! Networks: what was probably meant by a text that is none (ranges, netmasks, missing octets, names), and whether clients of
-//! one can reach a listener.
+//! Hints for texts that are no networks: ranges, netmasks, missing octets, names.
 
-use super::sections::Listener;
-use super::values::Listen;
 use ipnet::{IpNet, Ipv4Net};
 use std::net::{IpAddr, Ipv4Addr};
 
-/// Says that a text is no network, and gives a form to copy.
+/// The error for a text that is no network, with a form to copy.
 pub(super) fn not_one(text: &str) -> String {
     let (what, form) = meant(text.trim())
         .unwrap_or_else(|| (" is not a network", "10.1.0.0/16, fd00::/8 or one address such as 10.1.0.7".to_owned()));
@@ -54,7 +51,7 @@ fn meant(text: &str) -> Option<(&'static str, String)> {
     is_name.then(|| (" is a name, and networks are made of IP addresses", "10.1.0.0/16 or 10.1.0.7".to_owned()))
 }
 
-/// Of a range: the networks that it is made of, or the one around it where they would be many.
+/// The networks of a range, or the smallest network around it where they would be many.
 fn around(first: IpAddr, last: IpAddr) -> Option<String> {
     let (first, last) = (first.min(last), first.max(last));
     let exact: Vec<String> = match (first, last) {
@@ -91,25 +88,10 @@ fn short(address: &str, bits: &str) -> Option<IpNet> {
 
 fn filled(octets: &[&str], bits: u8) -> Option<IpNet> {
     let mut all = [0; 4];
-    for (place, part) in octets.iter().take(4).enumerate() {
-        all[place] = part.parse().ok()?;
+    for (index, part) in octets.iter().take(4).enumerate() {
+        all[index] = part.parse().ok()?;
     }
     Some(IpNet::V4(Ipv4Net::new(Ipv4Addr::from(all), bits).ok()?.trunc()))
-}
-
-/// Whether a client of that network could have a connection to that listener. A proxy speaks for any client.
-pub(super) fn may_come_from(listener: &Listener, network: &IpNet) -> bool {
-    match listener.address.as_ref().map(|address| &address.0) {
-        Some(Listen::Unix(_)) => false,
-        Some(Listen::Tcp(address)) if listener.proxy_protocol_from.is_empty() => {
-            let ip = address.ip().to_canonical();
-            let loopback: IpNet = IpNet::new(ip, if ip.is_ipv4() { 8 } else { 128 }).unwrap_or(*network).trunc();
-            let both = ip.is_ipv6() && ip.is_unspecified();
-            let here = network.contains(&loopback) || loopback.contains(network);
-            (both || ip.is_ipv4() == network.addr().is_ipv4()) && (!ip.is_loopback() || here)
-        }
-        _ => true,
-    }
 }
 
 #[cfg(test)]

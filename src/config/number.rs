@@ -1,4 +1,4 @@
-//! Whole numbers of the configuration file: bounds are part of the type, so of the schema and of the message too.
+//! Whole numbers. Bounds are part of the type, and so of the schema and of error messages.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -8,47 +8,47 @@ use std::time::Duration;
 
 /// A whole number with bounds, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Number<const MIN: u64, const MAX: u64>(u64);
+pub(crate) struct Number<const MIN: u64, const MAX: u64>(u64);
 
-/// A time that makes sense as a wait: up to a week.
-pub type Seconds = Number<1, WEEK_SECONDS>;
-/// The same, where zero says "not at all".
-pub type SecondsOrZero = Number<0, WEEK_SECONDS>;
-/// How many, at least one.
-pub type Count = Number<1, { u32::MAX as u64 }>;
-/// Octets; at most what memory and disk of one machine can mean.
-pub type Octets = Number<1, { 1 << 50 }>;
+/// A duration of 1 second to a week.
+pub(crate) type Seconds = Number<1, WEEK_SECONDS>;
+/// A duration of up to a week, where zero turns a feature off.
+pub(crate) type SecondsOrZero = Number<0, WEEK_SECONDS>;
+/// A count of at least one.
+pub(crate) type Count = Number<1, { u32::MAX as u64 }>;
+/// Bytes, up to 1 PiB.
+pub(crate) type Octets = Number<1, { 1 << 50 }>;
 
 const WEEK_SECONDS: u64 = 7 * 24 * 3600;
 
 impl<const MIN: u64, const MAX: u64> Number<MIN, MAX> {
-    /// Pressed into the bounds: for defaults, which come from the rooms below.
-    pub fn of(value: u64) -> Self {
+    /// A number, limited to the bounds: for defaults, which come from other modules.
+    pub(crate) fn of(value: u64) -> Self {
         Self(value.clamp(MIN, MAX))
     }
 
-    /// As `of`, from a wait.
-    pub fn seconds(wait: Duration) -> Self {
+    /// The seconds of a duration, limited to the bounds.
+    pub(crate) fn seconds(wait: Duration) -> Self {
         Self::of(wait.as_secs())
     }
 
     /// The number.
-    pub fn get(self) -> u64 {
+    pub(crate) fn get(self) -> u64 {
         self.0
     }
 
-    /// The number, where memory is counted.
-    pub fn size(self) -> usize {
+    /// The number as a size in memory.
+    pub(crate) fn size(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 
     /// The number in 32 bits.
-    pub fn small(self) -> u32 {
+    pub(crate) fn small(self) -> u32 {
         u32::try_from(self.0).unwrap_or(u32::MAX)
     }
 
-    /// As a wait.
-    pub fn wait(self) -> Duration {
+    /// The number as a duration in seconds.
+    pub(crate) fn wait(self) -> Duration {
         Duration::from_secs(self.0)
     }
 }
@@ -65,7 +65,7 @@ impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Number<MIN, MAX> 
     }
 }
 
-/// Values are refused inside the visitor: there the reader still knows where they stand, in lists too.
+/// The visitor checks the bounds: there the reader still knows the place of the value, in lists too.
 struct NumberVisitor<const MIN: u64, const MAX: u64>;
 
 impl<const MIN: u64, const MAX: u64> de::Visitor<'_> for NumberVisitor<MIN, MAX> {
@@ -107,7 +107,7 @@ impl<const MIN: u64, const MAX: u64> JsonSchema for Number<MIN, MAX> {
     }
 }
 
-/// A schema of a few members.
+/// A schema of those members.
 pub(super) fn object<const N: usize>(members: [(&str, serde_json::Value); N]) -> Schema {
     let mut schema = Schema::default();
     for (name, value) in members {

@@ -1,237 +1,192 @@
-//! Settings checked against each other, and made into what every room takes.
+//! A checked configuration, and the builder that is made of it.
 //!
-//! [`Config::plan`] reads secrets and certificates and tells all that is wrong at once, each with its place. It opens no
-//! socket and asks no network, so `gatepost check` does the same as a start. Warnings are what works and should not.
+//! [`Config::plan`] reads secrets and certificates, and reports everything that is wrong at once, each error with its place. It
+//! opens no socket and calls no network, so `gatepost check` does the same as a start. Warnings are about settings that work
+//! and probably are mistakes.
 
-use super::Config;
-use super::pairs::ListenerCertificate;
-use super::place::{ConfigError, Place, Problem};
-use super::source::{Source, Surroundings, is_world_readable};
+use super::auth::KnownUsers;
+use super::certificate_pairs::ListenerCertificate;
+use super::diagnostics::{ConfigError, Diagnostic, Diagnostics, Found, Purpose};
+use super::process_environment::ProcessEnvironment;
+use super::secret_source::{Source, is_world_readable};
 use super::upstream::Upstream;
-use super::users::KnownUsers;
 use super::values::Hostname;
+use super::{Config, admin, auth, limits, listener, pace, policy, redis, upstream};
 use crate::admin::AdminSettings;
-use crate::auth::{Authenticator, Users};
+use crate::auth::Users;
 use crate::builder::Builder;
 use crate::limit::{
-    LimitRule, LocalLimiter, RedisConnection, RedisError, RedisLimiter, RedisSettings, RedisTokenBucket, StateError,
+    LimitRule, LocalLimiter, LockoutSettings, PaceSettings, RedisConnection, RedisError, RedisLimiter, RedisSettings,
+    RedisTokenBucket, StateError,
 };
+use crate::mail::headers::HeaderLimits;
+use crate::mail::mime::MimeLimits;
+use crate::mail::trace::TraceDetail;
 use crate::mail::{Clock, SystemClock};
-use crate::observe::LogObserver;
+use crate::observe::{AddressForm, LogObserver};
 use crate::policy::AppPolicy;
-use crate::relay::{AppConnectionLimits, SendQueueSettings};
-use crate::server::{Endpoint, ListenerSettings};
+use crate::relay::{AppConnectionLimits, BudgetSettings, DeadlineSettings, SendQueueSettings};
+use crate::server::ListenerSettings;
 use crate::transport::Transport;
 use jiff::tz::TimeZone;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-/// What a plan is made for.
-pub enum Purpose<'a> {
-    /// To look at: nothing is written, and sockets of systemd's are taken to be there.
-    Check,
-    /// To read the certificates of a relay that runs again: nothing is made.
-    Reread,
-    /// To start: missing development certificates are made, and `sockets` gives those of systemd's by name or number.
-    Start {
-        /// Gives away a socket, once.
-        sockets: &'a mut dyn FnMut(&str) -> Result<Endpoint, String>,
-    },
-}
-
-impl std::fmt::Debug for Purpose<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Check => "Check",
-            Self::Reread => "Reread",
-            Self::Start { .. } => "Start",
-        })
-    }
-}
-
-/// A relay that only lacks its sockets and its way out.
+/// A checked configuration: everything but open sockets and the transport.
 #[derive(Debug)]
 pub struct Plan {
-    /// What the relay calls itself.
+    /// The name of the relay in the greeting and the trace field.
     pub hostname: String,
-    /// Where mail goes.
+    /// Where messages are sent.
     pub upstream: Upstream,
-    /// What works and should not.
-    pub warnings: Vec<Problem>,
-    pub(super) listeners: Vec<ListenerSettings>,
+    /// What works, and probably is a mistake.
+    pub warnings: Vec<Diagnostic>,
+    /// The users that can authenticate.
+    pub(crate) user_names: BTreeSet<String>,
+    /// Every certificate of every listener.
+    pub(crate) certificates: Vec<ListenerCertificate>,
+    listeners: Vec<ListenerSettings>,
     policy: AppPolicy,
     limits: Vec<LimitRule>,
+    time_zone: TimeZone,
     redis: Option<RedisSettings>,
     store: Option<RedisConnection>,
+    /// The name of the shared token bucket in Redis: one region of one account. Relays of another account need a prefix of
+    /// their own.
+    bucket: String,
     state_directory: Option<PathBuf>,
     send_queue: SendQueueSettings,
     app_connections: AppConnectionLimits,
     admin: Option<AdminSettings>,
     users: Option<Users>,
-    /// Who can authenticate.
-    pub user_names: BTreeSet<String>,
-    /// Every certificate of every listener.
-    pub certificates: Vec<ListenerCertificate>,
-    config: Config,
+    settings: Settings,
 }
 
-/// What was found while a plan was made.
-pub(super) struct Findings<'a> {
-    pub(super) config: &'a Config,
-    pub(super) surroundings: &'a Surroundings,
-    pub(super) errors: Vec<Problem>,
-    pub(super) warnings: Vec<Problem>,
-    pub(super) certificates: Vec<ListenerCertificate>,
+/// Settings that the builder takes as they are.
+#[derive(Debug)]
+struct Settings {
+    addresses: AddressForm,
+    trace: TraceDetail,
+    header: HeaderLimits,
+    mime: MimeLimits,
+    budget: BudgetSettings,
+    connections_max: usize,
+    connections_per_client_max: usize,
+    unrecognised_connections_max: Option<usize>,
+    deadline: DeadlineSettings,
+    shutdown_grace: Duration,
+    pace: PaceSettings,
+    account_interval: Option<Duration>,
+    lockout: LockoutSettings,
 }
 
-/// What is wrong, and what works and should not; each in the order of the file, and once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
-    /// What is wrong.
-    pub errors: Vec<Problem>,
-    /// What works and should not.
-    pub warnings: Vec<Problem>,
-}
-
-impl<'a> Findings<'a> {
-    pub(super) fn new(config: &'a Config, surroundings: &'a Surroundings) -> Self {
-        Self { config, surroundings, errors: Vec::new(), warnings: Vec::new(), certificates: Vec::new() }
-    }
-
-    pub(super) fn into_found(self) -> Found {
-        Found { errors: in_order(self.errors), warnings: in_order(self.warnings) }
-    }
-
-    fn problem(&self, path: &str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
-        let hint = Some(hint.into()).filter(|hint| !hint.is_empty());
-        Problem { place: self.config.places.of(path), message: message.into(), hint }
-    }
-
-    pub(super) fn error(&mut self, path: &str, message: impl Into<String>, hint: impl Into<String>) {
-        self.errors.push(self.problem(path, message, hint));
-    }
-
-    /// The same of something that stands elsewhere than in the file.
-    pub(super) fn error_at(&mut self, place: Place, message: impl Into<String>, hint: impl Into<String>) {
-        self.errors.push(Problem { place, message: message.into(), hint: Some(hint.into()) });
-    }
-
-    pub(super) fn warn(&mut self, path: &str, message: impl Into<String>, hint: impl Into<String>) {
-        self.warnings.push(self.problem(path, message, hint));
-    }
-
-    /// A secret's text; one that everybody can read is warned of.
-    pub(super) fn secret(&mut self, path: &str, source: &Source) -> Option<String> {
-        if source.is_world_readable(self.surroundings) {
-            self.warn(
-                path,
-                format!("every user of this machine can read {source}"),
-                "chmod 0600, or 0640 with a group",
-            );
+impl Settings {
+    fn of(config: &Config) -> Self {
+        let connections = &config.connections;
+        Self {
+            addresses: config.log.addresses.into(),
+            trace: config.trace.into(),
+            header: config.header.limits(),
+            mime: config.mime.limits(),
+            budget: config.memory.budget(),
+            connections_max: connections.total_max.size(),
+            connections_per_client_max: connections.per_client_max.size(),
+            unrecognised_connections_max: connections.unrecognised_max.map(|most| most.size()),
+            deadline: config.deadline.settings(),
+            shutdown_grace: config.shutdown_grace_seconds.wait(),
+            pace: config.pace.settings(),
+            account_interval: config.pace.account_interval(),
+            lockout: config.auth.lockout(),
         }
-        self.text(path, source)
     }
 
-    /// A text that is no secret.
-    pub(super) fn text(&mut self, path: &str, source: &Source) -> Option<String> {
-        source.read(self.surroundings).map_err(|error| self.error(path, error.message, error.hint)).ok()
+    fn apply(self, builder: Builder) -> Builder {
+        builder
+            .observer(LogObserver::new(self.addresses))
+            .trace(self.trace)
+            .header_limits(self.header)
+            .mime_limits(self.mime)
+            .budget(self.budget)
+            .connections(self.connections_max, self.connections_per_client_max)
+            .unrecognised_connections(self.unrecognised_connections_max)
+            .deadline(self.deadline)
+            .shutdown_grace(self.shutdown_grace)
+            .pace(self.pace)
+            .account_interval(self.account_interval)
+            .lockout(self.lockout)
     }
-}
-
-/// Of two listeners with one certificate, both find the same wrong with it.
-fn in_order(problems: Vec<Problem>) -> Vec<Problem> {
-    let mut seen = HashSet::new();
-    let mut problems: Vec<Problem> = problems
-        .into_iter()
-        .filter(|problem| seen.insert((problem.place.to_string(), problem.message.clone())))
-        .collect();
-    problems.sort_by_key(|problem| problem.place.line());
-    problems
 }
 
 impl Config {
-    /// Checks everything and puts it together.
+    /// Checks everything, and makes the plan of a relay.
     ///
     /// # Errors
-    /// [`ConfigError::Wrong`] with everything that is wrong.
-    pub fn plan(&self, surroundings: &Surroundings, purpose: Purpose<'_>) -> Result<Plan, ConfigError> {
-        self.plan_or_found(surroundings, purpose).map_err(|found| ConfigError::Wrong(found.errors))
+    /// [`ConfigError::Wrong`] with all errors.
+    pub fn plan(&self, environment: &ProcessEnvironment, purpose: Purpose<'_>) -> Result<Plan, ConfigError> {
+        self.plan_or_found(environment, purpose).map_err(|found| ConfigError::Wrong(found.errors))
     }
 
-    /// The same for a look: the warnings too where something is wrong.
+    /// The same for `gatepost check`, which shows the warnings beside errors.
     ///
     /// # Errors
-    /// [`Found`] with everything that is wrong.
-    pub fn check(&self, surroundings: &Surroundings) -> Result<Plan, Found> {
-        self.plan_or_found(surroundings, Purpose::Check)
+    /// [`Found`] with all errors and warnings.
+    pub fn check(&self, environment: &ProcessEnvironment) -> Result<Plan, Found> {
+        self.plan_or_found(environment, Purpose::Check)
     }
 
-    fn plan_or_found(&self, surroundings: &Surroundings, mut purpose: Purpose<'_>) -> Result<Plan, Found> {
-        let mut findings = Findings::new(self, surroundings);
-        let hostname = hostname(&mut findings);
-        let known = super::users::plan(&mut findings);
-        let policy = super::policy::plan(&mut findings, &known);
-        let listeners = super::listeners::plan(&mut findings, &hostname, known.may_exist(), &mut purpose);
+    fn plan_or_found(&self, environment: &ProcessEnvironment, mut purpose: Purpose<'_>) -> Result<Plan, Found> {
+        let diagnostics = &mut Diagnostics::new(&self.source_map, environment);
+        let hostname = hostname(self, diagnostics);
+        let known = auth::plan(self, diagnostics);
+        let policy = policy::plan(self, &known, diagnostics);
+        let (listeners, certificates) = listener::plan(self, &hostname, known.may_exist(), diagnostics, &mut purpose);
         let KnownUsers { users, names, .. } = known;
-        let limits = super::limits::plan(&mut findings);
-        let redis = super::redis::plan(&mut findings);
-        let state_directory = super::limits::state_directory(&mut findings, &limits);
-        let (send_queue, app_connections) = super::pace::plan(&mut findings);
-        let admin = super::admin::plan(&mut findings);
-        let upstream = super::upstream::plan(&mut findings);
-        bounds(&mut findings, users.as_ref());
-        inline_secrets(&mut findings);
-        let certificates = std::mem::take(&mut findings.certificates);
-        let Found { errors, warnings } = findings.into_found();
+        let limits = limits::plan(self, diagnostics);
+        let redis = redis::plan(&self.redis, diagnostics);
+        let state_directory = limits::state_directory(self, &limits, diagnostics);
+        let (send_queue, app_connections) = pace::plan(self, diagnostics);
+        let admin = admin::plan(&self.admin, &self.listener, diagnostics);
+        let upstream = upstream::plan(self, diagnostics);
+        let message_octets = self.smtp.check(diagnostics);
+        self.deadline.check(message_octets, self.shutdown_grace_seconds, diagnostics);
+        self.memory.check(message_octets, users.as_ref(), diagnostics);
+        check_inline_secrets(self, diagnostics);
+        let Found { errors, warnings } = diagnostics.take();
         match policy.filter(|_| errors.is_empty()) {
-            Some(policy) => {
-                let config = self.without_lists();
-                Ok(Plan {
-                    hostname,
-                    upstream,
-                    warnings,
-                    listeners,
-                    policy,
-                    limits,
-                    redis,
-                    store: None,
-                    state_directory,
-                    send_queue,
-                    app_connections,
-                    admin,
-                    users,
-                    user_names: names,
-                    certificates,
-                    config,
-                })
-            }
+            Some(policy) => Ok(Plan {
+                hostname,
+                upstream,
+                warnings,
+                user_names: names,
+                certificates,
+                listeners,
+                policy,
+                limits,
+                time_zone: self.limits.time_zone.0.clone(),
+                redis,
+                store: None,
+                bucket: self.ses.region.clone().unwrap_or_else(|| "account".to_owned()),
+                state_directory,
+                send_queue,
+                app_connections,
+                admin,
+                users,
+                settings: Settings::of(self),
+            }),
             None => Err(Found { errors, warnings }),
         }
-    }
-
-    /// The listeners alone, with their certificates as the files are now. For a relay that runs: [`Config::without_lists`]
-    /// is enough.
-    ///
-    /// # Errors
-    /// [`ConfigError::Wrong`] with everything that is wrong with them.
-    pub fn listeners(&self, surroundings: &Surroundings) -> Result<Vec<ListenerSettings>, ConfigError> {
-        let mut findings = Findings::new(self, surroundings);
-        let hostname = hostname(&mut findings);
-        // Whether AUTH has users was settled when it started, and their passwords are not read again.
-        let listeners = super::listeners::plan(&mut findings, &hostname, true, &mut Purpose::Reread);
-        let Found { errors, .. } = findings.into_found();
-        if errors.is_empty() { Ok(listeners) } else { Err(ConfigError::Wrong(errors)) }
     }
 }
 
 impl Plan {
-    /// Connects to Redis, if limits and pace are shared. Without this, the builder's limits are those of one process, which is
-    /// enough for a check.
+    /// Connects to Redis, if limits and pace are shared. Without this call, the limits of the builder are those of one process,
+    /// which is enough for a check.
     ///
     /// # Errors
-    /// [`RedisError`] if it does not answer and the file does not say to start without it.
+    /// [`RedisError`] if it does not answer and `redis.start_without` is false.
     pub async fn connect_redis(&mut self) -> Result<(), RedisError> {
         if let Some(settings) = &self.redis {
             self.store = Some(RedisConnection::connect(settings.clone(), Arc::new(SystemClock)).await?);
@@ -239,8 +194,8 @@ impl Plan {
         Ok(())
     }
 
-    /// A keeper of the file's limits whose counts of days and months survive a restart; `None` where there is nothing to
-    /// keep. To be given to the builder, in place of its own, by whoever starts the relay: one process has the counts.
+    /// A limiter whose counts of days and months survive a restart; `None` without such counts. It replaces the limiter of the
+    /// builder at a start. Only one process may have it.
     ///
     /// # Errors
     /// [`StateError`] if the state directory cannot be used.
@@ -248,7 +203,7 @@ impl Plan {
         self.with_counts(LocalLimiter::kept)
     }
 
-    /// The same with the counts as they stand in the state directory now, for a look beside a relay that runs.
+    /// The same with a copy of the counts in the state directory, which a running relay may be using.
     ///
     /// # Errors
     /// [`StateError`] if they cannot be read.
@@ -261,42 +216,25 @@ impl Plan {
         open: impl Fn(Vec<LimitRule>, Arc<dyn Clock>, TimeZone, &Path) -> Result<LocalLimiter, StateError>,
     ) -> Result<Option<LocalLimiter>, StateError> {
         let Some(directory) = &self.state_directory else { return Ok(None) };
-        let zone = self.config.limits.time_zone.0.clone();
-        open(self.limits.clone(), Arc::new(SystemClock), zone, directory).map(Some)
+        open(self.limits.clone(), Arc::new(SystemClock), self.time_zone.clone(), directory).map(Some)
     }
 
-    /// The public builder with every setting of the file.
-    pub fn builder(self, transport: impl Transport) -> Builder {
-        let config = self.config;
-        let mut pace = config.pace.settings();
+    /// The builder with every setting of the file.
+    pub fn builder(mut self, transport: impl Transport) -> Builder {
         if self.store.is_some() {
-            // All of them take from one bucket, so nobody is given a part of it.
-            pace.instances = NonZeroU32::MIN;
+            // All relays take from one token bucket, so none of them has only a part of the rate.
+            self.settings.pace.instances = NonZeroU32::MIN;
         }
-        let mut builder = Builder::new(&self.hostname, self.policy, transport)
-            .observer(LogObserver::new(config.log.addresses.into()))
-            .trace(config.trace.into())
-            .header_limits(config.header.limits())
-            .mime_limits(config.mime.limits())
-            .budget(config.memory.budget())
-            .connections(config.connections.total_max.size(), config.connections.per_client_max.size())
-            .unrecognised_connections(config.connections.unrecognised_max.map(|most| most.size()))
-            .deadline(config.deadline.settings())
-            .shutdown_grace(config.shutdown_grace_seconds.wait())
-            .pace(pace)
-            .account_interval(config.pace.account_interval())
-            .send_queue(self.send_queue)
-            .app_connections(self.app_connections)
-            .lockout(config.auth.lockout());
+        let builder = Builder::new(&self.hostname, self.policy, transport);
+        let mut builder =
+            self.settings.apply(builder).send_queue(self.send_queue).app_connections(self.app_connections);
         if let Some(store) = &self.store {
-            // One region of one account: relays of another need another prefix.
-            builder = builder.tokens(RedisTokenBucket::new(store, config.ses.region.as_deref().unwrap_or("account")));
+            builder = builder.tokens(RedisTokenBucket::new(store, &self.bucket));
         }
         if !self.limits.is_empty() {
-            let zone = config.limits.time_zone.0;
             builder = match &self.store {
-                Some(store) => builder.limiter(RedisLimiter::new(store, self.limits, zone)),
-                None => builder.limiter(LocalLimiter::in_zone(self.limits, Arc::new(SystemClock), zone)),
+                Some(store) => builder.limiter(RedisLimiter::new(store, self.limits, self.time_zone)),
+                None => builder.limiter(LocalLimiter::in_zone(self.limits, Arc::new(SystemClock), self.time_zone)),
             };
         }
         if let Some(admin) = self.admin {
@@ -308,115 +246,60 @@ impl Plan {
         self.listeners.into_iter().fold(builder, Builder::listener)
     }
 
-    /// Connections at a time, over all listeners.
+    /// Concurrent connections, over all listeners.
     pub fn connections_max(&self) -> u64 {
-        self.config.connections.total_max.get()
+        self.settings.connections_max as u64
     }
 
-    /// The limits, as they are counted.
+    /// The limits.
     pub fn limits(&self) -> &[LimitRule] {
         &self.limits
     }
 
-    /// Where operators ask for health and metrics, if anywhere.
+    /// The admin listener, if there is one.
     pub fn admin(&self) -> Option<&AdminSettings> {
         self.admin.as_ref()
     }
 
-    pub(super) fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// Applications, and the rules for everybody else.
+    /// Applications, and the rules for other clients.
     pub fn policy(&self) -> &AppPolicy {
         &self.policy
     }
 
-    /// One line a listener: its name, address, TLS and AUTH.
+    /// The listeners.
     pub fn listeners(&self) -> impl Iterator<Item = &ListenerSettings> {
         self.listeners.iter()
     }
 }
 
-fn hostname(findings: &mut Findings<'_>) -> String {
-    if let Some(Hostname(name)) = &findings.config.hostname {
+/// The configured host name, or that of the machine.
+fn hostname(config: &Config, diagnostics: &mut Diagnostics<'_>) -> String {
+    if let Some(Hostname(name)) = &config.hostname {
         return name.clone();
     }
-    let machine = findings.surroundings.machine_name.clone().unwrap_or_default();
+    let machine = diagnostics.environment().machine_name.clone().unwrap_or_default();
     match machine.trim().parse::<Hostname>() {
         Ok(Hostname(name)) => name,
-        // The number of a container, an underscore: nobody chose it for us, so it must not keep us from starting.
+        // The id of a container, or a name with an underscore: the operator did not choose it, so it is no error.
         Err(_) => {
             let message =
-                format!("this machine's name {:?} is no domain name, so we call ourselves localhost", machine.trim());
-            findings.warn("hostname", message, "set hostname");
+                format!("this machine's name {:?} is no domain name, so the relay uses localhost", machine.trim());
+            diagnostics.warn("hostname", message, "set hostname");
             "localhost".to_owned()
         }
     }
 }
 
-fn bounds(findings: &mut Findings<'_>, users: Option<&Users>) {
-    let config = findings.config;
-    let octets = config.smtp.message_octets_max.get();
-    let most = crate::smtp::MESSAGE_OCTETS_MAX;
-    if octets > most {
-        let hint = format!("{most} at most: base64 adds a third, and SES takes 40 MB after it");
-        findings.error("smtp.message_octets_max", format!("messages of {octets} octets are too large for SES"), hint);
-    }
-    // One mistake is told once.
-    let octets = octets.min(most);
-    let (deadline, grace) = (config.deadline.settings().of(octets), config.shutdown_grace_seconds.wait());
-    if deadline >= grace {
-        let message = format!(
-            "a message of {octets} octets may take {:.1} s, and a shutdown waits {} s only",
-            deadline.as_secs_f64(),
-            grace.as_secs()
-        );
-        let path = if config.places.stands("deadline") { "deadline.base_seconds" } else { "shutdown_grace_seconds" };
-        findings.error(
-            path,
-            message,
-            "raise shutdown_grace_seconds, or lower deadline.base_seconds or smtp.message_octets_max",
-        );
-    }
-    if config.deadline.attempt_seconds_min.get() >= config.deadline.base_seconds.get() {
-        let message = "with a deadline this short, no attempt would ever begin";
-        findings.error("deadline.attempt_seconds_min", message, "less than deadline.base_seconds");
-    }
-    if config.memory.disk_octets.get() < octets {
-        let message = format!("a message of {octets} octets would never find room");
-        findings.error("memory.disk_octets", message, "at least smtp.message_octets_max");
-    }
-    if let Some(directory) = &config.memory.disk_directory
-        && !directory.is_dir()
-    {
-        let what = if directory.exists() { "is no directory" } else { "does not exist" };
-        let message =
-            format!("{} {what}: content that does not fit into memory could not be stored", directory.display());
-        findings.error(
-            "memory.disk_directory",
-            message,
-            "make it, writable for the relay's user; or leave the key out",
-        );
-    }
-    let verifying = users.map_or(0, Authenticator::octets_held_max);
-    if verifying * 2 > config.memory.octets.get() {
-        let message = format!("verifying passwords alone may take {verifying} octets");
-        findings.error("memory.octets", message, "at least twice that; or lower auth.parallel_max");
-    }
-}
-
-/// A file with secrets in it is one itself.
-fn inline_secrets(findings: &mut Findings<'_>) {
-    let config = findings.config;
+/// A file with secrets in it must be as protected as a secret.
+fn check_inline_secrets(config: &Config, diagnostics: &mut Diagnostics<'_>) {
     let inline = |source: Option<&Source>| matches!(source, Some(Source::Inline(_)));
     let mut found = config.auth.users.values().any(|source| inline(Some(source)));
     found |= inline(config.auth.user_list.as_ref()) || inline(config.tls.key.as_ref());
     found |= config.redis.has_inline_secret();
     found |= config.listener.iter().any(|listener| inline(listener.key.as_ref()));
-    let file = config.places.file();
+    let file = diagnostics.source_map().file();
     if found && is_world_readable(file) {
         let message = format!("{} holds secrets, and every user of this machine can read it", file.display());
-        findings.warn("", message, "chmod 0640, or move them to { file = … } or { credential = … }");
+        diagnostics.warn("", message, "chmod 0640, or move them to { file = … } or { credential = … }");
     }
 }

@@ -1,132 +1,91 @@
-//! `[redis]`: where limits are shared, and what happens without it.
+//! `[redis]`: limits and pace that several relays share.
 
+use super::diagnostics::Diagnostics;
 use super::number::Number;
-use super::plan::Findings;
-use super::source::Source;
+use super::secret_source::Source;
+use super::section::{section, words};
 use crate::limit::{OnRedisError, RedisSettings, RedisUrl};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// Limits and pace that several relays share, over Redis or Valkey.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Redis {
-    /// redis://HOST:PORT, or rediss://HOST:PORT for TLS. May come from { env = "…" }, { file = "…" } or { credential = "…" }.
-    /// In cluster mode, the configuration endpoint, or several nodes separated by blanks. Default: every relay counts for
-    /// itself.
-    pub url: Option<Source>,
-    /// The name of an ACL user. Default: default.
-    pub username: Option<String>,
-    /// Its password: { file = "…" } or { credential = "…" }.
-    pub password: Option<Source>,
-    /// The issuers of the server's certificate in PEM: { file = "…" }. Default: the authorities that the system trusts.
-    pub authorities: Option<Source>,
-    /// true or false: cluster mode, as ElastiCache Serverless and MemoryDB have it.
-    pub cluster: bool,
-    /// 1 to 64 of A-Z a-z 0-9 _ - . : that keys begin with. Relays with the same prefix share their limits.
-    pub prefix: String,
-    /// How many relays share the limits. Without Redis each of them counts its part; needed for on_error = "local".
-    pub instances: Option<Number<1, 10_000>>,
-    /// local, defer or allow: what happens while Redis does not answer. local: each relay counts its part of every limit.
-    pub on_error: RedisOnError,
-    /// true or false: start while Redis does not answer.
-    pub start_without: bool,
-    /// Milliseconds that a decision waits for Redis.
-    pub wait_milliseconds_max: Number<1, 5_000>,
+section! {
+    /// Limits, and the pace of one region of one account, that several relays share over Redis 6 or later, or Valkey. For
+    /// quotas of a day or month, choose a server that persists its data (AOF, MemoryDB): counts that it loses start at 0.
+    pub(crate) Redis {
+        /// redis://HOST:PORT, or rediss://HOST:PORT for TLS. May come from { env = "…" }, { file = "…" } or { credential = "…" }.
+        /// One server, or the primary endpoint of a pair; in cluster mode the configuration endpoint, or several nodes
+        /// separated by blanks. Default: every relay counts for itself.
+        #[schemars(example = &"rediss://limits.example.com:6379")]
+        url: Option<Source> = None,
+        /// The name of an ACL user. It needs the commands EVAL, EVALSHA, TIME, GET, SET and DEL on ~gatepost:*, in cluster mode
+        /// CLUSTER SLOTS too. Default: default.
+        #[schemars(example = &"gatepost")]
+        username: Option<String> = None,
+        /// Its password: { file = "…" } or { credential = "…" }.
+        #[schemars(example = json!({ "credential": "redis-password" }))]
+        password: Option<Source> = None,
+        /// The issuers of the server's certificate in PEM: { file = "…" }. Default: the authorities that the system trusts.
+        #[schemars(example = json!({ "file": "/etc/gatepost/redis-ca.pem" }))]
+        authorities: Option<Source> = None,
+        /// true or false: cluster mode. true for ElastiCache Serverless, MemoryDB and every server with cluster mode enabled.
+        cluster: bool = false,
+        /// 1 to 64 of A-Z a-z 0-9 _ - . : that keys begin with. Relays with the same prefix share their limits, and their pace
+        /// if ses.region is the same.
+        prefix: String = "gatepost".to_owned(),
+        /// How many relays share the limits. Needed for on_error = "local".
+        #[schemars(example = 2)]
+        instances: Option<Number<1, 10_000>> = None,
+        /// local, defer or allow: what happens while Redis does not answer. local: each relay counts its part (1/instances) of
+        /// every limit; defer: messages are deferred with 451; allow: limits are not enforced. No message waits for the
+        /// connection to come back: the relay reconnects in the background.
+        on_error: RedisOnError = RedisOnError::Local,
+        /// true or false: start while Redis does not answer.
+        start_without: bool = false,
+        /// Milliseconds that a decision waits for Redis.
+        wait_milliseconds_max: Number<1, 5_000> = Number::of(50),
+    } []
 }
 
-impl Default for Redis {
-    fn default() -> Self {
-        Self {
-            url: None,
-            username: None,
-            password: None,
-            authorities: None,
-            cluster: false,
-            prefix: "gatepost".to_owned(),
-            instances: None,
-            on_error: RedisOnError::Local,
-            start_without: false,
-            wait_milliseconds_max: Number::of(50),
-        }
+words! {
+    /// What happens while Redis does not answer.
+    RedisOnError => OnRedisError {
+        /// Each relay counts its part of every limit.
+        Local => Local,
+        /// Messages are deferred with 451.
+        Defer => Defer,
+        /// Limits are not enforced.
+        Allow => Allow,
     }
 }
 
-/// What happens while Redis does not answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum RedisOnError {
-    /// Each relay counts its part of every limit.
-    Local,
-    /// 451.
-    Defer,
-    /// Limits are not enforced.
-    Allow,
-}
-
 impl Redis {
-    /// Whether a password stands in the file itself.
+    /// Whether the file itself contains a password.
     pub(super) fn has_inline_secret(&self) -> bool {
         matches!(&self.url, Some(Source::Inline(text)) if text.contains('@'))
             || matches!(self.password, Some(Source::Inline(_)))
     }
 }
 
-/// How to reach Redis, if limits are shared.
-pub(super) fn plan(findings: &mut Findings<'_>) -> Option<RedisSettings> {
-    let redis = &findings.config.redis;
+/// How to reach Redis; `None` if limits are not shared.
+pub(super) fn plan(redis: &Redis, diagnostics: &mut Diagnostics<'_>) -> Option<RedisSettings> {
     let Some(url) = &redis.url else {
-        if findings.config.places.stands("redis") {
-            findings.error("redis.url", "without url, no limit is shared", "for example: url = \"redis://127.0.0.1\"");
+        if diagnostics.source_map().contains("redis") {
+            let hint = "for example: url = \"redis://127.0.0.1\"";
+            diagnostics.error("redis.url", "without url, no limit is shared", hint);
         }
         return None;
     };
-    let text = findings.secret("redis.url", url)?;
-    let urls: Result<Vec<RedisUrl>, _> = text.split_whitespace().map(RedisUrl::parse).collect();
-    let mut urls = match urls {
-        Ok(urls) => urls.into_iter(),
-        Err(error) => {
-            findings.error("redis.url", error.to_string(), "what other characters a password has stands as %XX");
-            return None;
-        }
-    };
-    let Some(first) = urls.next() else {
-        findings.error("redis.url", "it is empty", "for example: url = \"redis://127.0.0.1\"");
-        return None;
-    };
-    let more_nodes: Vec<RedisUrl> = urls.collect();
-    if !more_nodes.is_empty() && !redis.cluster {
-        let hint = "set cluster = true, or name one; for a pair with failover, its primary endpoint";
-        findings.error("redis.url", "several nodes without cluster mode", hint);
-    }
-    if more_nodes.iter().any(|url| url.has_tls() != first.has_tls()) {
-        findings.error(
-            "redis.url",
-            "some nodes are asked with TLS and some without",
-            "write rediss:// for all of them, or redis://",
-        );
-    }
-    if redis.username.is_some() && redis.password.is_none() && !first.has_password() {
-        findings.error("redis.username", "a user without a password", "set redis.password");
-    }
-    let letters = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':');
-    if !(1..=64).contains(&redis.prefix.len()) || !redis.prefix.chars().all(letters) {
-        findings.error("redis.prefix", format!("{:?} is no prefix", redis.prefix), "1 to 64 of A-Z a-z 0-9 _ - . :");
-    }
-    if redis.instances.is_none() && redis.on_error == RedisOnError::Local {
-        let message = "without Redis each relay counts its part of every limit, and how many there are is not known";
-        findings.error("redis.instances", message, "for example: instances = 2; or set on_error");
-    }
-    let password = redis.password.as_ref().and_then(|password| findings.secret("redis.password", password));
+    let (first, more_nodes) = nodes(url, diagnostics)?;
+    check(redis, &first, &more_nodes, diagnostics);
+    let password = redis.password.as_ref().and_then(|password| diagnostics.secret("redis.password", password));
+    let authorities = redis.authorities.as_ref().and_then(|source| diagnostics.text("redis.authorities", source));
     let secret = password.is_some() || first.has_password();
     if secret && std::iter::once(&first).chain(&more_nodes).any(|url| !url.has_tls() && !url.is_loopback()) {
-        findings.warn("redis.url", "the password can be read on the way", "use rediss://");
+        diagnostics.warn("redis.url", "the password can be read on the way", "use rediss://");
     }
-    let authorities = redis.authorities.as_ref().and_then(|source| findings.text("redis.authorities", source));
     if authorities.is_some() && !first.has_tls() {
-        findings.warn("redis.authorities", "no certificate is looked at without TLS", "use rediss://");
+        diagnostics.warn("redis.authorities", "without TLS, no certificate is verified", "use rediss://");
     }
     let instances = redis.instances.and_then(|instances| NonZeroU32::new(instances.small()));
     let settings = RedisSettings {
@@ -138,21 +97,49 @@ pub(super) fn plan(findings: &mut Findings<'_>) -> Option<RedisSettings> {
         cluster: redis.cluster,
         prefix: redis.prefix.clone(),
         wait_max: Duration::from_millis(redis.wait_milliseconds_max.get()),
-        on_error: match redis.on_error {
-            RedisOnError::Local => OnRedisError::Local,
-            RedisOnError::Defer => OnRedisError::Defer,
-            RedisOnError::Allow => OnRedisError::Allow,
-        },
+        on_error: redis.on_error.into(),
         start_without: redis.start_without,
         ..RedisSettings::new(first, instances.unwrap_or(NonZeroU32::MIN))
     };
-    match settings.check() {
-        Ok(()) => Some(settings),
-        Err(error) => {
-            let path = if redis.authorities.is_some() { "redis.authorities" } else { "redis.url" };
-            let hint = "authorities are certificates in PEM, and a URL is redis://HOST:PORT or rediss://HOST:PORT";
-            findings.error(path, error.to_string(), hint);
-            None
-        }
+    let path = if redis.authorities.is_some() { "redis.authorities" } else { "redis.url" };
+    let hint = "authorities are certificates in PEM, and a URL is redis://HOST:PORT or rediss://HOST:PORT";
+    let checked = settings.check().map_err(|error| diagnostics.error(path, error.to_string(), hint));
+    checked.ok().map(|()| settings)
+}
+
+/// The first node of `redis.url`, and the others.
+fn nodes(url: &Source, diagnostics: &mut Diagnostics<'_>) -> Option<(RedisUrl, Vec<RedisUrl>)> {
+    let text = diagnostics.secret("redis.url", url)?;
+    let urls: Result<Vec<RedisUrl>, _> = text.split_whitespace().map(RedisUrl::parse).collect();
+    let hint = "what other characters a password has stands as %XX";
+    let urls = urls.map_err(|error| diagnostics.error("redis.url", error.to_string(), hint)).ok()?;
+    let mut urls = urls.into_iter();
+    let Some(first) = urls.next() else {
+        diagnostics.error("redis.url", "it is empty", "for example: url = \"redis://127.0.0.1\"");
+        return None;
+    };
+    Some((first, urls.collect()))
+}
+
+/// Settings that contradict each other.
+fn check(redis: &Redis, first: &RedisUrl, more_nodes: &[RedisUrl], diagnostics: &mut Diagnostics<'_>) {
+    if !more_nodes.is_empty() && !redis.cluster {
+        let hint = "set cluster = true, or name one; for a pair with failover, its primary endpoint";
+        diagnostics.error("redis.url", "several nodes without cluster mode", hint);
+    }
+    if more_nodes.iter().any(|url| url.has_tls() != first.has_tls()) {
+        let hint = "write rediss:// for all of them, or redis://";
+        diagnostics.error("redis.url", "some nodes are reached with TLS and some without", hint);
+    }
+    if redis.username.is_some() && redis.password.is_none() && !first.has_password() {
+        diagnostics.error("redis.username", "a user without a password", "set redis.password");
+    }
+    let letters = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':');
+    if !(1..=64).contains(&redis.prefix.len()) || !redis.prefix.chars().all(letters) {
+        diagnostics.error("redis.prefix", format!("{:?} is no prefix", redis.prefix), "1 to 64 of A-Z a-z 0-9 _ - . :");
+    }
+    if redis.instances.is_none() && redis.on_error == RedisOnError::Local {
+        let message = "without Redis each relay counts its part of every limit, and how many there are is not known";
+        diagnostics.error("redis.instances", message, "for example: instances = 2; or set on_error");
     }
 }

@@ -1,7 +1,7 @@
 //! What a wrong configuration is told: place, message and hint, word by word where they matter.
 
 use super::certificates::{Pair, PairPaths};
-use super::{Config, ConfigError, Plan, Purpose, Surroundings};
+use super::{CertificateReload, Config, ConfigError, Plan, ProcessEnvironment, Purpose};
 use proptest::prelude::*;
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use std::path::Path;
 const GOOD: &str = "hostname = 'relay.example'\n[ses]\nregion = 'eu-west-1'\n[policy]\nfrom = ['*@example.com']\n";
 
 fn plan(text: &str) -> Result<Plan, ConfigError> {
-    Config::parse(Path::new("f"), text, std::iter::empty())?.plan(&Surroundings::default(), Purpose::Check)
+    Config::parse(Path::new("f"), text, std::iter::empty())?.plan(&ProcessEnvironment::default(), Purpose::Check)
 }
 
 fn refusal(text: &str) -> String {
@@ -37,7 +37,7 @@ fn limits_that_are_shared_say_how_and_what_happens_without() {
         ("url = 'rediss://u:hunter2@a/#insecure'\ninstances = 2", "it is no URL of Redis"),
         ("url = ' '\ninstances = 2", "it is empty"),
         ("url = 'redis://a redis://b'\ninstances = 2", "several nodes without cluster mode"),
-        ("url = 'redis://a rediss://b'\ninstances = 2\ncluster = true", "some nodes are asked with TLS"),
+        ("url = 'redis://a rediss://b'\ninstances = 2\ncluster = true", "some nodes are reached with TLS"),
         ("url = 'redis://a'\ninstances = 2\nusername = 'u'", "a user without a password"),
         ("url = 'redis://a'\ninstances = 2\nprefix = 'a{b'", "is no prefix"),
         ("url = 'redis://a'\ninstances = 0", "0 is out of range"),
@@ -50,7 +50,7 @@ fn limits_that_are_shared_say_how_and_what_happens_without() {
         ("url = 'redis://:hunter2@cache.example'", Some("the password can be read on the way")),
         ("url = 'redis://:hunter2@127.0.0.1'", None),
         ("url = 'rediss://:hunter2@cache.example'", None),
-        ("url = 'redis://cache.example'\nauthorities = 'x'", Some("no certificate is looked at without TLS")),
+        ("url = 'redis://cache.example'\nauthorities = 'x'", Some("without TLS, no certificate is verified")),
     ] {
         let told = warnings(&format!("{}[redis]\n{lines}\ninstances = 2\n", listener(""))).join("\n");
         assert!(
@@ -64,8 +64,8 @@ fn limits_that_are_shared_say_how_and_what_happens_without() {
 fn everything_that_is_wrong_is_told_at_once_in_the_order_of_the_file() {
     let told =
         refusal("[[listener]]\naddress = '0.0.0.0:25'\ntls = 'starttls'\n[smtp]\nmessage_octets_max = 40000000\n");
-    let places: Vec<&str> = told.lines().filter(|line| line.starts_with('f')).map(|line| &line[..3]).collect();
-    assert_eq!(places, ["f: ", "f:2", "f:3", "f:5"], "{told}");
+    let source_map: Vec<&str> = told.lines().filter(|line| line.starts_with('f')).map(|line| &line[..3]).collect();
+    assert_eq!(source_map, ["f: ", "f:2", "f:3", "f:5"], "{told}");
 }
 
 #[test]
@@ -82,8 +82,11 @@ fn whoever_says_who_may_send_may_listen_anywhere() {
 #[test]
 fn what_works_and_should_not_is_warned_of() {
     for (text, want) in [
-        (listener("").replace("'*@example.com'", "'*@*'"), "f:5:9: this lets clients write mail as anybody"),
-        (listener("").replace("from", "clients = ['10.0.0.0/8', '0.0.0.0/0']\nfrom"), "f:5:26: 0.0.0.0/0 is everybody"),
+        (listener("").replace("'*@example.com'", "'*@*'"), "f:5:9: this lets clients write messages with any From"),
+        (
+            listener("").replace("from", "clients = ['10.0.0.0/8', '0.0.0.0/0']\nfrom"),
+            "f:5:26: 0.0.0.0/0 is every address",
+        ),
         (listener("").replace("from", "soft_fail = true\nfrom"), "f:5:13: mail that policy refuses is deferred"),
         (listener("auth = 'any'\nauth_in_clear = true"), "f:8:8: every password is accepted here"),
         (listener("[ses_emulator]\nsandbox = true"), "f:8:2: the settings of the emulator are not used"),
@@ -177,10 +180,10 @@ fn a_certificate_that_is_expired_or_not_yet_valid_is_an_error_of_a_check_and_a_w
         let told = refusal(&text);
         assert!(told.contains(want), "{told}");
         let config = Config::parse(Path::new("f"), &text, std::iter::empty()).unwrap();
-        let again = config.listeners(&Surroundings::default()).unwrap();
-        assert_eq!(again[0].tls.as_ref().map(|tls| tls.validity().len()), Some(2), "SIGHUP reads all pairs again");
+        let again = CertificateReload::new(&config).certificates(&ProcessEnvironment::default()).unwrap();
+        assert_eq!(again[0].1.validity().len(), 2, "SIGHUP reads all pairs again");
         let start = Purpose::Start { sockets: &mut |_| Err(String::new()) };
-        let plan = config.plan(&Surroundings::default(), start).unwrap();
+        let plan = config.plan(&ProcessEnvironment::default(), start).unwrap();
         assert!(plan.warnings.iter().any(|warning| warning.to_string().contains(want)), "{:?}", plan.warnings);
         let tls = plan.listeners().next().and_then(|listener| listener.tls.clone()).unwrap();
         let first = tls.validity().iter().map(|validity| validity.not_after).min();
@@ -202,8 +205,9 @@ fn a_check_makes_no_certificate_and_half_a_pair_is_an_error() {
     ));
     assert_eq!(refusal(&text), "good");
     assert!(!paths.key.exists() && !paths.certificate.exists());
-    let config = Config::parse(Path::new("f.toml"), &text, std::iter::empty()).unwrap().without_lists();
-    let reread = || config.listeners(&Surroundings::default()).map(|listeners| listeners.len());
+    let config = Config::parse(Path::new("f.toml"), &text, std::iter::empty()).unwrap();
+    let reload = CertificateReload::new(&config);
+    let reread = || reload.certificates(&ProcessEnvironment::default()).map(|certificates| certificates.len());
     let told = reread().unwrap_err().to_string();
     assert!(told.starts_with("f.toml:") && told.contains("is gone"), "a relay that runs makes none either: {told}");
     Pair::make(&["a.example".to_owned()]).unwrap().write(&paths, false).unwrap();
@@ -221,7 +225,7 @@ fn a_readable_file_with_secrets_in_it_is_warned_of() {
     std::fs::write(file.path(), text).unwrap();
     let warned = || {
         let config = Config::load(file.path(), std::iter::empty()).unwrap();
-        let plan = config.plan(&Surroundings::default(), Purpose::Check).unwrap();
+        let plan = config.plan(&ProcessEnvironment::default(), Purpose::Check).unwrap();
         assert!(!format!("{config:?} {plan:?}").contains(hash), "a hash does not print");
         plan.warnings.iter().any(|warning| warning.message.contains("holds secrets"))
     };

@@ -1,88 +1,84 @@
-//! Region, endpoint and identity ARNs: whether there is such a region, and whether all of them name the same one.
+//! Checks that the region exists, and that region, endpoint and identity ARNs agree.
 //!
-//! A wrong one is a name that does not resolve, or a signature that SES refuses: every message would be deferred.
+//! A wrong region is a name that does not resolve, or a signature that SES rejects: every message would be deferred.
 
 use super::Config;
-use super::place::{Place, Problem};
-use super::plan::{Findings, Found};
-use super::source::Surroundings;
+use super::diagnostics::{Diagnostics, Found, Item};
+use super::process_environment::ProcessEnvironment;
+use super::source_map::Location;
 use super::values::Role;
 use crate::iam::Arn;
-use crate::iam::region::{EndpointName, Region};
+use crate::iam::region::{EndpointName, Region, partition_of};
 use std::collections::BTreeMap;
 
-/// Of a plan that sends to Amazon. A region that only the profile or the instance names is looked at by
-/// [`Config::look_at_region`], once the SDK has found it.
-pub(super) fn plan(findings: &mut Findings<'_>) {
-    let known = named(findings.config, findings.surroundings);
-    agree(findings, known.as_ref().map(|(region, place)| (region.as_str(), place)));
+/// Checks the region of file or environment. A region that only the profile or the instance names is checked by
+/// [`Config::check_region`], once the SDK has found it.
+pub(super) fn check(config: &Config, diagnostics: &mut Diagnostics<'_>) {
+    let known = named(config, diagnostics.environment());
+    agree(config, known.as_ref().map(|(region, location)| (region.as_str(), location)), diagnostics);
 }
 
 impl Config {
-    /// What is wrong with a region that neither file nor environment names. `None`: they name one, which the plan has looked
-    /// at.
-    pub fn look_at_region(&self, surroundings: &Surroundings, region: &str) -> Option<Found> {
-        if self.ses.emulator || named(self, surroundings).is_some() {
+    /// Errors of a region that neither file nor environment names. `None`: they name one, which the plan has checked.
+    pub(crate) fn check_region(&self, process_environment: &ProcessEnvironment, region: &str) -> Option<Found> {
+        if self.ses.emulator || named(self, process_environment).is_some() {
             return None;
         }
-        let mut findings = Findings::new(self, surroundings);
-        let place = Place::File(self.places.file().to_owned());
-        agree(&mut findings, Some((region, &place)));
-        Some(findings.into_found())
+        let mut diagnostics = Diagnostics::new(&self.source_map, process_environment);
+        let location = Location::File(self.source_map.file().to_owned());
+        agree(self, Some((region, &location)), &mut diagnostics);
+        Some(diagnostics.take())
     }
 }
 
-/// The region that file or environment name, and where. The profile and the instance are asked at a start only.
-fn named(config: &Config, surroundings: &Surroundings) -> Option<(String, Place)> {
+/// The region that file or environment name, and where. Profile and instance are read at a start only.
+fn named(config: &Config, process_environment: &ProcessEnvironment) -> Option<(String, Location)> {
     if let Some(region) = &config.ses.region {
-        return Some((region.clone(), config.places.of("ses.region")));
+        return Some((region.clone(), config.source_map.of("ses.region")));
     }
     ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| {
-        let region = surroundings.variable(name).filter(|text| !text.is_empty())?;
-        Some((region.to_owned(), Place::Variable((*name).to_owned())))
+        let region = process_environment.variable(name).filter(|text| !text.is_empty())?;
+        Some((region.to_owned(), Location::Variable((*name).to_owned())))
     })
 }
 
-fn agree(findings: &mut Findings<'_>, region: Option<(&str, &Place)>) {
-    let looked = region.map(|(text, place)| (text, place, Region::of(text)));
-    if let Some((text, place, Region::Impossible { why, meant })) = &looked {
+fn agree(config: &Config, region: Option<(&str, &Location)>, diagnostics: &mut Diagnostics<'_>) {
+    let looked = region.map(|(text, location)| (text, location, Region::of(text)));
+    if let Some((text, location, Region::Impossible { why, meant })) = &looked {
         let hint = meant.as_ref().map_or_else(
             || "write the name that AWS has for it, such as eu-central-1".to_owned(),
             |meant| format!("write {meant}"),
         );
-        findings.error_at((*place).clone(), format!("region {text:?} {why}"), hint);
+        diagnostics.error_at((*location).clone(), format!("region {text:?} {why}"), hint);
         return;
     }
-    let before = findings.errors.len();
-    endpoint(findings, region.map(|(text, _)| text));
+    let before = diagnostics.error_count();
+    check_endpoint(config, region.map(|(text, _)| text), diagnostics);
     if let Some((text, _)) = region {
-        identities(findings, text);
-        roles(findings, text);
+        check_identities(config, text, diagnostics);
+        check_roles(config, text, diagnostics);
     }
-    // A slip of the keyboard is named by what it contradicts, if anything.
-    if let (Some((text, place, Region::Unknown(near))), true) = (&looked, findings.errors.len() == before) {
+    // A misspelt region is reported by what it contradicts, if anything.
+    if let (Some((text, location, Region::Unknown(near))), true) = (&looked, diagnostics.error_count() == before) {
         let hint = match near {
             Some(near) => format!("did you mean {near}? If AWS opened the region lately, it is right as it is"),
             None => "compare it with the list of AWS; if AWS opened the region lately, it is right as it is".to_owned(),
         };
-        findings.warnings.push(Problem {
-            place: (*place).clone(),
-            message: format!("region {text:?} is not one that this version of gatepost knows"),
-            hint: Some(hint),
-        });
+        let message = format!("region {text:?} is not one that this version of gatepost knows");
+        diagnostics.warn_at((*location).clone(), message, hint);
     }
 }
 
-/// Services whose host names SES's API has.
+/// Services in the host names of SES's API.
 const API: [&str; 2] = ["email", "email-fips"];
 
-fn endpoint(findings: &mut Findings<'_>, region: Option<&str>) {
-    let Some(url) = &findings.config.ses.endpoint_url else { return };
+fn check_endpoint(config: &Config, region: Option<&str>, diagnostics: &mut Diagnostics<'_>) {
+    let Some(url) = &config.ses.endpoint_url else { return };
     let path =
         url.0.split_once("://").and_then(|(_, rest)| rest.find('/').map(|start| &rest[start..])).unwrap_or_default();
     if path.starts_with("/v2") {
         let message = format!("{} has the path of the API in it, which each call appends itself", url.0);
-        findings.error("ses.endpoint_url", message, format!("write {}", url.0.trim_end_matches(path)));
+        diagnostics.error("ses.endpoint_url", message, format!("write {}", url.0.trim_end_matches(path)));
         return;
     }
     let Some(EndpointName { service, region: own }) = EndpointName::of_url(&url.0) else { return };
@@ -96,43 +92,40 @@ fn endpoint(findings: &mut Findings<'_>, region: Option<&str>) {
             "write https://email.{own}.amazonaws.com, or the name of a VPC endpoint of the service com.amazonaws.{own}.email; \
              or leave endpoint_url out"
         );
-        findings.error("ses.endpoint_url", format!("{} is {what}", url.0), hint);
+        diagnostics.error("ses.endpoint_url", format!("{} is {what}", url.0), hint);
         return;
     }
     if let Some(region) = region.filter(|region| *region != own) {
         let message = format!("this endpoint is in region {own}, and calls are signed for region {region}");
         let hint = format!("set ses.region = \"{own}\", or write the endpoint of {region}; without endpoint_url it is");
-        findings.error("ses.endpoint_url", message, format!("{hint} that of the region"));
+        diagnostics.error("ses.endpoint_url", message, format!("{hint} that of the region"));
     }
 }
 
-/// A role of one partition cannot be assumed with credentials of another, and no ARN of a role has a wildcard.
-fn roles(findings: &mut Findings<'_>, region: &str) {
-    let config = findings.config;
-    let mut said: BTreeMap<String, &Role> = BTreeMap::new();
-    said.extend(config.ses.assume_role.iter().map(|role| ("ses".to_owned(), role)));
-    let apps = config.app.iter().enumerate();
-    said.extend(apps.filter_map(|(place, app)| Some((format!("app.{place}"), app.assume_role.as_ref()?))));
-    for (path, role) in said {
-        let own = role.0.as_str().split(':').nth(1).unwrap_or_default();
-        let Some(wanted) = crate::iam::region::partition_of(region).filter(|wanted| *wanted != own) else { continue };
+/// A role of one partition cannot be assumed with credentials of another.
+fn check_roles(config: &Config, region: &str, diagnostics: &mut Diagnostics<'_>) {
+    let of_apps = Item::all("app", &config.app).map(|item| (item.path, item.value.assume_role.as_ref()));
+    let roles = std::iter::once(("ses".to_owned(), config.ses.assume_role.as_ref())).chain(of_apps);
+    for (path, role) in roles {
+        let Some(role @ Role(arn)) = role else { continue };
+        let own = arn.as_str().split(':').nth(1).unwrap_or_default();
+        let Some(wanted) = partition_of(region).filter(|wanted| *wanted != own) else { continue };
         let message = format!("{role} is in partition {own}, and region {region} is in {wanted}");
         let hint = format!("the ARN of a role there begins with arn:{wanted}:; AWS keeps partitions apart");
-        findings.error(&format!("{path}.assume_role"), message, hint);
+        diagnostics.error(&format!("{path}.assume_role"), message, hint);
     }
 }
 
 /// An identity is used in its own region only.
-fn identities(findings: &mut Findings<'_>, region: &str) {
-    let config = findings.config;
+fn check_identities(config: &Config, region: &str, diagnostics: &mut Diagnostics<'_>) {
     let mut said = BTreeMap::new();
     if let (Some(arn), None) = (&config.ses.identity_arn, &config.ses.endpoint_id) {
         said.insert("ses".to_owned(), arn);
     }
-    for (place, app) in config.app.iter().enumerate() {
+    for Item { path, value: app } in Item::all("app", &config.app) {
         let endpoint_id = app.endpoint_id.as_ref().or(config.ses.endpoint_id.as_ref());
         if let (Some(arn), None) = (&app.identity_arn, endpoint_id) {
-            said.insert(format!("app.{place}"), arn);
+            said.insert(path, arn);
         }
     }
     for (path, arn) in said {
@@ -140,13 +133,13 @@ fn identities(findings: &mut Findings<'_>, region: &str) {
         if own != region {
             let message = format!("the identity {arn} is in region {own}, and messages go to region {region}");
             let hint = format!("name the identity that was verified in {region}, or set ses.region = \"{own}\"");
-            findings.error(&format!("{path}.identity_arn"), message, hint);
+            diagnostics.error(&format!("{path}.identity_arn"), message, hint);
             continue;
         }
         let partition = arn.0.as_str().split(':').nth(1).unwrap_or_default();
-        if let Some(wanted) = crate::iam::region::partition_of(region).filter(|wanted| *wanted != partition) {
+        if let Some(wanted) = partition_of(region).filter(|wanted| *wanted != partition) {
             let message = format!("{arn} is in partition {partition}, and region {region} is in {wanted}");
-            findings.error(&format!("{path}.identity_arn"), message, format!("it begins with arn:{wanted}: there"));
+            diagnostics.error(&format!("{path}.identity_arn"), message, format!("it begins with arn:{wanted}: there"));
         }
     }
 }

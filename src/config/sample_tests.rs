@@ -1,6 +1,6 @@
 //! The sample files and the schema: they load, they are complete, and they say what the program does.
 
-use super::{Config, Plan, Purpose, Surroundings, Upstream};
+use super::{Config, Plan, ProcessEnvironment, Purpose, Upstream};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -10,8 +10,8 @@ fn sample(name: &str) -> PathBuf {
 
 fn plan(name: &str) -> Plan {
     let config = Config::load(&sample(name), std::iter::empty()).unwrap();
-    let surroundings = Surroundings::new(Vec::new(), Some("relay.example".to_owned()));
-    config.plan(&surroundings, Purpose::Check).unwrap_or_else(|error| panic!("{name}: {error}"))
+    let process_environment = ProcessEnvironment::new(Vec::new(), Some("relay.example".to_owned()));
+    config.plan(&process_environment, Purpose::Check).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn every_sample_is_good_and_nothing_in_it_is_warned_of() {
 #[test]
 fn the_development_sample_sends_to_an_emulator_and_listens_on_this_machine() {
     let plan = plan("dev.toml");
-    assert!(matches!(&plan.upstream, Upstream::Emulator(emulation) if emulation.emulator.directory.is_some()));
+    assert!(matches!(&plan.upstream, Upstream::Emulator(setup) if setup.emulator.directory.is_some()));
     let names: Vec<String> =
         plan.listeners().map(|listener| format!("{} {:?}", listener.name, listener.endpoint)).collect();
     assert_eq!(names, ["plain Tcp(127.0.0.1:2525)", "starttls Tcp(127.0.0.1:2587)", "implicit Tcp(127.0.0.1:2465)"]);
@@ -38,6 +38,13 @@ fn the_schema_file_is_the_one_that_the_program_prints() {
     let stored = std::fs::read_to_string(sample("schema.json")).unwrap();
     let hint = "run: cargo run -- schema > config/schema.json";
     assert!(stored == Config::schema(), "config/schema.json is not up to date; {hint}");
+}
+
+#[test]
+fn the_reference_file_is_the_one_that_the_program_prints() {
+    let stored = std::fs::read_to_string(sample("reference.toml")).unwrap();
+    let hint = "run: cargo run -- reference > config/reference.toml";
+    assert!(stored == Config::reference(), "config/reference.toml is not up to date; {hint}");
 }
 
 /// Every property of the schema with its path and its default.

@@ -1,8 +1,8 @@
-//! Texts of the configuration file: one type a kind, each made from its text or refused with the forms that are accepted.
+//! Values that are written as strings: one type for each form. An error names the accepted forms.
 //!
-//! Every type reads itself out of a TOML string, so that a wrong one is reported where it stands.
+//! Every type deserializes from a TOML string, so that the reader knows the place of a wrong one.
 
-use super::hint::one_of;
+use super::error_hints::one_of;
 use super::number::object;
 use crate::limit::Window;
 use crate::mail::MailDomain;
@@ -22,7 +22,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Reads a text into whatever can be made of it.
+/// Parses a string.
 struct TextVisitor<T>(PhantomData<T>);
 
 impl<T: FromStr<Err = String>> de::Visitor<'_> for TextVisitor<T> {
@@ -37,12 +37,12 @@ impl<T: FromStr<Err = String>> de::Visitor<'_> for TextVisitor<T> {
     }
 }
 
-/// A type that is written as a string. `$forms` is what an error names as accepted, and what the schema says.
+/// Types that are written as strings. `$forms` are the accepted forms, in errors and in the schema.
 macro_rules! text_values {
     ($( $(#[$doc:meta])+ $name:ident($inner:ty) = $read:expr, $show:expr, forms $forms:literal; )+) => { $(
         $(#[$doc])+
         #[derive(Clone, Debug, PartialEq, Eq)]
-        pub struct $name(pub $inner);
+        pub(crate) struct $name(pub(crate) $inner);
 
         impl FromStr for $name {
             type Err = String;
@@ -91,20 +91,20 @@ text_values! {
     /// A pattern of addresses.
     FromPattern(AddressPattern) = |text| AddressPattern::parse(text).map_err(|error| error.to_string()),
         ToString::to_string,
-        forms "ann@example.com, *@example.com, *@*.example.com (its subdomains), billing+*@example.com, or *@* (everybody)";
+        forms "ann@example.com, *@example.com, *@*.example.com (its subdomains), billing+*@example.com, or *@* (every address)";
     /// Where a listener listens.
     ListenAddress(Listen) = read_listen, ToString::to_string,
         forms "IP:PORT such as 127.0.0.1:2525 or [::1]:2525, unix:/run/gatepost/smtp.sock, systemd:0 or systemd:NAME";
     /// Permission bits.
     Mode(u32) = read_mode, |mode| format!("{mode:04o}"),
         forms "permission bits in octal, such as 0660";
-    /// A name for us.
+    /// The name of the relay.
     Hostname(String) = read_hostname, Clone::clone,
         forms "a domain name such as relay.example.com, or an address literal such as [192.0.2.1]";
     /// A URL.
     HttpUrl(String) = read_url, Clone::clone,
         forms "https://HOST[:PORT], or http:// for an emulator on this machine";
-    /// Where notices about messages go.
+    /// Where SES sends bounces and complaints.
     FeedbackTo(Feedback) = read_feedback, show_feedback,
         forms "reverse-path (the client's MAIL FROM), account (as the SES account is set up), or one address";
     /// An `X-SES-*` field.
@@ -120,7 +120,7 @@ text_values! {
     Tenant(TenantName) = |text| TenantName::parse(text).map_err(|error| format!("{text:?} is not a valid {error}")),
         ToString::to_string, forms "1 to 64 of A-Z a-z 0-9 _ -";
     /// A multi-region endpoint.
-    Endpoint(EndpointId) = |text| EndpointId::parse(text).map_err(|error| format!("{text:?} is not a valid {error}")),
+    EndpointIdText(EndpointId) = |text| EndpointId::parse(text).map_err(|error| format!("{text:?} is not a valid {error}")),
         ToString::to_string, forms "1 to 128 of A-Z a-z 0-9 _ - .";
     /// A role.
     Role(RoleArn) = |text| RoleArn::parse(text).map_err(|error| format!("{text:?} is not a valid {error}")),
@@ -135,7 +135,7 @@ text_values! {
     RuleNameText(RuleName) = |text| RuleName::parse(text).map_err(|error| error.to_string()),
         ToString::to_string, forms "1 to 128 printable characters without space";
     /// A rate.
-    Rate(Window) = |text| text.parse().map_err(|error: crate::limit::RuleError| error.to_string()),
+    WindowText(Window) = |text| text.parse().map_err(|error: crate::limit::RuleError| error.to_string()),
         ToString::to_string, forms "100/s, 100/s burst 200, 2000/min, 600/h, 50000/day or 1000000/month";
     /// A rate without the calendar.
     EvenRate(crate::limit::Rate) = read_even_rate, |rate| Window::Rate(*rate).to_string(),
@@ -143,7 +143,7 @@ text_values! {
     /// A time zone.
     ZoneText(TimeZone) = read_zone, |zone| zone.iana_name().unwrap_or("UTC").to_owned(),
         forms "a name of the IANA time zone database, such as Europe/Berlin or UTC";
-    /// What of a client certificate is compared.
+    /// The part of a client certificate that is compared.
     CertificateText(CertificateMatch) = read_certificate, ToString::to_string,
         forms "fingerprint:SHA-256 in hex, subject:CN=billing, O=Example or name:billing.internal";
     /// One address.
@@ -168,9 +168,9 @@ impl Default for ZoneText {
     }
 }
 
-/// Where a listener listens, before anything is opened.
+/// Where a listener listens, before a socket is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listen {
+pub(crate) enum Listen {
     /// TCP.
     Tcp(SocketAddr),
     /// A Unix socket.
@@ -180,8 +180,8 @@ pub enum Listen {
 }
 
 impl Listen {
-    /// Whether only programs of this machine can connect. A socket of systemd's is not known before the start.
-    pub fn is_local(&self) -> bool {
+    /// Whether only programs of this machine can connect. The address of a systemd socket is not known before the start.
+    pub(crate) fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
             Self::Unix(_) => true,
@@ -207,7 +207,7 @@ fn read_listen(text: &str) -> Result<Listen, String> {
     if let Some(name) = text.strip_prefix("systemd:").filter(|name| !name.is_empty()) {
         return Ok(Listen::Systemd(name.to_owned()));
     }
-    // No names: one may have several addresses, and which of them others can reach would be a matter of chance.
+    // No names: a name may have several addresses, and other machines may reach only some of them.
     text.parse().map(Listen::Tcp).map_err(|_| no_listen_address(text))
 }
 
@@ -265,7 +265,7 @@ fn read_mode(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("{text:?} is not a set of permission bits"))
 }
 
-/// Printable as it stands in the greeting and the trace field: an A-label form.
+/// In the form of the greeting and the trace field: A-labels.
 fn read_hostname(text: &str) -> Result<String, String> {
     match MailDomain::parse(text) {
         Ok(MailDomain::Name(name)) => Ok(name),
@@ -278,8 +278,7 @@ fn read_url(text: &str) -> Result<String, String> {
     // Such a URL is logged, so the text is not shown where it may hold a password.
     if text.contains('@') {
         return Err(
-            "the URL has an @, which stands behind a user or a password: SES is asked with AWS credentials only"
-                .to_owned(),
+            "the URL has an @, which follows a user or a password: SES is called with AWS credentials only".to_owned()
         );
     }
     if text.contains(['?', '#']) {
@@ -341,7 +340,7 @@ fn read_certificate(text: &str) -> Result<CertificateMatch, String> {
     let value = value.trim();
     match kind {
         "fingerprint" => {
-            // As tools print it: with colons between the octets, in either case.
+            // In the form of common tools: colons between the bytes, in either case.
             let hex = value.replace(':', "").to_ascii_lowercase();
             let whole = hex.len() == 64 && hex.bytes().all(|octet| octet.is_ascii_hexdigit());
             whole.then_some(CertificateMatch::Fingerprint(hex)).ok_or_else(|| format!("{value:?} is no SHA-256 in hex"))
@@ -367,7 +366,7 @@ fn read_address(text: &str) -> Result<Mailbox, String> {
 /// Encoded, and in one line with the address, still far below the 998 octets of a line.
 const NAME_OCTETS_MAX: usize = 200;
 
-/// A display name may be written as people write it: it becomes an encoded word in the message.
+/// A display name may have any characters: it becomes an encoded word in the message.
 fn read_author(text: &str) -> Result<Author, String> {
     if text.is_ascii() {
         let mut authors = author::parse(text.as_bytes()).map_err(|error| format!("{text:?}: {error}"))?;

@@ -419,7 +419,7 @@ fn set<T: PartialEq>(slot: &mut Option<T>, value: T) -> Result<(), ParameterErro
 }
 
 /// SES allows 50 tags a message.
-const TAGS_MAX: usize = 50;
+pub(crate) const TAGS_MAX: usize = 50;
 
 fn parse_tags(value: &str) -> Result<Vec<Tag>, ParameterError> {
     let rule = ParameterError::new("X-SES-MESSAGE-TAGS", "name1=value1, name2=value2; 50 at most");

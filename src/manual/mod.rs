@@ -74,7 +74,7 @@ mod tests {
     #[cfg(feature = "cli")]
     #[test]
     fn every_sample_of_a_configuration_is_good() {
-        use crate::config::{Config, Purpose, Surroundings, certificates};
+        use crate::config::{Config, ProcessEnvironment, Purpose, certificates};
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str| directory.path().join(name);
         let paths = certificates::PairPaths::within(directory.path());
@@ -102,9 +102,9 @@ mod tests {
             assert_eq!(found.len(), samples, "{name}");
             for sample in found {
                 let text = sample.replace("/etc/gatepost/", &format!("{}/", directory.path().display()));
-                let surroundings = Surroundings::new(Vec::new(), Some("relay.example".to_owned()));
+                let process_environment = ProcessEnvironment::new(Vec::new(), Some("relay.example".to_owned()));
                 let config = Config::parse(std::path::Path::new(name), &text, std::iter::empty());
-                let plan = config.and_then(|config| config.plan(&surroundings, Purpose::Check));
+                let plan = config.and_then(|config| config.plan(&process_environment, Purpose::Check));
                 let plan = plan.unwrap_or_else(|error| panic!("{sample}\n{error}"));
                 // Only what is for a while is warned of.
                 for warning in &plan.warnings {

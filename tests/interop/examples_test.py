@@ -188,7 +188,7 @@ class Examples(unittest.TestCase):
 
     def test_staging(self):
         example = Example("staging.toml", POLICY__CLIENTS=HERE)
-        self.good(example, "all mail goes to staging@example.com")
+        self.good(example, "all messages go to staging@example.com")
         with example:
             redirected = example.send("app@shop.example.com", "customer@elsewhere.example", example.client())
             self.assertEqual(redirected["to"], ["staging@example.com"])

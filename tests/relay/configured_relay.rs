@@ -4,7 +4,7 @@
 
 use crate::support::{Log, Smtp};
 use gatepost::builder::{Explanation, Facts, Running};
-use gatepost::config::{Config, Plan, Purpose, Surroundings, Upstream};
+use gatepost::config::{Config, Plan, ProcessEnvironment, Purpose, Upstream};
 use gatepost::emulator::{CapturedMessage, Emulator};
 use gatepost::mail::{Outcome, Permitted};
 use gatepost::server::ListenerAddress;
@@ -32,7 +32,7 @@ pub fn plan(text: &str) -> Plan {
     let config = Config::parse(Path::new("f"), text, std::iter::empty());
     let planned = config.and_then(|config| {
         let sockets = &mut |_: &str| Err("no sockets".to_owned());
-        config.plan(&Surroundings::default(), Purpose::Start { sockets })
+        config.plan(&ProcessEnvironment::default(), Purpose::Start { sockets })
     });
     planned.unwrap_or_else(|error| panic!("{text}\n{error}"))
 }

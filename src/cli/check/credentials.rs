@@ -3,23 +3,23 @@
 //!
 //! The order is the SDK's: environment, profile, web identity, container, instance (`aws-config`, default provider chain).
 
-use crate::config::{Config, Surroundings};
+use crate::config::{Config, ProcessEnvironment};
 use std::path::{Path, PathBuf};
 
 /// The source, in words.
-pub(super) fn source(config: &Config, surroundings: &Surroundings) -> String {
+pub(super) fn source(config: &Config, process_environment: &ProcessEnvironment) -> String {
     if config.ses.emulator {
         return "of the emulator; none of AWS is used".to_owned();
     }
-    let first = first(config, surroundings);
+    let first = first(config, process_environment);
     match &config.ses.assume_role {
         Some(role) => format!("{first}; with them the role {role} is assumed"),
         None => first,
     }
 }
 
-fn first(config: &Config, surroundings: &Surroundings) -> String {
-    let set = |name: &str| surroundings.variable(name).filter(|value| !value.is_empty());
+fn first(config: &Config, process_environment: &ProcessEnvironment) -> String {
+    let set = |name: &str| process_environment.variable(name).filter(|value| !value.is_empty());
     if set("AWS_ACCESS_KEY_ID").is_some() && (set("AWS_SECRET_ACCESS_KEY").or(set("SECRET_ACCESS_KEY"))).is_some() {
         let unused = match &config.ses.profile {
             Some(profile) => format!(" (they come before the profile {profile})"),
@@ -28,7 +28,8 @@ fn first(config: &Config, surroundings: &Surroundings) -> String {
         return format!("environment variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY{unused}");
     }
     let profile = config.ses.profile.as_deref().or(set("AWS_PROFILE")).unwrap_or("default");
-    if let Some((file, key)) = files(surroundings).iter().find_map(|file| Some((file, key_of_profile(file, profile)?)))
+    if let Some((file, key)) =
+        files(process_environment).iter().find_map(|file| Some((file, key_of_profile(file, profile)?)))
     {
         return format!("profile {profile} in {} ({key})", file.display());
     }
@@ -48,10 +49,11 @@ fn first(config: &Config, surroundings: &Surroundings) -> String {
 }
 
 /// The files of profiles, credentials first.
-fn files(surroundings: &Surroundings) -> Vec<PathBuf> {
-    let home = surroundings.variable("HOME").map(PathBuf::from);
+fn files(process_environment: &ProcessEnvironment) -> Vec<PathBuf> {
+    let home = process_environment.variable("HOME").map(PathBuf::from);
     let named = |variable: &str, name: &str| {
-        let of_environment = surroundings.variable(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let of_environment =
+            process_environment.variable(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
         of_environment.or_else(|| Some(home.as_ref()?.join(".aws").join(name)))
     };
     [named("AWS_SHARED_CREDENTIALS_FILE", "credentials"), named("AWS_CONFIG_FILE", "config")]
@@ -123,9 +125,9 @@ mod tests {
         ] {
             let pair =
                 |text: &str| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())).unwrap();
-            let surroundings = Surroundings::new(variables.iter().map(|text| pair(text)).collect(), None);
+            let process_environment = ProcessEnvironment::new(variables.iter().map(|text| pair(text)).collect(), None);
             let config = Config::parse(Path::new("f"), &format!("[ses]\n{ses}\n"), std::iter::empty()).unwrap();
-            let told = source(&config, &surroundings);
+            let told = source(&config, &process_environment);
             assert!(told.contains(want) && !told.contains("SECRET,") && !told.contains("AKIASECRET"), "{ses}: {told}");
         }
     }

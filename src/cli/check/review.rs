@@ -1,7 +1,7 @@
 //! What a configuration means, as data and as aligned rows of text.
 
 use super::credentials;
-use crate::config::{App, Config, ListenerCertificate, Plan, Surroundings, Upstream};
+use crate::config::{App, Config, ListenerCertificate, Plan, ProcessEnvironment, Upstream};
 use crate::limit::{LimitKey, LimitRule, Measure, OnExceeded};
 use crate::mail::parameters::Feedback;
 use crate::mail::{Clock, SystemClock};
@@ -119,7 +119,7 @@ struct Ses {
 }
 
 impl Review {
-    pub(super) fn of(config: &Config, plan: &Plan, surroundings: &Surroundings) -> Self {
+    pub(super) fn of(config: &Config, plan: &Plan, process_environment: &ProcessEnvironment) -> Self {
         let policy = plan.policy();
         let apps = policy.apps().iter().zip(&config.app).map(|(app, section)| Application::of(app, section));
         let octets = config.smtp.message_octets_max.get();
@@ -153,7 +153,7 @@ impl Review {
                 Upstream::Amazon(settings) => Ses { emulator: false, target: settings.endpoint_url.clone() },
             },
             region: String::new(),
-            credentials: credentials::source(config, surroundings),
+            credentials: credentials::source(config, process_environment),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{CANNOT_CREATE, DATA, Failure, OK, USAGE, json};
 use crate::cli::{ConfigFile, exit};
-use crate::config::{AwsFacts, Purpose};
+use crate::config::{AwsRequirements, Purpose};
 use crate::iam::generate::{Generated, Needs, ReadActions, Trust, generate};
 use crate::iam::lint::{Finding, NO_CONFIGURATION_SET, lint};
 use serde::Serialize;
@@ -128,14 +128,14 @@ impl Arguments {
     }
 
     /// What the configuration says, if one is given.
-    fn facts(&self) -> Result<AwsFacts, Failure> {
-        let Some(path) = &self.config else { return Ok(AwsFacts::default()) };
-        let (config, surroundings) = ConfigFile { config: path.clone() }.load()?;
-        let plan = config.plan(&surroundings, Purpose::Check).map_err(exit::Failure::from)?;
-        Ok(plan.aws_facts())
+    fn facts(&self) -> Result<AwsRequirements, Failure> {
+        let Some(path) = &self.config else { return Ok(AwsRequirements::default()) };
+        let (config, process_environment) = ConfigFile { config: path.clone() }.load()?;
+        let plan = config.plan(&process_environment, Purpose::Check).map_err(exit::Failure::from)?;
+        Ok(plan.aws_requirements(&config))
     }
 
-    fn needs(&self, facts: &AwsFacts) -> Result<Needs, Failure> {
+    fn needs(&self, facts: &AwsRequirements) -> Result<Needs, Failure> {
         let said = |flag: &Option<String>, known: &Option<String>, name: &str| {
             flag.clone().or_else(|| known.clone()).ok_or_else(|| {
                 Failure::new(USAGE, format!("--{name} is needed: neither flag nor configuration says it"))

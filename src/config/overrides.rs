@@ -1,51 +1,52 @@
 //! Overrides from the environment: `GATEPOST_SES__REGION=eu-west-1`, `GATEPOST_LISTENER__0__ADDRESS=127.0.0.1:2525`.
 //!
-//! Two underscores divide the steps of a path; a number is a place in a list, and the place after the last one makes a new
-//! entry. A value is read as a TOML value, and as plain text if it is none or the key wants text. One that fits no key is
-//! an error that names the variable: a typing error must not start a relay with other settings than were meant.
+//! Two underscores separate the keys of a path; a number is an index of a list, and the index after the last one adds an
+//! entry. A value is parsed as TOML, and taken as plain text if it is no TOML value or the key accepts text. A variable that
+//! matches no key is an error: a misspelt name must not start a relay with other settings than intended.
 
-use super::hint::translate;
-use super::place::{Place, Places, Problem};
-use super::{Config, ConfigError};
+use super::Config;
+use super::diagnostics::{ConfigError, Diagnostic};
+use super::error_hints::translate;
+use super::source_map::{Location, SourceMap};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-/// Variables of ours that are not overrides.
+/// Variables of gatepost that are not overrides.
 const RESERVED: [&str; 2] = ["GATEPOST_CONFIG", "GATEPOST_LOG"];
 
-/// The variables that are overrides, in the order of their names, so that LISTENER__0 comes before LISTENER__1 and a result
-/// never depends on chance.
+/// The variables that are overrides, ordered by name, so that LISTENER__0 comes before LISTENER__1 and the result is
+/// deterministic.
 pub(super) fn overrides(environment: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
     let mut overrides: Vec<(String, String)> = environment.filter(|(name, _)| is_override(name)).collect();
     overrides.sort();
     overrides
 }
 
-/// Lays them over the file's table. Without any, `read` stays as it is.
+/// Applies them to the table of the file. Without any, `read` is the result.
 pub(super) fn apply(
     read: Config,
     table: Table,
-    places: &mut Places,
+    source_map: &mut SourceMap,
     overrides: Vec<(String, String)>,
 ) -> Result<Config, ConfigError> {
     let (mut config, mut table) = (read, table);
-    let mut problems = Vec::new();
+    let mut diagnostics = Vec::new();
     for (variable, text) in overrides {
         let steps: Vec<String> = variable[PREFIX.len()..].split("__").map(str::to_ascii_lowercase).collect();
         match applied(&table, &steps, &text) {
             Ok((changed, value)) => {
                 (config, table) = (changed, value);
-                places.overridden(&steps.join("."), &variable);
+                source_map.overridden(&steps.join("."), &variable);
             }
             Err((message, hint)) => {
-                problems.push(Problem { place: Place::Variable(variable), message, hint });
+                diagnostics.push(Diagnostic { location: Location::Variable(variable), message, hint });
             }
         }
     }
-    if problems.is_empty() { Ok(config) } else { Err(ConfigError::Wrong(problems)) }
+    if diagnostics.is_empty() { Ok(config) } else { Err(ConfigError::Wrong(diagnostics)) }
 }
 
-/// Sections whose keys people override; none has an underscore in its name.
+/// Sections whose keys are overridden; none has an underscore in its name.
 const SECTIONS: [&str; 18] = [
     "log",
     "listener",
@@ -70,7 +71,7 @@ const SECTIONS: [&str; 18] = [
 const PREFIX: &str = "GATEPOST_";
 
 /// Kubernetes and Docker links put variables into every container for a service that is called "gatepost":
-/// GATEPOST_SERVICE_HOST, GATEPOST_PORT, GATEPOST_PORT_25_TCP_ADDR. They are nobody's setting.
+/// GATEPOST_SERVICE_HOST, GATEPOST_PORT, GATEPOST_PORT_25_TCP_ADDR. They are no settings.
 fn is_override(name: &str) -> bool {
     let Some(rest) = name.strip_prefix(PREFIX) else { return false };
     let link = ["SERVICE_HOST", "SERVICE_PORT", "PORT"];
@@ -97,18 +98,19 @@ fn applied(table: &Table, steps: &[String], text: &str) -> Result<(Config, Table
 fn with(table: &Table, steps: &[String], value: Value) -> Result<(Config, Table), Failure> {
     let mut whole = Value::Table(table.clone());
     put(&mut whole, steps, value)?;
-    let told = |error: toml::de::Error| {
-        let told = translate(error.message(), &steps.join("."));
-        let hint = match &told.message {
+    let translated = |error: toml::de::Error| {
+        let translated = translate(error.message(), &steps.join("."));
+        let hint = match &translated.message {
             message if message.ends_with("expected a list") => {
-                Some(format!("write a list as in the file: [\"…\", \"…\"]; {}", told.hint.unwrap_or_default()))
+                let form = translated.hint.unwrap_or_default();
+                Some(format!("write a list as in the file: [\"…\", \"…\"]; {form}"))
             }
-            message if message.starts_with("unknown key") => one_underscore(table, steps).or(told.hint),
-            _ => told.hint,
+            message if message.starts_with("unknown key") => one_underscore(table, steps).or(translated.hint),
+            _ => translated.hint,
         };
-        (told.message, hint)
+        (translated.message, hint)
     };
-    let config = Config::deserialize(whole.clone()).map_err(told)?;
+    let config = Config::deserialize(whole.clone()).map_err(translated)?;
     match whole {
         Value::Table(table) => Ok((config, table)),
         _ => Err(("names no key".to_owned(), None)),
@@ -128,7 +130,7 @@ fn put(node: &mut Value, steps: &[String], value: Value) -> Result<(), Failure> 
         *node = value;
         return Ok(());
     };
-    // A table that is not there yet is a list if it is about to get its first entry.
+    // A missing key becomes a list if the next step is an index.
     let missing = || match rest.first() {
         Some(next) if next.parse::<usize>().is_ok() => Value::Array(Vec::new()),
         Some(_) => Value::Table(Table::new()),
@@ -138,15 +140,15 @@ fn put(node: &mut Value, steps: &[String], value: Value) -> Result<(), Failure> 
         Value::Table(table) => table.entry(step.clone()).or_insert_with(missing),
         Value::Array(list) => {
             let entries = list.len();
-            let place = step.parse::<usize>().ok().filter(|place| *place <= entries);
-            let Some(place) = place else {
+            let index = step.parse::<usize>().ok().filter(|index| *index <= entries);
+            let Some(index) = index else {
                 let hint = format!("the list has {entries}; the next one is {entries}");
-                return Err((format!("{step} is not a place in the list"), Some(hint)));
+                return Err((format!("{step} is not an index of the list"), Some(hint)));
             };
-            if place == entries {
+            if index == entries {
                 list.push(missing());
             }
-            &mut list[place]
+            &mut list[index]
         }
         _ => return Err((format!("there is nothing below this key, so no {step} either"), None)),
     };
@@ -194,7 +196,7 @@ mod tests {
         let addresses: Vec<String> =
             config.listener.iter().map(|listener| listener.address.as_ref().unwrap().to_string()).collect();
         assert_eq!(addresses, ["127.0.0.1:26", "127.0.0.1:27"]);
-        assert_eq!(config.places.of("ses.region").to_string(), "environment variable GATEPOST_SES__REGION");
+        assert_eq!(config.source_map.of("ses.region").to_string(), "environment variable GATEPOST_SES__REGION");
     }
 
     #[test]
@@ -203,7 +205,7 @@ mod tests {
             ("GATEPOST_SES__REGOIN", "x", "unknown key regoin in ses", "did you mean region?"),
             ("GATEPOST_SESS", "x", "unknown key sess", "did you mean ses?"),
             ("GATEPOST_HOSTNAME__X", "x", "there is nothing below this key", ""),
-            ("GATEPOST_LISTENER__2__ADDRESS", "127.0.0.1:1", "2 is not a place in the list", "the next one is 1"),
+            ("GATEPOST_LISTENER__2__ADDRESS", "127.0.0.1:1", "2 is not an index of the list", "the next one is 1"),
             ("GATEPOST_SMTP__RECIPIENTS_MAX", "many", "expected a whole number", "recipients_max: "),
             ("GATEPOST_SMTP__RECIPIENTS_MAX", "51", "51 is out of range: 1 to 50", "recipients_max: "),
             (

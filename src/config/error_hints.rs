@@ -1,19 +1,19 @@
-//! From what the TOML reader says to what helps: the key that was meant, or what a key accepts.
+//! Translates messages of the TOML reader into messages and hints for operators: the key that was probably meant, or what a key
+//! accepts.
 //!
-//! What a key accepts is the first sentence of its description in the JSON schema, so an error message and an editor
-//! say the same.
+//! What a key accepts is the first sentence of its description in the JSON schema, so error messages and editors agree.
 
 use super::Config;
 use serde_json::Value;
 
-/// A message and maybe a hint.
-pub(super) struct Told {
+/// A message of the reader, translated, with a hint if there is one.
+pub(super) struct ReaderMessage {
     pub(super) message: String,
     pub(super) hint: Option<String>,
 }
 
-/// Translates the reader's message about what stands at a path.
-pub(super) fn translate(message: &str, path: &str) -> Told {
+/// Translates the reader's message about the value at a path.
+pub(super) fn translate(message: &str, path: &str) -> ReaderMessage {
     let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     match names.split_first() {
         Some((wrong, known)) if message.starts_with("unknown field") => {
@@ -24,14 +24,14 @@ pub(super) fn translate(message: &str, path: &str) -> Told {
                 Some(near) => format!("did you mean {near}?"),
                 None => format!("known keys: {}", known.join(", ")),
             };
-            Told { message, hint: Some(hint) }
+            ReaderMessage { message, hint: Some(hint) }
         }
         Some((wrong, known)) if message.starts_with("unknown variant") => {
             let message = format!("{wrong:?} is not one of {}", known.join(", "));
             let near = nearest(wrong, known).map(|near| format!("did you mean {near:?}?"));
-            Told { message, hint: near.or_else(|| accepted(path)) }
+            ReaderMessage { message, hint: near.or_else(|| accepted(path)) }
         }
-        _ => Told { message: plain(message), hint: accepted(path) },
+        _ => ReaderMessage { message: plain(message), hint: accepted(path) },
     }
 }
 
@@ -64,11 +64,11 @@ pub(super) fn syntax(message: &str, before: &str, rest: &str) -> &'static str {
     }
 }
 
-/// The reader speaks of Rust types; the operator does not.
+/// Replaces the names of Rust types.
 fn plain(message: &str) -> String {
     [
         ("missing field", "missing key"),
-        ("wanted string or table", "expected one of its words"),
+        ("wanted string or table", "expected a string"),
         ("expected i64", "expected a whole number"),
         ("expected f64", "expected a number"),
         ("expected a sequence", "expected a list"),
@@ -91,8 +91,8 @@ fn plain(message: &str) -> String {
     .unwrap_or_default()
 }
 
-/// For a name that should be one of several: the one that was probably meant, or those that there are.
-pub fn one_of<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>, kind: &str) -> String {
+/// A hint for a name that does not exist: the one that was probably meant, or the names that exist.
+pub(crate) fn one_of<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>, kind: &str) -> String {
     let known: Vec<&str> = known.into_iter().take(NAMES_COMPARED_MAX).collect();
     match (nearest(wrong, &known), known.as_slice()) {
         (Some(near), _) => format!("did you mean {near:?}?"),
@@ -105,12 +105,12 @@ pub fn one_of<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>, kind: &
     }
 }
 
-/// Names that are compared: a file may have as many mistakes as names.
+/// Names that are compared: a file may have as many errors as names.
 const NAMES_COMPARED_MAX: usize = 1_000;
 /// Names that a hint lists.
 const NAMES_SHOWN_MAX: usize = 10;
 
-/// The candidate that is a slip of the keyboard away: a third of the word's letters at most.
+/// The most similar candidate, if it differs by a third of the letters at most.
 fn nearest<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
     let distance = |candidate: &str| edits(&wrong.to_lowercase(), &candidate.to_lowercase());
     let best = known.iter().copied().min_by_key(|candidate| distance(candidate))?;
@@ -118,7 +118,7 @@ fn nearest<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
     (distance(best) <= wrong.len().max(3) / 3 || contained).then_some(best)
 }
 
-/// Levenshtein distance, with a swap of neighbours as one edit.
+/// The Levenshtein distance, with a swap of neighbours as one edit.
 fn edits(left: &str, right: &str) -> usize {
     let (left, right): (Vec<char>, Vec<char>) = (left.chars().take(64).collect(), right.chars().take(64).collect());
     let mut before: Vec<usize> = Vec::new();
@@ -137,25 +137,25 @@ fn edits(left: &str, right: &str) -> usize {
     row.last().copied().unwrap_or_default()
 }
 
-/// What the key at that path accepts, by its description in the schema.
+/// What the key at that path accepts, from its description in the schema.
 fn accepted(path: &str) -> Option<String> {
     let schema = schemars::schema_for!(Config).to_value();
     let mut node = &schema;
-    let mut told: Option<(String, &Value)> = None;
+    let mut described: Option<(String, &Value)> = None;
     for step in path.split('.').filter(|step| !step.is_empty()) {
         node = below(&schema, node, step)?;
-        // An item of a list has no description of its own; the list's speaks of its items.
+        // An item of a list has no description of its own; that of the list describes the items.
         if let Some(description) = node.get("description") {
-            told = Some((step.to_owned(), description));
+            described = Some((step.to_owned(), description));
         }
     }
-    let (key, description) = told?;
+    let (key, description) = described?;
     let text = description.as_str()?.replace('\n', " ");
     let sentence = text.split_inclusive(". ").next().unwrap_or_default().trim_end().trim_end_matches('.');
     Some(format!("{key}: {sentence}"))
 }
 
-/// What a schema says of a member or an item.
+/// The schema of a member or an item.
 fn below<'a>(root: &'a Value, node: &'a Value, step: &str) -> Option<&'a Value> {
     let node = resolved(root, node);
     node.pointer(&format!("/properties/{step}"))

@@ -1,8 +1,9 @@
-//! A secret, or another text that need not stand in the file: inline, or named by where it comes from.
+//! A secret, or another text that need not be in the file: inline, or named by its source.
 //!
 //! `"text"`, `{ file = "…" }`, `{ env = "NAME" }` or `{ credential = "name" }`; the last is a file in
-//! `$CREDENTIALS_DIRECTORY`, where systemd puts what `LoadCredential=` names. The text itself never prints.
+//! `$CREDENTIALS_DIRECTORY`, where systemd puts the files of `LoadCredential=`. The text itself is never printed.
 
+use super::process_environment::ProcessEnvironment;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::borrow::Cow;
@@ -10,48 +11,17 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Where a text comes from.
+/// The source of a text.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Source {
-    /// It stands in the configuration.
+pub(crate) enum Source {
+    /// The text is in the configuration.
     Inline(String),
-    /// It is a file's content.
+    /// The content of that file.
     File(PathBuf),
-    /// It is the value of that environment variable.
+    /// The value of that environment variable.
     Env(String),
-    /// It is a systemd credential.
+    /// The systemd credential of that name.
     Credential(String),
-}
-
-/// What sources are read with: the surroundings of the process, as data.
-#[derive(Clone, Default)]
-pub struct Surroundings {
-    /// The environment.
-    pub environment: Vec<(String, String)>,
-    /// `$CREDENTIALS_DIRECTORY`.
-    pub credentials_directory: Option<PathBuf>,
-    /// What the machine calls itself.
-    pub machine_name: Option<String>,
-}
-
-impl fmt::Debug for Surroundings {
-    /// The environment is full of secrets.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Surroundings")
-    }
-}
-
-impl Surroundings {
-    /// From the environment, and the machine's name.
-    pub fn new(environment: Vec<(String, String)>, machine_name: Option<String>) -> Self {
-        let directory = environment.iter().find(|(name, _)| name == "CREDENTIALS_DIRECTORY");
-        Self { credentials_directory: directory.map(|(_, value)| value.into()), environment, machine_name }
-    }
-
-    /// The value of a variable.
-    pub fn variable(&self, name: &str) -> Option<&str> {
-        self.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
 }
 
 impl Source {
@@ -59,15 +29,15 @@ impl Source {
     ///
     /// # Errors
     /// [`SourceError`], which names the source.
-    pub fn read(&self, surroundings: &Surroundings) -> Result<String, SourceError> {
+    pub(crate) fn read(&self, process_environment: &ProcessEnvironment) -> Result<String, SourceError> {
         match self {
             Self::Inline(text) => Ok(text.clone()),
-            Self::Env(name) => surroundings.variable(name).map(str::to_owned).ok_or_else(|| SourceError {
+            Self::Env(name) => process_environment.variable(name).map(str::to_owned).ok_or_else(|| SourceError {
                 message: format!("the environment variable {name} is not set"),
                 hint: format!("set {name} in the environment of the relay, such as Environment= of its systemd unit"),
             }),
             Self::File(_) | Self::Credential(_) => {
-                let path = self.path(surroundings).ok_or_else(|| SourceError {
+                let path = self.path(process_environment).ok_or_else(|| SourceError {
                     message: format!("{self} cannot be found: $CREDENTIALS_DIRECTORY is not set, so systemd gave none"),
                     hint: "name it in LoadCredential= of the systemd unit, or write { file = \"…\" }".to_owned(),
                 })?;
@@ -81,29 +51,31 @@ impl Source {
         }
     }
 
-    /// The file that it is read from, if it is one.
-    pub fn path(&self, surroundings: &Surroundings) -> Option<PathBuf> {
+    /// The file that the text is read from, if it is a file.
+    pub(crate) fn path(&self, process_environment: &ProcessEnvironment) -> Option<PathBuf> {
         match self {
             Self::File(path) => Some(path.clone()),
-            Self::Credential(name) => surroundings.credentials_directory.as_ref().map(|directory| directory.join(name)),
+            Self::Credential(name) => {
+                process_environment.credentials_directory.as_ref().map(|directory| directory.join(name))
+            }
             Self::Inline(_) | Self::Env(_) => None,
         }
     }
 
-    /// Whether every user of the machine can read it.
-    pub fn is_world_readable(&self, surroundings: &Surroundings) -> bool {
-        self.path(surroundings).is_some_and(|path| is_world_readable(&path))
+    /// Whether every user of the machine can read the file.
+    pub(crate) fn is_world_readable(&self, process_environment: &ProcessEnvironment) -> bool {
+        self.path(process_environment).is_some_and(|path| is_world_readable(&path))
     }
 }
 
 /// Why a text cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct SourceError {
-    /// What is wrong; names the source.
-    pub message: String,
+pub(crate) struct SourceError {
+    /// What is wrong, with the source.
+    pub(crate) message: String,
     /// What to do about it.
-    pub hint: String,
+    pub(crate) hint: String,
 }
 
 /// What to do about a file that cannot be read.
@@ -122,7 +94,7 @@ fn unreadable(path: &Path, error: &io::Error) -> String {
     }
 }
 
-/// Whether every user of the machine can read that file. Directories above it are not looked at.
+/// Whether every user of the machine can read that file. The permissions of its directories are not considered.
 pub(super) fn is_world_readable(path: &Path) -> bool {
     #[cfg(unix)]
     {
@@ -248,7 +220,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("users");
         std::fs::write(&file, "\u{feff}ann:x\r\n").unwrap();
-        assert_eq!(Source::File(file).read(&Surroundings::default()).unwrap(), "ann:x\r\n");
+        assert_eq!(Source::File(file).read(&ProcessEnvironment::default()).unwrap(), "ann:x\r\n");
     }
 
     #[test]
@@ -256,7 +228,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("name"), "from a credential").unwrap();
         let file = directory.path().join("name");
-        let surroundings = Surroundings::new(
+        let process_environment = ProcessEnvironment::new(
             vec![
                 ("NAME".to_owned(), "from the environment".to_owned()),
                 ("CREDENTIALS_DIRECTORY".to_owned(), directory.path().display().to_string()),
@@ -271,7 +243,7 @@ mod tests {
             ("{ env = 'MISSING' }".to_owned(), Err("MISSING is not set")),
             ("{ credential = 'missing' }".to_owned(), Err("cannot read")),
         ] {
-            let read = source(&text).unwrap().read(&surroundings);
+            let read = source(&text).unwrap().read(&process_environment);
             match want {
                 Ok(want) => assert_eq!(read.as_deref(), Ok(want), "{text}"),
                 Err(want) => {
@@ -279,7 +251,7 @@ mod tests {
                 }
             }
         }
-        let nothing = Surroundings::default();
+        let nothing = ProcessEnvironment::default();
         assert!(
             source("{ credential = 'name' }")
                 .unwrap()

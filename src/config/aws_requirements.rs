@@ -1,35 +1,35 @@
-//! What the relay needs of AWS, as far as its configuration tells: for `gatepost policy generate`.
+//! The identities, configuration sets and addresses that the relay needs at AWS, for `gatepost policy generate`.
 //!
-//! Only what is really used: the identities that allowed From addresses are of, the configuration sets that messages are
+//! Only what is used: the identities that allowed From addresses are of, the configuration sets that messages are
 //! sent with, the addresses themselves in the form that IAM's `StringLike` has.
 
+use super::Config;
 use super::plan::Plan;
 use crate::policy::{AddressPattern, App, OnAuthor};
 use std::collections::{BTreeSet, HashSet};
 
-/// What a configuration says about the AWS side.
+/// What a configuration requires at AWS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AwsFacts {
+pub(crate) struct AwsRequirements {
     /// `ses.region`.
-    pub region: Option<String>,
+    pub(crate) region: Option<String>,
     /// `aws.partition`.
-    pub partition: Option<String>,
+    pub(crate) partition: Option<String>,
     /// `aws.account`.
-    pub account: Option<String>,
+    pub(crate) account: Option<String>,
     /// Names of identities, and ARNs of those that another account authorised.
-    pub identities: Vec<String>,
+    pub(crate) identities: Vec<String>,
     /// Names of configuration sets.
-    pub configuration_sets: Vec<String>,
-    /// Allowed authors, as `StringLike` has them.
-    pub from_patterns: Vec<String>,
-    /// What the documents cannot cover, in sentences.
-    pub remarks: Vec<String>,
+    pub(crate) configuration_sets: Vec<String>,
+    /// Allowed authors, in the form of `StringLike`.
+    pub(crate) from_patterns: Vec<String>,
+    /// Requirements that generated documents do not cover, in sentences.
+    pub(crate) remarks: Vec<String>,
 }
 
 impl Plan {
-    /// What this configuration needs of AWS.
-    pub fn aws_facts(&self) -> AwsFacts {
-        let config = self.config();
+    /// What the policy and its configuration require at AWS.
+    pub(crate) fn aws_requirements(&self, config: &Config) -> AwsRequirements {
         let listed = &config.aws.identities;
         let known = Known { listed, lower: listed.iter().map(|name| name.to_ascii_lowercase()).collect() };
         let (mut identities, mut sets, mut from) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
@@ -50,7 +50,7 @@ impl Plan {
             remarks.extend(remarks_on(app));
         }
         sets.extend(config.aws.default_configuration_sets.values().map(ToString::to_string));
-        AwsFacts {
+        AwsRequirements {
             region: config.ses.region.clone(),
             partition: config.aws.partition.clone(),
             account: config.aws.account.as_ref().map(|account| account.0.clone()),
@@ -66,7 +66,7 @@ fn remarks_on(app: &App) -> Vec<String> {
     let mut remarks = Vec::new();
     if let Some(role) = &app.send.role {
         remarks.push(format!(
-            "{} sends through {role}: that role needs these documents, and ours sts:AssumeRole on it",
+            "{} sends through {role}: that role needs these documents, and the role of the relay needs sts:AssumeRole on it",
             app.name
         ));
     }
@@ -80,18 +80,18 @@ fn remarks_on(app: &App) -> Vec<String> {
     remarks
 }
 
-/// The pattern as IAM has it: a `?` of ours is one, and in `StringLike` any character.
+/// The pattern in the form of IAM: a `?` stands for itself here, and for any character in `StringLike`.
 fn string_like(pattern: &AddressPattern) -> String {
     if pattern.is_everybody() { "*".to_owned() } else { pattern.to_string().replace('?', "${?}") }
 }
 
-/// The verified identities, and the same in lower case to look up.
+/// The verified identities, and the same in lower case for lookups.
 struct Known<'a> {
     listed: &'a [String],
     lower: HashSet<String>,
 }
 
-/// The verified identities that addresses of a pattern are of; where nothing is known, its domain.
+/// The verified identities of the addresses of a pattern; its domain if none is known.
 fn identities_of(pattern: &AddressPattern, known: &Known<'_>) -> Vec<String> {
     let text = pattern.to_string();
     let domain = text.rsplit_once('@').map_or(text.as_str(), |(_, domain)| domain);

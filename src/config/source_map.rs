@@ -1,17 +1,15 @@
-//! Where something stands: line and column in the file, or the environment variable that said it; and errors that say so.
+//! The place of every key: line and column in the file, or the environment variable that sets it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// A place that a person can go to.
+/// A place that an operator can look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     /// In the file, counted from 1; columns in characters.
     Line {
         /// The file.
@@ -21,20 +19,20 @@ pub enum Place {
         /// The column.
         column: usize,
     },
-    /// The file as a whole: what is missing stands nowhere.
+    /// The file as a whole: for a key that is missing.
     File(PathBuf),
     /// An environment variable.
     Variable(String),
 }
 
-impl Place {
+impl Location {
     /// The line, or 0.
     pub fn line(&self) -> usize {
         if let Self::Line { line, .. } = self { *line } else { 0 }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line { file, line, column } => write!(f, "{}:{line}:{column}", file.display()),
@@ -44,97 +42,46 @@ impl fmt::Display for Place {
     }
 }
 
-/// Something wrong, or to be warned of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Where.
-    pub place: Place,
-    /// What.
-    pub message: String,
-    /// What to do about it.
-    pub hint: Option<String>,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)?;
-        match &self.hint {
-            Some(hint) => write!(f, "\n  hint: {hint}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Why there is no configuration.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read {}: {error}", file.display())]
-    Read {
-        /// Which.
-        file: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// It can, and is wrong. At least one problem.
-    #[error("{}", lines(.0))]
-    Wrong(Vec<Problem>),
-}
-
-fn lines(problems: &[Problem]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-}
-
-impl ConfigError {
-    /// The problems, if it is that.
-    pub fn problems(&self) -> &[Problem] {
-        match self {
-            Self::Wrong(problems) => problems,
-            Self::Read { .. } => &[],
-        }
-    }
-}
-
-/// Where every key and value stands. A path is written with dots, places in lists counted from 0: `listener.0.address`.
+/// The places of all keys and values. A path has dots, and indexes of lists counted from 0: `listener.0.address`.
 ///
-/// Of a thousand applications that is ten thousand paths, and nobody asks where they are unless something is wrong. So only
-/// the keys of sections are noted at first; the rest is looked up in the text when it is asked for.
+/// A thousand applications have ten thousand paths, and only errors and warnings need them. So only the keys of sections are
+/// recorded at first; the other places are computed from the text at the first use.
 #[derive(Clone, Default)]
-pub struct Places {
+pub(crate) struct SourceMap {
     file: PathBuf,
     text: Arc<str>,
     /// The top-level keys, and those right below them.
     keys: BTreeSet<String>,
-    stands: OnceLock<BTreeMap<String, Stand>>,
-    /// The octet that each line begins at.
+    positions: OnceLock<BTreeMap<String, KeyPosition>>,
+    /// The byte that each line begins at.
     line_starts: OnceLock<Vec<usize>>,
     variables: BTreeMap<String, String>,
 }
 
-impl fmt::Debug for Places {
+impl fmt::Debug for SourceMap {
     /// The text may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Places({})", self.file.display())
+        write!(f, "SourceMap({})", self.file.display())
     }
 }
 
 #[derive(Clone, Debug)]
-struct Stand {
-    /// Where a person should look: at the value, or for a table or list at the key.
+struct KeyPosition {
+    /// The byte that errors name: of the value, or of the key of a table or list.
     shown: usize,
     key: Range<usize>,
     value: Range<usize>,
 }
 
-impl Places {
-    /// Of a file's text. One that is not TOML has no places.
-    pub fn new(file: &Path, text: &str) -> Self {
+impl SourceMap {
+    /// Of the text of a file. A text that is not TOML has no places.
+    #[cfg(test)]
+    fn new(file: &Path, text: &str) -> Self {
         let document = DeTable::parse(text);
-        Self::of_document(file, text, document.as_ref().ok().map(Spanned::get_ref))
+        Self::of_document(file, text, document.as_ref().ok().map(toml::Spanned::get_ref))
     }
 
-    /// The same, of a text that is parsed already.
+    /// Of the text of a file and the document in it, if the text is TOML.
     pub(super) fn of_document(file: &Path, text: &str, document: Option<&DeTable<'_>>) -> Self {
         let mut keys = BTreeSet::new();
         for (top, value) in document.into_iter().flatten() {
@@ -146,74 +93,74 @@ impl Places {
         Self { file: file.to_owned(), text: text.into(), keys, ..Self::default() }
     }
 
-    fn all(&self) -> &BTreeMap<String, Stand> {
-        self.stands.get_or_init(|| {
-            let mut stands = BTreeMap::new();
+    fn all(&self) -> &BTreeMap<String, KeyPosition> {
+        self.positions.get_or_init(|| {
+            let mut positions = BTreeMap::new();
             if let Ok(document) = DeTable::parse(&self.text) {
-                enter_table(&mut stands, "", document.get_ref());
+                enter_table(&mut positions, "", document.get_ref());
             }
-            stands
+            positions
         })
     }
 
-    /// Notes that a variable said what stands at that path.
+    /// Records that a variable set the value of that path.
     pub(super) fn overridden(&mut self, path: &str, variable: &str) {
         self.variables.insert(path.to_owned(), variable.to_owned());
     }
 
-    /// The same, with nothing looked up yet.
-    pub(super) fn fresh(&self) -> Self {
-        Self { stands: OnceLock::new(), line_starts: OnceLock::new(), ..self.clone() }
+    /// A copy without the positions that were computed.
+    pub(super) fn without_positions(&self) -> Self {
+        Self { positions: OnceLock::new(), line_starts: OnceLock::new(), ..self.clone() }
     }
 
-    /// The place of a path, or of the nearest thing around it that stands somewhere; of the empty path, the file.
-    pub fn of(&self, path: &str) -> Place {
+    /// The place of a path, or of the nearest table around it that has one; for the empty path, the file.
+    pub(crate) fn of(&self, path: &str) -> Location {
         let mut path = path;
-        // What a variable said of a whole section replaces what stands in the file.
+        // A variable for a whole section replaces what the file has below it.
         let above = |known: &&String| path.strip_prefix(known.as_str()).is_some_and(|rest| rest.starts_with('.'));
         if let Some(known) = self.variables.keys().filter(above).max_by_key(|known| known.len())
             && !self.variables.contains_key(path)
         {
-            return Place::Variable(self.variables[known].clone());
+            return Location::Variable(self.variables[known].clone());
         }
         while !path.is_empty() {
             if let Some(variable) = self.variables.get(path) {
-                return Place::Variable(variable.clone());
+                return Location::Variable(variable.clone());
             }
             if let Some(stand) = self.all().get(path) {
                 return self.at(stand.shown);
             }
             path = path.rsplit_once('.').map_or("", |(around, _)| around);
         }
-        Place::File(self.file.clone())
+        Location::File(self.file.clone())
     }
 
-    /// The place of an octet of the file. Lines are found once: a file may have as many problems as lines.
-    pub(super) fn at(&self, octet: usize) -> Place {
+    /// The place of a byte of the file. Lines are computed once: a file may have as many errors as lines.
+    pub(super) fn at(&self, octet: usize) -> Location {
         let starts = self
             .line_starts
             .get_or_init(|| std::iter::once(0).chain(self.text.match_indices('\n').map(|(end, _)| end + 1)).collect());
         let line = starts.partition_point(|start| *start <= octet);
         let line_start = starts.get(line.saturating_sub(1)).copied().unwrap_or_default();
         let before = self.text.get(line_start..octet).or_else(|| self.text.get(line_start..)).unwrap_or_default();
-        Place::Line { file: self.file.clone(), line, column: before.chars().count() + 1 }
+        Location::Line { file: self.file.clone(), line, column: before.chars().count() + 1 }
     }
 
-    /// The path of what stands at an octet: the innermost key or value around it.
+    /// The path of the innermost key or value around a byte.
     pub(super) fn path_at(&self, octet: usize) -> Option<&str> {
-        let around = |stand: &Stand| stand.key.contains(&octet) || stand.value.contains(&octet);
+        let around = |stand: &KeyPosition| stand.key.contains(&octet) || stand.value.contains(&octet);
         let innermost = self.all().iter().filter(|(_, stand)| around(stand)).max_by_key(|(path, _)| path.len());
         innermost.map(|(path, _)| path.as_str())
     }
 
-    /// Whether anything stands at that path, of a section or of a key in one.
-    pub(super) fn stands(&self, path: &str) -> bool {
+    /// Whether the file or a variable has that section, or that key of a section.
+    pub(super) fn contains(&self, path: &str) -> bool {
         let below =
             |known: &String| known.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         self.keys.iter().chain(self.variables.keys()).any(below)
     }
 
-    /// The keys that stand in a section.
+    /// The keys of a section that the file or a variable has.
     pub(super) fn below(&self, path: &str) -> Vec<String> {
         let rest = |known: &String| Some(known.strip_prefix(path)?.strip_prefix('.')?.to_owned());
         let keys: Vec<String> = self.keys.iter().chain(self.variables.keys()).filter_map(rest).collect();
@@ -232,30 +179,30 @@ impl Places {
     }
 }
 
-fn enter_table(stands: &mut BTreeMap<String, Stand>, path: &str, table: &DeTable<'_>) {
+fn enter_table(positions: &mut BTreeMap<String, KeyPosition>, path: &str, table: &DeTable<'_>) {
     for (key, value) in table {
-        enter(stands, join(path, key.get_ref()), key.span(), value.span(), value.get_ref());
+        enter(positions, join(path, key.get_ref()), key.span(), value.span(), value.get_ref());
     }
 }
 
 fn enter(
-    stands: &mut BTreeMap<String, Stand>,
+    positions: &mut BTreeMap<String, KeyPosition>,
     path: String,
     key: Range<usize>,
     span: Range<usize>,
     value: &DeValue<'_>,
 ) {
     match value {
-        DeValue::Table(table) => enter_table(stands, &path, table),
+        DeValue::Table(table) => enter_table(positions, &path, table),
         DeValue::Array(list) => {
-            for (place, item) in list.iter().enumerate() {
-                enter(stands, join(&path, &place.to_string()), item.span(), item.span(), item.get_ref());
+            for (index, item) in list.iter().enumerate() {
+                enter(positions, join(&path, &index.to_string()), item.span(), item.span(), item.get_ref());
             }
         }
         _ => {}
     }
     let shown = if matches!(value, DeValue::Table(_) | DeValue::Array(_)) { key.start } else { span.start };
-    stands.insert(path, Stand { shown, key, value: span });
+    positions.insert(path, KeyPosition { shown, key, value: span });
 }
 
 fn join(path: &str, key: &str) -> String {
@@ -269,8 +216,8 @@ mod tests {
     #[test]
     fn a_path_leads_to_its_value_or_to_what_is_around_it() {
         let text = "hostname = 'é'\n\n[policy]\nfrom = ['a@b.c', 'd']\n[[listener]]\n[[listener]]\nname = 'x'\n";
-        let mut places = Places::new(Path::new("f"), text);
-        places.overridden("policy.clients", "GATEPOST_POLICY__CLIENTS");
+        let mut source_map = SourceMap::new(Path::new("f"), text);
+        source_map.overridden("policy.clients", "GATEPOST_POLICY__CLIENTS");
         for (path, want) in [
             ("hostname", "f:1:12"),
             ("policy", "f:3:2"),
@@ -283,20 +230,20 @@ mod tests {
             ("policy.clients.0", "environment variable GATEPOST_POLICY__CLIENTS"),
             ("nothing", "f"),
         ] {
-            assert_eq!(places.of(path).to_string(), want, "{path}");
+            assert_eq!(source_map.of(path).to_string(), want, "{path}");
         }
-        assert_eq!(places.path_at(text.find("'d'").unwrap()), Some("policy.from.1"));
+        assert_eq!(source_map.path_at(text.find("'d'").unwrap()), Some("policy.from.1"));
     }
 
     #[test]
     fn what_a_good_start_asks_looks_nothing_up() {
-        let places = Places::new(Path::new("f"), "[policy]\nfrom = ['a@b.c']\n[[listener]]\nname = 'x'\n");
-        assert!(places.stands("policy") && places.stands("policy.from") && places.stands("listener"));
-        assert!(!places.stands("redis"));
-        assert_eq!(places.below("policy"), ["from"]);
-        assert_eq!(places.of("").to_string(), "f");
-        assert!(places.stands.get().is_none());
-        assert_eq!(places.of("policy.from.0").to_string(), "f:2:9");
-        assert!(places.stands.get().is_some() && places.fresh().stands.get().is_none());
+        let source_map = SourceMap::new(Path::new("f"), "[policy]\nfrom = ['a@b.c']\n[[listener]]\nname = 'x'\n");
+        assert!(source_map.contains("policy") && source_map.contains("policy.from") && source_map.contains("listener"));
+        assert!(!source_map.contains("redis"));
+        assert_eq!(source_map.below("policy"), ["from"]);
+        assert_eq!(source_map.of("").to_string(), "f");
+        assert!(source_map.positions.get().is_none());
+        assert_eq!(source_map.of("policy.from.0").to_string(), "f:2:9");
+        assert!(source_map.positions.get().is_some() && source_map.without_positions().positions.get().is_none());
     }
 }

@@ -1,31 +1,31 @@
-//! Certificates and keys of listeners, as texts: whether they can be used, and what is wrong with which file.
+//! The certificates and keys of one listener: whether they can be used, and which file is wrong.
 
 use super::certificates::{Trouble, trouble};
-use super::plan::{Findings, Purpose};
-use super::source::Source;
+use super::diagnostics::{Diagnostics, Purpose};
+use super::secret_source::Source;
 use crate::server::{ClientCertificates, PemPair, TlsError, TlsSettings, names_in_pem};
 use rustls_pki_types::pem;
 
 /// A certificate of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenerCertificate {
+pub(crate) struct ListenerCertificate {
     /// The listener.
-    pub listener: String,
-    /// The file, or where else it comes from.
-    pub source: String,
-    /// The names that it is good for.
-    pub names: Vec<String>,
-    /// From when, in seconds since 1970; 0: it does not say so.
-    pub not_before: i64,
-    /// Until when, in the same way.
-    pub not_after: i64,
+    pub(crate) listener: String,
+    /// The file, or what else it was read from.
+    pub(crate) source: String,
+    /// The names that it is valid for.
+    pub(crate) names: Vec<String>,
+    /// The start of its validity, in seconds since 1970; 0: not stated.
+    pub(crate) not_before: i64,
+    /// The end of its validity, in seconds since 1970; 0: not stated.
+    pub(crate) not_after: i64,
 }
 
-/// One half of a pair: where it stands, where it comes from, and its text.
+/// One half of a pair: the path of its key, its source, and its text.
 pub(super) struct Half {
     pub(super) path: String,
     pub(super) source: String,
-    /// It stands in the configuration.
+    /// Whether the text stands in the configuration itself.
     pub(super) inline: bool,
     pub(super) text: String,
 }
@@ -54,33 +54,39 @@ pub(super) struct Issuers {
     pub(super) half: Half,
 }
 
-/// The settings of a listener of that name. Each pair by itself first, so that an error names the file.
-pub(super) fn settings(
-    findings: &mut Findings<'_>,
+/// The TLS of a listener.
+pub(super) struct ListenerTls {
+    pub(super) settings: TlsSettings,
+    pub(super) certificates: Vec<ListenerCertificate>,
+}
+
+/// The TLS of the listener of that name. Each pair is checked by itself first, so that an error names the file.
+pub(super) fn tls(
     listener: &str,
     pairs: &[PairText],
     issuers: &Issuers,
+    diagnostics: &mut Diagnostics<'_>,
     purpose: &Purpose<'_>,
-) -> Option<TlsSettings> {
+) -> Option<ListenerTls> {
     let Issuers { wanted, half } = issuers;
     let authorities = half.text.as_bytes();
-    let pem = |pair: &PairText| (pair.chain.text.as_bytes().to_vec(), pair.key.text.as_bytes().to_vec());
+    let mut certificates = Vec::new();
     for pair in pairs {
-        let (chain, key) = pem(pair);
-        match TlsSettings::from_pem(&chain, &key, *wanted, authorities) {
+        let chain = pair.chain.text.as_bytes();
+        match TlsSettings::from_pem(chain, pair.key.text.as_bytes(), *wanted, authorities) {
             Ok(settings) => {
-                dates(findings, pair, &settings, purpose);
+                dates(diagnostics, pair, &settings, purpose);
                 let validity = settings.validity().first().copied().unwrap_or_default();
-                findings.certificates.push(ListenerCertificate {
+                certificates.push(ListenerCertificate {
                     listener: listener.to_owned(),
                     source: pair.chain.source.clone(),
-                    names: names_in_pem(&chain),
+                    names: names_in_pem(chain),
                     not_before: validity.not_before,
                     not_after: validity.not_after,
                 });
             }
             Err(error) => {
-                refused(findings, pair, half, &error);
+                refused(diagnostics, pair, half, &error);
                 return None;
             }
         }
@@ -89,53 +95,52 @@ pub(super) fn settings(
         pairs.iter().map(|pair| PemPair { chain: pair.chain.text.as_bytes(), key: pair.key.text.as_bytes() }).collect();
     let hint = "each pair can be used by itself: try without further_pairs";
     let made = TlsSettings::from_pairs(&pem, *wanted, authorities);
-    made.map_err(|error| findings.error(&pairs[0].chain.path, error.to_string(), hint)).ok()
+    let settings = made.map_err(|error| diagnostics.error(&pairs[0].chain.path, error.to_string(), hint)).ok()?;
+    Some(ListenerTls { settings, certificates })
 }
 
-/// A certificate that is expired or not yet valid: a check fails on it. A relay that starts, or reads it again, goes on: clients
-/// that do not verify still send, and another listener may have a good one.
-fn dates(findings: &mut Findings<'_>, pair: &PairText, settings: &TlsSettings, purpose: &Purpose<'_>) {
+/// A certificate that expired or is not yet valid is an error in a check. A start or a reload only warns: clients that do not
+/// verify still send, and another listener may have a valid one.
+fn dates(diagnostics: &mut Diagnostics<'_>, pair: &PairText, settings: &TlsSettings, purpose: &Purpose<'_>) {
     let Some(Trouble { message, fails }) = trouble(settings) else { return };
     let message = format!("{}: {message}", pair.chain.source);
     if !fails {
-        return findings.warn(&pair.chain.path, message, "renew it; SIGHUP makes the relay read it again");
+        return diagnostics.warn(&pair.chain.path, message, "renew it; SIGHUP makes the relay read it again");
     }
     let hint = "clients that verify certificates refuse it: renew it, or see that this machine's clock is right";
     match purpose {
-        Purpose::Check => findings.error(&pair.chain.path, message, hint),
-        Purpose::Reread | Purpose::Start { .. } => findings.warn(&pair.chain.path, message, hint),
+        Purpose::Check => diagnostics.error(&pair.chain.path, message, hint),
+        Purpose::Reload | Purpose::Start { .. } => diagnostics.warn(&pair.chain.path, message, hint),
     }
 }
 
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 const KEY: &str = "PRIVATE KEY-----";
 
-/// Why a text is not PEM. The reader's own text may have octets of it, and those may be of a key.
+/// Why a text is not PEM. The text of the error itself may have octets of the file, which may be of a key.
 fn not_pem(error: &pem::Error) -> String {
     let why = match error {
         pem::Error::IllegalSectionStart { .. } => {
             "a -----BEGIN …----- line is not alone on its line; of a variable, each \\n must be a real line break"
         }
         pem::Error::MissingSectionEnd { .. } => "a section has no -----END …----- line",
-        pem::Error::Base64Decode(_) => {
-            "between -----BEGIN …----- and -----END …----- stands something other than base64"
-        }
+        pem::Error::Base64Decode(_) => "the text between -----BEGIN …----- and -----END …----- is not base64",
         _ => "it cannot be read",
     };
     format!("not PEM: {why}")
 }
 
-/// Which file is wrong, and how.
-fn refused(findings: &mut Findings<'_>, pair: &PairText, issuers: &Half, error: &TlsError) {
+/// Reports which file is wrong, and how.
+fn refused(diagnostics: &mut Diagnostics<'_>, pair: &PairText, issuers: &Half, error: &TlsError) {
     let PairText { chain, key } = pair;
     let of_issuers = |what: &str| what.contains("authorities");
     let pem = "it must be PEM text, with -----BEGIN …----- and -----END …----- lines";
     let inline = [chain, key, issuers].into_iter().find(|half| half.is_path());
     let (half, message, hint): (&Half, String, String) = match error {
-        // Of whatever else is wrong, this is the reason.
+        // This is the cause, whatever the error is.
         _ if let Some(half) = inline => {
             let hint = "for a file write { file = \"PATH\" }";
-            return findings.error(&half.path, "this is the path of a file, where the content is expected", hint);
+            return diagnostics.error(&half.path, "this is the path of a file, where the content is expected", hint);
         }
         TlsError::Empty(what) if of_issuers(what) => {
             (issuers, "no certificate in it".to_owned(), "name the certificates of the issuers, in PEM".to_owned())
@@ -174,5 +179,5 @@ fn refused(findings: &mut Findings<'_>, pair: &PairText, issuers: &Half, error: 
         }
         other => (chain, other.to_string(), "certificate and key must be PEM, and belong together".to_owned()),
     };
-    findings.error(&half.path, format!("{}: {message}", half.source), hint);
+    diagnostics.error(&half.path, format!("{}: {message}", half.source), hint);
 }
