@@ -40,11 +40,10 @@ use crate::mail::headers::HeaderLimits;
 use crate::mail::mime::MimeLimits;
 use crate::mail::parameters::AppName;
 use crate::mail::trace::TraceDetail;
-use crate::mail::{Client, Clock};
+use crate::mail::{Client, Clock, ConnectionCounter};
 use crate::observe::Observer;
 use crate::policy::Policy;
 use crate::transport::Transport;
-use app_connections::AppConnections;
 use health::Health;
 use send_queue::SendQueue;
 use std::sync::Arc;
@@ -109,7 +108,7 @@ pub struct Relay {
     pub(crate) pace: Option<Arc<Pacer>>,
     pub(crate) lockout: Option<Lockout>,
     send_queue: Arc<SendQueue>,
-    app_connections: Arc<AppConnections>,
+    app_connections: ConnectionCounter<AppName>,
     ambiguous: AtomicU64,
     health: Health,
     /// Messages that may be re-encoded at a time on the blocking pool.
@@ -149,7 +148,6 @@ impl Relay {
         let budget = Arc::new(Budget::new(budget, set_aside));
         let (pace, clock) = (components.pace.clone(), Arc::clone(&components.clock));
         let send_queue = Arc::new(SendQueue::new(settings.send_queue.clone(), pace, clock, Arc::clone(&budget)));
-        let app_connections = Arc::new(AppConnections::new(settings.app_connections.clone()));
         let health = Health::new(Arc::clone(&components.observer), Arc::clone(&components.clock));
         Self {
             health,
@@ -157,7 +155,7 @@ impl Relay {
             pace: components.pace,
             lockout: components.lockout,
             send_queue,
-            app_connections,
+            app_connections: ConnectionCounter::default(),
             policy: components.policy,
             limiter: components.limiter,
             authenticator: components.authenticator,

@@ -2,7 +2,6 @@
 
 use super::Relay;
 use super::admission::Admitted;
-use super::app_connections::ConnectionGuard;
 use super::last_failure::LastFailure;
 use super::message_context::MessageContext;
 use super::reception::Reception;
@@ -11,8 +10,8 @@ use crate::limit::Reservation;
 use crate::mail::parameters::AppName;
 use crate::mail::trace::received;
 use crate::mail::{
-    Abandonment, Client, Envelope, ForwardPath, Granted, MailParameters, Mailbox, Refusal, Reply, ReversePath,
-    RuleName, TlsInfo, TransactionId, boxed, replies,
+    Abandonment, Client, CountedConnection, Envelope, ForwardPath, Granted, MailParameters, Mailbox, Refusal, Reply,
+    ReversePath, RuleName, TlsInfo, TransactionId, boxed, replies,
 };
 use crate::observe::{Event, TransactionRecord};
 use crate::policy::{MailFacts, RcptFacts};
@@ -42,7 +41,7 @@ pub struct SessionHandler {
     /// Policy accepted a MAIL, or a login succeeded.
     pub(super) recognised: bool,
     /// One of its application's connections, from the first MAIL.
-    app_connection: Option<ConnectionGuard>,
+    app_connection: Option<CountedConnection<AppName>>,
 }
 
 /// A refused transaction; with its context, if content was received after 354.
@@ -311,23 +310,22 @@ impl SessionHandler {
     /// The connection is that application's from now on.
     fn claim_app_connection(&mut self, app: Option<&AppName>) -> Result<(), Refusal> {
         let Some(app) =
-            app.filter(|app| self.app_connection.as_ref().is_none_or(|app_connection| app_connection.app != **app))
+            app.filter(|app| self.app_connection.as_ref().is_none_or(|app_connection| app_connection.key != **app))
         else {
             return Ok(());
         };
         self.app_connection = None;
-        match self.relay.app_connections.take(app) {
-            Ok(app_connection) => self.app_connection = Some(app_connection),
-            Err(most) => {
-                self.relay.limit_hit("connections", Some(app));
-                return Err(Refusal {
-                    reply: replies::TOO_MANY_CONNECTIONS_FROM_APP,
-                    rule: Some(RuleName::CONNECTIONS),
-                    detail: format!("{app} has {most} connections already"),
-                });
-            }
+        let max = self.relay.settings.app_connections.max_of(app);
+        self.app_connection = self.relay.app_connections.take(app.clone(), max);
+        if self.app_connection.is_some() {
+            return Ok(());
         }
-        Ok(())
+        self.relay.limit_hit("connections", Some(app));
+        Err(Refusal {
+            reply: replies::TOO_MANY_CONNECTIONS_FROM_APP,
+            rule: Some(RuleName::CONNECTIONS),
+            detail: format!("{app} has {max} connections already"),
+        })
     }
 
     async fn rcpt(&mut self, forward_path: &ForwardPath) -> Answer {

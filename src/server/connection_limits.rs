@@ -5,7 +5,7 @@
 //! does not count among them. When their part, or the total, is used up, the oldest of them that has had 5 seconds is closed for a new
 //! connection.
 
-use crate::mail::ClientAddress;
+use crate::mail::{ClientAddress, ConnectionCounter, CountedConnection};
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,13 +18,13 @@ pub struct ConnectionLimits {
     total_max: usize,
     unrecognised_max: usize,
     per_client_max: usize,
+    by_client: ConnectionCounter<IpAddr>,
     counts: Arc<Mutex<Counts>>,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
     total: usize,
-    by_client: HashMap<IpAddr, usize>,
     /// Connections that are not recognised, oldest first.
     strangers: BTreeMap<u64, Stranger>,
     strangers_ever: u64,
@@ -50,7 +50,7 @@ pub(super) enum Over {
 #[derive(Debug)]
 pub(super) struct ConnectionGuard {
     limits: ConnectionLimits,
-    client: Option<IpAddr>,
+    client: Option<CountedConnection<IpAddr>>,
     /// Its number among those that are not recognised.
     stranger: Option<(u64, CancellationToken)>,
 }
@@ -67,7 +67,13 @@ impl ConnectionLimits {
     /// host can choose its addresses from. Three quarters of all are for clients that are not recognised.
     pub fn new(total_max: usize, per_client_max: usize) -> Self {
         let unrecognised_max = total_max - total_max / 4;
-        Self { total_max, unrecognised_max, per_client_max, counts: Arc::default() }
+        Self {
+            total_max,
+            unrecognised_max,
+            per_client_max,
+            by_client: ConnectionCounter::default(),
+            counts: Arc::default(),
+        }
     }
 
     /// Another bound on the connections of clients that are not recognised.
@@ -141,13 +147,9 @@ impl ConnectionGuard {
     /// Counts the connection as this client's, once its address is known.
     pub(super) fn take_by(&mut self, address: IpAddr, now: Instant) -> Result<(), Over> {
         let client = prefix(address);
+        let counted = self.limits.by_client.take(client, self.limits.per_client_max);
+        self.client = Some(counted.ok_or(Over::Client)?);
         let mut counts = self.limits.counts();
-        let count = counts.by_client.entry(client).or_default();
-        if *count >= self.limits.per_client_max {
-            return Err(Over::Client);
-        }
-        *count += 1;
-        self.client = Some(client);
         // For a client behind a proxy the address is known only now.
         if counts.knows(client, now)
             && let Some((number, _)) = self.stranger.take()
@@ -167,8 +169,8 @@ impl ConnectionGuard {
         {
             counts.total += 1;
         }
-        if let Some(client) = self.client {
-            counts.remember(client, now);
+        if let Some(client) = &self.client {
+            counts.remember(client.key, now);
         }
     }
 
@@ -184,14 +186,6 @@ impl Drop for ConnectionGuard {
         let shed = self.stranger.as_ref().is_some_and(|(number, _)| counts.strangers.remove(number).is_none());
         if !shed {
             counts.total -= 1;
-        }
-        if let Some(client) = self.client
-            && let Some(count) = counts.by_client.get_mut(&client)
-        {
-            *count -= 1;
-            if *count == 0 {
-                counts.by_client.remove(&client);
-            }
         }
     }
 }
@@ -213,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn places_come_back_and_leave_nothing_behind() {
+    fn dropped_connections_are_not_counted() {
         let (limits, now) = (ConnectionLimits::new(3, 2), SystemClock.now());
         let client: IpAddr = "2001:db8::1".parse().unwrap();
         let neighbour: IpAddr = "2001:db8::2".parse().unwrap();
@@ -226,7 +220,7 @@ mod tests {
         assert_eq!(connections[2].take_by("192.0.2.1".parse().unwrap(), now), Ok(()));
         drop(connections);
         assert_eq!(limits.in_use(), 0);
-        assert!(limits.counts().by_client.is_empty() && limits.counts().strangers.is_empty());
+        assert!(limits.counts().strangers.is_empty());
     }
 
     /// Clients that no policy permits held all connections, and permitted ones received 421.
