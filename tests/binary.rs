@@ -596,9 +596,9 @@ fn a_check_reviews_the_configuration_as_text_and_as_json_and_may_be_strict() {
         "certificate  cert.pem of listener main: relay.example; expires 20",
         "users        2\n",
         "app          billing: network 10.1.7.0/24 as *@example.com\n",
-        "gets         billing: configuration set own, feedback account, identity arn:aws:ses:eu-west-1:111122223333:identity/\
+        "sent with    billing: configuration set own, feedback account, identity arn:aws:ses:eu-west-1:111122223333:identity/\
          example.com, role arn:aws:iam::111122223333:role/billing, tenant acme, tags app={app}\n",
-        "may send     nobody else\n",
+        "others       may not send\n",
         "limit        storm: 5/s burst 100 messages by app, for billing; over it: defer\n",
         "admin        127.0.0.1:9925, without a token\n",
         "region       eu-west-1\n",
@@ -616,7 +616,7 @@ fn a_check_reviews_the_configuration_as_text_and_as_json_and_may_be_strict() {
     );
     let review = &told["review"];
     assert_eq!((&review["users"], &review["region"]), (&2.into(), &"eu-west-1".into()), "{text}");
-    assert_eq!(review["apps"][0]["gets"]["configuration_set"], "own");
+    assert_eq!(review["apps"][0]["sent_with"]["configuration_set"], "own");
     assert_eq!(review["certificates"][0]["names"][0], "relay.example");
     assert!(review["certificates"][0]["days_left"].as_i64().unwrap() > 390, "{text}");
 

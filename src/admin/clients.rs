@@ -13,10 +13,10 @@ pub(super) const CONNECTIONS_MAX: usize = 32;
 
 /// All connections, oldest first.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Clients(Arc<Mutex<Places>>);
+pub(super) struct Clients(Arc<Mutex<OpenConnections>>);
 
 #[derive(Debug, Default)]
-struct Places {
+struct OpenConnections {
     next: u64,
     by_age: BTreeMap<u64, Arc<LoginStatus>>,
 }
@@ -36,7 +36,7 @@ pub(super) struct LoginStatus {
 pub(super) struct Client {
     clients: Clients,
     number: u64,
-    pub(super) standing: Arc<LoginStatus>,
+    pub(super) status: Arc<LoginStatus>,
 }
 
 /// A request that is answered; until it is dropped, its connection is not closed for another one.
@@ -45,22 +45,22 @@ pub(super) struct Answering(Arc<LoginStatus>);
 impl Clients {
     /// One more connection; an older one may be closed for it.
     pub(super) fn enter(&self) -> Client {
-        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if places.by_age.len() >= CONNECTIONS_MAX {
-            let idle = |standing: &LoginStatus| standing.answering.load(Ordering::Relaxed) == 0;
-            let stranger = |standing: &LoginStatus| !standing.recognised.load(Ordering::Relaxed);
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.by_age.len() >= CONNECTIONS_MAX {
+            let idle = |status: &LoginStatus| status.answering.load(Ordering::Relaxed) == 0;
+            let stranger = |status: &LoginStatus| !status.recognised.load(Ordering::Relaxed);
             let oldest = |of: &dyn Fn(&LoginStatus) -> bool| {
-                places.by_age.iter().find(|(_, standing)| of(standing)).map(|(number, _)| *number)
+                open.by_age.iter().find(|(_, status)| of(status)).map(|(number, _)| *number)
             };
             let chosen = oldest(&|it| stranger(it) && idle(it)).or_else(|| oldest(&idle)).or_else(|| oldest(&|_| true));
-            if let Some(standing) = chosen.and_then(|number| places.by_age.remove(&number)) {
-                standing.closed.cancel();
+            if let Some(status) = chosen.and_then(|number| open.by_age.remove(&number)) {
+                status.closed.cancel();
             }
         }
-        places.next += 1;
-        let (number, standing) = (places.next, Arc::new(LoginStatus::default()));
-        places.by_age.insert(number, Arc::clone(&standing));
-        Client { clients: self.clone(), number, standing }
+        open.next += 1;
+        let (number, status) = (open.next, Arc::new(LoginStatus::default()));
+        open.by_age.insert(number, Arc::clone(&status));
+        Client { clients: self.clone(), number, status }
     }
 }
 
@@ -100,13 +100,13 @@ mod tests {
     fn the_newest_is_served_and_the_oldest_stranger_goes() {
         let clients = Clients::default();
         let mut all: Vec<Client> = (0..CONNECTIONS_MAX).map(|_| clients.enter()).collect();
-        all[0].standing.recognise();
-        let answering = all[1].standing.answering();
+        all[0].status.recognise();
+        let answering = all[1].status.answering();
         all.push(clients.enter());
-        let closed = |all: &[Client], place: usize| all[place].standing.closed.is_cancelled();
+        let closed = |all: &[Client], place: usize| all[place].status.closed.is_cancelled();
         assert!(!closed(&all, 0) && !closed(&all, 1) && closed(&all, 2), "the oldest idle one without a token");
         for client in &all {
-            client.standing.recognise();
+            client.status.recognise();
         }
         all.push(clients.enter());
         assert!(closed(&all, 0) && !closed(&all, 1), "the oldest that answers nothing");

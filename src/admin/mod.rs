@@ -144,11 +144,11 @@ impl AdminServer {
             match accepted {
                 Ok(stream) => {
                     let (client, ended) = (clients.enter(), ended.clone());
-                    let router = router.clone().layer(Extension(Arc::clone(&client.standing)));
+                    let router = router.clone().layer(Extension(Arc::clone(&client.status)));
                     tokio::spawn(async move {
                         tokio::select! {
                             () = ended.cancelled() => {}
-                            () = client.standing.closed() => {}
+                            () = client.status.closed() => {}
                             _ = tokio::time::timeout(CONNECTION_MAX, serve(stream, router)) => {}
                         }
                     });
@@ -190,11 +190,11 @@ fn router(subject: Arc<AdminContext>, token: Option<Arc<str>>) -> Router {
 /// With a token, a request without it receives 401.
 async fn admit(
     State(token): State<Option<Arc<str>>>,
-    Extension(standing): Extension<Arc<LoginStatus>>,
+    Extension(status): Extension<Arc<LoginStatus>>,
     request: Request,
     next: Next,
 ) -> Response {
-    let _answering = standing.answering();
+    let _answering = status.answering();
     let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let shown = shown.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
     let known = match (token, shown) {
@@ -203,7 +203,7 @@ async fn admit(
         (Some(_), None) => false,
     };
     if known {
-        standing.recognise();
+        status.recognise();
         return next.run(request).await;
     }
     // The connection is not kept for a client that shows no token.
@@ -264,9 +264,9 @@ fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
-fn sample(standing: LimitStanding) -> LimitMoment {
-    let (used, window) = (standing.used(), standing.window.to_string());
-    LimitMoment { limit: standing.limit, app: standing.app, window, used, room: standing.left }
+fn sample(status: LimitStanding) -> LimitMoment {
+    let (used, window) = (status.used(), status.window.to_string());
+    LimitMoment { limit: status.limit, app: status.app, window, used, room: status.left }
 }
 
 async fn metrics(State(subject): State<Arc<AdminContext>>, headers: HeaderMap) -> Response {

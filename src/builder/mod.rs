@@ -36,7 +36,7 @@ use crate::relay::{
     AppConnectionLimits, BudgetSettings, Components, DeadlineSettings, Relay, RelaySettings, SendQueueSettings,
 };
 use crate::server::{
-    BindError, Bound, ConnectionLimits, ListenerAddress, ListenerSettings, Shared, Threads, TlsSettings,
+    BindError, Bound, ConnectionLimits, ListenerAddress, ListenerSettings, ServerContext, Threads, TlsSettings,
 };
 use crate::smtp::{AuthMode, TlsMode};
 use crate::transport::Transport;
@@ -376,7 +376,7 @@ impl Builder {
             clock: self.clock,
         };
         let relay = Arc::new(Relay::new(self.settings, components, &self.budget));
-        let mut shared = Shared::new(relay, self.limits);
+        let mut shared = ServerContext::new(relay, self.limits);
         shared.threads = Threads::start(self.threads, &shared.cut).map_err(StartError::Threads)?;
         let addresses =
             bound.iter().map(|listener| (Arc::clone(listener.name()), listener.address().clone())).collect();
@@ -436,7 +436,7 @@ impl Builder {
 /// finish.
 #[derive(Debug)]
 pub struct Running {
-    shared: Shared,
+    shared: ServerContext,
     addresses: Vec<(Arc<str>, ListenerAddress)>,
     certificates: Vec<(Arc<str>, TlsSettings)>,
     #[cfg(feature = "admin")]

@@ -28,9 +28,9 @@ pub(super) struct Arguments {
     /// its patterns, without --from, --mail-from and --file
     #[arg(long, value_name = "NAME")]
     app: Option<String>,
-    /// Where the client is, after the PROXY protocol: IP, IP:PORT or unix. Default: this machine
+    /// ClientArgument the client is, after the PROXY protocol: IP, IP:PORT or unix. Default: this machine
     #[arg(long, value_name = "ADDRESS")]
-    client: Option<Where>,
+    client: Option<ClientArgument>,
     /// The listener that it comes to. Default: the first
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
@@ -61,9 +61,9 @@ pub(super) struct Arguments {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Where(ClientAddress);
+struct ClientArgument(ClientAddress);
 
-impl std::str::FromStr for Where {
+impl std::str::FromStr for ClientArgument {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {

@@ -155,17 +155,17 @@ fn notice(lost: u64, format: LogFormat) -> String {
 }
 
 impl<'a> MakeWriter<'a> for Queue {
-    type Writer = Line<'a>;
+    type Writer = QueuedLine<'a>;
 
-    fn make_writer(&'a self) -> Line<'a> {
-        Line(self)
+    fn make_writer(&'a self) -> QueuedLine<'a> {
+        QueuedLine(self)
     }
 }
 
 /// The writer of one line: tracing-subscriber writes a whole event in one call.
-struct Line<'a>(&'a Queue);
+struct QueuedLine<'a>(&'a Queue);
 
-impl Write for Line<'_> {
+impl Write for QueuedLine<'_> {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
         self.0.push(octets);
         Ok(octets.len())

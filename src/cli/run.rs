@@ -2,7 +2,7 @@
 
 use super::exit::{Exit, Failure};
 use super::log;
-use super::signals::{Asked, Signals};
+use super::signals::{SignalRequest, Signals};
 use super::sockets::Sockets;
 use super::start;
 use super::{ConfigFile, runtime};
@@ -226,8 +226,8 @@ fn lower(word: impl std::fmt::Debug) -> String {
 async fn until_signal(running: Running, signals: &mut Signals, certificates: &Certificates) -> Exit {
     let signal = loop {
         match signals.next().await {
-            Asked::Stop(signal) => break signal,
-            Asked::Reread => certificates.reload(&running),
+            SignalRequest::Stop(signal) => break signal,
+            SignalRequest::Reload => certificates.reload(&running),
         }
     };
     let grace = running.grace();

@@ -15,11 +15,11 @@ pub(super) struct Signals {
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum SignalRequest {
     /// To stop.
     Stop(&'static str),
     /// To read the certificates again.
-    Reread,
+    Reload,
 }
 
 impl Signals {
@@ -41,26 +41,26 @@ impl Signals {
     /// Waits for one that asks to stop, and says which.
     pub(super) async fn stop(&mut self) -> &'static str {
         loop {
-            if let Asked::Stop(name) = self.next().await {
+            if let SignalRequest::Stop(name) = self.next().await {
                 return name;
             }
         }
     }
 
     /// Waits for the next one, and says what it asks for.
-    pub(super) async fn next(&mut self) -> Asked {
+    pub(super) async fn next(&mut self) -> SignalRequest {
         #[cfg(unix)]
         {
             tokio::select! {
-                _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
-                _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
-                _ = self.hangup.recv() => Asked::Reread,
+                _ = self.terminate.recv() => SignalRequest::Stop("SIGTERM"),
+                _ = self.interrupt.recv() => SignalRequest::Stop("SIGINT"),
+                _ = self.hangup.recv() => SignalRequest::Reload,
             }
         }
         #[cfg(not(unix))]
         {
             let _ = tokio::signal::ctrl_c().await;
-            Asked::Stop("interrupt")
+            SignalRequest::Stop("interrupt")
         }
     }
 }

@@ -204,8 +204,8 @@ impl Item<'_, Limit> {
 /// Message and hint for a limit that can never count a message of the applications that it names.
 fn never_counts(config: &Config, limit: &Limit) -> Option<(String, &'static str)> {
     let unix = |listener: &Listener| matches!(&listener.address, Some(address) if matches!(address.0, Listen::Unix(_)));
-    type Counts<'a> = &'a dyn Fn(&Listener) -> bool;
-    let (by, counts, hint): (&str, Counts<'_>, &str) = match limit.by {
+    type CanCount<'a> = &'a dyn Fn(&Listener) -> bool;
+    let (by, counts, hint): (&str, CanCount<'_>, &str) = match limit.by {
         LimitBy::Auth => {
             ("has an AUTH name", &Listener::verifies_users, "set auth on the listener, or count by = \"app\"")
         }

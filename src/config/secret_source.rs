@@ -147,29 +147,29 @@ impl<'de> de::Visitor<'de> for SourceVisitor {
     }
 
     fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Source, A::Error> {
-        let Some(kind) = map.next_key::<Kind>()? else {
+        let Some(kind) = map.next_key::<SourceKey>()? else {
             return Err(de::Error::custom("an empty table says nothing: one of file, env or credential is needed"));
         };
         let name: String = map.next_value()?;
-        if map.next_key::<Kind>()?.is_some() {
+        if map.next_key::<SourceKey>()?.is_some() {
             return Err(de::Error::custom(
                 "comes from two places: only one of file, env and credential may stand here",
             ));
         }
-        if name.is_empty() || (kind == Kind::Credential && name.contains('/')) {
+        if name.is_empty() || (kind == SourceKey::Credential && name.contains('/')) {
             return Err(de::Error::custom(format!("{name:?} names nothing that could be read")));
         }
         Ok(match kind {
-            Kind::File => Source::File(name.into()),
-            Kind::Env => Source::Env(name),
-            Kind::Credential => Source::Credential(name),
+            SourceKey::File => Source::File(name.into()),
+            SourceKey::Env => Source::Env(name),
+            SourceKey::Credential => Source::Credential(name),
         })
     }
 }
 
 #[derive(Deserialize, PartialEq, Eq)]
 #[serde(field_identifier, rename_all = "snake_case")]
-enum Kind {
+enum SourceKey {
     File,
     Env,
     Credential,

@@ -64,8 +64,8 @@ impl LogObserver {
         client.identity.as_ref().map(|identity| self.name(identity.name())).unwrap_or_default()
     }
 
-    fn who(&self, client: &Client) -> Who {
-        Who {
+    fn who(&self, client: &Client) -> SessionFields {
+        SessionFields {
             session: client.session.to_string(),
             client: client.address.to_string(),
             listener: client.listener.to_string(),
@@ -142,7 +142,7 @@ impl LogObserver {
 
     /// A warning where content was under way or the relay ended it; a client that only asks and leaves is no trouble.
     fn transaction(&self, record: &TransactionRecord<'_>) {
-        let Who { session, client, listener, identity, tls, .. } = self.who(record.client);
+        let SessionFields { session, client, listener, identity, tls, .. } = self.who(record.client);
         let (transaction, mail_from) = (record.transaction.to_string(), self.reverse_path(record.reverse_path));
         let (app, reason, outcome) = (record.app.unwrap_or(""), record.why.word(), record.why.outcome());
         let reply = record.why.reply().map(ToString::to_string).unwrap_or_default();
@@ -215,7 +215,7 @@ fn tls(client: &Client) -> &str {
 /// A line about a client: the fields that all of these have, then those of the event.
 macro_rules! of_client {
     ($level:ident, $who:expr, $($line:tt)+) => {{
-        let Who { session, client, listener, identity, tls, app } = $who;
+        let SessionFields { session, client, listener, identity, tls, app } = $who;
         $level!(target: "gatepost", session, client, listener, identity, tls, app, $($line)+)
     }};
 }
@@ -271,7 +271,7 @@ impl Observer for LogObserver {
             Event::Encrypted(client) => of_client!(debug, self.who(client), "encrypted"),
             Event::Authenticated { client, identity } => {
                 let identity = self.name(identity.name()).into_owned();
-                of_client!(info, Who { identity, ..self.who(client) }, "authenticated");
+                of_client!(info, SessionFields { identity, ..self.who(client) }, "authenticated");
             }
             Event::AuthenticationFailed { client, name, reply, detail } => {
                 let Some(written) = self.repeated("authentication failed", client.address) else { return };
@@ -343,7 +343,7 @@ impl Observer for LogObserver {
 }
 
 /// The fields that every line about a session has.
-struct Who {
+struct SessionFields {
     session: String,
     client: String,
     listener: String,

@@ -22,10 +22,10 @@ pub(super) type Kind = &'static str;
 
 /// The counts.
 #[derive(Debug, Default)]
-pub(super) struct Repeats(Mutex<HashMap<(Kind, Who), Count>>);
+pub(super) struct Repeats(Mutex<HashMap<(Kind, CountedClient), Count>>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Who {
+enum CountedClient {
     Client(IpAddr),
     /// Unix sockets, and addresses that are not known.
     Local,
@@ -58,7 +58,7 @@ impl Repeats {
         if counts.len() >= CLIENTS_MAX && !counts.contains_key(&key) {
             counts.retain(|_, count| count.more > 0 || !count.is_over(now));
             if counts.len() >= CLIENTS_MAX {
-                key.1 = Who::Others;
+                key.1 = CountedClient::Others;
             }
         }
         let count = counts.entry(key).or_insert(Count { since: now, written: 0, more: 0 });
@@ -84,9 +84,9 @@ impl Repeats {
             }
             if count.more > 0 {
                 let client = match who {
-                    Who::Client(address) => address.to_string(),
-                    Who::Local => String::new(),
-                    Who::Others => "others".to_owned(),
+                    CountedClient::Client(address) => address.to_string(),
+                    CountedClient::Local => String::new(),
+                    CountedClient::Others => "others".to_owned(),
                 };
                 let seconds = now.saturating_duration_since(count.since).as_secs();
                 summaries.push(Summary { kind, client, lines: count.more, seconds });
@@ -103,13 +103,15 @@ impl Count {
     }
 }
 
-fn who(client: ClientAddress) -> Who {
+fn who(client: ClientAddress) -> CountedClient {
     match client {
         ClientAddress::Ip(address) => match address.ip() {
-            IpAddr::V6(address) => Who::Client(Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX)).into()),
-            address => Who::Client(address),
+            IpAddr::V6(address) => {
+                CountedClient::Client(Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX)).into())
+            }
+            address => CountedClient::Client(address),
         },
-        ClientAddress::Unix | ClientAddress::Unknown => Who::Local,
+        ClientAddress::Unix | ClientAddress::Unknown => CountedClient::Local,
     }
 }
 

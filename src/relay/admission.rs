@@ -4,7 +4,7 @@
 //! [`Permitted`] made.
 
 use super::fields::{Fields, hides_a_from_field};
-use super::reception::Loaded;
+use super::reception::BufferedMessage;
 use super::{Relay, rewriting};
 use crate::limit::{LimitDecision, LimitError, LimitStage, LimitStatus, LimitStep, Reservation};
 use crate::mail::parameters::AppName;
@@ -82,7 +82,7 @@ impl Relay {
         &self,
         client: &Client,
         transaction: TransactionId,
-        mut message: Loaded,
+        mut message: BufferedMessage,
         authors: &mut Vec<Author>,
         envelope: &mut Arc<Envelope>,
     ) -> Result<Judged, Refusal> {
@@ -107,7 +107,7 @@ impl Relay {
         };
         let Admitted { granted, ticket } =
             self.limited(client, granted, message.envelope.reverse_path(), stage).await?;
-        let Loaded { envelope, content, .. } = message;
+        let BufferedMessage { envelope, content, .. } = message;
         let permitted = Permitted::permit(transaction, envelope, content, Arc::clone(&granted));
         Ok(Judged { permitted, granted, ticket })
     }
@@ -115,7 +115,7 @@ impl Relay {
     async fn judge_once(
         &self,
         client: &Client,
-        message: &Loaded,
+        message: &BufferedMessage,
         authors: &mut Vec<Author>,
     ) -> Result<Arc<Granted>, Refusal> {
         let mut fields = message.content.fields().filter(|field| !field.is("From"));

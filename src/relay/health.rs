@@ -211,9 +211,9 @@ mod tests {
     use crate::mail::{ManualClock, MessageId, replies};
 
     #[derive(Default)]
-    struct Told(Mutex<Vec<String>>);
+    struct RecordedEvents(Mutex<Vec<String>>);
 
-    impl Observer for Told {
+    impl Observer for RecordedEvents {
         fn observe(&self, event: &Event<'_>) {
             let line = match event {
                 Event::Degraded { apps, fault } => format!("degraded {apps:?} {fault}"),
@@ -224,8 +224,8 @@ mod tests {
         }
     }
 
-    fn health() -> (Health, Arc<Told>, Arc<ManualClock>) {
-        let (told, hands) = (Arc::new(Told::default()), Arc::new(ManualClock::new()));
+    fn health() -> (Health, Arc<RecordedEvents>, Arc<ManualClock>) {
+        let (told, hands) = (Arc::new(RecordedEvents::default()), Arc::new(ManualClock::new()));
         (Health::new(told.clone(), hands.clone()), told, hands)
     }
 

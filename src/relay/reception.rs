@@ -52,7 +52,7 @@ struct Header {
 /// The received message.
 pub(super) struct Received {
     pub(super) envelope: Arc<Envelope>,
-    pub(super) content: Whole,
+    pub(super) content: StoredContent,
     pub(super) requested: Requested,
     pub(super) octets: u64,
     header: HeaderSection,
@@ -61,7 +61,7 @@ pub(super) struct Received {
     shares: Vec<Share>,
 }
 
-pub(super) enum Whole {
+pub(super) enum StoredContent {
     Memory(Bytes),
     File(SpillFile, Vec<Share>),
 }
@@ -282,11 +282,11 @@ impl Reception {
         let (content, octets) = match self.file {
             Some((file, shares, _)) => {
                 let octets = file.octets();
-                (Whole::File(file, shares), octets)
+                (StoredContent::File(file, shares), octets)
             }
             None => {
                 let octets = self.memory.len() as u64;
-                (Whole::Memory(Bytes::from(self.memory)), octets)
+                (StoredContent::Memory(Bytes::from(self.memory)), octets)
             }
         };
         let (envelope, requested, shares) = (self.envelope, self.requested, self.shares);
@@ -295,7 +295,7 @@ impl Reception {
 }
 
 /// A message whose octets are all in memory.
-pub(super) struct Loaded {
+pub(super) struct BufferedMessage {
     pub(super) envelope: Arc<Envelope>,
     pub(super) content: Content,
     pub(super) requested: Requested,
@@ -304,13 +304,13 @@ pub(super) struct Loaded {
 impl Received {
     /// Brings content that waited on disk back into memory; the caller holds a share for sending. The shares that come
     /// back are those of the received octets, to be kept as long as these.
-    pub(super) async fn load(self) -> Result<(Loaded, Vec<Share>), Refusal> {
+    pub(super) async fn load(self) -> Result<(BufferedMessage, Vec<Share>), Refusal> {
         let octets = match self.content {
-            Whole::Memory(octets) => octets,
-            Whole::File(file, _shares) => file.into_octets().await.map_err(disk_fault)?,
+            StoredContent::Memory(octets) => octets,
+            StoredContent::File(file, _shares) => file.into_octets().await.map_err(disk_fault)?,
         };
         let content = Content::new(octets, self.header, self.structure);
-        Ok((Loaded { envelope: self.envelope, content, requested: self.requested }, self.shares))
+        Ok((BufferedMessage { envelope: self.envelope, content, requested: self.requested }, self.shares))
     }
 }
 

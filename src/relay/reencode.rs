@@ -8,7 +8,7 @@
 //! RFC 5321 §4.5.3.1.6, RFC 2045 §6.7 and §6.8, RFC 5322 §2.2.3, RFC 1847 §2.1.
 
 use super::Relay;
-use super::reception::Loaded;
+use super::reception::BufferedMessage;
 use crate::mail::headers::{HeaderLimits, blank_line};
 use crate::mail::mime::{MimeLimits, Part, Structure, TransferEncoding};
 use crate::mail::{Content, HeaderSection, Refusal, quoted_printable, replies};
@@ -34,11 +34,15 @@ const HERE_OCTETS_MAX: usize = 64 * 1024;
 impl Relay {
     /// The message with shorter lines. Work on more than a few octets runs on the blocking pool, on as many threads as
     /// there are processors; the wait for one of them ends at `deadline`.
-    pub(super) async fn shorten(&self, message: Loaded, deadline: Instant) -> Result<Loaded, Refusal> {
+    pub(super) async fn shorten(
+        &self,
+        message: BufferedMessage,
+        deadline: Instant,
+    ) -> Result<BufferedMessage, Refusal> {
         let limits = HeaderLimits { octets_max: usize::MAX, ..self.settings.header };
         let (content, mime) = (message.content.clone(), self.settings.mime);
         if content.octets().len() <= HERE_OCTETS_MAX {
-            return Ok(Loaded { content: shorten(&content, &limits, mime)?, ..message });
+            return Ok(BufferedMessage { content: shorten(&content, &limits, mime)?, ..message });
         }
         let deferred = |detail: &str| Refusal::new(replies::DEADLINE, detail);
         let permit = timeout_at(deadline.into(), Arc::clone(&self.reencoders).acquire_owned()).await;
@@ -50,7 +54,7 @@ impl Relay {
             shorten(&content, &limits, mime)
         });
         let content = work.await.map_err(|error| deferred(&format!("re-encoding: {error}")))??;
-        Ok(Loaded { content, ..message })
+        Ok(BufferedMessage { content, ..message })
     }
 }
 

@@ -3,7 +3,7 @@
 //! Only the header section changes, and policy decides about the result before it is sent.
 
 use super::Relay;
-use super::reception::Loaded;
+use super::reception::BufferedMessage;
 use super::reencode::fold;
 use crate::mail::address_list;
 use crate::mail::headers::{HeaderLimits, blank_line};
@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub(super) fn apply(
     edits: &Edits,
     authors: &[Author],
-    message: &mut Loaded,
+    message: &mut BufferedMessage,
     transaction: TransactionId,
     relay: &Relay,
 ) -> Result<(), Refusal> {

@@ -1,7 +1,7 @@
 //! TLS handshakes, and why one failed, in words that say what to do.
 
 use super::listener_context::ListenerContext;
-use super::stream::{AcceptedStream, Replay, Stream};
+use super::stream::{AcceptedStream, PrefixedStream, Stream};
 use super::tls;
 use crate::mail::TlsInfo;
 use std::io;
@@ -24,7 +24,7 @@ pub(super) async fn handshake(
 ) -> Result<(Stream, TlsInfo), NotBegun> {
     let fault = |text: &str| NotBegun::Fault(format!("TLS handshake failed: {text}"));
     let tls = context.settings.tls.as_ref().ok_or_else(|| fault("the listener has no certificate"))?;
-    let stream = Replay::new(opened.early, opened.stream);
+    let stream = PrefixedStream::new(opened.early, opened.stream);
     let accept = TlsAcceptor::from(tls.config()).accept(stream).into_fallible();
     match tokio::time::timeout(context.settings.handshake_wait_max, accept).await {
         Ok(Ok(stream)) => {

@@ -3,8 +3,8 @@
 use super::connection;
 use super::connection_limits::ConnectionGuard;
 use super::listener_context::ListenerContext;
-use super::stream::{Moving, Plain};
-use super::{ListenerSettings, Shared, TlsSettings};
+use super::stream::{Plain, UnregisteredStream};
+use super::{ListenerSettings, ServerContext, TlsSettings};
 use crate::mail::{ClientAddress, replies};
 use crate::observe::Event;
 use std::io;
@@ -138,7 +138,7 @@ impl Bound {
     }
 
     /// Accepts until the relay drains.
-    pub async fn run(self, shared: Shared) {
+    pub async fn run(self, shared: ServerContext) {
         let context = Arc::new(ListenerContext::new(self.settings, shared));
         loop {
             let accepted = tokio::select! {
@@ -263,7 +263,7 @@ fn accept(context: &Arc<ListenerContext>, mut stream: Plain, address: ClientAddr
     };
     let (moving, runtime) = (stream.leave(), thread.runtime());
     let arrives = async move {
-        match moving.and_then(Moving::arrive) {
+        match moving.and_then(UnregisteredStream::arrive) {
             Ok(stream) => serve(context, stream, address, place).await,
             Err(error) => context.refused(address, None, &format!("cannot serve the connection: {error}")),
         }

@@ -1,7 +1,7 @@
 //! A listener, as its connections see it.
 
 use super::connection_limits::Over;
-use super::{ListenerSettings, Shared};
+use super::{ListenerSettings, ServerContext};
 use crate::mail::{ClientAddress, Reply, replies};
 use crate::observe::Event;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(super) struct ListenerContext {
     pub(super) settings: ListenerSettings,
-    pub(super) shared: Shared,
+    pub(super) shared: ServerContext,
     pub(super) smtp: Arc<crate::smtp::Settings>,
 }
 
 impl ListenerContext {
-    pub(super) fn new(settings: ListenerSettings, shared: Shared) -> Self {
+    pub(super) fn new(settings: ListenerSettings, shared: ServerContext) -> Self {
         let smtp = Arc::new(settings.smtp.clone());
         Self { settings, shared, smtp }
     }

@@ -62,7 +62,7 @@ impl ListenerSettings {
 
 /// What all connections of a process share.
 #[derive(Clone, Debug)]
-pub struct Shared {
+pub struct ServerContext {
     pub(crate) relay: Arc<Relay>,
     pub(crate) limits: ConnectionLimits,
     /// Cancelled: stop accepting, send 421 at command boundaries.
@@ -73,7 +73,7 @@ pub struct Shared {
     pub(crate) threads: Threads,
 }
 
-impl Shared {
+impl ServerContext {
     /// For a relay that is about to listen.
     pub fn new(relay: Arc<Relay>, limits: ConnectionLimits) -> Self {
         Self {

@@ -26,7 +26,7 @@ pub(super) enum Plain {
 
 /// A connection on its way from one runtime to another.
 #[derive(Debug)]
-pub(super) enum Moving {
+pub(super) enum UnregisteredStream {
     Tcp(std::net::TcpStream),
     #[cfg(unix)]
     Unix(std::os::unix::net::UnixStream),
@@ -58,16 +58,16 @@ impl Plain {
     }
 
     /// Takes it out of the runtime that it is in.
-    pub(super) fn leave(self) -> io::Result<Moving> {
+    pub(super) fn leave(self) -> io::Result<UnregisteredStream> {
         match self {
-            Self::Tcp(stream) => stream.into_std().map(Moving::Tcp),
+            Self::Tcp(stream) => stream.into_std().map(UnregisteredStream::Tcp),
             #[cfg(unix)]
-            Self::Unix(stream) => stream.into_std().map(Moving::Unix),
+            Self::Unix(stream) => stream.into_std().map(UnregisteredStream::Unix),
         }
     }
 }
 
-impl Moving {
+impl UnregisteredStream {
     /// Puts it into the runtime that this is called in.
     pub(super) fn arrive(self) -> io::Result<Plain> {
         match self {
@@ -82,7 +82,7 @@ impl Moving {
 #[derive(Debug)]
 pub(super) enum Stream {
     Plain(Plain),
-    Tls(Box<TlsStream<Replay>>),
+    Tls(Box<TlsStream<PrefixedStream>>),
     /// Between the two, and after a handshake that failed.
     Closed(tokio::io::Empty),
 }
@@ -102,13 +102,13 @@ impl Stream {
 
 /// A connection of which some octets were read already: they come first.
 #[derive(Debug)]
-pub(super) struct Replay {
+pub(super) struct PrefixedStream {
     early: BytesMut,
     stream: Plain,
     first: Option<u8>,
 }
 
-impl Replay {
+impl PrefixedStream {
     pub(super) fn new(early: BytesMut, stream: Plain) -> Self {
         let first = early.first().copied();
         Self { early, stream, first }
@@ -120,7 +120,7 @@ impl Replay {
     }
 }
 
-impl AsyncRead for Replay {
+impl AsyncRead for PrefixedStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.early.is_empty() {
@@ -137,7 +137,7 @@ impl AsyncRead for Replay {
     }
 }
 
-impl AsyncWrite for Replay {
+impl AsyncWrite for PrefixedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
     }

@@ -61,11 +61,11 @@ pub enum ClientCertificates {
 /// Clones are one: a certificate that is replaced is replaced for all of them, from the next handshake on.
 #[derive(Clone)]
 pub struct TlsSettings {
-    now: Arc<RwLock<Certified>>,
+    now: Arc<RwLock<LoadedCertificates>>,
 }
 
 #[derive(Clone)]
-struct Certified {
+struct LoadedCertificates {
     config: Arc<ServerConfig>,
     /// Of each pair's certificate, in the order in which the pairs were given.
     validity: Vec<Validity>,
@@ -178,7 +178,7 @@ impl TlsSettings {
         // Many clients open a connection for each message. Measured: with an RSA key a resumed handshake costs half of a full
         // one; with TLS 1.3 and a P-256 key it costs the same, since the key exchange is done again.
         config.session_storage = rustls::server::ServerSessionMemoryCache::new(1024);
-        let certified = Certified { config: Arc::new(config), validity };
+        let certified = LoadedCertificates { config: Arc::new(config), validity };
         Ok(Self { now: Arc::new(RwLock::new(certified)) })
     }
 

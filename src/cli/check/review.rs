@@ -63,19 +63,19 @@ struct Application {
     networks: Vec<String>,
     listeners: Vec<String>,
     from: Vec<String>,
-    gets: Gets,
+    sent_with: SesParameters,
 }
 
 #[derive(Serialize)]
 struct DefaultApp {
     clients: Vec<String>,
     from: Vec<String>,
-    gets: Gets,
+    sent_with: SesParameters,
 }
 
-/// What messages get at SES.
+/// What the messages of an application are sent with.
 #[derive(Serialize)]
-struct Gets {
+struct SesParameters {
     configuration_set: Option<String>,
     identity_arn: Option<String>,
     role: Option<String>,
@@ -135,7 +135,7 @@ impl Review {
                     None => vec!["this machine".to_owned()],
                 },
                 from: texts(&app.from),
-                gets: Gets::of(app),
+                sent_with: SesParameters::of(app),
             }),
             limits: plan.limits().iter().map(Limit::of).collect(),
             admin: plan.admin().map(|it| Admin { address: it.endpoint.to_string(), token: it.token.is_some() }),
@@ -173,14 +173,14 @@ impl Review {
         row("users", &self.users);
         for app in &self.apps {
             row("app", app);
-            row("gets", &format_args!("{}: {}", app.name, app.gets));
+            row("sent with", &format_args!("{}: {}", app.name, app.sent_with));
         }
         match &self.others {
             Some(others) => {
-                row("may send", &format_args!("from {} as {}", list(&others.clients), list(&others.from)));
-                row("gets", &format_args!("everybody else: {}", others.gets));
+                row("others", &format_args!("from {} as {}", list(&others.clients), list(&others.from)));
+                row("sent with", &format_args!("others: {}", others.sent_with));
             }
-            None => row("may send", &"nobody else"),
+            None => row("others", &"may not send"),
         }
         for limit in &self.limits {
             row("limit", limit);
@@ -289,7 +289,7 @@ impl Application {
             networks: texts(&section.networks),
             listeners: section.listeners.clone(),
             from: texts(&app.from),
-            gets: Gets::of(app),
+            sent_with: SesParameters::of(app),
         }
     }
 }
@@ -308,7 +308,7 @@ impl Display for Application {
     }
 }
 
-impl Gets {
+impl SesParameters {
     fn of(app: &policy::App) -> Self {
         let send = &app.send;
         let text = |value: Option<&dyn Display>| value.map(ToString::to_string);
@@ -332,7 +332,7 @@ impl Gets {
     }
 }
 
-impl Display for Gets {
+impl Display for SesParameters {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let set = self.configuration_set.as_deref().unwrap_or("none");
         write!(f, "configuration set {set}, feedback {}", self.feedback)?;

@@ -11,7 +11,7 @@ use std::path::Path;
 pub(super) struct Message {
     pub(super) octets: Vec<u8>,
     pub(super) reverse_path: String,
-    /// Where From was taken from, if none was given.
+    /// ClientArgument From was taken from, if none was given.
     pub(super) derived: Option<String>,
 }
 

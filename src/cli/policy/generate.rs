@@ -47,7 +47,7 @@ pub struct Arguments {
     sending_account: Vec<String>,
     /// Where the relay runs: who may assume the role
     #[arg(long)]
-    trust: Vec<Place>,
+    trust: Vec<RunsOn>,
     /// The cluster, for eks-pod-identity
     #[arg(long, value_name = "NAME")]
     eks_cluster: Option<String>,
@@ -81,7 +81,7 @@ enum Read {
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Place {
+enum RunsOn {
     /// An EC2 instance
     Ec2,
     /// An ECS task
@@ -170,7 +170,7 @@ impl Arguments {
         })
     }
 
-    fn trust(&self, place: Place) -> Result<Trust, Failure> {
+    fn trust(&self, place: RunsOn) -> Result<Trust, Failure> {
         let wanted = |what: &Option<String>, flag: &str| {
             what.clone().ok_or_else(|| Failure::new(USAGE, format!("--trust {place:?} needs {flag}")))
         };
@@ -182,9 +182,9 @@ impl Arguments {
             Ok::<_, Failure>((namespace.to_owned(), name.to_owned()))
         };
         Ok(match place {
-            Place::Ec2 => Trust::Ec2,
-            Place::Ecs => Trust::EcsTasks,
-            Place::EksPodIdentity => {
+            RunsOn::Ec2 => Trust::Ec2,
+            RunsOn::Ecs => Trust::EcsTasks,
+            RunsOn::EksPodIdentity => {
                 let (namespace, service_account) = pod()?;
                 Trust::EksPodIdentity {
                     cluster: wanted(&self.eks_cluster, "--eks-cluster")?,
@@ -192,13 +192,13 @@ impl Arguments {
                     service_account,
                 }
             }
-            Place::Irsa => {
+            RunsOn::Irsa => {
                 let (namespace, service_account) = pod()?;
                 let provider = wanted(&self.oidc_provider, "--oidc-provider")?;
                 let provider = provider.trim_start_matches("https://").to_owned();
                 Trust::Irsa { provider, namespace, service_account }
             }
-            Place::User => Trust::User { name: wanted(&self.user_name, "--user-name")? },
+            RunsOn::User => Trust::User { name: wanted(&self.user_name, "--user-name")? },
         })
     }
 }

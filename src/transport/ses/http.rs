@@ -5,7 +5,7 @@
 //! anything was written when a call fails.
 
 use super::settings::SesTimeouts;
-use super::wire::{Progress, Wire};
+use super::wire::{RequestProgress, Wire};
 use crate::mail::boxed;
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::http as smithy;
@@ -99,7 +99,7 @@ impl PooledHttpClient {
         tcp.set_connect_timeout(Some(timeouts.connect));
         let pool = Arc::new(Pool { idle_max: timeouts.idle, connections: Mutex::default() });
         let connector = Connector { dialer: HttpsConnector::from((tcp, tls)), timeouts, pool };
-        Self(SharedHttpConnector::new(Shared(Arc::new(connector))))
+        Self(SharedHttpConnector::new(SharedConnector(Arc::new(connector))))
     }
 }
 
@@ -111,7 +111,7 @@ impl HttpClient for PooledHttpClient {
 }
 
 #[derive(Clone, Debug)]
-struct Shared(Arc<Connector>);
+struct SharedConnector(Arc<Connector>);
 
 #[derive(Debug)]
 struct Connector {
@@ -120,7 +120,7 @@ struct Connector {
     pool: Arc<Pool>,
 }
 
-impl smithy::HttpConnector for Shared {
+impl smithy::HttpConnector for SharedConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let connector = Arc::clone(&self.0);
         HttpConnectorFuture::new_boxed(boxed(|| async move {
@@ -187,7 +187,7 @@ impl Connector {
         let failed = |error| HttpError::NotConnected(origin.clone(), error);
         let connect = async {
             let stream = self.dialer.clone().call(origin.clone()).await?;
-            let progress = Arc::<Progress>::default();
+            let progress = Arc::<RequestProgress>::default();
             let (sender, work) = http1::handshake(Wire::new(stream, Arc::clone(&progress))).await?;
             Ok(KeptConnection {
                 progress,
@@ -223,7 +223,7 @@ struct KeptConnection {
     sender: SendRequest<SdkBody>,
     /// Reads and writes when polled; it has no task of its own. Boxed, because it is large and moves.
     work: Box<Connection<Wire, SdkBody>>,
-    progress: Arc<Progress>,
+    progress: Arc<RequestProgress>,
     ended: bool,
     idle_since: Instant,
     /// Wakes the task that waits for it, which may belong to another runtime.

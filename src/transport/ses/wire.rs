@@ -18,13 +18,13 @@ use tokio::net::TcpStream;
 
 /// What is known of the request that a connection carries. Shared by the connection and the call.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(super) struct RequestProgress {
     written: AtomicBool,
     /// An answer was read on the connection before.
     is_kept: AtomicBool,
 }
 
-impl Progress {
+impl RequestProgress {
     /// A request begins.
     pub(super) fn begin(&self) {
         self.written.store(false, Ordering::Relaxed);
@@ -45,11 +45,11 @@ impl Progress {
 #[derive(Debug)]
 pub(super) struct Wire {
     stream: MaybeHttpsStream<TokioIo<TcpStream>>,
-    progress: Arc<Progress>,
+    progress: Arc<RequestProgress>,
 }
 
 impl Wire {
-    pub(super) fn new(stream: MaybeHttpsStream<TokioIo<TcpStream>>, progress: Arc<Progress>) -> Self {
+    pub(super) fn new(stream: MaybeHttpsStream<TokioIo<TcpStream>>, progress: Arc<RequestProgress>) -> Self {
         Self { stream, progress }
     }
 
