@@ -1,7 +1,7 @@
-//! What one application may do, and what happens to mail that does not fit.
+//! The rules of one application.
 //!
-//! Every rule is compiled when the configuration is read; judging compares and allocates nothing but the reasons of
-//! refusals. Rules are tried in the order in which they stand in [`App`]; the first that does not fit decides.
+//! Rules are compiled when the configuration is read. They are evaluated in the order of the fields of [`App`]; the first that a
+//! message violates decides. Evaluation allocates only for the reasons of refusals.
 
 use super::AddressField;
 use super::app_matching::MatchCriteria;
@@ -13,62 +13,62 @@ use crate::mail::parameters::{AppName, RequestedField};
 use crate::mail::{Author, Mailbox, Refusal, Reply, ReversePath, RuleName, SendParameters, UnreadablePath, replies};
 use std::sync::{Arc, LazyLock};
 
-/// One application.
+/// An application: how it is recognised, what it may send, and what its messages are sent with.
 #[derive(Clone, Debug)]
 pub struct App {
     /// Its name: log field, metric label, limiter key.
     pub name: AppName,
-    /// How it is recognised.
+    /// How a client is recognised as this application.
     pub criteria: MatchCriteria,
-    /// Addresses that it may use.
+    /// Addresses that it may send from.
     pub from: Vec<AddressPattern>,
-    /// Where those are checked.
+    /// The commands and fields in which those addresses are checked.
     pub checked: Checked,
-    /// Whether `MAIL FROM:<>` may send.
+    /// Whether `MAIL FROM:<>` is accepted.
     pub null_reverse_path: bool,
-    /// Display names that authors may have; empty: any that does not show the address of another mailbox.
+    /// Display names that authors may have. Empty: any that does not contain the address of another mailbox.
     pub display_names: Vec<TextPattern>,
-    /// Recipients that it may write to; empty: any.
+    /// Recipients that it may send to. Empty: any.
     pub recipients_allowed: Vec<AddressPattern>,
-    /// Recipients that it may not write to, whatever is allowed.
+    /// Recipients that it may not send to, even if another rule allows them.
     pub recipients_denied: Vec<AddressPattern>,
-    /// Most recipients of a message.
+    /// Maximum number of recipients of a message.
     pub recipients_max: Option<usize>,
-    /// Most octets of a message, trace field included.
+    /// Maximum size of a message in octets, the trace field included.
     pub message_octets_max: Option<u64>,
     /// File name extensions of attachments that are refused, lower case, without dot.
     pub attachments_denied: Arc<[String]>,
-    /// What happens to an author that does not fit.
+    /// What happens if an author fits no pattern.
     pub on_author: OnAuthor,
     /// What happens to a message without a From field.
     pub missing_from: Missing<Author>,
-    /// Whether addresses in To, Cc and Reply-To that the provider cannot read are left out; else the message is refused.
+    /// Whether addresses in To, Cc and Reply-To that the provider cannot parse are removed. Otherwise the message is refused.
     pub repairs_lists: bool,
-    /// Names of header fields that are taken out.
+    /// Names of header fields that are removed.
     pub without: Arc<[String]>,
     /// What happens to a message without a Date field.
     pub missing_date: Missing<()>,
     /// What happens to a message without a Message-ID field.
     pub missing_message_id: Missing<()>,
-    /// Everything goes to this address instead, for staging.
+    /// Send all messages to this address instead, for staging.
     pub redirect_to: Option<Mailbox>,
-    /// `X-SES-*` fields that it may set.
+    /// `X-SES-*` fields that its messages may have.
     pub requested_fields: Vec<RequestedField>,
-    /// What its messages get.
+    /// What its messages are sent with.
     pub send: SendParameters,
-    /// Message tags with blanks to fill in; if there are any, they stand in the place of `send.tags`.
+    /// Message tags with placeholders. If there are any, they replace `send.tags`.
     pub tags: Vec<TagTemplate>,
-    /// IAM policy documents that must allow each message.
+    /// IAM policy documents. Each message must be allowed by them.
     pub documents: Vec<Arc<Document>>,
     /// Values of `aws:PrincipalTag/…` in those documents.
     pub principal_tags: Vec<(String, String)>,
-    /// Whether refusals are carried out.
+    /// Whether the rules are enforced.
     pub enforcement: Enforcement,
-    /// 5yz spoken as 4yz.
+    /// Reply 4yz where the rules would reject with 5yz.
     pub soft_fail: bool,
 }
 
-/// Where addresses are checked. All of them, unless switched off.
+/// The commands and fields in which addresses are checked. Default: all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checked {
     /// MAIL FROM.
@@ -87,35 +87,35 @@ impl Default for Checked {
     }
 }
 
-/// What happens to an author that does not fit.
+/// What happens if an author fits no pattern.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum OnAuthor {
     /// 550 5.7.1.
     #[default]
     Reject,
-    /// The From field becomes this, also if it cannot be read; who stood there moves to Reply-To.
+    /// The From field is replaced by this, even if it cannot be parsed. Its mailboxes are moved to Reply-To.
     Rewrite(Author),
 }
 
-/// What happens to a message without a field.
+/// What happens to a message without a certain field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Missing<T> {
-    /// As it is: SES writes Date and Message-ID itself. For From the same as `Refuse`.
+    /// Nothing: SES adds Date and Message-ID. For From the same as `Refuse`.
     #[default]
     Leave,
-    /// The field is made.
+    /// The field is added.
     Fill(T),
     /// 550.
     Refuse,
 }
 
-/// Whether refusals are carried out.
+/// Whether the rules are enforced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Enforcement {
-    /// Yes.
+    /// Messages that violate a rule are refused.
     #[default]
     Enforce,
-    /// No: what would have been refused passes, and is logged and counted.
+    /// They are sent; the refusal is logged and counted.
     Report,
 }
 
@@ -129,12 +129,12 @@ pub const SES_REFUSED_EXTENSIONS: &[&str] = &[
     "vbe", "vbs", "vps", "vsmacros", "vss", "vst", "vsw", "vxd", "ws", "wsc", "wsf", "wsh", "xnk",
 ];
 
-/// [`SES_REFUSED_EXTENSIONS`], once for all applications that say nothing else.
+/// [`SES_REFUSED_EXTENSIONS`], shared by all applications without extensions of their own.
 static DENIED_BY_DEFAULT: LazyLock<Arc<[String]>> =
     LazyLock::new(|| SES_REFUSED_EXTENSIONS.iter().map(|extension| (*extension).to_owned()).collect());
 
 impl App {
-    /// An application that may use these addresses; everything else has its safe default.
+    /// An application that may send from these addresses, with the defaults for everything else.
     pub fn new(name: AppName, criteria: MatchCriteria, from: Vec<AddressPattern>) -> Self {
         Self {
             name,
@@ -165,17 +165,17 @@ impl App {
         }
     }
 
-    /// Whether an address is one that it may use.
+    /// Whether the application may send from this address.
     pub fn permits(&self, mailbox: &Mailbox) -> bool {
         self.permitting(mailbox).is_some()
     }
 
-    /// The first pattern that an address fits.
+    /// The first pattern that matches an address.
     pub(super) fn permitting(&self, mailbox: &Mailbox) -> Option<&AddressPattern> {
         self.from.iter().find(|pattern| pattern.matches(mailbox))
     }
 
-    /// The refusal of an address that fits no pattern. A wrong case is hard to see, so it is named.
+    /// The refusal of an address that no pattern matches. Names a difference in upper and lower case, because it is hard to see.
     fn not_permitted(&self, rule: &'static str, reply: Reply, mailbox: &Mailbox) -> Refusal {
         match self.from.iter().find(|pattern| pattern.matches_without_case(mailbox)) {
             Some(pattern) => refusal(
@@ -187,8 +187,8 @@ impl App {
         }
     }
 
-    /// Whether bounces may go to a reverse-path: only to an address that was looked at and fits. One that merely passed,
-    /// unchecked or reported, could be anybody's, and SES would refuse the call for an identity that is not verified.
+    /// Whether the reverse-path may receive bounces: only if it was checked and a pattern matches. An unchecked or only reported one could
+    /// be the address of another person, and SES would refuse the call because its identity is not verified.
     pub(super) fn permits_bounces_to(&self, path: &ReversePath) -> bool {
         self.checked.reverse_path && path.mailbox().is_some_and(|mailbox| self.permits(mailbox))
     }
@@ -200,7 +200,7 @@ impl App {
         unreadable: Option<&UnreadablePath>,
     ) -> Result<(), Refusal> {
         match path {
-            // A path that is not checked gets no bounces, so it need not be an address.
+            // Without a check it receives no bounces, so it need not be an address.
             ReversePath::Null if unreadable.is_some() && !self.checked.reverse_path => Ok(()),
             ReversePath::Null if let Some(UnreadablePath { text, error }) = unreadable => {
                 let reply = replies::BAD_REVERSE_PATH_SYNTAX.with_cause(error);
@@ -233,7 +233,7 @@ impl App {
         }
     }
 
-    /// The From field: what it must become, if it is not simply good.
+    /// Checks the From field. Returns its replacement, if it must be rewritten.
     pub(super) fn judge_authors(&self, from: &AddressField<'_>) -> Result<Option<Author>, Refusal> {
         let (reason, reply, detail) = match from {
             AddressField::Missing | AddressField::Empty => {
@@ -271,8 +271,8 @@ impl App {
         }
     }
 
-    /// Why a display name is refused, if it is: it fits none that are allowed, or, where nothing is said about names, it
-    /// shows the address of another mailbox.
+    /// Why a display name is refused: it matches none of the allowed ones, or, if there are none, it contains the address of
+    /// another mailbox.
     fn misnamed(&self, author: &Author) -> Option<String> {
         let name = author.display_name.as_ref()?;
         let shown = crate::mail::author::decode_phrase(name);
@@ -284,7 +284,7 @@ impl App {
         }
     }
 
-    /// Sender, and the Resent fields.
+    /// Checks Sender and the Resent fields.
     pub(super) fn judge_other_fields(
         &self,
         sender: &AddressField<'_>,
@@ -309,7 +309,7 @@ impl App {
         Ok(())
     }
 
-    /// To, Cc and Reply-To: whether they are repaired, if the provider cannot read one of them.
+    /// Checks To, Cc and Reply-To. Returns whether they are to be repaired because the provider cannot parse one of them.
     pub(super) fn judge_lists(&self, unreadable: Option<&Refusal>) -> Result<bool, Refusal> {
         match unreadable {
             None => Ok(false),
@@ -318,7 +318,7 @@ impl App {
         }
     }
 
-    /// The size of the message.
+    /// Checks the size of the message.
     pub(super) fn judge_octets(&self, octets: u64) -> Result<(), Refusal> {
         match self.message_octets_max {
             Some(most) if octets > most => {

@@ -1,9 +1,9 @@
-//! Which application is this? LimitKey TLS client certificate, AUTH name, client network, listener, or several of them.
+//! Finds the application of a client, by TLS client certificate, AUTH name, client network, listener, or several of them.
 //!
 //! The most specific match wins: certificate before AUTH name, AUTH name before network, the longer network before the
-//! shorter, network before listener; of two that are equal so far, the one that says more. An index makes the cost of one
-//! look-up independent of the number of applications: each is filed under its most specific demand, and only those filed
-//! under something that this client has are looked at.
+//! shorter, network before listener; of two that are equal in this order, the one with more criteria. An index makes the cost of one
+//! lookup independent of the number of applications: each is filed under its most specific criterion, and only those filed
+//! under a property of this client are compared.
 
 use crate::mail::{Client, ClientAddress, ClientCertificate};
 use ipnet::IpNet;
@@ -11,20 +11,20 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 
-/// How an application is recognised: every demand that is made must be met, by any of its alternatives.
+/// How an application is recognised. Every criterion that is set must match, by any of its alternatives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MatchCriteria {
     /// A verified client certificate.
     pub certificates: Vec<CertificateMatch>,
     /// An AUTH name, whose password was verified.
     pub identities: Vec<String>,
-    /// A network that the client is in.
+    /// A network that contains the client's address.
     pub networks: Vec<IpNet>,
-    /// A listener that it came to.
+    /// The listener that the client connected to.
     pub listeners: Vec<String>,
 }
 
-/// What of a certificate is compared.
+/// The part of a certificate that is compared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CertificateMatch {
     /// SHA-256 of the DER, lower-case hex.
@@ -35,7 +35,7 @@ pub enum CertificateMatch {
     Name(String),
 }
 
-/// How specific a match is. Larger is more specific; compared part by part.
+/// How specific a match is. Larger is more specific; fields are compared in order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Specificity {
     certificate: bool,
@@ -46,7 +46,7 @@ struct Specificity {
 }
 
 impl MatchCriteria {
-    /// Whether it makes no demand at all.
+    /// Whether no criterion is set.
     pub fn is_empty(&self) -> bool {
         self.certificates.is_empty()
             && self.identities.is_empty()
@@ -54,7 +54,7 @@ impl MatchCriteria {
             && self.listeners.is_empty()
     }
 
-    /// Which of its demands a client meets, and by what: for people.
+    /// The criteria that a client matches, as text for an operator.
     pub(super) fn why(&self, client: &Client) -> String {
         let mut met = Vec::new();
         let certificate = certificate(client);
@@ -71,7 +71,7 @@ impl MatchCriteria {
         met.join(", ")
     }
 
-    /// Every way to meet all demands.
+    /// Every combination of alternatives that matches.
     fn claims(&self) -> impl Iterator<Item = Claim<'_>> {
         alternatives(&self.certificates).flat_map(move |certificate| {
             alternatives(&self.identities).flat_map(move |identity| {
@@ -128,20 +128,20 @@ impl fmt::Display for CertificateMatch {
     }
 }
 
-/// The index over all applications, by their place in a list.
+/// The index of all applications. Values are positions in the list of applications.
 #[derive(Clone, Debug, Default)]
 pub struct AppMatcher {
     all: Vec<MatchCriteria>,
     certificates: HashMap<CertificateMatch, Vec<usize>>,
     identities: HashMap<String, Vec<usize>>,
-    /// Network → applications, and which prefix lengths occur at all.
+    /// Network → applications, and the prefix lengths that occur.
     networks: HashMap<IpNet, Vec<usize>>,
     prefix_lengths: Vec<(bool, u8)>,
     listeners: HashMap<String, Vec<usize>>,
 }
 
 impl AppMatcher {
-    /// Files every application.
+    /// Builds the index.
     pub fn new(all: Vec<MatchCriteria>) -> Self {
         let mut index = Self { all, ..Self::default() };
         for place in 0..index.all.len() {
@@ -164,7 +164,7 @@ impl AppMatcher {
         index
     }
 
-    /// The place of the application that this client is; the first of equals.
+    /// The index of the application of this client; of equal matches, the first.
     pub fn recognise(&self, client: &Client) -> Option<usize> {
         let mut best: Option<(Specificity, usize)> = None;
         let mut look = |places: Option<&Vec<usize>>| {
@@ -197,8 +197,8 @@ impl AppMatcher {
         best.map(|(_, place)| place)
     }
 
-    /// Pairs of applications that one client could be both of with equal claim: the order of the file decides, which
-    /// nobody may have meant. Of many with one claim, each is paired with the first.
+    /// Pairs of applications that can match the same client with equal specificity. Their order in the file decides then, which
+    /// the operator may not have intended. Of several, each is paired with the first.
     ///
     /// The work grows with the number of applications, not with its square.
     pub fn overlaps(&self) -> BTreeSet<(usize, usize)> {
@@ -216,14 +216,14 @@ impl AppMatcher {
     }
 }
 
-/// One alternative of every demand, which a client can meet all at once.
+/// One alternative of every criterion: a combination that one client can have.
 type Claim<'a> = (Option<&'a CertificateMatch>, Option<&'a String>, Option<IpNet>, Option<&'a String>);
 
-/// Claims of one application that [`AppMatcher::overlaps`] compares: so many networks times so many names. What is beyond
-/// is not compared, so an application cannot make a start take long.
+/// The number of combinations of one application that [`AppMatcher::overlaps`] compares (networks times names). Others are not
+/// compared, so that one application cannot delay the start.
 const CLAIMS_MAX: usize = 100_000;
 
-/// Every alternative of a demand; one `None` where it is not made.
+/// Every alternative of a criterion; one `None` if it is not set.
 fn alternatives<T>(demand: &[T]) -> impl Iterator<Item = Option<&T>> + Clone {
     demand.iter().map(Some).chain(demand.is_empty().then_some(None))
 }
@@ -335,11 +335,11 @@ mod tests {
 
     #[test]
     fn the_pairs_of_equal_claims_grow_with_the_applications_and_not_with_their_square() {
-        // Every pair of them was compared, and looked up in the list of pairs: 62 s for 50,000.
+        // Comparing every pair took 62 s for 50,000 applications.
         let main = MatchCriteria { listeners: vec!["main".into()], ..MatchCriteria::default() };
         let pairs = AppMatcher::new(vec![main; 20_000]).overlaps();
         assert_eq!((pairs.len(), pairs.first(), pairs.last()), (19_999, Some(&(0, 1)), Some(&(0, 19_999))));
-        // One certificate for all of them, and a name for each: nothing in common.
+        // The same certificate, and a name for each: no client matches two.
         let named = |place: usize| MatchCriteria {
             certificates: vec![CertificateMatch::Name("gateway.internal".into())],
             identities: vec![format!("app{place}")],

@@ -1,8 +1,8 @@
 //! The built-in policy: applications, each with rights of its own.
 //!
-//! Which application is it ([`AppMatcher`]); may it ([`App`]); do its IAM documents allow it ([`IamChecks`]). Nothing
-//! matched is 550 5.7.1, or 530 5.7.0 where AUTH could still help. With `enforcement = report` the same is decided, and
-//! then passes with a note of what would have been refused.
+//! [`AppMatcher`] finds the application of a client, [`App`] has its rules, [`IamChecks`] evaluates its IAM documents. A client without
+//! an application receives 550 5.7.1, or 530 5.7.0 if AUTH could help. With `enforcement = report` the same
+//! decision is made, and the message is accepted with a note of the refusal.
 
 use super::app::{App, Missing, refusal};
 use super::app_matching::{AppMatcher, MatchCriteria};
@@ -25,15 +25,15 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// Applications, and what holds for all of them.
+/// Applications, and the rules for all of them.
 pub struct AppPolicy {
     apps: Vec<App>,
     matcher: AppMatcher,
     default_app: Option<DefaultApp>,
-    /// IamChecks of the relay as a whole.
+    /// IAM documents that every message must be allowed by.
     documents: Vec<Arc<Document>>,
     account: Option<AwsAccount>,
-    /// The condition keys that any of the documents speaks of.
+    /// The condition keys that occur in any document.
     keys: BTreeSet<String>,
     clock: Arc<dyn Clock>,
     soft_fail: bool,
@@ -45,18 +45,18 @@ impl fmt::Debug for AppPolicy {
     }
 }
 
-/// Who is no named application and may send all the same.
+/// The rules for clients that no application matches.
 #[derive(Clone, Debug)]
 pub struct DefaultApp {
-    /// What they may do.
+    /// What they may send.
     pub app: App,
-    /// Networks whose clients may send without more. Whoever authenticated, showed a verified client certificate or came
-    /// over a Unix socket may send from anywhere.
+    /// Networks whose clients may send without authentication. Clients that authenticated, presented a verified certificate or use
+    /// a Unix socket may send from any address.
     pub clients: Vec<IpNet>,
 }
 
 impl DefaultApp {
-    /// Clients on this machine, with addresses of these patterns.
+    /// Clients on this machine may send from addresses of these patterns.
     #[expect(clippy::expect_used, reason = "a literal, which every test here reads")]
     pub fn local(from: Vec<AddressPattern>) -> Self {
         let app = App::new(AppName::parse("default").expect("app name"), MatchCriteria::default(), from);
@@ -80,7 +80,7 @@ impl DefaultApp {
     }
 }
 
-/// Why somebody may send who is no named application.
+/// Why a client that no application matches may send.
 enum AdmittedBy<'a> {
     Authenticated,
     Certified,
@@ -100,7 +100,7 @@ impl fmt::Display for AdmittedBy<'_> {
 }
 
 impl AppPolicy {
-    /// These applications.
+    /// A policy of these applications.
     ///
     /// # Errors
     /// [`AppPolicyError`].
@@ -129,7 +129,7 @@ impl AppPolicy {
         Ok(Self { apps, matcher, default_app, documents, account, keys, clock, soft_fail: false })
     }
 
-    /// No named application; these for everybody who is admitted.
+    /// A policy without applications: these rules for every client that is admitted.
     pub fn default_app(default_app: DefaultApp) -> Self {
         Self {
             apps: Vec::new(),
@@ -143,12 +143,12 @@ impl AppPolicy {
         }
     }
 
-    /// Every client on this machine, with addresses of these patterns.
+    /// A policy for clients on this machine, with addresses of these patterns.
     pub fn local(from: Vec<AddressPattern>) -> Self {
         Self::default_app(DefaultApp::local(from))
     }
 
-    /// Every application, and the rules for everybody else.
+    /// Every application, the default application last.
     pub fn every_app(&self) -> impl Iterator<Item = &App> {
         self.apps.iter().chain(self.default_app.as_ref().map(|default_app| &default_app.app))
     }
@@ -158,13 +158,13 @@ impl AppPolicy {
         &self.apps
     }
 
-    /// Pairs of applications that one client could be both of with equal claim, by their places in [`apps`](Self::apps): the
-    /// one that it is taken for, and the other.
+    /// Pairs of applications that can match the same client with equal specificity, by index in [`apps`](Self::apps): the one that
+    /// is chosen, and the other.
     pub fn overlaps(&self) -> BTreeSet<(usize, usize)> {
         self.matcher.overlaps()
     }
 
-    /// Which application a client is.
+    /// The application of a client.
     pub fn recognise(&self, client: &Client) -> Option<&App> {
         let named = self.matcher.recognise(client).map(|place| &self.apps[place]);
         named.or_else(|| {
@@ -175,16 +175,16 @@ impl AppPolicy {
         })
     }
 
-    /// Whether who is nobody hears 4yz instead of 5yz. What applications hear, each of them says itself.
+    /// Whether a client without an application receives 4yz instead of 5yz. Applications have a setting of their own.
     #[must_use]
     pub fn soft_fail(mut self, soft: bool) -> Self {
         self.soft_fail = soft;
         self
     }
 
-    fn nobody(&self, client: &Client, auth_could_help: bool) -> PolicyDecision {
+    fn no_application(&self, client: &Client, auth_could_help: bool) -> PolicyDecision {
         let reply = if auth_could_help { replies::AUTHENTICATION_REQUIRED } else { replies::SENDER_NOT_PERMITTED };
-        // The port says nothing about who it is, and an explanation has none.
+        // The port does not identify the client, and `explain` has none.
         let client = match client.address {
             ClientAddress::Ip(address) => address.ip().to_string(),
             other => other.to_string(),
@@ -192,7 +192,7 @@ impl AppPolicy {
         refuse(refusal("no_app", reply, format!("{client} is no known application")), self.soft_fail)
     }
 
-    /// The end of data, rule by rule: what the message gets and what must be done to it.
+    /// The rules at the end of data, in order: what the message is sent with, and how it is edited.
     fn judge_message(
         &self,
         app: &App,
@@ -201,7 +201,7 @@ impl AppPolicy {
     ) -> ControlFlow<Refusal, (SendParameters, Edits, Option<Arc<str>>)> {
         results.rule(app.judge_octets(facts.content.octets().len() as u64))?;
         let author = results.rule(app.judge_authors(&facts.from))?;
-        // A Sender, and Resent fields, that do not fit go with the From that they spoke for.
+        // Sender and Resent fields that fit no pattern are removed together with the From that is replaced.
         let other_fields = app.judge_other_fields(&facts.sender, &facts.resent);
         let without_resent =
             author.is_some() && other_fields.is_err() && !matches!(facts.resent, AddressField::Missing);
@@ -247,7 +247,7 @@ impl AppPolicy {
     }
 }
 
-/// A decision about an application, as its enforcement has it.
+/// A decision, with the enforcement of the application applied.
 fn decide<T>(
     app: &App,
     results: &RuleResults,
@@ -269,7 +269,7 @@ fn refuse(mut reason: Refusal, softly: bool) -> PolicyDecision {
     if reason.reply.is_temporary() { PolicyDecision::Defer(reason) } else { PolicyDecision::Reject(reason) }
 }
 
-/// SES refuses the call for an author that the identity of another account does not cover.
+/// Refuses an author that the cross-account identity does not cover, because SES would refuse the call.
 fn covered(authors: &[Author], send: &SendParameters) -> Result<(), Refusal> {
     let Some(arn) = &send.identity_arn else { return Ok(()) };
     match authors.iter().find(|author| !arn.covers(&author.mailbox)) {
@@ -281,7 +281,7 @@ fn covered(authors: &[Author], send: &SendParameters) -> Result<(), Refusal> {
     }
 }
 
-/// What permitted a message: the pattern that its first author fits, and the statements of documents.
+/// The rule that permitted a message: the pattern that matches its first author, and the statements of IAM documents.
 fn permitted_by(app: &App, authors: &[Author], places: &str) -> Option<Arc<str>> {
     let pattern = authors.first().filter(|_| app.checked.author).and_then(|author| app.permitting(&author.mailbox));
     match (pattern, places) {
@@ -291,7 +291,7 @@ fn permitted_by(app: &App, authors: &[Author], places: &str) -> Option<Arc<str>>
     }
 }
 
-/// What the application's messages get, for this client.
+/// What the messages of this client are sent with.
 fn gets(app: &App, client: &Client) -> SendParameters {
     let mut send = app.send.clone();
     if !app.tags.is_empty() {
@@ -308,7 +308,7 @@ fn grant(app: &App, client: &Client, rule: &'static str) -> Granted {
 impl Policy for AppPolicy {
     async fn reverse_path(&self, facts: &MailFacts<'_>) -> Result<PolicyDecision, PolicyError> {
         let Some(app) = self.recognise(facts.client) else {
-            return Ok(self.nobody(facts.client, facts.auth_could_help));
+            return Ok(self.no_application(facts.client, facts.auth_could_help));
         };
         let mut results = RuleResults::of(app);
         let judged =
@@ -320,14 +320,14 @@ impl Policy for AppPolicy {
     }
 
     async fn forward_path(&self, facts: &RcptFacts<'_>) -> Result<PolicyDecision, PolicyError> {
-        let Some(app) = self.recognise(facts.client) else { return Ok(self.nobody(facts.client, false)) };
+        let Some(app) = self.recognise(facts.client) else { return Ok(self.no_application(facts.client, false)) };
         let mut results = RuleResults::of(app);
         let judged = results.rule(app.judge_forward_path(facts.forward_path.mailbox(), facts.accepted_before));
         Ok(decide(app, &results, judged, |()| grant(app, facts.client, "forward_path")))
     }
 
     async fn message(&self, facts: &MessageFacts<'_>) -> Result<PolicyDecision, PolicyError> {
-        let Some(app) = self.recognise(facts.client) else { return Ok(self.nobody(facts.client, false)) };
+        let Some(app) = self.recognise(facts.client) else { return Ok(self.no_application(facts.client, false)) };
         let mut results = RuleResults::of(app);
         let judged = self.judge_message(app, facts, &mut results);
         let reverse_path_permitted = app.permits_bounces_to(facts.envelope.reverse_path());
@@ -355,10 +355,12 @@ impl Policy for AppPolicy {
                 format!("{}, recognised by {}", app.name, app.criteria.why(client))
             }
             (None, Some(default_app)) => match default_app.admits(client) {
-                Some(because) => format!("{}: the rules for everybody else, because {because}", default_app.app.name),
-                None => "none: no application, and not admitted by the rules for everybody else".to_owned(),
+                Some(because) => format!("{}: the default application, because {because}", default_app.app.name),
+                None => {
+                    "none: no application matches, and the default application does not admit this client".to_owned()
+                }
             },
-            (None, None) => "none, and there are no rules for everybody else".to_owned(),
+            (None, None) => "none: no application matches, and there is no default application".to_owned(),
         };
         vec![Note::new("application", text)]
     }
@@ -366,7 +368,7 @@ impl Policy for AppPolicy {
     fn message_notes(&self, facts: &MessageFacts<'_>) -> Vec<Note> {
         let Some(app) = self.recognise(facts.client) else { return Vec::new() };
         let mut results = RuleResults::with_notes(app);
-        // The decision itself is asked for by whoever decides; here, only what lay behind it.
+        // Only the reasons; the caller has the decision.
         let _ = self.judge_message(app, facts, &mut results);
         results.notes.unwrap_or_default()
     }

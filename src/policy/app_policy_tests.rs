@@ -25,7 +25,7 @@ fn forward(text: &str) -> ForwardPath {
     ForwardPath::new(mailbox(text)).unwrap()
 }
 
-/// The decision in a word: `ok RULE`, `would RULE` where it only reports, or `CODE RULE`.
+/// The decision as a word: `ok RULE`, `would RULE` for a report, or `CODE RULE`.
 fn describe(decision: PolicyDecision) -> String {
     match decision {
         PolicyDecision::Accept(granted) => match granted.reported {
@@ -171,13 +171,13 @@ async fn every_rule_about_a_message_refuses_by_its_name() {
     ] {
         assert_eq!(describe(message(&policy, &client(NEAR), &text).await), want, "{name}");
     }
-    // Reporting decides the same, and lets pass.
+    // With enforcement = report, the same decision is reported and the message is accepted.
     let reporting = only(app(|app| {
         all(app);
         app.enforcement = Enforcement::Report;
     }));
     assert_eq!(describe(message(&reporting, &client(NEAR), "From: x@b.example\n\n").await), "would author");
-    // Softly, the same is a deferral.
+    // With soft_fail, the same is a deferral.
     let soft = only(app(|app| app.soft_fail = true));
     assert_eq!(describe(message(&soft, &client(NEAR), "From: x@b.example\n\n").await), "451 author");
     assert_eq!(mail(&soft, &client(NEAR), "x@b.example", false).await, "451 reverse_path");
@@ -293,7 +293,7 @@ async fn iam_documents_are_asked_and_a_refusal_names_the_statement() {
             "configuration-set/other",
         ),
         ("foreign author", policy(vec![allow.clone()], None), NEAR, "From: x@b.example\n\n", "implicitDeny"),
-        // Went wrong once: the domain was compared in lower case, and SES, which gets the message as it is, refused it.
+        // SES receives the address unchanged and refused it where the domain had been compared in lower case.
         (
             "the domain as it leaves",
             policy(vec![allow.clone()], None),

@@ -1,4 +1,4 @@
-//! Which types of attachments are refused: by the file names of all parts, in every reading that a mail program may show.
+//! Refuses attachments by type: the file name extensions of all parts, in every reading that a mail program may use.
 
 use super::app::refusal;
 use crate::mail::mime::Structure;
@@ -12,8 +12,8 @@ pub(super) fn judge(structure: &Structure, denied: &[String]) -> Result<(), Refu
     }
 }
 
-/// LimitKey the last extension, as an operating system would run it: what is neither letter nor digit does not count at the end, a
-/// NUL ends the name, and so does a colon (`a.exe::$DATA`).
+/// Compares the last extension as an operating system reads it: characters that are neither letter nor digit do not count at the
+/// end; a NUL ends the name, and so does a colon (`a.exe::$DATA`).
 fn denies(denied: &[String], name: &str) -> bool {
     let name = name.split('\0').next().unwrap_or_default().replace(['\u{ff0e}', '\u{2024}'], ".");
     let ends = [name.as_str(), name.split(':').next().unwrap_or_default()];

@@ -1,25 +1,25 @@
-//! Why applications and documents make no policy.
+//! Errors in applications and IAM documents.
 
 use crate::mail::parameters::AppName;
 
-/// Why a policy cannot be put together.
+/// Why a policy cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AppPolicyError {
     /// IAM documents contain ARNs, and the account is not known.
     #[error("IAM documents need the account, region and partition that their ARNs are of")]
     NoAccount,
-    /// A condition on a key that has no meaning for SMTP: any decision would be a guess.
+    /// A condition on a key that has no value for SMTP. Any decision would be a guess.
     #[error("{place}: condition key {key} has no meaning here; known are {known}")]
     UnknownKey {
         /// Document and statement.
         place: String,
         /// The key.
         key: String,
-        /// The keys that have one.
+        /// The keys that have a value.
         known: String,
     },
-    /// A condition on all recipients that does not say whether all or any must fit; AWS does not document which it takes.
+    /// A condition on recipients without `ForAllValues` or `ForAnyValue`. AWS does not document which it applies.
     #[error(
         "{place}: {operator} on ses:Recipients, which has many values; write ForAllValues: or ForAnyValue: before it"
     )]
@@ -29,7 +29,7 @@ pub enum AppPolicyError {
         /// The operator.
         operator: String,
     },
-    /// An application that could never be recognised.
+    /// An application that no client can match.
     #[error("application {0} says nothing about how it is recognised")]
     NotRecognised(AppName),
 }

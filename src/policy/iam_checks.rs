@@ -1,13 +1,13 @@
-//! IAM policy documents, asked at the SMTP door as AWS would ask them at its own.
+//! Evaluates IAM policy documents for a message as AWS would evaluate them for its SendEmail call.
 //!
-//! What each element means here:
+//! The value of each element:
 //!
-//! | Element | At this door |
+//! | Element | Value |
 //! | --- | --- |
 //! | action | `ses:SendRawEmail`, which is what SES v2 `SendEmail` with raw content is authorised as. An explicit deny of `ses:SendEmail` refuses too |
 //! | resource | the identity of each author (its address or a domain that covers it), and the configuration set, each by itself |
-//! | `ses:FromAddress`, `ses:FromDisplayName` | of From, with the upper and lower case that it leaves with; a message with several authors is asked about for each |
-//! | `ses:FeedbackAddress` | where bounces will go, if anywhere |
+//! | `ses:FromAddress`, `ses:FromDisplayName` | of From, in the upper and lower case that is sent; a message with several authors is evaluated for each |
+//! | `ses:FeedbackAddress` | the address that receives bounces, if there is one |
 //! | `ses:Recipients` | all forward-paths |
 //! | `ses:ApiVersion` | `2` |
 //! | `ses:TenantName` | the tenant, if there is one |
@@ -28,7 +28,7 @@ use smallvec::SmallVec;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Whose account it is: what ARNs are made of.
+/// The AWS account: the parts of ARNs.
 #[derive(Clone, Debug)]
 pub struct AwsAccount {
     /// `aws`, `aws-us-gov`.
@@ -37,15 +37,15 @@ pub struct AwsAccount {
     pub region: String,
     /// Twelve digits.
     pub account: String,
-    /// Identities that are verified, addresses and domains; an author is of the most specific one. Empty: of its domain.
+    /// The verified identities, addresses and domains. The most specific one that covers an author is evaluated. Empty: its domain.
     pub identities: Vec<String>,
-    /// Configuration set that an identity has by default.
+    /// The default configuration set of each identity.
     pub default_configuration_sets: Vec<(String, String)>,
-    /// In the sandbox, the identities of recipients must be allowed as well.
+    /// Whether the account is in the sandbox, where the identities of recipients must be allowed as well.
     pub sandbox: bool,
 }
 
-/// The condition keys that have a meaning at an SMTP door; the last stands for all that begin with it.
+/// The condition keys that have a value for SMTP; the last is a prefix.
 pub(super) const KEYS: &[&str] = &[
     "ses:FromAddress",
     "ses:FromDisplayName",
@@ -62,8 +62,8 @@ pub(super) const KEYS: &[&str] = &[
     "aws:PrincipalTag/",
 ];
 
-/// Whether every condition about sending can be decided here. Statements about other actions may say what they want: the
-/// file is the one that is attached to the role.
+/// Checks that every condition about sending can be decided here. Statements about other actions are not checked, since the
+/// file may be the one that is attached to the role.
 pub(super) fn check(document: &Document) -> Result<(), AppPolicyError> {
     let nothing = Context::new();
     for statement in &document.statements {
@@ -101,7 +101,7 @@ fn is_known(key: &str) -> bool {
     })
 }
 
-/// Asks the documents of the application, and those of the relay as a whole.
+/// Evaluates the documents of the application, and those of the relay as a whole.
 pub(super) struct IamChecks<'a> {
     pub(super) account: &'a AwsAccount,
     pub(super) relay: &'a [Arc<Document>],
@@ -112,8 +112,8 @@ pub(super) struct IamChecks<'a> {
 }
 
 impl IamChecks<'_> {
-    /// Whether every document list allows the message. Native rules and documents combine by intersection, and so do the
-    /// relay's documents and the application's. The result names the statements that allowed it, each once, the first few.
+    /// Checks that every list of documents allows the message: rules, the relay's documents and the application's must all allow it.
+    /// Returns the first few statements that allowed it, each once.
     pub(super) fn judge(
         &self,
         facts: &MessageFacts<'_>,
@@ -133,7 +133,7 @@ impl IamChecks<'_> {
         Ok(places.collect::<Vec<_>>().join("; "))
     }
 
-    /// Every question that `judge` asks, with every statement that was looked at.
+    /// Every evaluation of `judge`, with every statement that was compared.
     pub(super) fn trace(
         &self,
         facts: &MessageFacts<'_>,
@@ -145,13 +145,13 @@ impl IamChecks<'_> {
             for action in ACTIONS {
                 let request = Request { action, resource, principal: None, context };
                 let decision = evaluate(list.iter().map(AsRef::as_ref), &request);
-                // Of the second action only an explicit deny matters.
+                // For the second action, only an explicit deny counts.
                 if action != ACTIONS[0] && !matches!(decision, Decision::ExplicitDeny(..)) {
                     continue;
                 }
                 let names: Vec<&str> = list.iter().map(|document| document.name.as_str()).collect();
-                let told = format!("{action} on {resource}: {} by {}", decision.label(), names.join(", "));
-                notes.push(Note::new("documents", told));
+                let text = format!("{action} on {resource}: {} by {}", decision.label(), names.join(", "));
+                notes.push(Note::new("documents", text));
                 for step in trace(list.iter().map(AsRef::as_ref), &request) {
                     let why = match step.mismatch {
                         None => format!("speaks of it: {:?}", step.statement.effect),
@@ -173,7 +173,7 @@ impl IamChecks<'_> {
         });
     }
 
-    /// Every list of documents, about every author and every resource.
+    /// The evaluations: every list of documents, for every author and every resource.
     fn ask<'b>(
         &'b self,
         facts: &MessageFacts<'_>,
@@ -192,7 +192,7 @@ impl IamChecks<'_> {
         Ok(())
     }
 
-    /// Everything that the call touches.
+    /// Every resource of the call.
     fn resources(&self, author: &Mailbox, facts: &MessageFacts<'_>, send: &SendParameters) -> Vec<String> {
         let own = self.identity_of(author);
         let identity = send.identity_arn.as_ref().map_or_else(|| self.arn("identity", &own), ToString::to_string);
@@ -210,7 +210,7 @@ impl IamChecks<'_> {
         resources
     }
 
-    /// The most specific identity that covers an address: itself, its domain, the nearest parent; else its domain.
+    /// The most specific identity that covers an address: the address, its domain, or the nearest parent domain. Without one, its domain.
     fn identity_of(&self, mailbox: &Mailbox) -> String {
         let identities = &self.account.identities;
         if identities.iter().any(|identity| identity.contains('@')) {
@@ -233,7 +233,7 @@ impl IamChecks<'_> {
         ["arn:", partition, ":ses:", region, ":", account, ":", kind, "/", name].concat()
     }
 
-    /// The condition keys that some document speaks of, and no default_app: most are never looked at, and each takes time.
+    /// Only the condition keys that occur in a document: each takes time, and most occur in none.
     fn context(&self, facts: &MessageFacts<'_>, author: &Author, send: &SendParameters) -> Context {
         self.keys.iter().fold(Context::new(), |context, key| match self.values(key, facts, author, send) {
             Some(values) => context.with_list(key, values),
@@ -241,7 +241,7 @@ impl IamChecks<'_> {
         })
     }
 
-    /// What a key, in lower case, has in this call; `None`: it is missing.
+    /// The value of a key (lower case) in this call; `None`: it is missing.
     fn values(
         &self,
         key: &str,
@@ -271,7 +271,7 @@ impl IamChecks<'_> {
             "aws:username" => client.identity.as_ref()?.name().to_owned(),
             other => {
                 let wanted = other.strip_prefix("aws:principaltag/")?;
-                // As in a map that is filled in order: the last one counts.
+                // Of several, the last one counts, as in a map that is filled in order.
                 let mut tags = self.app.principal_tags.iter().rev();
                 tags.find(|(tag, _)| tag.eq_ignore_ascii_case(wanted))?.1.clone()
             }
@@ -280,19 +280,19 @@ impl IamChecks<'_> {
     }
 }
 
-/// The condition keys that documents speak of, lower case.
+/// The condition keys that occur in documents, lower case.
 pub(super) fn keys<'a>(documents: impl Iterator<Item = &'a Arc<Document>>) -> BTreeSet<String> {
     let statements = documents.flat_map(|document| &document.statements);
     statements.flat_map(|statement| statement.keys()).map(str::to_owned).collect()
 }
 
-/// What SES authorises a call as, and what a Deny of sending is likely to name.
+/// The action that SES evaluates, and one that a Deny of sending is likely to name.
 const ACTIONS: [&str; 2] = ["ses:SendRawEmail", "ses:SendEmail"];
 
-/// Statements that the log line of a message names.
+/// The number of statements in the log line of a message.
 const PLACES_MAX: usize = 4;
 
-/// The statement that allows it.
+/// The statement that allowed the call.
 fn judge_one<'a>(
     list: &'a [Arc<Document>],
     resource: &str,
@@ -310,7 +310,7 @@ fn judge_one<'a>(
         Decision::Allow(document, statement) => (document, statement),
         decision => return refuse(raw, &decision),
     };
-    // Only an explicit deny matters here.
+    // Here only an explicit deny counts.
     match evaluate(documents(), &request(plain)) {
         decision @ Decision::ExplicitDeny(..) => refuse(plain, &decision),
         Decision::Allow(..) | Decision::ImplicitDeny => Ok(allowed),

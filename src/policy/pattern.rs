@@ -1,7 +1,7 @@
 //! Patterns for mailboxes: `ann@a.example`, `*@a.example`, `*@*.a.example`, `billing+*@a.example`.
 //!
-//! Always anchored at both ends. The local part is compared with case, the domain without and in A-label form. `*` in the
-//! local part is any run of characters; `*.` in front of a domain is one or more labels; `*@*` is everybody.
+//! A pattern matches the whole address. The local part is compared case-sensitively, the domain case-insensitively and in A-label form.
+//! `*` in the local part is any sequence of characters; `*.` in front of a domain is one or more labels; `*@*` matches every address.
 
 use crate::mail::parameters::{IdentityArn, is_within};
 use crate::mail::{MailDomain, Mailbox};
@@ -11,13 +11,13 @@ use std::sync::Arc;
 /// Why a text is not a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// No `@`: a bare domain or name, which somebody may have meant in either of two ways.
+    /// No `@`: a bare domain or name, which has two possible meanings.
     #[error("{text:?} has no @; write {}", with_at(text))]
     NoAt {
         /// As written.
         text: String,
     },
-    /// Nothing in front of the `@`.
+    /// No local part.
     #[error("{0:?} has nothing before the @; write *{0} for every address of that domain")]
     NoLocalPart(String),
     /// A regular expression.
@@ -28,7 +28,7 @@ pub enum PatternError {
     RegularExpression {
         /// As written.
         text: String,
-        /// A pattern to copy.
+        /// A pattern that is probably meant.
         instead: String,
     },
     /// The local part can match nothing.
@@ -39,7 +39,7 @@ pub enum PatternError {
     Domain(String),
 }
 
-/// A pattern to copy.
+/// A pattern that is probably meant.
 fn with_at(text: &str) -> String {
     match text {
         "*" => "*@* for every address".to_owned(),
@@ -51,17 +51,17 @@ fn with_at(text: &str) -> String {
 /// A compiled pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressPattern {
-    /// The runs between the stars; one run: no star.
+    /// The texts between the stars. One text: no star.
     local_runs: Vec<String>,
     domain: DomainPattern,
-    /// As it prints: the log line of every message that it permits has it.
+    /// Its text, for the log line of every message that it permits.
     text: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum DomainPattern {
     Any,
-    /// With the dot in front.
+    /// With the leading dot.
     Below(String),
     Exactly(String),
 }
@@ -109,17 +109,17 @@ impl AddressPattern {
         Ok(Self { local_runs, domain, text: text.into() })
     }
 
-    /// As it prints.
+    /// Its text.
     pub fn text(&self) -> &Arc<str> {
         &self.text
     }
 
-    /// Whether it matches everybody.
+    /// Whether it matches every address.
     pub fn is_everybody(&self) -> bool {
         self.domain == DomainPattern::Any && self.local_runs.iter().all(String::is_empty)
     }
 
-    /// Whether an address of that identity could fit.
+    /// Whether it can match an address of this identity.
     pub fn meets(&self, arn: &IdentityArn) -> bool {
         let name = arn.name().to_ascii_lowercase();
         if arn.name().contains('@') {
@@ -135,7 +135,7 @@ impl AddressPattern {
         }
     }
 
-    /// Whether a mailbox fits. Linear in the length of the local part times the stars.
+    /// Whether it matches a mailbox. Time: the length of the local part times the number of stars.
     pub fn matches(&self, mailbox: &Mailbox) -> bool {
         let domain = match (&self.domain, mailbox.domain()) {
             (DomainPattern::Any, _) => true,
@@ -148,7 +148,7 @@ impl AddressPattern {
         domain && runs_match(&self.local_runs, mailbox.local_part())
     }
 
-    /// Whether a mailbox would fit if local parts were compared without case.
+    /// Whether it would match a mailbox if local parts were compared case-insensitively.
     pub fn matches_without_case(&self, mailbox: &Mailbox) -> bool {
         let local_runs = self.local_runs.iter().map(|run| run.to_ascii_lowercase()).collect();
         let lower = Mailbox::from_parts(mailbox.local_part().to_ascii_lowercase(), mailbox.domain().clone());
@@ -156,7 +156,7 @@ impl AddressPattern {
     }
 }
 
-/// The domain of a regular expression is mostly plain but for its signs.
+/// The domain of a regular expression, without its special characters.
 fn regular_expression(text: &str) -> PatternError {
     let domain = text.rsplit_once('@').map_or("", |(_, domain)| domain).replace('\\', "");
     let name = MailDomain::parse(domain.trim_end_matches('$')).ok();
@@ -164,19 +164,19 @@ fn regular_expression(text: &str) -> PatternError {
     PatternError::RegularExpression { text: text.to_owned(), instead: format!("*@{domain}") }
 }
 
-/// A text with `*` for any run of characters, compared without case: for display names.
+/// A text with `*` for any sequence of characters, compared case-insensitively: for display names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextPattern {
     runs: Vec<String>,
 }
 
 impl TextPattern {
-    /// Compiles a pattern; every text is one.
+    /// Compiles a pattern. Every text is valid.
     pub fn new(text: &str) -> Self {
         Self { runs: text.split('*').map(str::to_lowercase).collect() }
     }
 
-    /// Whether a text fits.
+    /// Whether it matches a text.
     pub fn matches(&self, text: &str) -> bool {
         runs_match(&self.runs, &text.to_lowercase())
     }

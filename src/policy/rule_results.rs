@@ -1,7 +1,7 @@
 //! Collects the results of the rules for one command or message.
 //!
-//! With `enforcement = "report"` the first refusal is recorded and evaluation continues, so that what else the application asked for
-//! (a redirect above all: staging mail must not reach people because its author is wrong) is granted as it would be without it.
+//! With `enforcement = "report"` the first refusal is recorded and evaluation continues, so that the other settings apply: staging mail
+//! with a wrong author must still be redirected.
 
 use super::Note;
 use super::app::{App, Enforcement};
@@ -38,7 +38,7 @@ impl RuleResults {
         }
     }
 
-    /// What would have been refused.
+    /// The refusal that is reported only.
     pub(super) fn reported(&self) -> Option<String> {
         let first = self.first.as_ref()?;
         Some(format!("{}: {} ({})", first.rule_name(), first.reply, first.detail))

@@ -1,15 +1,14 @@
-//! Message tags with blanks in them: `app-{app}`, `{auth}`.
+//! Message tags with placeholders: `app-{app}`, `{auth}`.
 //!
-//! Filled in where a grant is made. SES takes letters, digits, `_` and `-` in a tag; any other character of a name becomes
-//! `_`, and what is longer than 256 octets is cut. A tag that asks for the AUTH name is left out for a client that has
-//! none: an empty tag is none.
+//! SES permits letters, digits, `_` and `-` in a tag. Any other character of a name becomes `_`, and a value is cut after 256
+//! octets. A tag with the AUTH name is left out for a client without one, since SES refuses an empty tag.
 //! API reference, "MessageTag".
 
 use crate::mail::Client;
 use crate::mail::parameters::{AppName, Tag, TagName, TagText};
 use std::fmt;
 
-/// A tag, maybe with blanks in its value.
+/// A tag whose value may have placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagTemplate {
     /// Its name.
@@ -18,7 +17,7 @@ pub struct TagTemplate {
     pub value: TagPattern,
 }
 
-/// A tag's value, maybe with blanks.
+/// A tag's value, which may have placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagPattern(Vec<Piece>);
 
@@ -31,7 +30,7 @@ enum Piece {
     Auth,
 }
 
-/// Why a text is no tag's value.
+/// Why a text is not valid as a tag's value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} cannot be the value of a tag")]
 pub struct TagPatternError(String);
@@ -63,7 +62,7 @@ impl TagPattern {
         if pieces.is_empty() { Err(error()) } else { Ok(Self(pieces)) }
     }
 
-    /// The value for a client; `None` if it asks for a name that the client has not.
+    /// The value for a client; `None` if the client has no such name.
     fn fill(&self, app: &AppName, client: &Client) -> Option<TagText> {
         let mut value = String::new();
         for piece in &self.0 {
