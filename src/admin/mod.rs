@@ -79,7 +79,7 @@ pub enum AdminError {
 }
 
 /// What the endpoint reports.
-pub struct AdminContext {
+pub(crate) struct AdminContext {
     /// The relay.
     pub relay: Arc<Relay>,
     /// What is counted.
@@ -100,7 +100,7 @@ impl fmt::Debug for AdminContext {
 
 /// A listening endpoint.
 #[derive(Debug)]
-pub struct AdminServer {
+pub(crate) struct AdminServer {
     socket: Socket,
     address: AdminEndpoint,
     token: Option<Arc<str>>,
@@ -116,7 +116,7 @@ impl AdminServer {
     ///
     /// # Errors
     /// [`AdminError`].
-    pub fn bind(settings: AdminSettings) -> Result<Self, AdminError> {
+    pub(crate) fn bind(settings: AdminSettings) -> Result<Self, AdminError> {
         if let (AdminEndpoint::Tcp(address), None) = (&settings.endpoint, &settings.token)
             && !address.ip().is_loopback()
         {
@@ -128,12 +128,12 @@ impl AdminServer {
     }
 
     /// Where it listens.
-    pub fn address(&self) -> &AdminEndpoint {
+    pub(crate) fn address(&self) -> &AdminEndpoint {
         &self.address
     }
 
     /// Answers until that is cancelled.
-    pub async fn run(self, subject: AdminContext, ended: CancellationToken) {
+    pub(crate) async fn run(self, subject: AdminContext, ended: CancellationToken) {
         let clients = Clients::default();
         let router = router(Arc::new(subject), self.token.clone());
         loop {

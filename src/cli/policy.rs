@@ -15,14 +15,14 @@ use std::path::Path;
 
 /// Simulate, write and check IAM policies, offline
 #[derive(Debug, clap::Args)]
-pub struct PolicyArguments {
+pub(crate) struct PolicyArguments {
     #[command(subcommand)]
     command: PolicyCommand,
 }
 
 /// What to do with policies.
 #[derive(Debug, clap::Subcommand)]
-pub enum PolicyCommand {
+pub(crate) enum PolicyCommand {
     /// May this request be made? Every type of policy that applies, put together as AWS does
     Simulate(simulate::Arguments),
     /// Write the least that a relay needs: role, trust, endpoint and identity policies
@@ -33,7 +33,7 @@ pub enum PolicyCommand {
 
 impl PolicyArguments {
     /// Does it. Results go to `out`, what ends the command to `complaints`; returns the exit code.
-    pub fn run(self, out: &mut impl Write, complaints: &mut impl Write) -> u8 {
+    pub(crate) fn run(self, out: &mut impl Write, complaints: &mut impl Write) -> u8 {
         let mut text = String::new();
         let ended = match self.command {
             PolicyCommand::Simulate(arguments) => arguments.run(&mut text),

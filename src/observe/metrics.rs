@@ -469,7 +469,7 @@ impl Metrics {
 }
 
 /// For the text format of Prometheus, where the type line of a counter has the name that its samples have.
-pub fn prometheus_text(open_metrics: &str) -> String {
+pub(crate) fn prometheus_text(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     let mut counters: HashSet<&str> = HashSet::new();
     for line in open_metrics.lines() {

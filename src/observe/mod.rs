@@ -11,8 +11,9 @@ mod repeats;
 mod words;
 
 pub use log::{AddressForm, LogObserver};
+pub use metrics::Metrics;
 #[cfg(feature = "admin")]
-pub use metrics::{LimitMoment, Metrics, MetricsSnapshot, ProcessSnapshot, prometheus_text};
+pub(crate) use metrics::{LimitMoment, MetricsSnapshot, ProcessSnapshot, prometheus_text};
 
 use crate::mail::parameters::AppName;
 use crate::mail::{

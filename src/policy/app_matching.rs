@@ -130,7 +130,7 @@ impl fmt::Display for CertificateMatch {
 
 /// The index of all applications. Values are positions in the list of applications.
 #[derive(Clone, Debug, Default)]
-pub struct AppMatcher {
+pub(super) struct AppMatcher {
     all: Vec<MatchCriteria>,
     certificates: HashMap<CertificateMatch, Vec<usize>>,
     identities: HashMap<String, Vec<usize>>,
@@ -142,7 +142,7 @@ pub struct AppMatcher {
 
 impl AppMatcher {
     /// Builds the index.
-    pub fn new(all: Vec<MatchCriteria>) -> Self {
+    pub(super) fn new(all: Vec<MatchCriteria>) -> Self {
         let mut index = Self { all, ..Self::default() };
         for place in 0..index.all.len() {
             let demands = index.all[place].clone();
@@ -165,7 +165,7 @@ impl AppMatcher {
     }
 
     /// The index of the application of this client; of equal matches, the first.
-    pub fn recognise(&self, client: &Client) -> Option<usize> {
+    pub(super) fn recognise(&self, client: &Client) -> Option<usize> {
         let mut best: Option<(Specificity, usize)> = None;
         let mut look = |places: Option<&Vec<usize>>| {
             for &place in places.into_iter().flatten() {
@@ -201,7 +201,7 @@ impl AppMatcher {
     /// the operator may not have intended. Of several, each is paired with the first.
     ///
     /// The work grows with the number of applications, not with its square.
-    pub fn overlaps(&self) -> BTreeSet<(usize, usize)> {
+    pub(super) fn overlaps(&self) -> BTreeSet<(usize, usize)> {
         let mut firsts: HashMap<Claim<'_>, usize> = HashMap::new();
         let mut pairs = BTreeSet::new();
         for (place, demands) in self.all.iter().enumerate().filter(|(_, demands)| !demands.is_empty()) {

@@ -15,7 +15,7 @@ mod rule_results;
 mod tags;
 
 pub use app::{App, Checked, Enforcement, Missing, OnAuthor, SES_REFUSED_EXTENSIONS};
-pub use app_matching::{AppMatcher, CertificateMatch, MatchCriteria};
+pub use app_matching::{CertificateMatch, MatchCriteria};
 pub use app_policy::{AppPolicy, DefaultApp};
 pub use error::AppPolicyError;
 pub use iam_checks::AwsAccount;

@@ -11,7 +11,7 @@ use crate::transport::NullTransport;
 use std::sync::Arc;
 
 /// A connection that exists only in memory.
-pub struct DryRun {
+pub(crate) struct DryRun {
     session: Session,
     handler: SessionHandler,
     clock: Arc<dyn Clock>,
@@ -27,7 +27,7 @@ impl DryRun {
     /// A connection of that client to a listener with those settings. For implicit TLS `client.tls` is already set; `tls` is what
     /// STARTTLS negotiates. Of the transport in `components` only the memory that a message needs is asked; pacing and the lock-out
     /// after failed logins are left out.
-    pub fn begin(
+    pub(crate) fn begin(
         relay: &RelaySettings,
         components: Components,
         budget: &BudgetSettings,
@@ -45,7 +45,7 @@ impl DryRun {
     }
 
     /// The client sends octets. Returns what it receives.
-    pub async fn send(&mut self, octets: &[u8]) -> String {
+    pub(crate) async fn send(&mut self, octets: &[u8]) -> String {
         let mut received = Vec::new();
         let mut pieces = octets.chunks(PIECE_OCTETS);
         loop {
@@ -74,7 +74,7 @@ impl DryRun {
     }
 
     /// The client sends a message after 354: with dots doubled and the end mark behind it. Returns what it receives.
-    pub async fn send_content(&mut self, message: &[u8]) -> String {
+    pub(crate) async fn send_content(&mut self, message: &[u8]) -> String {
         let mut wire = Vec::with_capacity(message.len() + 64);
         for line in message.split_inclusive(|octet| *octet == b'\n') {
             // A dot behind a lone LF is not at the start of a line, so it is not doubled.
@@ -91,7 +91,7 @@ impl DryRun {
     }
 
     /// Ends the connection. Returns the message that would have been sent, if one was accepted.
-    pub async fn end(self) -> Option<Permitted> {
+    pub(crate) async fn end(self) -> Option<Permitted> {
         self.handler.end(Abandonment::ClientClosed).await;
         self.transport.take_last()
     }

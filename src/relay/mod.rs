@@ -28,11 +28,11 @@ mod transaction;
 
 pub use app_connections::AppConnectionLimits;
 pub use budget::{Budget, BudgetSettings};
-pub use dry_run::DryRun;
+pub(crate) use dry_run::DryRun;
 pub use fair_queue::AppShare;
 pub use health::KnownFault;
 pub use send_queue::SendQueueSettings;
-pub use session_handler::SessionHandler;
+pub(crate) use session_handler::SessionHandler;
 
 use crate::auth::Authenticator;
 use crate::limit::{LimitStanding, Limiter, Lockout, Pacer};
@@ -53,7 +53,7 @@ use tokio::sync::Semaphore;
 
 /// What the relay does with a message, beside what its components decide.
 #[derive(Clone, Debug)]
-pub struct RelaySettings {
+pub(crate) struct RelaySettings {
     /// The host name in the trace field.
     pub hostname: String,
     /// What the trace field shows of the client.
@@ -116,7 +116,7 @@ pub struct Relay {
 }
 
 /// The components of a relay.
-pub struct Components {
+pub(crate) struct Components {
     /// The policy.
     pub policy: Arc<dyn Policy>,
     /// The limiter.
@@ -143,7 +143,7 @@ impl std::fmt::Debug for Relay {
 
 impl Relay {
     /// Puts the components together. The memory that verifying passwords may take is subtracted from the budget.
-    pub fn new(settings: RelaySettings, components: Components, budget: &BudgetSettings) -> Self {
+    pub(crate) fn new(settings: RelaySettings, components: Components, budget: &BudgetSettings) -> Self {
         let set_aside = components.authenticator.as_ref().map_or(0, |authenticator| authenticator.octets_held_max());
         let budget = Arc::new(Budget::new(budget, set_aside));
         let (pace, clock) = (components.pace.clone(), Arc::clone(&components.clock));
@@ -169,17 +169,17 @@ impl Relay {
     }
 
     /// The handler of a new connection.
-    pub fn session_handler(self: &Arc<Self>, client: Client, auth_offered: bool) -> SessionHandler {
+    pub(crate) fn session_handler(self: &Arc<Self>, client: Client, auth_offered: bool) -> SessionHandler {
         SessionHandler::new(Arc::clone(self), client, auth_offered)
     }
 
     /// The clock.
-    pub fn clock(&self) -> &Arc<dyn Clock> {
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
     }
 
     /// The observer.
-    pub fn observer(&self) -> &Arc<dyn Observer> {
+    pub(crate) fn observer(&self) -> &Arc<dyn Observer> {
         &self.observer
     }
 
@@ -193,7 +193,7 @@ impl Relay {
     }
 
     /// The pacer.
-    pub fn pace(&self) -> Option<&Arc<Pacer>> {
+    pub(crate) fn pace(&self) -> Option<&Arc<Pacer>> {
         self.pace.as_ref()
     }
 
@@ -203,7 +203,7 @@ impl Relay {
     }
 
     /// How full the limits of these applications are.
-    pub async fn standings(&self, apps: &[AppName]) -> Vec<LimitStanding> {
+    pub(crate) async fn standings(&self, apps: &[AppName]) -> Vec<LimitStanding> {
         self.limiter.standings(apps).await
     }
 

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// A connection, from the greeting to the close. Call [`SessionHandler::end`] when it is over.
-pub struct SessionHandler {
+pub(crate) struct SessionHandler {
     pub(super) relay: Arc<Relay>,
     pub(super) client: Client,
     /// Whether the listener offers AUTH at all.
@@ -71,19 +71,19 @@ impl SessionHandler {
     }
 
     /// Whether policy accepted a MAIL of the client, or a login succeeded.
-    pub fn is_recognised(&self) -> bool {
+    pub(crate) fn is_recognised(&self) -> bool {
         self.recognised
     }
 
     /// The client named itself.
-    pub async fn hello(&mut self, word: String, esmtp: bool) {
+    pub(crate) async fn hello(&mut self, word: String, esmtp: bool) {
         self.abandon(Abandonment::Hello).await;
         self.client.hello = word;
         self.esmtp = esmtp;
     }
 
     /// The connection is encrypted now. What the client sent before is discarded.
-    pub async fn encrypted(&mut self, tls: TlsInfo) {
+    pub(crate) async fn encrypted(&mut self, tls: TlsInfo) {
         self.abandon(Abandonment::StartTls).await;
         self.client.identity = None;
         self.client.hello.clear();
@@ -93,7 +93,7 @@ impl SessionHandler {
     }
 
     /// The session refused something by itself.
-    pub fn report(&mut self, verb: &str, argument: &str, reply: &Reply) {
+    pub(crate) fn report(&mut self, verb: &str, argument: &str, reply: &Reply) {
         match self.rejected_content.take() {
             Some(RejectedContent(Some(end))) => {
                 self.open = None;
@@ -121,7 +121,7 @@ impl SessionHandler {
     }
 
     /// The client did not come through the TLS handshake that it asked for.
-    pub fn not_encrypted(&self, reason: &str) {
+    pub(crate) fn not_encrypted(&self, reason: &str) {
         self.relay.observer.observe(&Event::ConnectionRefused {
             address: self.client.address,
             listener: &self.client.listener,
@@ -131,7 +131,7 @@ impl SessionHandler {
     }
 
     /// The transaction, if there is one, ended without a message.
-    pub async fn abandon(&mut self, why: Abandonment) {
+    pub(crate) async fn abandon(&mut self, why: Abandonment) {
         self.not_sent(why);
         self.rejected_content = None;
         if let Some(transaction) = self.transaction.take() {
@@ -179,7 +179,7 @@ impl SessionHandler {
     }
 
     /// The next octets of the message.
-    pub async fn content(&mut self, octets: &Bytes) {
+    pub(crate) async fn content(&mut self, octets: &Bytes) {
         if let Some(open) = &mut self.open {
             open.octets += octets.len() as u64;
         }
@@ -189,13 +189,13 @@ impl SessionHandler {
     }
 
     /// The connection is over.
-    pub async fn end(mut self, why: Abandonment) {
+    pub(crate) async fn end(mut self, why: Abandonment) {
         self.abandon(why).await;
     }
 
     /// Does what the session asks for, and returns the actions that only the owner of the connection can do. Used by `server` and by
     /// [`DryRun`](super::DryRun).
-    pub async fn perform(&mut self, action: Action, session: &mut Session) -> Option<Action> {
+    pub(crate) async fn perform(&mut self, action: Action, session: &mut Session) -> Option<Action> {
         match action {
             Action::Ask(question) => {
                 if let (Question::ForwardPath(path), true) = (&question, self.relay.limiter.is_distant()) {
@@ -228,7 +228,7 @@ impl SessionHandler {
     }
 
     /// Answers the session's question.
-    pub async fn answer(&mut self, question: Question) -> Answer {
+    pub(crate) async fn answer(&mut self, question: Question) -> Answer {
         // Each boxed: a connection that waits for a command should not carry the frames of all that may follow, nor one
         // answer the frames of the others.
         match question {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The counts. Clones count together.
 #[derive(Clone, Debug)]
-pub struct ConnectionLimits {
+pub(crate) struct ConnectionLimits {
     total_max: usize,
     unrecognised_max: usize,
     per_client_max: usize,
@@ -65,7 +65,7 @@ const KNOWN_MAX: usize = 4_096;
 impl ConnectionLimits {
     /// At most that many connections, and that many from one client address. An IPv6 client is its /64: that is what one
     /// host can choose its addresses from. Three quarters of all are for clients that are not recognised.
-    pub fn new(total_max: usize, per_client_max: usize) -> Self {
+    pub(crate) fn new(total_max: usize, per_client_max: usize) -> Self {
         let unrecognised_max = total_max - total_max / 4;
         Self {
             total_max,
@@ -78,12 +78,12 @@ impl ConnectionLimits {
 
     /// Another bound on the connections of clients that are not recognised.
     #[must_use]
-    pub fn with_unrecognised_max(self, unrecognised_max: usize) -> Self {
+    pub(crate) fn with_unrecognised_max(self, unrecognised_max: usize) -> Self {
         Self { unrecognised_max: unrecognised_max.max(1), ..self }
     }
 
     /// Connections now.
-    pub fn in_use(&self) -> usize {
+    pub(crate) fn in_use(&self) -> usize {
         self.counts().total
     }
 

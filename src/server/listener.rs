@@ -89,7 +89,7 @@ impl BindError {
 
 /// A listener that listens and does not accept yet.
 #[derive(Debug)]
-pub struct Bound {
+pub(crate) struct Bound {
     settings: ListenerSettings,
     socket: Socket,
     address: ListenerAddress,
@@ -109,7 +109,7 @@ impl Bound {
     ///
     /// # Errors
     /// [`BindError`].
-    pub fn bind(mut settings: ListenerSettings) -> Result<Self, BindError> {
+    pub(crate) fn bind(mut settings: ListenerSettings) -> Result<Self, BindError> {
         let endpoint = std::mem::replace(&mut settings.endpoint, Endpoint::Tcp(([127, 0, 0, 1], 0).into()));
         let shown = endpoint.to_string();
         let made = match &endpoint {
@@ -123,22 +123,22 @@ impl Bound {
     }
 
     /// Where it listens.
-    pub fn address(&self) -> &ListenerAddress {
+    pub(crate) fn address(&self) -> &ListenerAddress {
         &self.address
     }
 
     /// Its certificate.
-    pub fn tls(&self) -> Option<&TlsSettings> {
+    pub(crate) fn tls(&self) -> Option<&TlsSettings> {
         self.settings.tls.as_ref()
     }
 
     /// Its name.
-    pub fn name(&self) -> &Arc<str> {
+    pub(crate) fn name(&self) -> &Arc<str> {
         &self.settings.name
     }
 
     /// Accepts until the relay drains.
-    pub async fn run(self, shared: ServerContext) {
+    pub(crate) async fn run(self, shared: ServerContext) {
         let context = Arc::new(ListenerContext::new(self.settings, shared));
         loop {
             let accepted = tokio::select! {

@@ -16,10 +16,12 @@ mod stream;
 mod threads;
 mod tls;
 
-pub use connection_limits::ConnectionLimits;
-pub use listener::{BindError, Bound, Endpoint, ListenerAddress};
+pub(crate) use connection_limits::ConnectionLimits;
+pub(crate) use listener::Bound;
+pub use listener::{BindError, Endpoint, ListenerAddress};
 pub(crate) use threads::Threads;
-pub use tls::{ClientCertificates, PemPair, TlsError, TlsSettings, Validity, names_in_pem};
+pub(crate) use tls::names_in_pem;
+pub use tls::{ClientCertificates, PemPair, TlsError, TlsSettings};
 
 use crate::relay::Relay;
 use crate::smtp;
@@ -62,7 +64,7 @@ impl ListenerSettings {
 
 /// What all connections of a process share.
 #[derive(Clone, Debug)]
-pub struct ServerContext {
+pub(crate) struct ServerContext {
     pub(crate) relay: Arc<Relay>,
     pub(crate) limits: ConnectionLimits,
     /// Cancelled: stop accepting, send 421 at command boundaries.
@@ -75,7 +77,7 @@ pub struct ServerContext {
 
 impl ServerContext {
     /// For a relay that is about to listen.
-    pub fn new(relay: Arc<Relay>, limits: ConnectionLimits) -> Self {
+    pub(crate) fn new(relay: Arc<Relay>, limits: ConnectionLimits) -> Self {
         Self {
             relay,
             limits,

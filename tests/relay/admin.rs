@@ -1,11 +1,14 @@
 //! The admin endpoint: health, metrics, access.
 
-use crate::support::{NOTE, TestRelay, TestSetup, until};
+use crate::support::{NOTE, TestRelay, TestSetup, listener, until};
 use gatepost::admin::{AdminEndpoint, AdminSettings};
+use gatepost::builder::Builder;
 use gatepost::emulator::Fault;
 use gatepost::limit::{LimitKey, LimitRule, LocalLimiter, Measure, OnExceeded};
 use gatepost::mail::{RuleName, SystemClock};
+use gatepost::policy::{AddressPattern, AppPolicy};
 use gatepost::relay::BudgetSettings;
+use gatepost::transport::NullTransport;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -220,7 +223,9 @@ async fn a_connection_is_kept_only_for_a_client_that_has_shown_the_token() {
 #[tokio::test]
 async fn an_admin_address_that_others_can_reach_needs_a_token() {
     let endpoint = AdminEndpoint::Tcp(([0, 0, 0, 0], 0).into());
-    let error = gatepost::admin::AdminServer::bind(AdminSettings { endpoint, token: None }).unwrap_err();
+    let policy = AppPolicy::local(vec![AddressPattern::parse("*@example.com").unwrap()]);
+    let builder = Builder::new("relay.example", policy, NullTransport::default()).listener(listener("plain", |smtp| smtp));
+    let error = builder.admin(AdminSettings { endpoint, token: None }).start().unwrap_err();
     assert!(error.to_string().contains("set a token"), "{error}");
 }
 

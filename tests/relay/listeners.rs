@@ -381,7 +381,9 @@ async fn what_is_no_stale_socket_is_left_alone() {
             Endpoint::Unix { path: path.clone(), mode: 0o600 },
             Settings::new("relay.example"),
         );
-        let error = gatepost::server::Bound::bind(settings).unwrap_err();
+        let policy = AppPolicy::local(vec![AddressPattern::parse("*@example.com").unwrap()]);
+        let builder = Builder::new("relay.example", policy, NullTransport::default()).listener(settings);
+        let error = builder.start().unwrap_err();
         assert!(error.to_string().contains("cannot listen on"), "{error}");
         assert!(path.exists());
     }

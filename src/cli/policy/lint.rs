@@ -9,7 +9,7 @@ use std::path::PathBuf;
 #[command(
     after_help = "Exit code: 0 nothing was found, 65 something was. A document that cannot be read is a finding too."
 )]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// What the documents are attached to
     #[arg(long)]
     kind: Attached,

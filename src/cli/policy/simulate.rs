@@ -18,7 +18,7 @@ for it) nothing is allowed. Types that are not given are taken not to be attache
 From --principal follow aws:PrincipalArn, aws:PrincipalAccount and, for a user, aws:username; from the resource
 aws:ResourceAccount and aws:RequestedRegion. A --context of the same key stands; a session's ARN does not have the path of
 its role, so give aws:PrincipalArn where the role has one.")]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// What is asked for: ses:SendRawEmail (which SendEmail with raw content is authorised as)
     action: String,
     /// What it is asked for on: the ARN of each identity and configuration set that a message touches
