@@ -72,5 +72,5 @@ fn operation(head: &Parts) -> Option<Operation> {
     Some(Operation::Read(read))
 }
 
-/// Operations that only look have no body.
+/// Read operations have no body.
 const READ_BODY_OCTETS_MAX: usize = 64 * 1024;
