@@ -12,10 +12,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::readings::AuthorReadings;
+use super::author_readings::AuthorReadings;
+use super::mailbox_simulator::DeliveryOutcome;
 use super::request::{Destination, SendParameters};
 use super::settings::Retention;
-use super::simulator::DeliveryOutcome;
 use super::{lock, submission::Submission};
 
 /// One accepted message.

@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 use super::fault::Fault;
 use super::reply::{self, Reply, ReplyBody};
 use super::script::{FAULTS_MAX, FaultScript};
-use super::{Shared, ledger, lock};
+use super::{Shared, lock, request_log};
 
 pub(super) async fn serve(shared: &Shared, head: &Parts, body: Incoming) -> Reply {
     match try_serve(shared, head, body).await {
@@ -54,9 +54,9 @@ async fn try_serve(shared: &Shared, head: &Parts, body: Incoming) -> Result<Repl
             shared.store.clear();
             done()
         }
-        (&Method::GET, "/requests") => Ok(ok(&ledger::to_json(shared.counts(), &shared.ledger.recent()))),
+        (&Method::GET, "/requests") => Ok(ok(&request_log::to_json(shared.counts(), &shared.request_log.recent()))),
         (&Method::DELETE, "/requests") => {
-            shared.ledger.clear();
+            shared.request_log.clear();
             done()
         }
         (&Method::GET, "/faults") => Ok(ok(&faults(&lock(&shared.script)))),

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::denial::Denial;
+use super::access_denied::Denial;
 use super::refusal::ErrorName;
 
 /// The fault of one SendEmail request.

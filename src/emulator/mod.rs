@@ -31,36 +31,36 @@
 //!
 //! One request, file by file: `server` accepts the connection, `routes` selects the operation, `signature` verifies the
 //! signature, `request` parses the JSON, `submission` makes the checks of SES, `capture` stores the message, `outbound`
-//! connects these steps and applies the `fault` that `script` selected; `ledger` records the request. `control` is the
+//! connects these steps and applies the `fault` that `script` selected; `request_log` records the request. `control` is the
 //! API for tests in other languages: its module documentation lists the requests.
 
+mod access_denied;
 mod address;
 mod asymmetric;
+mod author_readings;
 mod body;
 mod capture;
 mod clock;
 mod connection;
 mod control;
-mod denial;
 mod fault;
 mod identities;
 mod ids;
-mod ledger;
 mod lists;
+mod mailbox_simulator;
 mod outbound;
 mod quota;
 mod raw;
-mod readings;
 mod reads;
 mod refusal;
 mod reply;
 mod request;
+mod request_log;
 mod routes;
 mod script;
 mod server;
 mod settings;
 mod signature;
-mod simulator;
 mod storage;
 mod submission;
 #[cfg(test)]
@@ -77,18 +77,18 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+pub use access_denied::Denial;
+pub use author_readings::AuthorReadings;
 pub use capture::CapturedMessage;
-pub use denial::Denial;
 pub use fault::{Fault, FaultSyntaxError};
-pub use ledger::{Counts, RequestOutcome, SeenRequest};
-pub use readings::AuthorReadings;
+pub use mailbox_simulator::DeliveryOutcome;
 pub use refusal::ErrorName;
 pub use request::{Destination, SendParameters};
+pub use request_log::{Counts, RequestOutcome, SeenRequest};
 pub use settings::{
     AccountSettings, Bounds, ConfigurationSet, Credential, EmulatorSettings, Enforcement, Identity, Retention,
     SuppressionReason, Tenant,
 };
-pub use simulator::DeliveryOutcome;
 
 /// A running emulator. Dropping it stops it without waiting.
 #[derive(Debug)]
@@ -166,7 +166,7 @@ impl Emulator {
 
     /// The SendEmail requests seen, the oldest first, faulted ones included: at most the last 10,000.
     pub fn requests(&self) -> Vec<SeenRequest> {
-        self.shared.ledger.recent()
+        self.shared.request_log.recent()
     }
 
     /// Totals since the start.
@@ -242,7 +242,7 @@ struct Shared {
     clock: clock::WallClock,
     started: jiff::Timestamp,
     ids: ids::Ids,
-    ledger: Arc<ledger::Ledger>,
+    request_log: Arc<request_log::RequestLog>,
     store: capture::MessageStore,
     script: Mutex<script::FaultScript>,
     quota: Mutex<quota::Quota>,
@@ -263,7 +263,7 @@ impl Shared {
             clock,
             started: clock.now(),
             ids: ids::Ids::new(),
-            ledger: Arc::default(),
+            request_log: Arc::default(),
             store: capture::MessageStore::new(settings.retention),
             script: Mutex::default(),
             quota: Mutex::new(quota::Quota::new(&settings.account, tokio::time::Instant::now())),
@@ -293,7 +293,7 @@ impl Shared {
     }
 
     fn counts(&self) -> Counts {
-        self.ledger.counts(self.store.accepted())
+        self.request_log.counts(self.store.accepted())
     }
 }
 

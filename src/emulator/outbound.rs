@@ -19,20 +19,20 @@ use super::body::ReadBody;
 use super::capture::CapturedMessage;
 use super::connection::Connection;
 use super::fault::Fault;
-use super::ledger::{RequestOutcome, Ticket};
 use super::quota::Cost;
 use super::refusal::{ErrorName, Refusal};
 use super::reply::{self, Reply};
 use super::request::SendRequest;
+use super::request_log::{RequestOutcome, Ticket};
 use super::settings::{Credential, EmulatorSettings};
 use super::submission::{self, Submission};
-use super::{Shared, lock, signature, simulator, storage};
+use super::{Shared, lock, mailbox_simulator, signature, storage};
 
 /// Serves one SendEmail request.
 pub(super) async fn send_email(shared: &Arc<Shared>, connection: &Connection, head: &Parts, body: Incoming) -> Reply {
     let fault = lock(&shared.script).take();
     let fault_name = Some(fault.name()).filter(|_| fault != Fault::Serve);
-    let mut ticket = shared.ledger.enter(connection.number, fault_name, shared.clock.now());
+    let mut ticket = shared.request_log.enter(connection.number, fault_name, shared.clock.now());
 
     if fault == Fault::ResetBeforeBody {
         ticket.ends(RequestOutcome::Reset);
@@ -167,7 +167,8 @@ async fn accept(
 
     let message_id = shared.ids.message_id(shared.clock.now());
     if let Some(submission) = kept {
-        let outcomes = submission.recipients.iter().map(|mailbox| simulator::outcome_for(mailbox, settings)).collect();
+        let outcomes =
+            submission.recipients.iter().map(|mailbox| mailbox_simulator::outcome_for(mailbox, settings)).collect();
         let now = shared.clock.now();
         let message = CapturedMessage::new(message_id.clone(), now, submission, outcomes, &credential.access_key_id);
         if let Some(directory) = &settings.directory {

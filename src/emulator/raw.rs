@@ -1,7 +1,7 @@
 //! Parses the raw message as the service does: fields, structure, lines.
 //!
 //! Lines end with LF, with or without CR before it. The behaviour of SES for other line ends is not known; other
-//! interpretations of the author are in `readings.rs`. Refuses what SES documents to refuse: no header, no blank line,
+//! interpretations of the author are in `author_readings.rs`. Refuses what SES documents to refuse: no header, no blank line,
 //! a repeated field that must be single, a line above 998 octets. SES Developer Guide, "Email header fields"; SES API
 //! v2 reference, `RawMessage`; RFC 5322 §2.1.1.
 

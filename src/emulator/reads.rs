@@ -12,7 +12,7 @@ use super::refusal::{ErrorName, Refusal};
 use super::reply::{self, Reply};
 use super::settings::SuppressionReason;
 use super::submission::{arn, no_such_set, principal};
-use super::{Shared, lock, simulator};
+use super::{Shared, lock, mailbox_simulator};
 
 /// A reading operation and its argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ fn look_up(shared: &Shared, read: &Read) -> Result<Value, Refusal> {
         }
         Read::SuppressedDestination(address) => {
             let mailbox = Mailbox::parse(address)?;
-            let reason = simulator::suppression_of(&mailbox, &shared.settings);
+            let reason = mailbox_simulator::suppression_of(&mailbox, &shared.settings);
             let reason = reason.ok_or_else(|| {
                 not_found(format!("Email address {address} does not exist on your suppression list."))
             })?;

@@ -62,11 +62,11 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
     if !peer.ip().is_loopback() {
         return;
     }
-    let ledger = Arc::clone(&shared.ledger);
-    let number = ledger.connections_opened.fetch_add(1, Ordering::Relaxed) + 1;
-    ledger.connections_open.fetch_add(1, Ordering::Relaxed);
+    let request_log = Arc::clone(&shared.request_log);
+    let number = request_log.connections_opened.fetch_add(1, Ordering::Relaxed) + 1;
+    request_log.connections_open.fetch_add(1, Ordering::Relaxed);
     let _open = OnDrop(|| {
-        ledger.connections_open.fetch_sub(1, Ordering::Relaxed);
+        request_log.connections_open.fetch_sub(1, Ordering::Relaxed);
     });
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "emulator: TCP_NODELAY");

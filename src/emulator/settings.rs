@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::denial::Denial;
+use super::access_denied::Denial;
 
 /// Settings of one [`Emulator`](super::Emulator).
 #[derive(Clone, Debug)]

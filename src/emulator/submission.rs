@@ -9,16 +9,16 @@
 use mail_parser::MessageParser;
 use std::sync::LazyLock;
 
+use super::access_denied::Denial;
 use super::address::Mailbox;
-use super::denial::Denial;
 use super::identities;
 use super::lists;
+use super::mailbox_simulator;
 use super::quota::Cost;
 use super::raw::{self, Header};
 use super::refusal::{ErrorName, Refusal};
 use super::request::{Destination, SendRequest};
 use super::settings::{EmulatorSettings, Enforcement, Identity};
-use super::simulator;
 
 /// A parsed request, with the values that SES uses.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Submission {
     }
 
     pub(super) fn cost(&self) -> Cost {
-        let simulated = self.recipients.iter().filter(|mailbox| simulator::is_simulator(mailbox)).count();
+        let simulated = self.recipients.iter().filter(|mailbox| mailbox_simulator::is_simulator(mailbox)).count();
         Cost { recipients: self.recipients.len(), simulated }
     }
 
@@ -202,7 +202,7 @@ fn identities_are_verified(submission: &Submission, settings: &EmulatorSettings)
         check(Mailbox::parse(address)?, parameters.feedback_forwarding_email_address_identity_arn.as_ref());
     }
     if !settings.account.production_access {
-        for recipient in submission.recipients.iter().filter(|mailbox| !simulator::is_simulator(mailbox)) {
+        for recipient in submission.recipients.iter().filter(|mailbox| !mailbox_simulator::is_simulator(mailbox)) {
             check(recipient.clone(), None);
         }
     }

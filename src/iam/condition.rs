@@ -13,7 +13,6 @@
 //! AWS does not document `ForAnyValue:…IfExists` for a missing key; it is evaluated like `IfExists`. AWS also leaves
 //! open an operator without a set qualifier on a key with several values; it is evaluated as "any" if positive and
 //! "none" if negated. Lint reports such a condition, and `simulate` notes both.
-//! "none" if negated; lint reports such a condition, and `simulate` notes both.
 
 use super::arn;
 use super::context::Context;

@@ -4,7 +4,6 @@
 //! throttling (`learned.rs`). A throttle pauses all sending for a moment. While the provider continues to throttle, the
 //! pause doubles, so that the number of requests is bounded for any number of clients. The quota of 24 hours is handled
 //! separately: when it is used up, all sending stops for minutes, then one message is tried.
-//! for minutes, then one message tries.
 
 use super::Take;
 use super::learned::Learned;

@@ -3,7 +3,6 @@
 //! Nothing is delivered; the outcome is only recorded with the message, as the events of a configuration set would
 //! report it. The addresses of the mailbox simulator accept labels (`bounce+label@`), work in the sandbox, and count
 //! toward the send rate but not toward the daily quota. SES Developer Guide, "Using the mailbox simulator".
-//! the send rate but not toward the daily quota. SES Developer Guide, "Using the mailbox simulator".
 
 use super::address::Mailbox;
 use super::settings::{EmulatorSettings, SuppressionReason};

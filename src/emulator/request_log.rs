@@ -79,7 +79,7 @@ pub struct Counts {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(super) struct RequestLog {
     entries: Mutex<Entries>,
     pub(super) http_requests: AtomicU64,
     pub(super) connections_opened: AtomicU64,
@@ -93,7 +93,7 @@ struct Entries {
     recent: VecDeque<SeenRequest>,
 }
 
-impl Ledger {
+impl RequestLog {
     /// Enters a request. The entry is closed by the ticket, or as abandoned when the ticket is dropped.
     pub(super) fn enter(self: &Arc<Self>, connection: u64, fault: Option<&'static str>, seen_at: Timestamp) -> Ticket {
         let mut entries = lock(&self.entries);
@@ -112,7 +112,7 @@ impl Ledger {
             error: None,
             message_id: None,
         });
-        Ticket { ledger: Arc::clone(self), number, if_dropped: RequestOutcome::Abandoned }
+        Ticket { request_log: Arc::clone(self), number, if_dropped: RequestOutcome::Abandoned }
     }
 
     pub(super) fn recent(&self) -> Vec<SeenRequest> {
@@ -149,18 +149,18 @@ impl Ledger {
 /// The open entry of one request.
 #[derive(Debug)]
 pub(super) struct Ticket {
-    ledger: Arc<Ledger>,
+    request_log: Arc<RequestLog>,
     number: u64,
     if_dropped: RequestOutcome,
 }
 
 impl Ticket {
     pub(super) fn accepted(&self, message_id: &str) {
-        self.ledger.update(self.number, |entry| entry.message_id = Some(message_id.to_owned()));
+        self.request_log.update(self.number, |entry| entry.message_id = Some(message_id.to_owned()));
     }
 
     pub(super) fn refused(&self, error: &'static str) {
-        self.ledger.update(self.number, |entry| entry.error = Some(error));
+        self.request_log.update(self.number, |entry| entry.error = Some(error));
     }
 
     /// Sets the outcome that is recorded when the guard is dropped.
@@ -176,7 +176,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.ledger.update(self.number, |entry| entry.outcome = self.if_dropped);
+        self.request_log.update(self.number, |entry| entry.outcome = self.if_dropped);
     }
 }
 
