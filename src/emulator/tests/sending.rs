@@ -290,7 +290,7 @@ async fn the_size_after_base64_is_bounded() {
     let refused = send(&client, &raw(&message(3_001))).await;
     assert_eq!(refused.error(), (400, "BadRequestException"));
     assert_eq!(refused.message(), "Message length is more than 4000 bytes long: '4004'.");
-    // Beyond what the door admits at all: announced, and found out while reading.
+    // Above the limit of a request body: refused from the declared length, or while the body is read.
     let huge = vec![b' '; 400_000];
     let signed = client.sign("POST", "/v2/email/outbound-emails", &huge);
     assert_eq!(client.connect().await.exchange(&signed).await.map(|answer| answer.status).unwrap_or(413), 413);
