@@ -5,20 +5,20 @@ use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
 use std::fmt;
 
-/// Why a text is not a hash that we verify.
+/// Why a text is not a supported hash.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HashError {
     /// Neither `$argon2id$…` nor `$2b$…`.
     #[error("not an argon2id or bcrypt hash; make one with `gatepost hash-password`")]
     UnknownForm,
-    /// Looks like one and is not.
+    /// The text has the form of a hash but is invalid.
     #[error("malformed hash: {0}")]
     Malformed(String),
-    /// Verifying it would cost more than anybody means.
+    /// Verification would cost too much memory or time.
     #[error("hash costs too much: at most {MEMORY_KIB_MAX} KiB and 16 passes for argon2id, cost 15 for bcrypt")]
     TooCostly,
-    /// The system gave no random salt.
+    /// The operating system returned no random salt.
     #[error("cannot make a hash: {0}")]
     Make(String),
 }
@@ -45,7 +45,7 @@ impl fmt::Debug for PasswordHash {
 }
 
 impl PasswordHash {
-    /// Reads `$argon2id$v=19$m=…,t=…,p=…$salt$hash` or `$2a$`, `$2b$`, `$2y$` bcrypt.
+    /// Parses `$argon2id$v=19$m=…,t=…,p=…$salt$hash` or `$2a$`, `$2b$`, `$2y$` bcrypt.
     ///
     /// # Errors
     /// [`HashError`].
@@ -90,21 +90,21 @@ impl PasswordHash {
         match &self.0 {
             Form::Argon2id { text, .. } => phc::PasswordHash::new(text)
                 .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok()),
-            // bcrypt looks at 72 octets only; a longer password must not match by its beginning.
+            // bcrypt uses only 72 octets; a longer password must not match by its first 72.
             Form::Bcrypt(text) => bcrypt::non_truncating_verify(password, text).unwrap_or(false),
         }
     }
 
-    /// What a verification costs, as a text: the same for hashes that take the same time.
+    /// The cost of a verification, as a text: equal for hashes that take the same time.
     pub(super) fn cost(&self) -> &str {
         match &self.0 {
-            // `$argon2id$v=19$m=…,t=…,p=…` and `$2b$12`: what stands before the salt.
+            // `$argon2id$v=19$m=…,t=…,p=…` and `$2b$12`: the part before the salt.
             Form::Argon2id { text, .. } => text.rsplitn(3, '$').last().unwrap_or_default(),
             Form::Bcrypt(text) => text.get(4..6).unwrap_or_default(),
         }
     }
 
-    /// How much memory one verification takes.
+    /// The memory that one verification needs.
     pub fn octets_held(&self) -> u64 {
         match &self.0 {
             Form::Argon2id { memory_kib, .. } => u64::from(*memory_kib) * 1024,

@@ -1,6 +1,6 @@
-//! Who is it? The seam between the relay and whoever knows the users.
+//! Authentication: the interface between the relay and a user store.
 //!
-//! [`Users`] is the built-in one: names and password hashes.
+//! [`Users`] is the built-in store of names and password hashes.
 
 mod hash;
 mod users;
@@ -14,7 +14,7 @@ use async_trait::async_trait;
 /// A verifier of names and passwords.
 #[async_trait]
 pub trait Authenticator: Send + Sync + 'static {
-    /// Verifies. Must take the same time for an unknown name as for a wrong password.
+    /// Verifies credentials. An unknown name must take the same time as a wrong password.
     async fn authenticate(&self, credentials: &Credentials) -> Result<AuthDecision, AuthError>;
 
     /// The most memory that all verifications together hold at a time. The relay sets it aside from its budget.
@@ -23,12 +23,12 @@ pub trait Authenticator: Send + Sync + 'static {
     }
 }
 
-/// A verifier's answer.
+/// The decision of an authenticator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthDecision {
     /// It is this identity.
     Accept(Identity),
-    /// Unknown name or wrong password; nobody is told which.
+    /// Unknown name or wrong password. The client is not told which.
     Reject,
 }
 

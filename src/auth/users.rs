@@ -1,10 +1,10 @@
-//! The built-in users: a name and a password hash each.
+//! The built-in users: names and password hashes.
 //!
-//! Verification costs memory and time on purpose, so it runs off the event loop, a few at a time, and a bounded number
-//! wait. An unknown name costs the same as a wrong password, whatever the hashes are, after a restart and on every relay with the
-//! same users. A verified name and password is remembered for minutes under
-//! a keyed hash, so that applications with one mail per connection do not pay each time; dropping the [`Users`] (a
-//! reload) forgets it.
+//! Verification is expensive in memory and time on purpose. It therefore runs off the event loop, a few at a time, and
+//! the number of waiting ones is bounded. An unknown name takes the same time as a wrong password, whatever the hashes
+//! are, also after a restart and on every relay with the same users. Verified credentials are cached for minutes under
+//! a keyed hash, so that applications with one message per connection do not pay each time. Dropping the [`Users`] (a
+//! reload) clears the cache.
 
 use super::{AuthDecision, AuthError, Authenticator, PasswordHash};
 use crate::mail::{Clock, Credentials, Identity};
@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 pub struct UsersSettings {
     /// Verifications at a time.
     pub parallel_max: usize,
-    /// Verifications that may wait for their turn; more are told 454.
+    /// Verifications that may wait; further ones receive 454.
     pub waiting_max: usize,
     /// How long a verified name and password is remembered. Zero: not at all.
     pub remember: Duration,
@@ -33,7 +33,7 @@ impl Default for UsersSettings {
     }
 }
 
-/// Remembered verifications at most; the oldest quarter goes when it is full.
+/// The maximum number of cached verifications. The oldest quarter is removed when it is full.
 const REMEMBERED_MAX: usize = 4_096;
 
 /// Names and hashes.
@@ -57,10 +57,10 @@ impl std::fmt::Debug for Users {
 }
 
 impl Users {
-    /// These users. A name that comes twice has the last hash.
+    /// A store with these users. A repeated name has the last hash.
     ///
     /// # Errors
-    /// [`AuthError::Unavailable`] if the system has no random octets for the key.
+    /// [`AuthError::Unavailable`] if the operating system returned no random octets for the key.
     pub fn new(
         users: impl IntoIterator<Item = (String, PasswordHash)>,
         settings: UsersSettings,
@@ -85,7 +85,7 @@ impl Users {
         })
     }
 
-    /// What is remembered of a name and password: an HMAC under a key that nobody ever sees.
+    /// The cache key of credentials: an HMAC under a random key that never leaves the process.
     fn mark(&self, credentials: &Credentials) -> [u8; 32] {
         let mut context = hmac::Context::with_key(&self.key);
         context.update(&(credentials.name.len() as u64).to_be_bytes());
@@ -116,10 +116,10 @@ impl Users {
         remembered.insert(mark, now + self.settings.remember);
     }
 
-    /// The hash to verify against: the user's, or for an unknown name one of a cost that the list has. That is always the same
-    /// one for a name, also after a restart and on another relay, as it is for a known name: a cost that changes would tell
-    /// that the name is unknown. Of all costs, the one whose SHA-256 with the name is the largest: another user of a cost that
-    /// the list has already changes nothing.
+    /// The hash to verify against: the user's, or for an unknown name a dummy with a cost that occurs in the list. It
+    /// is always the same for a name, also after a restart and on another relay, as for a known name: a varying cost
+    /// would reveal that the name is unknown. The cost is the one whose SHA-256 with the name is the largest, so that a
+    /// further user with a cost of the list changes nothing.
     fn hash_for(&self, name: &str) -> Option<(&PasswordHash, bool)> {
         if let Some(hash) = self.hashes.get(name) {
             return Some((hash, true));
@@ -195,7 +195,7 @@ mod tests {
             ("ann", "", AuthDecision::Reject),
             ("Ann", "secret", AuthDecision::Reject),
         ] {
-            // Twice: what is remembered must not differ from what was verified.
+            // Twice: the cached decision must equal the verified one.
             for _ in 0..2 {
                 assert_eq!(users.authenticate(&credentials(name, password)).await.unwrap(), want, "{name} {password}");
             }
@@ -236,7 +236,7 @@ mod tests {
         let (low, high) = (bcrypt::hash("secret", 4).unwrap(), bcrypt::hash("secret", 5).unwrap());
         let users = |texts: &[&str]| {
             let list = texts.iter().enumerate();
-            let list = list.map(|(place, text)| (format!("user{place}"), PasswordHash::parse(text).unwrap()));
+            let list = list.map(|(index, text)| (format!("user{index}"), PasswordHash::parse(text).unwrap()));
             Users::new(list, UsersSettings::default(), Arc::new(ManualClock::new())).unwrap()
         };
         let (small, large) = (argon(64, ""), argon(128, ""));

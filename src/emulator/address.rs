@@ -1,7 +1,8 @@
-//! Addresses as SES reads them in a parameter: an address, or a display name and an address in angle brackets.
+//! Parses addresses in parameters as SES does: an address, or a display name and an address in angle brackets.
 //!
-//! Checks form only, with the words SES uses. Knows no groups, comments or lists: a parameter holds one address.
-//! SES API v2 reference, `Destination`: the local part must be 7-bit ASCII, a domain beyond ASCII must be in Punycode.
+//! Checks only the syntax, with the error texts of SES. Groups, comments and lists are not supported, because a
+//! parameter has one address. SES API v2 reference, `Destination`: the local part must be 7-bit ASCII, a domain beyond
+//! ASCII must be in Punycode.
 
 use super::refusal::Refusal;
 
@@ -14,7 +15,7 @@ pub(super) struct Mailbox {
 }
 
 impl Mailbox {
-    /// Reads `ann@example.com` or `Ann <ann@example.com>`.
+    /// Parses `ann@example.com` or `Ann <ann@example.com>`.
     pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
         let text = text.trim();
         let bare = match text.strip_suffix('>') {

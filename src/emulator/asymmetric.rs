@@ -1,4 +1,4 @@
-//! SigV4A: the signature for more than one region, which multi-region endpoints ask for.
+//! SigV4A: the signature for more than one region, which multi-region endpoints require.
 //!
 //! ECDSA on P-256 over SHA-256, with a key that both sides derive from the secret.
 //!
@@ -9,7 +9,7 @@ use aws_lc_rs::{hmac, signature};
 
 pub(super) const ALGORITHM: &str = "AWS4-ECDSA-P256-SHA256";
 
-/// Whether whoever signed that text knew the secret.
+/// Whether the signature over the text was made with the secret.
 pub(super) fn is_signed(access_key_id: &str, secret: &str, text: &[u8], by: &[u8]) -> bool {
     let key = private_key(access_key_id, secret).and_then(|key| {
         let key = PrivateKey::from_private_key(&ECDH_P256, &key).ok()?;
@@ -23,7 +23,8 @@ pub(super) fn is_signed(access_key_id: &str, secret: &str, text: &[u8], by: &[u8
 /// A number of 256 bits.
 type Scalar = [u8; 32];
 
-/// The order of P-256's group less two (FIPS 186-4, D.1.2.3): what is derived may not be larger, and one is added to it.
+/// The order of P-256's group less two (FIPS 186-4, D.1.2.3): the derived number may not be larger, and one is added to
+/// it.
 const DERIVED_MAX: Scalar = [
     0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6, 0xfa,
     0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x4f,

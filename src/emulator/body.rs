@@ -1,7 +1,7 @@
-//! Reading a request's body, within bounds.
+//! Receives the body of a request, within limits.
 //!
-//! A body is capped in octets and in time, and all bodies being read share one budget of memory: a request that does
-//! not fit waits for another to be done. Read without copying where it arrives in one piece.
+//! The size and the time of a body are limited, and all bodies in progress share a memory budget: a request that
+//! exceeds it waits for others to finish. A body that arrives in one piece is not copied.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub(super) struct BodyBudget {
 /// A body and the share of the budget that it holds.
 pub(super) struct ReadBody<'a> {
     pub(super) octets: Bytes,
-    /// To be kept for as long as anything of the body is.
+    /// Must live as long as any part of the body.
     pub(super) share: SemaphorePermit<'a>,
 }
 
@@ -58,7 +58,7 @@ async fn collect(mut body: Incoming, announced: Option<usize>, octets_max: usize
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        // The client broke off: nobody is there to read the answer.
+        // The client closed the connection and will not read the response.
         let Ok(octets) = frame.map_err(|_| Refusal::from(ErrorName::RequestTimeout))?.into_data() else { continue };
         if first.len() + all.len() + octets.len() > octets_max {
             return Err(ErrorName::RequestEntityTooLarge.into());
@@ -81,5 +81,5 @@ fn units(octets: usize) -> u32 {
 }
 
 const UNIT_OCTETS: usize = 1024;
-/// What a tokio semaphore can hold, with room to spare: 512 GiB in units.
+/// Within the limit of a tokio semaphore: 512 GiB in units.
 const UNITS_MAX: u32 = 1 << 29;

@@ -1,7 +1,7 @@
-//! Accepted messages, as a test wants to see them.
+//! The accepted messages, for tests.
 //!
-//! The newest are kept, within both bounds of [`Retention`]; older ones are forgotten, but stay counted. Raw octets are
-//! shared, not copied.
+//! The newest messages are stored, within both limits of [`Retention`]. Older ones are removed, but stay counted. Raw
+//! octets are shared, not copied.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -12,10 +12,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::readings::AuthorReadings;
+use super::author_readings::AuthorReadings;
+use super::mailbox_simulator::DeliveryOutcome;
 use super::request::{Destination, SendParameters};
 use super::settings::Retention;
-use super::simulator::DeliveryOutcome;
 use super::{lock, submission::Submission};
 
 /// One accepted message.
@@ -31,9 +31,9 @@ pub struct CapturedMessage {
     pub to: Vec<String>,
     /// The same, grouped; from the header if the request had no `Destination`.
     pub destination: Destination,
-    /// The octets of `Content.Raw.Data`, as they came: `FromEmailAddress` is not written into them.
+    /// The octets of `Content.Raw.Data`, unchanged: `FromEmailAddress` is not written into them.
     pub raw: Bytes,
-    /// Who could be read as author.
+    /// The addresses that a mail program could take for the author.
     pub readings: AuthorReadings,
     /// The request's parameters.
     pub parameters: SendParameters,
@@ -41,11 +41,11 @@ pub struct CapturedMessage {
     pub configuration_set: Option<String>,
     /// The tags in force: parameter, else header field.
     pub email_tags: Vec<(String, String)>,
-    /// What becomes of each recipient of `to`.
+    /// The delivery outcome of each recipient of `to`.
     pub outcomes: Vec<DeliveryOutcome>,
-    /// Who signed the request.
+    /// The access key that signed the request.
     pub access_key_id: String,
-    /// The request as it came, without the content.
+    /// The request, without the content.
     request: Value,
 }
 
@@ -121,7 +121,7 @@ impl CapturedMessage {
     }
 }
 
-/// The messages kept, and how many there were.
+/// The stored messages, and the number of accepted ones.
 #[derive(Debug)]
 pub(super) struct MessageStore {
     retention: Retention,
@@ -164,7 +164,7 @@ impl MessageStore {
         lock(&self.kept).messages.iter().cloned().collect()
     }
 
-    /// Accepted since the start, kept or not.
+    /// Messages accepted since the start, including those that are no longer stored.
     pub(super) fn accepted(&self) -> u64 {
         lock(&self.kept).accepted
     }

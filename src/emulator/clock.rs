@@ -1,8 +1,8 @@
 //! The wall clock that signatures are checked against.
 //!
-//! The only place in the room that reads the time of day; durations are measured with `tokio::time::Instant`, so that a
-//! paused runtime can advance them. The clock can be set wrong on purpose: a client whose clock differs from the
-//! service's is one of the faults to rehearse, and moving the emulator's clock needs no privilege.
+//! The only function of the module that reads the time of day. Durations are measured with `tokio::time::Instant`, so
+//! that a paused runtime can advance them. The clock can be set wrong on purpose, to test a client whose clock differs
+//! from the service's; this needs no privilege.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -17,13 +17,16 @@ impl WallClock {
         Self { ahead: SignedDuration::from_secs(seconds) }
     }
 
-    #[allow(clippy::disallowed_methods, reason = "the emulator imports no room, so it cannot ask the relay's clock")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the emulator imports no module of the relay, so it has a clock of its own"
+    )]
     pub(super) fn now(self) -> Timestamp {
         let now = Timestamp::now();
         now.checked_add(self.ahead).unwrap_or(now)
     }
 
-    /// Whether the clock is off, and the `Date` field of an answer therefore has to be written here and not by hyper.
+    /// Whether the clock is offset, so that the `Date` field of a response is written here and not by hyper.
     pub(super) fn is_off(self) -> bool {
         !self.ahead.is_zero()
     }
@@ -34,7 +37,7 @@ pub(super) fn basic(time: Timestamp) -> String {
     time.strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 
-/// Reads what [`basic`] writes, and nothing else.
+/// Parses the format of [`basic`], and no other.
 pub(super) fn parse_basic(text: &str) -> Option<Timestamp> {
     let shape_is_right = text.len() == 16 && text.bytes().all(|octet| octet.is_ascii_digit() || b"TZ".contains(&octet));
     if !shape_is_right {

@@ -1,4 +1,4 @@
-//! The connection that a request came on, as far as the request may act on it.
+//! The connection of a request, as far as the request controls it.
 
 use super::reply::Reply;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +28,7 @@ impl Connection {
         std::future::pending().await
     }
 
-    /// Returns when a request has asked for a reset.
+    /// Returns when a request has requested a reset.
     pub(super) async fn must_reset(&self) {
         self.reset.notified().await;
     }

@@ -1,7 +1,7 @@
-//! The emulator's own door: what was accepted, what was seen, what shall go wrong.
+//! The control API of the emulator: accepted messages, received requests, faults to raise.
 //!
-//! No signature is asked for, because the door is open to loopback only; and since a browser on the same machine is on
-//! loopback too, a request with an `Origin` field, or for a host that is not loopback by name, is refused.
+//! Requests need no signature, because the API listens on loopback only. A browser on the same machine is on loopback
+//! too, so a request with an `Origin` field, or for a host name that is not loopback, is refused.
 //!
 //! | request | body | answer |
 //! | --- | --- | --- |
@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 use super::fault::Fault;
 use super::reply::{self, Reply, ReplyBody};
 use super::script::{FAULTS_MAX, FaultScript};
-use super::{Shared, ledger, lock};
+use super::{Shared, lock, request_log};
 
 pub(super) async fn serve(shared: &Shared, head: &Parts, body: Incoming) -> Reply {
     match try_serve(shared, head, body).await {
@@ -54,9 +54,9 @@ async fn try_serve(shared: &Shared, head: &Parts, body: Incoming) -> Result<Repl
             shared.store.clear();
             done()
         }
-        (&Method::GET, "/requests") => Ok(ok(&ledger::to_json(shared.counts(), &shared.ledger.recent()))),
+        (&Method::GET, "/requests") => Ok(ok(&request_log::to_json(shared.counts(), &shared.request_log.recent()))),
         (&Method::DELETE, "/requests") => {
-            shared.ledger.clear();
+            shared.request_log.clear();
             done()
         }
         (&Method::GET, "/faults") => Ok(ok(&faults(&lock(&shared.script)))),
@@ -85,7 +85,7 @@ async fn try_serve(shared: &Shared, head: &Parts, body: Incoming) -> Result<Repl
     }
 }
 
-/// Closes the door to web pages: by cross-origin requests, and by names that were made to point here (DNS rebinding).
+/// Refuses requests of web pages: cross-origin requests, and host names that resolve to this address (DNS rebinding).
 fn check_origin(head: &Parts) -> Result<(), Problem> {
     let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
     let name = if host.starts_with('[') { host.split_inclusive(']').next() } else { host.split(':').next() };
@@ -104,7 +104,7 @@ async fn read_json(shared: &Shared, body: Incoming) -> Result<Value, Problem> {
     serde_json::from_slice(&body.octets).map_err(|error| bad(format!("not JSON: {error}")))
 }
 
-/// A body of `POST /faults`, read whole before anything is done.
+/// The body of `POST /faults`, parsed completely before any change.
 #[derive(Default)]
 struct Orders {
     queue: Vec<Fault>,

@@ -26,14 +26,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::denial::Denial;
+use super::access_denied::Denial;
 use super::refusal::ErrorName;
 
-/// What goes wrong with one SendEmail request.
+/// The fault of one SendEmail request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Nothing goes wrong. Holds a place in a script.
+    /// No fault. Used to skip a request in a script.
     Serve,
     /// The request is refused with this error.
     Refuse {
@@ -46,22 +46,22 @@ pub enum Fault {
     },
     /// The request is refused by IAM, in one of its texts. The resource is the identity of the message's author.
     AccessDenied(Denial),
-    /// A status and a body with no error name, as a proxy in between would answer. The message is not accepted.
+    /// A status and a body without an error name, as a proxy would return. The message is not accepted.
     Status {
         /// HTTP status, 200 to 599.
         status: u16,
         /// Sent as `text/html`.
         body: String,
     },
-    /// The whole request is read, the message is not accepted, and no answer comes.
+    /// The whole request is read, the message is not accepted, and no response is sent.
     Hang,
-    /// The message is accepted, and no answer comes.
+    /// The message is accepted, and no response is sent.
     AcceptThenHang,
-    /// The connection is reset after the request's head, before its body is read.
+    /// The connection is reset after the head of the request, before its body is read.
     ResetBeforeBody,
-    /// The message is accepted, then the connection is reset without an answer.
+    /// The message is accepted, then the connection is reset without a response.
     AcceptThenReset,
-    /// The request is served, and the body of the answer comes at this rate.
+    /// The request is served, and the body of the response is sent at this rate.
     Slow {
         /// Octets of the body each second.
         octets_per_second: NonZeroU32,
@@ -72,11 +72,11 @@ pub enum Fault {
     NoMessageId,
 }
 
-/// Why a fault could not be read.
+/// Why a fault could not be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FaultSyntaxError {
-    /// No fault and no error has this name.
+    /// No fault or error has this name.
     #[error("no fault is called {0:?}")]
     Unknown(String),
     /// The fault needs a parameter, or the parameter has the wrong type or range.
@@ -84,7 +84,7 @@ pub enum FaultSyntaxError {
     Parameter {
         /// The fault.
         fault: String,
-        /// What is the matter.
+        /// The error.
         problem: &'static str,
     },
     /// Neither a string nor an object with a member `fault`.
@@ -192,7 +192,7 @@ impl Fault {
 impl std::str::FromStr for Fault {
     type Err = FaultSyntaxError;
 
-    /// Reads the string form of the table above.
+    /// Parses the string form of the table above.
     fn from_str(name: &str) -> Result<Self, FaultSyntaxError> {
         Self::from_json(&Value::String(name.to_owned()))
     }

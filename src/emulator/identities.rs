@@ -14,7 +14,7 @@ pub(super) fn covering<'a>(identities: &'a [Identity], mailbox: &Mailbox) -> Vec
     found
 }
 
-/// The identity that makes the address one the account may use.
+/// The identity that permits the account to use the address.
 pub(super) fn verified_for<'a>(identities: &'a [Identity], mailbox: &Mailbox) -> Option<&'a Identity> {
     covering(identities, mailbox).into_iter().find(|identity| identity.verified)
 }

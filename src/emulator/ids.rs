@@ -1,8 +1,8 @@
-//! Names for messages and requests, in the shape SES gives them.
+//! Generates ids of messages and requests, in the format of SES.
 //!
 //! A message id looks like `0107017033dbb64d-be13a01e-dbf1-44b7-b876-3622165dacc1-000000`: a prefix, milliseconds since
-//! 1970, a UUID. The UUID's first half is drawn once per emulator, the second counts, so ids are unique without a draw
-//! each.
+//! 1970, a UUID. The first half of the UUID is random and chosen once per emulator, the second is a counter, so ids are
+//! unique without a random number for each.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,8 +1,8 @@
-//! Address fields of a message as SES reads them: a list of addresses and groups, with comments.
+//! Parses address fields of a message as SES does: lists of addresses and groups, with comments.
 //!
-//! SES refuses a message whose To, Cc or Reply-To it cannot read, whatever the envelope says; the words are those that it
-//! is seen to use. Its own reading, as everything in the emulator: it shares no parser with the relay.
-//! RFC 5322 §3.4; comments are taken away, wherever they stand.
+//! SES refuses a message whose To, Cc or Reply-To it cannot parse, whatever the envelope is. The error texts are those
+//! of SES in captures. As everything in the emulator, this parser shares no code with the relay. RFC 5322 §3.4;
+//! comments are removed in all positions.
 
 use super::address::Mailbox;
 use super::refusal::Refusal;
@@ -26,7 +26,7 @@ struct List {
     mailboxes: Vec<Mailbox>,
 }
 
-/// Where the next letter stands.
+/// The context of the next character.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Within {
     #[default]
@@ -58,14 +58,14 @@ impl List {
             (Within::Text, _) if self.in_literal => self.text.push(letter),
             (Within::Text, '(') => self.within = Within::Comment(1),
             (Within::Text, '"') => self.push(letter, Within::Quotes),
-            // A second one could hide behind the first.
+            // A second one could be hidden behind the first.
             (Within::Text, '<') if self.text.trim_end().ends_with('>') => {
                 return Err(Refusal::bad_request("Illegal address"));
             }
             (Within::Text, '<') => self.push(letter, Within::Angle),
             (Within::Text, ',') => self.end_mailbox()?,
             (Within::Text, ':') if !self.in_group => {
-                // What stood before is the name of the group.
+                // The preceding text is the name of the group.
                 self.text.clear();
                 self.in_group = true;
             }
@@ -86,7 +86,7 @@ impl List {
         self.within = within;
     }
 
-    /// Nothing between two commas is no address.
+    /// An empty list member is not an address.
     fn end_mailbox(&mut self) -> Result<(), Refusal> {
         let text = std::mem::take(&mut self.text);
         if !text.trim().is_empty() {

@@ -2,8 +2,8 @@
 //!
 //! Lets a program that speaks to SES through a real AWS SDK run without an AWS account: set the SDK's endpoint to
 //! [`Emulator::endpoint_url`] and its credentials to one of [`EmulatorSettings::credentials`]. SendEmail with raw
-//! content is judged as SES judges it, kept, and can be looked at; GetAccount, GetEmailIdentity, GetConfigurationSet and
-//! GetSuppressedDestination answer from the settings. Faults can be scripted, one a request.
+//! content is checked as SES checks it, stored, and can be inspected; GetAccount, GetEmailIdentity, GetConfigurationSet and
+//! GetSuppressedDestination return the settings. Faults can be scripted, one for each request.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -18,48 +18,49 @@
 //! # }
 //! ```
 //!
-//! Stands apart: imports no room of the relay and shares no parser and no table with it. What the relay sends is
-//! checked by code that has never seen the relay's, or each would only prove the other.
+//! The module imports no other module of gatepost and shares no parser and no table with the relay, so that a test of
+//! the relay does not compare its code with itself.
 //!
-//! Promises: listens on loopback only. A message that SendEmail answers for is in [`Emulator::messages`] before the
-//! answer is sent. Every list, body, wait and connection has a bound. Reads no environment, installs nothing global.
+//! Guarantees: it listens on loopback only. A message that SendEmail accepts is in [`Emulator::messages`] before the
+//! response is sent. Every list, body, wait and connection is bounded. It reads no environment and installs nothing
+//! global.
 //!
 //! Limits: HTTP/1.1 without TLS; raw content only; no delivery, no events, no IAM policies (actions can be denied by
-//! name); attachments are not looked into. It says what AWS documents or what was seen in the field, and where neither
-//! is known, says so in the file that decides.
+//! name); attachments are not checked. Its behaviour is documented by AWS or was seen in captures; where neither
+//! exists, the file that decides says so.
 //!
-//! One request, file by file: `server` accepts the connection, `routes` finds the operation, `signature` recomputes the
-//! signature, `request` reads the JSON, `submission` asks what SES asks, `capture` keeps the message, `outbound` holds
-//! these together and applies the `fault` that `script` chose; `ledger` writes down what was seen. `control` is the door
-//! for tests in other languages: its module head lists the requests.
+//! One request, file by file: `server` accepts the connection, `routes` selects the operation, `signature` verifies the
+//! signature, `request` parses the JSON, `submission` makes the checks of SES, `capture` stores the message, `outbound`
+//! connects these steps and applies the `fault` that `script` selected; `request_log` records the request. `control` is the
+//! API for tests in other languages: its module documentation lists the requests.
 
+mod access_denied;
 mod address;
 mod asymmetric;
+mod author_readings;
 mod body;
 mod capture;
 mod clock;
 mod connection;
 mod control;
-mod denial;
 mod fault;
 mod identities;
 mod ids;
-mod ledger;
 mod lists;
+mod mailbox_simulator;
 mod outbound;
 mod quota;
 mod raw;
-mod readings;
 mod reads;
 mod refusal;
 mod reply;
 mod request;
+mod request_log;
 mod routes;
 mod script;
 mod server;
 mod settings;
 mod signature;
-mod simulator;
 mod storage;
 mod submission;
 #[cfg(test)]
@@ -76,18 +77,18 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+pub use access_denied::Denial;
+pub use author_readings::AuthorReadings;
 pub use capture::CapturedMessage;
-pub use denial::Denial;
 pub use fault::{Fault, FaultSyntaxError};
-pub use ledger::{Counts, RequestOutcome, SeenRequest};
-pub use readings::AuthorReadings;
+pub use mailbox_simulator::DeliveryOutcome;
 pub use refusal::ErrorName;
 pub use request::{Destination, SendParameters};
+pub use request_log::{Counts, RequestOutcome, SeenRequest};
 pub use settings::{
     AccountSettings, Bounds, ConfigurationSet, Credential, EmulatorSettings, Enforcement, Identity, Retention,
     SuppressionReason, Tenant,
 };
-pub use simulator::DeliveryOutcome;
 
 /// A running emulator. Dropping it stops it without waiting.
 #[derive(Debug)]
@@ -105,23 +106,23 @@ pub enum EmulatorError {
     /// The address to listen on can be reached from other machines.
     #[error("the emulator listens on loopback only, and {0} is not loopback: it would hand out mail to the network")]
     NotLoopback(SocketAddr),
-    /// A setting makes no sense.
+    /// A setting is invalid.
     #[error("emulator settings: {0}")]
     Settings(&'static str),
     /// The address could not be listened on.
     #[error("the emulator cannot listen on {address}")]
     Listen {
-        /// The address asked for.
+        /// The requested address.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The directory for messages could not be made.
+    /// The directory for messages could not be created.
     #[error("the emulator cannot use the directory {}", directory.display())]
     Directory {
-        /// The directory asked for.
+        /// The requested directory.
         directory: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 }
@@ -131,8 +132,8 @@ impl Emulator {
     pub async fn start(settings: EmulatorSettings) -> Result<Emulator, EmulatorError> {
         check(&settings)?;
         if let Some(directory) = &settings.directory {
-            let made = tokio::fs::create_dir_all(directory).await;
-            made.map_err(|source| EmulatorError::Directory { directory: directory.clone(), source })?;
+            let created = tokio::fs::create_dir_all(directory).await;
+            created.map_err(|source| EmulatorError::Directory { directory: directory.clone(), source })?;
         }
         let refused = |source| EmulatorError::Listen { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(refused)?;
@@ -153,7 +154,7 @@ impl Emulator {
         format!("http://{}", self.address)
     }
 
-    /// The accepted messages that are kept, the oldest first.
+    /// The stored messages, the oldest first.
     pub fn messages(&self) -> Vec<CapturedMessage> {
         self.shared.store.list().iter().map(|message| CapturedMessage::clone(message)).collect()
     }
@@ -165,7 +166,7 @@ impl Emulator {
 
     /// The SendEmail requests seen, the oldest first, faulted ones included: at most the last 10,000.
     pub fn requests(&self) -> Vec<SeenRequest> {
-        self.shared.ledger.recent()
+        self.shared.request_log.recent()
     }
 
     /// Totals since the start.
@@ -173,9 +174,9 @@ impl Emulator {
         self.shared.counts()
     }
 
-    /// Queues faults, one for each SendEmail request to come. Returns whether there was room; if not, none is queued.
+    /// Queues faults, one for each of the next SendEmail requests. Returns whether they fit; if not, none is queued.
     pub fn script(&self, faults: impl IntoIterator<Item = Fault>) -> bool {
-        // One more than fits is enough to know that it does not: an endless iterator must not fill the memory.
+        // One more than the limit shows that they do not fit: an endless iterator must not fill the memory.
         let faults: Vec<_> = faults.into_iter().take(script::FAULTS_MAX + 1).collect();
         let queued = lock(&self.shared.script).queue(faults).is_ok();
         if !queued {
@@ -184,7 +185,7 @@ impl Emulator {
         queued
     }
 
-    /// Sets the fault of the n-th SendEmail request from now; 1 is the next. Returns whether there was room.
+    /// Sets the fault of the n-th SendEmail request from now; 1 is the next. Returns whether it fits.
     pub fn script_at(&self, request: u64, fault: Fault) -> bool {
         lock(&self.shared.script).at(request, fault).is_ok()
     }
@@ -194,12 +195,12 @@ impl Emulator {
         lock(&self.shared.script).always(fault);
     }
 
-    /// Takes every scripted fault back. A fault that a request has already met goes on.
+    /// Removes all scripted faults. A fault that a request has already received continues.
     pub fn clear_script(&self) {
         lock(&self.shared.script).clear();
     }
 
-    /// Sets the time that every SendEmail request waits before it is looked at.
+    /// Sets the time that every SendEmail request waits before it is checked.
     pub fn set_latency(&self, latency: Duration) {
         self.shared.set_latency(latency);
     }
@@ -235,20 +236,20 @@ fn check(settings: &EmulatorSettings) -> Result<(), EmulatorError> {
     }
 }
 
-/// What every connection sees.
+/// The state that all connections share.
 #[derive(Debug)]
 struct Shared {
     clock: clock::WallClock,
     started: jiff::Timestamp,
     ids: ids::Ids,
-    ledger: Arc<ledger::Ledger>,
+    request_log: Arc<request_log::RequestLog>,
     store: capture::MessageStore,
     script: Mutex<script::FaultScript>,
     quota: Mutex<quota::Quota>,
     latency_microseconds: AtomicU64,
     bodies: body::BodyBudget,
-    /// A message of the largest size in base64 and in JSON, and the other parameters. A message somewhat too large for
-    /// SES still gets in, to be refused in the words of SES.
+    /// Enough for a message of the maximum size in base64 and JSON, with the other parameters. A message slightly above
+    /// the limit is still read, so that it receives the error of SES.
     body_octets_max: usize,
     settings: EmulatorSettings,
 }
@@ -262,7 +263,7 @@ impl Shared {
             clock,
             started: clock.now(),
             ids: ids::Ids::new(),
-            ledger: Arc::default(),
+            request_log: Arc::default(),
             store: capture::MessageStore::new(settings.retention),
             script: Mutex::default(),
             quota: Mutex::new(quota::Quota::new(&settings.account, tokio::time::Instant::now())),
@@ -292,14 +293,14 @@ impl Shared {
     }
 
     fn counts(&self) -> Counts {
-        self.ledger.counts(self.store.accepted())
+        self.request_log.counts(self.store.accepted())
     }
 }
 
-/// Locks, also after a panic elsewhere: what is guarded here are lists and counts, whole after every statement.
+/// Locks, also after a panic elsewhere: the guarded lists and counts are consistent after every statement.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Room in a request body for everything but the content.
+/// The part of a request body for everything except the content.
 const PARAMETER_OCTETS_MAX: usize = 256 * 1024;

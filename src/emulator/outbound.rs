@@ -1,10 +1,10 @@
-//! `POST /v2/email/outbound-emails`: SendEmail, and what a script makes of it.
+//! `POST /v2/email/outbound-emails`: SendEmail, with scripted faults.
 //!
-//! One request: entered in the ledger and given its fault → body read → signature verified → judged, or refused by its
-//! fault → latency → charged to the quota and kept → the faults that spoil the answer. A fault is used up by a request
-//! even if its signature turns out to be wrong; the wrong signature is then what is answered.
+//! The steps of one request: recorded in the request log and given its fault → body read → signature verified →
+//! checked, or refused by its fault → latency → charged to the quota and stored → faults that affect the response. A
+//! request uses up its fault even if its signature is wrong; the response is then the signature error.
 //!
-//! Whatever happens after a message was kept, it stays kept: that is what an ambiguous failure is.
+//! A message that was stored stays stored, whatever happens afterwards: this is an ambiguous failure.
 
 use std::sync::Arc;
 
@@ -19,20 +19,20 @@ use super::body::ReadBody;
 use super::capture::CapturedMessage;
 use super::connection::Connection;
 use super::fault::Fault;
-use super::ledger::{RequestOutcome, Ticket};
 use super::quota::Cost;
 use super::refusal::{ErrorName, Refusal};
 use super::reply::{self, Reply};
 use super::request::SendRequest;
+use super::request_log::{RequestOutcome, Ticket};
 use super::settings::{Credential, EmulatorSettings};
 use super::submission::{self, Submission};
-use super::{Shared, lock, signature, simulator, storage};
+use super::{Shared, lock, mailbox_simulator, signature, storage};
 
 /// Serves one SendEmail request.
 pub(super) async fn send_email(shared: &Arc<Shared>, connection: &Connection, head: &Parts, body: Incoming) -> Reply {
     let fault = lock(&shared.script).take();
     let fault_name = Some(fault.name()).filter(|_| fault != Fault::Serve);
-    let mut ticket = shared.ledger.enter(connection.number, fault_name, shared.clock.now());
+    let mut ticket = shared.request_log.enter(connection.number, fault_name, shared.clock.now());
 
     if fault == Fault::ResetBeforeBody {
         ticket.ends(RequestOutcome::Reset);
@@ -89,7 +89,7 @@ async fn judge(
     let settings = &shared.settings;
     let (credential, algorithm) =
         signature::verify(head, &octets, &settings.credentials, &settings.region, shared.clock.now())?;
-    // Before the latency: after it, a large body has left the processor's cache, and this would take longer.
+    // Before the latency: after it, a large body has left the processor's cache, and the check would take longer.
     let verdict = submission(&octets, settings, fault).and_then(|it| signed_as_it_must_be(it, algorithm));
     let verdict = verdict.map(|submission| submission.map(|it| Judged::of(it, shared)));
     drop(octets);
@@ -103,10 +103,10 @@ async fn judge(
     }
 }
 
-/// A message that SES would take.
+/// A message that SES would accept.
 struct Judged {
     cost: Cost,
-    /// `None` where nobody will look at it.
+    /// `None` if the message will not be stored or returned.
     kept: Option<Submission>,
 }
 
@@ -117,7 +117,7 @@ impl Judged {
     }
 }
 
-/// The message, if it is one that SES would take; `None` where the fault means that nobody looks.
+/// The message, if SES would accept it. `None` if the fault makes the check unnecessary.
 fn submission(body: &[u8], settings: &EmulatorSettings, fault: &Fault) -> Result<Option<Submission>, Refusal> {
     let read = || SendRequest::read(body).and_then(|request| Submission::read(request, settings));
     match fault {
@@ -142,7 +142,7 @@ fn submission(body: &[u8], settings: &EmulatorSettings, fault: &Fault) -> Result
     }
 }
 
-/// Charges the message to the quota and keeps it.
+/// Charges the message to the quota and stores it.
 fn signed_as_it_must_be(
     submission: Option<Submission>,
     by: signature::Algorithm,
@@ -167,7 +167,8 @@ async fn accept(
 
     let message_id = shared.ids.message_id(shared.clock.now());
     if let Some(submission) = kept {
-        let outcomes = submission.recipients.iter().map(|mailbox| simulator::outcome_for(mailbox, settings)).collect();
+        let outcomes =
+            submission.recipients.iter().map(|mailbox| mailbox_simulator::outcome_for(mailbox, settings)).collect();
         let now = shared.clock.now();
         let message = CapturedMessage::new(message_id.clone(), now, submission, outcomes, &credential.access_key_id);
         if let Some(directory) = &settings.directory {
@@ -185,8 +186,8 @@ async fn accept(
     Ok(message_id)
 }
 
-/// A client that cannot sign is told so even where a hang is scripted: otherwise a test of the hang would pass for the
-/// wrong reason.
+/// A wrong signature is reported even if a hang is scripted: otherwise a test of the hang would pass for the wrong
+/// reason.
 fn is_about_signature(name: ErrorName) -> bool {
     matches!(
         name,

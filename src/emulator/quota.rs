@@ -1,9 +1,9 @@
 //! Send rate and 24-hour quota, counted in recipients.
 //!
-//! The rate is a bucket that holds one second's worth, or what the settings say, and starts full; a message larger than the bucket passes when the
-//! bucket is full. The quota is a rolling window of 24 hours in steps of a minute. Neither is charged for a message
-//! that the other refuses. Everything is counted even where nothing is limited: GetAccount tells `SentLast24Hours`.
-//! SES Developer Guide, "Managing sending quotas".
+//! The rate is a bucket with the capacity of one second, or of the settings, and is full at the start. A message larger
+//! than the bucket passes when the bucket is full. The quota is a rolling window of 24 hours in steps of a minute. A
+//! message that one of them refuses is not charged to the other. Recipients are also counted without limits, because
+//! GetAccount returns `SentLast24Hours`. SES Developer Guide, "Managing sending quotas".
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub(super) struct Quota {
     sent: u64,
 }
 
-/// What one message takes.
+/// The cost of one message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cost {
     pub(super) recipients: usize,

@@ -1,9 +1,9 @@
-//! The raw message as the service reads it: fields, structure, lines.
+//! Parses the raw message as the service does: fields, structure, lines.
 //!
-//! Lines end in LF, with or without CR before it; what SES itself makes of other line ends is not known, and the
-//! other ways to read an author are in `readings.rs`. Refuses what SES is documented to refuse: no header, no blank
-//! line, a field that must be single given twice, a line above 998 octets.
-//! SES Developer Guide, "Email header fields"; SES API v2 reference, `RawMessage`; RFC 5322 §2.1.1.
+//! Lines end with LF, with or without CR before it. The behaviour of SES for other line ends is not known; other
+//! interpretations of the author are in `author_readings.rs`. Refuses what SES documents to refuse: no header, no blank line,
+//! a repeated field that must be single, a line above 998 octets. SES Developer Guide, "Email header fields"; SES API
+//! v2 reference, `RawMessage`; RFC 5322 §2.1.1.
 
 use memchr::{memchr, memchr_iter};
 
@@ -21,7 +21,7 @@ pub(super) struct Field {
 pub(super) struct Header(Vec<Field>);
 
 impl Header {
-    /// Reads the header, or says why this is not a message.
+    /// Parses the header, or returns why this is not a message.
     pub(super) fn read(raw: &[u8]) -> Result<Self, Refusal> {
         let mut fields: Vec<Field> = Vec::new();
         let mut rest = raw;
@@ -49,11 +49,11 @@ impl Header {
         // One bit a name.
         let mut seen = 0_u64;
         for field in &self.0 {
-            let Ok(place) = SINGLE.binary_search_by(|known| fold(known).cmp(fold(&field.name))) else { continue };
-            if seen & 1 << place != 0 {
-                return Err(Refusal::bad_request(format!("Duplicate header '{}'.", SINGLE[place])));
+            let Ok(index) = SINGLE.binary_search_by(|known| fold(known).cmp(fold(&field.name))) else { continue };
+            if seen & 1 << index != 0 {
+                return Err(Refusal::bad_request(format!("Duplicate header '{}'.", SINGLE[index])));
             }
-            seen |= 1 << place;
+            seen |= 1 << index;
         }
         Ok(())
     }
@@ -77,7 +77,7 @@ fn read_field(line: &[u8]) -> Result<Field, Refusal> {
     })
 }
 
-/// The documentation names the limit and not the words; the words are ours.
+/// The documentation has the limit but not the error text; this text is not from SES.
 pub(super) fn check_line_lengths(raw: &[u8]) -> Result<(), Refusal> {
     let mut start = 0;
     let ends = memchr_iter(b'\n', raw).chain([raw.len()]);

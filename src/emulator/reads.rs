@@ -1,7 +1,7 @@
-//! The operations that only look: GetAccount, GetEmailIdentity, GetConfigurationSet, GetSuppressedDestination.
+//! The read operations: GetAccount, GetEmailIdentity, GetConfigurationSet, GetSuppressedDestination.
 //!
-//! Members that SES always sends are sent; what the emulator has no notion of is left out, as the service model allows.
-//! Not limited to one request a second, as SES limits them.
+//! Members that SES always returns are returned; members without a counterpart in the emulator are omitted, as the
+//! service model allows. Not limited to one request per second, as SES limits them.
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use super::refusal::{ErrorName, Refusal};
 use super::reply::{self, Reply};
 use super::settings::SuppressionReason;
 use super::submission::{arn, no_such_set, principal};
-use super::{Shared, lock, simulator};
+use super::{Shared, lock, mailbox_simulator};
 
 /// A reading operation and its argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ fn look_up(shared: &Shared, read: &Read) -> Result<Value, Refusal> {
         }
         Read::SuppressedDestination(address) => {
             let mailbox = Mailbox::parse(address)?;
-            let reason = simulator::suppression_of(&mailbox, &shared.settings);
+            let reason = mailbox_simulator::suppression_of(&mailbox, &shared.settings);
             let reason = reason.ok_or_else(|| {
                 not_found(format!("Email address {address} does not exist on your suppression list."))
             })?;
@@ -120,5 +120,5 @@ fn account(shared: &Shared) -> Value {
 
 /// SES API v2 reference, `SendQuota`: -1 is an unlimited quota.
 const UNLIMITED: f64 = -1.0;
-/// The reference knows no unlimited rate; this is more than the emulator can serve.
+/// The API has no unlimited rate; this is more than the emulator can serve.
 const UNLIMITED_RATE: f64 = 100_000.0;

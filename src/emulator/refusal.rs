@@ -1,8 +1,8 @@
-//! Every error the emulated service can answer with: name, HTTP status, text.
+//! The errors of the emulated service: name, HTTP status, text.
 //!
-//! One row an error. The first eight are the exceptions modelled on SendEmail (botocore 1.44.5, `sesv2`); the others
-//! are not modelled there but are what AWS services answer before an operation is reached. Texts are
-//! those seen in the field where a capture is known, and plain words of ours where none is.
+//! One row for each error. The first eight are the exceptions that SendEmail declares (botocore 1.44.5, `sesv2`); the
+//! others are errors that AWS services return before an operation is reached. Texts are from captures if there is one,
+//! and descriptive otherwise.
 //!
 //! rest-json: the name goes into `x-amzn-errortype`, the text into `{"message": …}`.
 
@@ -25,12 +25,12 @@ macro_rules! error_names {
                 match self { $(ErrorName::$name => stringify!($name),)* }
             }
 
-            /// The HTTP status that goes with it.
+            /// The HTTP status of the error.
             pub fn status(self) -> u16 {
                 match self { $(ErrorName::$name => $status,)* }
             }
 
-            /// The text used where nothing more precise is known.
+            /// The text if there is no specific one.
             pub fn default_text(self) -> &'static str {
                 match self { $(ErrorName::$name => $text,)* }
             }
@@ -49,14 +49,14 @@ error_names! {
     SendingPausedException = 400, "Sending paused for this account. For more information, please check the inbox of the email address associated with your AWS account.";
     /// Content or an identity was not accepted.
     MessageRejected = 400, "Email address is not verified.";
-    /// The custom MAIL FROM domain has no MX, and the identity says to refuse then.
+    /// The custom MAIL FROM domain has no MX, and the identity is configured to refuse then.
     MailFromDomainNotVerifiedException = 400, "MAIL FROM domain not verified: DNS setup for the custom MAIL FROM domain is incomplete.";
     /// A named resource does not exist.
     NotFoundException = 404, "The resource does not exist.";
     /// The input is invalid.
     BadRequestException = 400, "The request is invalid.";
 
-    /// IAM said no.
+    /// IAM denied the action.
     AccessDeniedException = 403, "User is not authorized to perform this action.";
     /// Temporary credentials past their end.
     ExpiredTokenException = 403, "The security token included in the request is expired";
@@ -70,7 +70,7 @@ error_names! {
     IncompleteSignatureException = 403, "The request signature does not conform to AWS standards.";
     /// No signature at all.
     MissingAuthenticationTokenException = 403, "Missing Authentication Token";
-    /// The request is too old. Scripted only; the emulator itself says `InvalidSignatureException`.
+    /// The request is too old. Scripted only; the emulator itself returns `InvalidSignatureException`.
     RequestExpired = 400, "Request has expired.";
     /// A throttle under its generic name.
     ThrottlingException = 400, "Maximum sending rate exceeded.";
@@ -82,9 +82,9 @@ error_names! {
     ServiceUnavailable = 503, "The request has failed due to a temporary failure of the server.";
     /// The body did not arrive in time.
     RequestTimeout = 408, "The request body did not arrive in time.";
-    /// The body is larger than the door admits.
+    /// The body is larger than the limit.
     RequestEntityTooLarge = 413, "The request body is too large.";
-    /// The body is not the JSON that the operation wants.
+    /// The body is not the JSON that the operation requires.
     SerializationException = 400, "The request body is not valid.";
     /// No operation has this method and path.
     UnknownOperationException = 404, "The emulator does not know this operation.";
@@ -97,7 +97,7 @@ impl ErrorName {
     }
 }
 
-/// One error answer.
+/// One error response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) name: ErrorName,

@@ -1,7 +1,7 @@
-//! HTTP answers and their bodies.
+//! HTTP responses and their bodies.
 //!
-//! Three kinds of body: whole; trickling at a given rate; a list of lines that is written as it is sent, so that
-//! listing many large messages does not need them all in memory a second time.
+//! Three kinds of body: complete; sent slowly at a given rate; a list of lines that is written while it is sent, so
+//! that listing many large messages does not copy all of them.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -81,7 +81,7 @@ impl Trickle {
     }
 }
 
-/// Makes a whole answer trickle.
+/// Sends the body of a response slowly.
 pub(super) fn trickling(reply: Reply, octets_per_second: u32, time_max: Duration) -> Reply {
     reply.map(|body| match body {
         ReplyBody::Whole(octets) => {
@@ -129,7 +129,7 @@ pub(super) fn refusal(refusal: &Refusal) -> Reply {
     reply
 }
 
-/// Adds what every answer of the service has.
+/// Adds the fields that every response of the service has.
 pub(super) fn sign_off(reply: &mut Reply, request_id: &str, clock: WallClock) {
     if let Ok(value) = HeaderValue::from_str(request_id) {
         reply.headers_mut().insert(REQUEST_ID, value);

@@ -1,9 +1,9 @@
-//! The body of SendEmail: JSON to parameters and octets.
+//! Parses the body of SendEmail: JSON to parameters and octets.
 //!
-//! Parsed once; the base64 text is taken out of the parsed value and decoded once, so what remains is the request
-//! without its content, which is kept with the message. Unknown members are ignored, as AWS ignores them, but remain
-//! visible there. `Content.Simple` and `Content.Template` are not emulated and are refused.
-//! SES API v2 reference, `SendEmail`; botocore 1.44.5, `sesv2`.
+//! The JSON is parsed once. The base64 text is removed from the parsed value and decoded once; what remains is the
+//! request without its content, which is stored with the message. Unknown members are ignored, as AWS ignores them, but
+//! are visible there. `Content.Simple` and `Content.Template` are not emulated and are refused. SES API v2 reference,
+//! `SendEmail`; botocore 1.44.5, `sesv2`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -37,7 +37,7 @@ pub struct SendParameters {
     pub from_email_address: Option<String>,
     /// `FromEmailAddressIdentityArn`.
     pub from_email_address_identity_arn: Option<String>,
-    /// `Destination`, absent if the request has none: recipients then come from the header.
+    /// `Destination`. `None` if the request has none: recipients then come from the header.
     pub destination: Option<Destination>,
     /// `ReplyToAddresses`.
     pub reply_to_addresses: Vec<String>,
@@ -55,7 +55,7 @@ pub struct SendParameters {
     pub tenant_name: Option<String>,
 }
 
-/// One SendEmail request, read and not yet judged.
+/// One SendEmail request, parsed but not checked.
 #[derive(Debug)]
 pub(super) struct SendRequest {
     pub(super) parameters: SendParameters,
@@ -100,7 +100,7 @@ impl SendRequest {
     }
 }
 
-/// Takes the text of `Content.Raw.Data` out of the request, leaving the rest in place.
+/// Removes the text of `Content.Raw.Data` from the request.
 fn take_data(json: &mut Value) -> Result<String, Refusal> {
     let content = json.get_mut("Content").and_then(Value::as_object_mut);
     let content = content.ok_or_else(|| {
@@ -118,7 +118,7 @@ fn take_data(json: &mut Value) -> Result<String, Refusal> {
     }
 }
 
-/// Members of a JSON object, read by type. A null is an absent member.
+/// Typed access to the members of a JSON object. A null counts as an absent member.
 struct Members<'a> {
     map: Option<&'a Map<String, Value>>,
     path: String,

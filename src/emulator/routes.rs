@@ -23,13 +23,13 @@ pub(super) async fn serve(
     connection: Arc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Reply, Infallible> {
-    shared.ledger.http_requests.fetch_add(1, Ordering::Relaxed);
+    shared.request_log.http_requests.fetch_add(1, Ordering::Relaxed);
     let (head, body) = request.into_parts();
     if !head.uri.path().starts_with("/v2/") {
         return Ok(control::serve(&shared, &head, body).await);
     }
     if connection.is_first_for_the_service() {
-        shared.ledger.service_connections_opened.fetch_add(1, Ordering::Relaxed);
+        shared.request_log.service_connections_opened.fetch_add(1, Ordering::Relaxed);
     }
     let mut reply = match operation(&head) {
         Some(Operation::SendEmail) => outbound::send_email(&shared, &connection, &head, body).await,
@@ -72,5 +72,5 @@ fn operation(head: &Parts) -> Option<Operation> {
     Some(Operation::Read(read))
 }
 
-/// Operations that only look have no body.
+/// Read operations have no body.
 const READ_BODY_OCTETS_MAX: usize = 64 * 1024;

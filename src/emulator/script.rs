@@ -1,8 +1,8 @@
-//! Which fault the next SendEmail request meets.
+//! Selects the fault of the next SendEmail request.
 //!
-//! Three sources, asked in this order: a fault set for the n-th request from when it was set; the queue, consumed one a
-//! request; the standing fault, until it is taken back. The first that has an answer gives it, and the others are left
-//! as they are. Limit: [`FAULTS_MAX`] waiting faults; a script that does not fit is refused whole.
+//! Three sources, in this order: a fault for the n-th request; the queue, of which each request takes one; the
+//! permanent fault, until it is removed. The first source with a fault is used, and the others are not changed. Limit:
+//! [`FAULTS_MAX`] waiting faults; a script that does not fit is refused completely.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,7 +17,7 @@ pub(super) struct FaultScript {
     always: Option<Fault>,
 }
 
-/// The script has no room for what was added.
+/// The script would have more than [`FAULTS_MAX`] faults.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ScriptFull;
 
@@ -79,8 +79,8 @@ mod tests {
     fn numbered_before_queued_before_standing() {
         let mut script = FaultScript::default();
         script.always(Some(Fault::Hang));
-        script.at(2, Fault::Garbage).expect("room");
-        script.queue(vec![Fault::throttled(), Fault::Serve]).expect("room");
+        script.at(2, Fault::Garbage).expect("the script fits");
+        script.queue(vec![Fault::throttled(), Fault::Serve]).expect("the script fits");
         let taken: Vec<_> = (0..4).map(|_| script.take()).collect();
         assert_eq!(taken, [Fault::throttled(), Fault::Garbage, Fault::Serve, Fault::Hang]);
         script.always(None);

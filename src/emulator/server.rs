@@ -1,7 +1,8 @@
-//! Sockets: listening, one task a connection, and the reset that a fault asks for.
+//! Sockets: listening, one task for each connection, and the reset that a fault requests.
 //!
-//! Connections are bounded; at the bound, further ones wait in the listen queue. A peer that is not on loopback is closed at once:
-//! it cannot reach a loopback address, and the check costs nothing. When the emulator stops, every connection is closed.
+//! The number of connections is bounded; further ones wait in the listen queue. A peer that is not on loopback is
+//! disconnected at once: it cannot reach a loopback address, and the check costs nothing. When the emulator stops,
+//! every connection is closed.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,7 +20,7 @@ use tokio::task::JoinSet;
 use super::connection::Connection;
 use super::{Shared, routes};
 
-/// Serves until told to stop; returns when every connection is closed.
+/// Serves until `stop` fires; returns when every connection is closed.
 pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stop: oneshot::Receiver<Infallible>) {
     let permits = Arc::new(Semaphore::new(shared.settings.bounds.connections_max.max(1)));
     let mut connections = JoinSet::new();
@@ -49,7 +50,7 @@ async fn accept(
     match listener.accept().await {
         Ok((stream, peer)) => Some((stream, peer, permit)),
         Err(error) => {
-            // Out of file descriptors, most likely: the error would come again at once.
+            // Probably out of file descriptors: without the wait, the error would repeat at once.
             tracing::warn!(%error, "emulator: accept failed");
             tokio::time::sleep(ACCEPT_PAUSE).await;
             None
@@ -61,11 +62,11 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
     if !peer.ip().is_loopback() {
         return;
     }
-    let ledger = Arc::clone(&shared.ledger);
-    let number = ledger.connections_opened.fetch_add(1, Ordering::Relaxed) + 1;
-    ledger.connections_open.fetch_add(1, Ordering::Relaxed);
+    let request_log = Arc::clone(&shared.request_log);
+    let number = request_log.connections_opened.fetch_add(1, Ordering::Relaxed) + 1;
+    request_log.connections_open.fetch_add(1, Ordering::Relaxed);
     let _open = OnDrop(|| {
-        ledger.connections_open.fetch_sub(1, Ordering::Relaxed);
+        request_log.connections_open.fetch_sub(1, Ordering::Relaxed);
     });
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "emulator: TCP_NODELAY");
@@ -99,7 +100,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
     }
 }
 
-/// Runs on every way out, cancellation included.
+/// Runs a function on every exit, including cancellation.
 struct OnDrop<F: FnMut()>(F);
 
 impl<F: FnMut()> Drop for OnDrop<F> {
@@ -109,5 +110,5 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 }
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Bound of hyper's read buffer, and with it of a request's head.
+/// The limit of hyper's read buffer, and therefore of the head of a request.
 const BUFFER_OCTETS_MAX: usize = 256 * 1024;

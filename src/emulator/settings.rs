@@ -1,15 +1,15 @@
-//! What the emulated account looks like, and the bounds of the emulator itself.
+//! The emulated account, and the limits of the emulator.
 //!
-//! The default is an account with production access, no rate, no quota, the domain `example.com` verified, the
-//! configuration set `gatepost-dev`, and one credential pair; it listens on a free port of 127.0.0.1. Everything that
-//! makes an account narrower is opt-in.
+//! The default is an account with production access, without rate or quota, with the verified domain `example.com`, the
+//! configuration set `gatepost-dev`, and one credential pair; it listens on a free port of 127.0.0.1. Every restriction
+//! of the account is opt-in.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::denial::Denial;
+use super::access_denied::Denial;
 
 /// Settings of one [`Emulator`](super::Emulator).
 #[derive(Clone, Debug)]
@@ -20,9 +20,9 @@ pub struct EmulatorSettings {
     pub region: String,
     /// The twelve digits that appear in ARNs.
     pub account_id: String,
-    /// Who may sign. At least one.
+    /// The accepted credentials. At least one.
     pub credentials: Vec<Credential>,
-    /// Seconds the emulator's clock is ahead of the machine's; negative: behind.
+    /// The offset of the emulator's clock in seconds; positive: ahead of the machine's.
     pub clock_ahead_seconds: i64,
     /// Identities of the account.
     pub identities: Vec<Identity>,
@@ -38,11 +38,11 @@ pub struct EmulatorSettings {
     pub account: AccountSettings,
     /// Actions that IAM denies, such as `ses:GetAccount` or `ses:SendRawEmail`, and in which words.
     pub denied_actions: BTreeMap<String, Denial>,
-    /// What is kept of accepted messages.
+    /// Which accepted messages are stored.
     pub retention: Retention,
     /// Where accepted messages are written, as `<MessageId>.eml` and `<MessageId>.json`. Created if missing.
     pub directory: Option<PathBuf>,
-    /// Time that every SendEmail request waits before it is looked at.
+    /// The time that every SendEmail request waits before it is checked.
     pub latency: Duration,
     /// Bounds of the emulator itself.
     pub bounds: Bounds,
@@ -71,7 +71,7 @@ impl Default for EmulatorSettings {
     }
 }
 
-/// An access key that the emulator knows.
+/// An access key that the emulator accepts.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential {
     /// The key's public half.
@@ -83,7 +83,7 @@ pub struct Credential {
 }
 
 impl Default for Credential {
-    /// The pair that AWS prints in its documentation, which secret scanners know to be harmless.
+    /// The pair in the documentation of AWS, which secret scanners accept as harmless.
     fn default() -> Self {
         Self {
             access_key_id: "AKIAIOSFODNN7EXAMPLE".to_owned(),
@@ -158,11 +158,11 @@ pub struct AccountSettings {
     pub sending_enabled: bool,
     /// `Shutdown`: every message is refused with `AccountSuspendedException`.
     pub enforcement: Enforcement,
-    /// Recipients in 24 hours, rolling. Absent: no quota.
+    /// Recipients in a rolling window of 24 hours. Absent: no quota.
     pub recipients_per_day_max: Option<u32>,
-    /// Recipients in a second. Absent: no rate.
+    /// Recipients per second. Absent: no rate.
     pub recipients_per_second_max: Option<f64>,
-    /// Recipients at once: the size of the bucket, which is full at the start. Absent: one second's worth.
+    /// Recipients at once: the capacity of the bucket, which is full at the start. Absent: one second of the rate.
     pub recipients_at_once_max: Option<u32>,
     /// The rate that GetAccount reports. Absent: the one that holds.
     pub recipients_per_second_reported: Option<f64>,
@@ -183,7 +183,8 @@ impl Default for AccountSettings {
 }
 
 impl AccountSettings {
-    /// What a new account has: 200 recipients a day, one a second, verified recipients only. SES Developer Guide, quotas.
+    /// The limits of a new account: 200 recipients per day, one per second, verified recipients only. SES Developer
+    /// Guide, quotas.
     pub fn sandbox() -> Self {
         Self {
             production_access: false,
@@ -215,17 +216,17 @@ impl Enforcement {
     }
 }
 
-/// What is kept in memory of accepted messages. Files, where a directory is set, are never deleted.
+/// What is stored in memory of accepted messages. Files, if a directory is set, are never deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retention {
     /// The newest messages, within both bounds; older ones are counted and forgotten.
     Newest {
-        /// Messages kept.
+        /// The maximum number of messages.
         messages_max: usize,
-        /// Octets of content kept, over all messages.
+        /// The maximum octets of content of all messages.
         octets_max: usize,
     },
-    /// Only how many there were: for load tests.
+    /// Only the number of messages: for load tests.
     CountsOnly,
 }
 
@@ -238,18 +239,18 @@ impl Default for Retention {
 /// Bounds of the emulator itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Octets of a message after base64. SES Developer Guide, quotas: 40 MB; taken as 40 × 1024 × 1024, because the guide
-    /// does not say which.
+    /// Octets of a message after base64. SES Developer Guide, quotas: 40 MB; interpreted as 40 × 1024 × 1024, because
+    /// the guide does not define MB.
     pub message_octets_max: usize,
     /// Open connections; further ones wait in the listen queue.
     pub connections_max: usize,
-    /// Octets of request bodies read at one time, over all connections; further requests wait.
+    /// Octets of request bodies in memory, over all connections; further requests wait.
     pub body_octets_in_flight_max: usize,
     /// Time for a request's head to arrive. Also the longest time a connection may idle between two requests.
     pub head_time_max: Duration,
     /// Time for a request's body to arrive.
     pub body_time_max: Duration,
-    /// How long a hang or a slow answer lasts if the client stays.
+    /// How long a hang or a slow response lasts if the client does not close the connection.
     pub fault_time_max: Duration,
 }
 

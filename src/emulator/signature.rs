@@ -1,12 +1,12 @@
-//! Signature Version 4 and 4A, recomputed from the request.
+//! Verifies Signature Version 4 and 4A.
 //!
-//! Promise: a request passes only if whoever signed it knew the secret, for this region, for this service, within five
-//! minutes of our clock, over this method, path, query, these fields and this body. Nothing is shared with a client's
-//! signer: written from the specification, checked against botocore and the Rust SDK.
+//! Guarantee: a request passes only if it was signed with the secret, for this region and service, within five minutes
+//! of the emulator's clock, over this method, path, query, these fields and this body. No code is shared with a
+//! client's signer: it is written from the specification, and checked against botocore and the Rust SDK.
 //!
-//! Limits: signatures in the `Authorization` field only, not in the query; one chunk, not streamed.
-//! Which error name goes with which mistake differs between AWS services, and no SES v2 capture of each was found: a
-//! wrong signature is `SignatureDoesNotMatch`, a wrong scope or date `InvalidSignatureException`.
+//! Limits: signatures in the `Authorization` field only, not in the query; one chunk, not streamed. The error name of
+//! each mistake differs between AWS services, and no capture of SES v2 was found: a wrong signature is
+//! `SignatureDoesNotMatch`, a wrong scope or date `InvalidSignatureException`.
 //!
 //! IAM User Guide, "Create a signed AWS API request".
 
@@ -22,7 +22,7 @@ use super::clock;
 use super::refusal::{ErrorName, Refusal};
 use super::settings::Credential;
 
-/// Verifies the signature and returns the credential that made it, and how.
+/// Verifies the signature and returns its credential and algorithm.
 pub(super) fn verify<'a>(
     head: &Parts,
     body: &[u8],
@@ -37,7 +37,7 @@ pub(super) fn verify<'a>(
         .ok_or(ErrorName::UnrecognizedClientException)?;
     claim.check_scope(region)?;
     claim.check_age(now)?;
-    // A token that is absent where one is needed, present where none is known, or another one: all the same to AWS.
+    // A missing token, an unexpected token and a wrong token are the same error at AWS.
     if field(head, "x-amz-security-token") != credential.session_token.as_deref() {
         return Err(ErrorName::UnrecognizedClientException.into());
     }
@@ -66,7 +66,7 @@ pub(super) fn verify<'a>(
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Algorithm {
     V4,
-    /// For a set of regions, which is a field of its own and not in the scope.
+    /// For a set of regions, which is in a separate field and not in the scope.
     V4A,
 }
 
@@ -79,7 +79,7 @@ impl Algorithm {
     }
 }
 
-/// What the `Authorization` and `x-amz-date` fields say.
+/// The content of the `Authorization` and `x-amz-date` fields.
 struct Claim<'a> {
     algorithm: Algorithm,
     access_key_id: &'a str,
@@ -199,7 +199,7 @@ impl<'a> Claim<'a> {
         Err(Refusal::new(ErrorName::InvalidSignatureException, problem))
     }
 
-    /// `host` and every `x-amz-` field must be signed, or somebody on the way could change them.
+    /// `host` and every `x-amz-` field must be signed, because they could be changed in transit otherwise.
     fn check_signed_fields(&self, head: &Parts) -> Result<(), Refusal> {
         let unsigned = head
             .headers
@@ -217,7 +217,7 @@ impl<'a> Claim<'a> {
     }
 }
 
-/// The hash that goes into the canonical request; refuses a body that is not the one that was declared.
+/// The hash in the canonical request. Refuses a body that differs from the declared hash.
 fn payload_hash(head: &Parts, body: &[u8]) -> Result<String, Refusal> {
     let declared = field(head, "x-amz-content-sha256");
     if declared == Some(UNSIGNED_PAYLOAD) {
@@ -234,7 +234,7 @@ fn payload_hash(head: &Parts, body: &[u8]) -> Result<String, Refusal> {
 }
 
 fn canonical_request(head: &Parts, signed_fields: &[&str], payload: &str) -> String {
-    // Path segments are encoded once more than they travel: every service but S3 does that.
+    // Path segments are encoded a second time: all services except S3 do this.
     let path = utf8_percent_encode(head.uri.path(), &PATH_KEPT);
     let mut text = format!("{}\n{path}\n{}\n", head.method, canonical_query(head.uri.query().unwrap_or("")));
     for name in signed_fields {
@@ -276,7 +276,7 @@ fn field<'a>(head: &'a Parts, name: &str) -> Option<&'a str> {
     head.headers.get(name)?.to_str().ok().map(str::trim)
 }
 
-/// Trims, and makes every run of spaces one space.
+/// Trims, and replaces every run of spaces by one space.
 fn collapse(value: &str) -> String {
     value.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }

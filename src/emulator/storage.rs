@@ -1,8 +1,8 @@
 //! Accepted messages on disk.
 //!
-//! Two files a message: `<MessageId>.eml`, the octets as they came, and `<MessageId>.json`, the line that
-//! `GET /messages` prints without `raw_b64`. The second is renamed into place last, so whoever sees it sees both whole.
-//! No promise beyond that: nothing is synced, because nothing depends on it after a power cut.
+//! Two files for each message: `<MessageId>.eml` has the octets unchanged, and `<MessageId>.json` the line of `GET
+//! /messages` without `raw_b64`. The second is renamed into place last, so when it exists, both are complete. Nothing
+//! is synced, because the files are not needed after a power failure.
 
 use std::path::Path;
 

@@ -1,26 +1,26 @@
-//! Whether SES would take this message: every check, in order.
+//! Checks whether SES would accept a message.
 //!
-//! `read` turns the request into a submission, which has an author, recipients, a configuration set and tags; `CHECKS`
-//! is the list of what is asked of it. Nothing here has an effect: quota and keeping come after.
+//! `read` converts the request into a submission with an author, recipients, a configuration set and tags; `CHECKS` is
+//! the list of checks. Nothing here has side effects: quota and storage follow later.
 //!
-//! The order among the checks of one request is not documented by AWS; here it is size and form, then permission,
-//! then the account, then what the message names.
+//! AWS does not document the order of the checks of one request; here it is size and form, then permission, then the
+//! account, then the resources that the message names.
 
 use mail_parser::MessageParser;
 use std::sync::LazyLock;
 
+use super::access_denied::Denial;
 use super::address::Mailbox;
-use super::denial::Denial;
 use super::identities;
 use super::lists;
+use super::mailbox_simulator;
 use super::quota::Cost;
 use super::raw::{self, Header};
 use super::refusal::{ErrorName, Refusal};
 use super::request::{Destination, SendRequest};
 use super::settings::{EmulatorSettings, Enforcement, Identity};
-use super::simulator;
 
-/// A request that has been read: what SES would go by.
+/// A parsed request, with the values that SES uses.
 #[derive(Debug)]
 pub(super) struct Submission {
     pub(super) request: SendRequest,
@@ -64,11 +64,11 @@ impl Submission {
     }
 
     pub(super) fn cost(&self) -> Cost {
-        let simulated = self.recipients.iter().filter(|mailbox| simulator::is_simulator(mailbox)).count();
+        let simulated = self.recipients.iter().filter(|mailbox| mailbox_simulator::is_simulator(mailbox)).count();
         Cost { recipients: self.recipients.len(), simulated }
     }
 
-    /// ARN of the identity that the author belongs to: what IAM is asked about.
+    /// The ARN of the author's identity, which is the resource of the IAM check.
     pub(super) fn identity_arn(&self, settings: &EmulatorSettings) -> String {
         if let Some(arn) = &self.request.parameters.from_email_address_identity_arn {
             return arn.clone();
@@ -122,7 +122,7 @@ fn has_single_fields_once(submission: &Submission, _: &EmulatorSettings) -> Resu
     submission.header.check_duplicates()
 }
 
-/// Whatever the envelope says. An absent field is fine.
+/// Checked whatever the envelope is. An absent field is valid.
 fn has_readable_address_fields(submission: &Submission, _: &EmulatorSettings) -> Result<(), Refusal> {
     let fields = ["To", "Cc", "Reply-To"];
     fields.iter().flat_map(|name| submission.header.values(name)).try_for_each(|value| lists::read(value).map(drop))
@@ -154,7 +154,7 @@ fn has_clean_names(submission: &Submission, _: &EmulatorSettings) -> Result<(), 
     }
 }
 
-/// SendEmail with raw content is authorised as `ses:SendRawEmail`; denying `ses:SendEmail` denies it here too.
+/// SendEmail with raw content needs the permission `ses:SendRawEmail`; denying `ses:SendEmail` also denies it here.
 fn is_permitted(submission: &Submission, settings: &EmulatorSettings) -> Result<(), Refusal> {
     for action in ["ses:SendRawEmail", "ses:SendEmail"] {
         if let Some(denial) = settings.denied_actions.get(action) {
@@ -191,7 +191,7 @@ fn identities_are_verified(submission: &Submission, settings: &EmulatorSettings)
         check(author.clone(), parameters.from_email_address_identity_arn.as_ref());
     }
     for name in ["Sender", "Return-Path"] {
-        // `Return-Path: <>` names nobody.
+        // `Return-Path: <>` has no address.
         for value in submission.header.values(name).filter(|value| !matches!(*value, "" | "<>")) {
             for mailbox in lists::read(value)? {
                 check(mailbox, parameters.from_email_address_identity_arn.as_ref());
@@ -202,7 +202,7 @@ fn identities_are_verified(submission: &Submission, settings: &EmulatorSettings)
         check(Mailbox::parse(address)?, parameters.feedback_forwarding_email_address_identity_arn.as_ref());
     }
     if !settings.account.production_access {
-        for recipient in submission.recipients.iter().filter(|mailbox| !simulator::is_simulator(mailbox)) {
+        for recipient in submission.recipients.iter().filter(|mailbox| !mailbox_simulator::is_simulator(mailbox)) {
             check(recipient.clone(), None);
         }
     }
@@ -268,7 +268,8 @@ pub(super) fn principal(settings: &EmulatorSettings) -> String {
     format!("arn:aws:iam::{}:user/emulated", settings.account_id)
 }
 
-/// Sending authorisation: the ARN names an identity, here or elsewhere, that covers the address and may be used.
+/// Sending authorisation: whether the ARN is of an identity, in this or another account, that covers the address and
+/// may be used.
 fn arn_covers(arn_given: &str, mailbox: &Mailbox, settings: &EmulatorSettings) -> bool {
     let Some((_, name)) = arn_given.split_once(":identity/") else { return false };
     let own = arn_given == arn(settings, "identity", name)
@@ -280,7 +281,7 @@ fn arn_covers(arn_given: &str, mailbox: &Mailbox, settings: &EmulatorSettings) -
 static ADDRESSES: LazyLock<MessageParser> =
     LazyLock::new(|| MessageParser::new().with_address_headers().default_header_ignore());
 
-/// `FromEmailAddress` replaces the From field, so the field does not count where it is given.
+/// The authors. `FromEmailAddress` replaces the From field, so the field is ignored if it is given.
 fn authors_of(request: &SendRequest) -> Result<Vec<Mailbox>, Refusal> {
     if let Some(address) = &request.parameters.from_email_address {
         return Ok(vec![Mailbox::parse(address)?]);

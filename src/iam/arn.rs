@@ -14,7 +14,7 @@ pub struct Arn {
 }
 
 impl Arn {
-    /// Splits an ARN. The parts may be empty (S3 has no region), the prefix may not.
+    /// Splits an ARN. Parts may be empty (S3 ARNs have no region), the prefix may not.
     pub fn parse(text: &str) -> Option<Self> {
         let starts = starts(text)?;
         Some(Self { text: text.to_owned(), starts })
@@ -114,8 +114,8 @@ pub(super) fn not_allowed(text: &str, variables: bool) -> Option<&'static str> {
     None
 }
 
-/// Services all of whose resources are written `type/name`. Others have resources without a type, such as the buckets of S3,
-/// whose names may have wildcards.
+/// Services whose resources all have the form `type/name`. Other services have resources without a type, such as the
+/// buckets of S3, whose names may contain wildcards.
 const TYPED_SERVICES: &[&str] = &["iam", "ses"];
 
 /// A text with each `${…}` left out.

@@ -10,9 +10,9 @@
 //! | `ForAllValues:` | every request value fits some policy value | **true**, also for an empty list |
 //! | `Null: true` / `false` | false / true | true / false, also for an empty list |
 //!
-//! AWS does not say what `ForAnyValue:…IfExists` is on a missing key; it is read as `IfExists` says.
-//! An operator without a set qualifier on a key with several values, which AWS leaves open, is read as "any" if positive and
-//! "none" if negated; lint reports such a condition, and `simulate` notes both.
+//! AWS does not document `ForAnyValue:…IfExists` for a missing key; it is evaluated like `IfExists`. AWS also leaves
+//! open an operator without a set qualifier on a key with several values; it is evaluated as "any" if positive and
+//! "none" if negated. Lint reports such a condition, and `simulate` notes both.
 
 use super::arn;
 use super::context::Context;
@@ -20,7 +20,7 @@ use super::pattern::Pattern;
 use jiff::Timestamp;
 use std::net::IpAddr;
 
-/// What a condition compares with.
+/// The type of the compared values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Exact text.
@@ -31,7 +31,7 @@ pub enum Kind {
     StringLike,
     /// `=`, `<`, `<=`, `>`, `>=` on numbers.
     Numeric(Comparison),
-    /// The same on dates.
+    /// The same comparisons on dates.
     Date(Comparison),
     /// `true` or `false`.
     Bool,
@@ -58,12 +58,12 @@ pub enum Comparison {
     GreaterThanEquals,
 }
 
-/// An operator: its name, what it compares, whether it is negated.
+/// An operator: its name, the type that it compares, and whether it is negated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operator {
     /// As AWS writes it.
     pub name: &'static str,
-    /// What it compares.
+    /// The type of the compared values.
     pub kind: Kind,
     /// Whether it is true where the comparison is not.
     pub negated: bool,
@@ -73,7 +73,7 @@ const fn operator(name: &'static str, kind: Kind, negated: bool) -> Operator {
     Operator { name, kind, negated }
 }
 
-/// Every operator that is understood. `BinaryEquals` is not: no key that a mail relay sees is binary.
+/// The supported operators. `BinaryEquals` is not supported: no key of a mail relay has binary values.
 pub const OPERATORS: &[Operator] = &[
     operator("StringEquals", Kind::StringEquals, false),
     operator("StringNotEquals", Kind::StringEquals, true),
@@ -106,7 +106,7 @@ pub const OPERATORS: &[Operator] = &[
 /// `ForAllValues:` or `ForAnyValue:` in front of an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetQualifier {
-    /// Every value of the request, if there is one, must fit.
+    /// Every value of the request must fit. True if there is none.
     ForAllValues,
     /// Some value of the request must fit.
     ForAnyValue,
@@ -144,10 +144,10 @@ enum Value {
 /// Why a condition is not understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConditionError {
-    /// No such operator.
+    /// The operator does not exist.
     #[error("unknown condition operator {0:?}{1}")]
     Operator(String, String),
-    /// A value that the operator cannot compare with.
+    /// The operator cannot compare this value.
     #[error("{operator} on {key}: {value:?} is not {wanted}")]
     Value {
         /// The operator.
@@ -156,10 +156,10 @@ pub enum ConditionError {
         key: String,
         /// The value.
         value: String,
-        /// What it should be.
+        /// The required form.
         wanted: &'static str,
     },
-    /// `Null` takes neither `IfExists` nor a set qualifier.
+    /// `Null` allows neither `IfExists` nor a set qualifier.
     #[error("Null takes neither IfExists nor ForAllValues: or ForAnyValue:")]
     Null,
     /// An empty list of values.
@@ -222,7 +222,7 @@ impl Condition {
             return self.compiled.iter().any(|value| matches!(value, Value::Bool(wanted) if *wanted == missing));
         }
         let Some(values) = present else {
-            // Missing: IfExists and negated operators say yes, and so does "all of none".
+            // The key is missing: IfExists and negated operators are true, and so is "all of none".
             return self.if_exists
                 || match self.qualifier {
                     Some(SetQualifier::ForAllValues) => true,
@@ -240,7 +240,7 @@ impl Condition {
         }
     }
 
-    /// Whether one value of the request fits one of the policy; the operator's negation is not looked at.
+    /// Whether a value of the request fits a value of the policy, without regard to the operator's negation.
     fn fits(&self, policy: &Value, value: &str, context: &Context) -> bool {
         match (self.operator.kind, policy) {
             (Kind::StringEqualsIgnoreCase, Value::Text(pattern)) => pattern.matches(value, context, true),
@@ -270,13 +270,15 @@ impl Condition {
         })
     }
 
-    /// Whether it has no set qualifier on a key that has several values in this request: AWS does not say what holds then.
+    /// Whether the condition has no set qualifier on a key with several values in this request: AWS does not document
+    /// the result.
     pub(super) fn is_open_on_many(&self, context: &Context) -> bool {
         let many = context.get(&self.key_folded).is_some_and(|values| values.len() > 1);
         many && self.qualifier.is_none() && self.operator.kind != Kind::Null
     }
 
-    /// Whether it is `ForAnyValue:…IfExists` on a key that this request does not have: AWS does not say what holds then.
+    /// Whether the condition is `ForAnyValue:…IfExists` on a key that this request lacks: AWS does not document the
+    /// result.
     pub(super) fn is_open_on_missing(&self, context: &Context) -> bool {
         let missing = context.get(&self.key_folded).is_none();
         missing && self.if_exists && self.qualifier == Some(SetQualifier::ForAnyValue)

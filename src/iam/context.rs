@@ -1,7 +1,7 @@
 //! The request context: condition keys and their values.
 //!
-//! Keys are compared without case, values as the operator says. A key is missing, or has one value, or has several; an
-//! empty list is null: missing to `Null`, and all of none to the set operators. IAM User Guide, "Condition",
+//! Keys are compared without case, values as the operator defines. A key is missing, has one value, or has several. An
+//! empty list counts as missing for `Null`, and as "all of none" for the set operators. IAM User Guide, "Condition",
 //! "The request context".
 
 /// Condition keys of one request.
@@ -10,7 +10,7 @@
 pub struct Context(Vec<(String, Vec<String>)>);
 
 impl Context {
-    /// No keys.
+    /// A context without keys.
     pub fn new() -> Self {
         Self::default()
     }
@@ -33,7 +33,7 @@ impl Context {
         self
     }
 
-    /// With a key that is missing so far; a value that is there stays.
+    /// Adds a key. An existing value is not replaced.
     #[must_use]
     pub fn or(self, key: &str, value: impl Into<String>) -> Self {
         if self.get(&key.to_ascii_lowercase()).is_some() { self } else { self.with(key, value) }

@@ -5,10 +5,10 @@ use super::condition::{Condition, ConditionError};
 use super::json::Json;
 use super::pattern::Pattern;
 
-/// What a document is attached to: which elements it must and may have follow from that.
+/// What a document is attached to. This determines its required and forbidden elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DocumentKind {
-    /// To a user, group or role; also permissions boundary, session policy, SCP. No `Principal`.
+    /// A user, group or role; also a permissions boundary, session policy or SCP. No `Principal`.
     Identity,
     /// To a resource, or to a VPC endpoint. `Principal` is needed.
     Resource,
@@ -79,7 +79,7 @@ pub type ArnPattern = (String, Box<[Pattern; 6]>);
 pub struct Principals {
     /// `NotPrincipal`.
     pub negated: bool,
-    /// Kind (`AWS`, `Service`, `Federated`, `CanonicalUser`, or `*` for everybody) and value, as written.
+    /// Kind (`AWS`, `Service`, `Federated`, `CanonicalUser`, or `*` for all principals) and value, as written.
     pub names: Vec<(String, String)>,
 }
 
@@ -101,7 +101,7 @@ pub enum DocumentError {
     Json {
         /// The document's name.
         document: String,
-        /// What the reader said.
+        /// The error of the JSON parser.
         text: String,
     },
     /// Not a policy.
@@ -111,16 +111,16 @@ pub enum DocumentError {
         document: String,
         /// `statement 2 ("SidOfIt")`, or `document`.
         place: String,
-        /// What is wrong.
+        /// The error.
         text: String,
     },
 }
 
 impl Document {
-    /// Reads a document.
+    /// Parses a document.
     ///
     /// # Errors
-    /// [`DocumentError`]; the first one found.
+    /// The first error of the document.
     pub fn parse(name: &str, json: &str, kind: DocumentKind) -> Result<Self, DocumentError> {
         let (variables, statements) = open(name, json)?;
         let statements = statements
@@ -131,7 +131,7 @@ impl Document {
         Ok(Self { name: name.to_owned(), variables, statements })
     }
 
-    /// Resource patterns that AWS does not allow, each with its place and why; they fit nothing here.
+    /// Resource patterns that AWS does not allow, each with its position and the reason. They match no resource here.
     pub fn resources_not_allowed(&self) -> impl Iterator<Item = (String, &str, &'static str)> {
         self.statements.iter().flat_map(move |statement| {
             let patterns = statement.resources.iter().flat_map(|resources| &resources.patterns);
@@ -142,7 +142,7 @@ impl Document {
     }
 }
 
-/// Reads a document as far as its statements: whether it has policy variables, and what the statements are.
+/// Parses a document up to its statements: whether policy variables are enabled, and the statements.
 pub(super) fn open(name: &str, json: &str) -> Result<(bool, Vec<Json>), DocumentError> {
     if let Some((line, quote)) = typographic_quote(json) {
         return Err(DocumentError::TypographicQuote { document: name.to_owned(), line, quote });
@@ -176,7 +176,8 @@ fn place(number: usize, sid: Option<&str>) -> String {
     }
 }
 
-/// A typographic quote where JSON has its own: next to a key or value, outside of one. Inside a string it may be meant.
+/// A typographic quote where JSON requires a straight one: next to a key or value, outside of one. Inside a string it
+/// may be intended.
 fn typographic_quote(json: &str) -> Option<(usize, char)> {
     let mut inside = false;
     let mut escaped = false;
@@ -196,7 +197,7 @@ fn typographic_quote(json: &str) -> Option<(usize, char)> {
     None
 }
 
-/// What is wrong with one statement, or with the document around them.
+/// An error in one statement, or in the document around the statements.
 #[derive(Debug)]
 pub(super) struct Wrong {
     place: String,
@@ -310,7 +311,7 @@ fn read_actions(key: &str, value: Json) -> Result<Vec<(String, Pattern)>, String
             if !shaped {
                 return Err(format!("{key} {text:?} must be * or service:action"));
             }
-            // Actions have wildcards and no variables, and are compared without case.
+            // Actions have wildcards but no variables, and are compared without case.
             let pattern = Pattern::compile(&text, true, false).map_err(|error| error.to_string())?;
             Ok((text, pattern))
         })
@@ -355,7 +356,7 @@ fn read_conditions(value: Json, variables: bool) -> Result<Vec<Condition>, Strin
     for (operator, keys) in operators {
         let Json::Object(keys) = keys else { return Err(format!("{operator} must be an object of condition keys")) };
         if keys.is_empty() {
-            // A condition that asks nothing leaves an Allow without one.
+            // An empty condition would leave an unconditional Allow.
             return Err(format!("{operator} has no condition keys"));
         }
         for (key, values) in keys {

@@ -15,8 +15,8 @@ pub struct Request<'a> {
     pub action: &'a str,
     /// The ARN of the resource.
     pub resource: &'a str,
-    /// The ARN of the principal (of the session, if there is one), a service's name, or the ARN of the provider of a web identity;
-    /// `None`: not known, which matches `"*"` only.
+    /// The ARN of the principal (of the session, if there is one), the name of a service, or the ARN of the provider of
+    /// a web identity. `None`: unknown, which only `"*"` matches.
     pub principal: Option<&'a str>,
     /// The condition keys.
     pub context: &'a Context,
@@ -27,7 +27,7 @@ struct PreparedRequest<'a> {
     request: &'a Request<'a>,
     /// The principal has a permissions boundary.
     has_boundary: bool,
-    /// `None`: the resource is no ARN.
+    /// `None`: the resource is not an ARN.
     resource: Option<[&'a str; 6]>,
 }
 
@@ -42,8 +42,8 @@ impl<'a> PreparedRequest<'a> {
         })
     }
 
-    /// `NotPrincipal` in a Deny makes no exception for a principal with a permissions boundary, "regardless of the values specified in the
-    /// NotPrincipal element". "AWS JSON policy elements: NotPrincipal".
+    /// Whether the exception of `NotPrincipal` in a Deny is ignored: it is for a principal with a permissions boundary,
+    /// "regardless of the values specified in the NotPrincipal element". "AWS JSON policy elements: NotPrincipal".
     fn ignores_exception(&self, statement: &Statement) -> bool {
         self.has_boundary && denies_by_not_principal(statement)
     }
@@ -74,7 +74,7 @@ pub enum Decision<'a> {
     Allow(&'a Document, &'a Statement),
     /// This statement denies it.
     ExplicitDeny(&'a Document, &'a Statement),
-    /// No statement applies to it.
+    /// No statement applies.
     ImplicitDeny,
 }
 
@@ -84,7 +84,7 @@ impl Decision<'_> {
         matches!(self, Self::Allow(..))
     }
 
-    /// As IAM's simulator says it.
+    /// The name of the decision in IAM's simulator.
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Allow(..) => "allowed",
@@ -124,7 +124,7 @@ pub(super) fn evaluate_beside<'a>(
     let mut decision = Decision::ImplicitDeny;
     for document in documents {
         for statement in &document.statements {
-            // Once allowed, only a deny changes anything.
+            // After an allow, only a deny can change the decision.
             let matters = statement.effect == Effect::Deny || !decision.is_allow();
             if !matters || mismatch(statement, &prepared).is_some() {
                 continue;
@@ -207,8 +207,8 @@ fn principal_fits(principals: &Principals, principal: Option<&str>) -> bool {
     fits != principals.negated
 }
 
-/// An account (`111122223333`, or its root ARN) stands for all principals in it; a role for its sessions; otherwise the ARN
-/// must be the same. "AWS JSON policy elements: Principal": no wildcards inside an ARN.
+/// An account (`111122223333`, or its root ARN) matches all its principals, and a role matches its sessions. Otherwise
+/// the ARNs must be equal. "AWS JSON policy elements: Principal": no wildcards inside an ARN.
 fn aws_principal_fits(name: &str, principal: &str) -> bool {
     let Some(asking) = super::Arn::parse(principal) else { return false };
     let [_, partition, service, _, account, resource] = asking.parts();

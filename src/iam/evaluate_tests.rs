@@ -60,7 +60,7 @@ fn samples(operator: &Operator) -> Vec<(&'static str, &'static str, &'static str
 /// Pages: "IAM JSON policy elements: Condition operators" for the operators and `IfExists`; "Conditions with multiple
 /// context keys or values" for lists; "Single-valued vs. multivalued context keys" for the set qualifiers.
 #[test]
-fn every_operator_in_every_form_says_what_aws_says() {
+fn every_operator_in_every_form_has_the_result_of_aws() {
     let key = "ses:FromAddress";
     let none = Context::new();
     let mut rows = 0;
@@ -75,7 +75,7 @@ fn every_operator_in_every_form_says_what_aws_says() {
                 // A value that fits, and one that does not.
                 (name.to_owned(), one(fits), yes),
                 (name.to_owned(), one(misses), no),
-                // A missing key: positive operators say no, negated ones yes, IfExists always yes.
+                // A missing key: false for positive operators, true for negated ones, always true with IfExists.
                 (name.to_owned(), none.clone(), operator.negated),
                 (format!("{name}IfExists"), none.clone(), true),
                 (format!("{name}IfExists"), one(fits), yes),
@@ -107,7 +107,7 @@ fn every_operator_in_every_form_says_what_aws_says() {
 }
 
 #[test]
-fn several_values_are_alternatives_and_several_conditions_are_demands() {
+fn values_are_alternatives_and_conditions_must_all_hold() {
     let context = Context::new().with("a:x", "2").with("a:y", "z");
     assert!(holds("StringEquals", "a:x", r#"["1","2"]"#, &context));
     assert!(!holds("StringNotEquals", "a:x", r#"["1","2"]"#, &context), "none may fit");
@@ -121,7 +121,7 @@ fn several_values_are_alternatives_and_several_conditions_are_demands() {
 }
 
 #[test]
-fn null_asks_whether_the_key_is_there() {
+fn null_tests_whether_the_key_is_present() {
     let (with, without) = (Context::new().with("a:x", "1"), Context::new());
     for (value, context, want) in
         [("true", &with, false), ("false", &with, true), ("true", &without, true), ("false", &without, false)]
@@ -131,8 +131,8 @@ fn null_asks_whether_the_key_is_there() {
     }
 }
 
-/// Went wrong once: an empty list counted as present, so that `ForAllValues`, guarded by `Null: false` as AWS advises,
-/// allowed a request without values.
+/// Regression: an empty list counted as present, so that `ForAllValues` with the guard `Null: false`, as AWS
+/// recommends, allowed a request without values.
 #[test]
 fn an_empty_list_is_null() {
     let empty = Context::new().with_list::<String>("ses:Recipients", []);
@@ -170,7 +170,7 @@ fn deny_wins_then_allow_then_nothing() {
     );
     let eve = Context::new().with("ses:FromAddress", "eve@example.com");
     let dan = Context::new().with("ses:FromAddress", "dan@example.org");
-    for (who, want) in [
+    for (principal, want) in [
         (&ann, "allowed"),
         (&eve, "explicitDeny"),
         (&bob, "allowed"),
@@ -178,7 +178,7 @@ fn deny_wins_then_allow_then_nothing() {
         (&dan, "implicitDeny"),
         (&ann, "allowed"),
     ] {
-        assert_eq!(decide(&[&each], "ses:SendRawEmail", who), want, "{who:?}");
+        assert_eq!(decide(&[&each], "ses:SendRawEmail", principal), want, "{principal:?}");
     }
 }
 
@@ -207,7 +207,7 @@ fn not_action_not_resource_and_segments() {
 }
 
 #[test]
-fn principals_are_accounts_roles_and_everybody() {
+fn principals_are_accounts_roles_and_all() {
     let session = "arn:aws:sts::111122223333:assumed-role/relay/i-0123";
     let role = "arn:aws:iam::111122223333:role/path/relay";
     for (element, principal, want) in [
@@ -237,7 +237,7 @@ fn principals_are_accounts_roles_and_everybody() {
 }
 
 #[test]
-fn variables_count_in_the_new_version_only() {
+fn variables_are_enabled_in_the_new_version_only() {
     let context = Context::new().with("aws:username", "ann").with("ses:FromAddress", "ann@example.com");
     for (version, want) in [(r#""Version":"2012-10-17","#, true), (r#""Version":"2008-10-17","#, false), ("", false)] {
         let json = format!(
@@ -251,7 +251,7 @@ fn variables_count_in_the_new_version_only() {
 }
 
 #[test]
-fn what_is_not_understood_is_an_error_that_names_its_place() {
+fn unsupported_elements_are_errors_with_their_position() {
     let statement = |elements: &str| format!(r#"{{"Version":"2012-10-17","Statement":[{{"Sid":"S",{elements}}}]}}"#);
     let good = r#""Effect":"Allow","Action":"ses:*","Resource":"*""#;
     for (json, want) in [

@@ -1,10 +1,10 @@
-//! The documents that a relay needs and no more: its role's policy, who may assume the role, the endpoint's policy, and the
-//! policies of the identities that it sends as.
+//! Generates the IAM documents that a relay needs, with least privilege: the policy and the trust policy of its role,
+//! the endpoint policy, and the policies of the identities that it sends as.
 //!
-//! From plain facts ([`Needs`]); knows no configuration. What goes in is checked first, because a wrong name here would be
-//! a policy that is valid and useless. Each document carries the commands that put it in place, and what AWS has not
-//! documented and we therefore do not promise. Partitions aws and aws-us-gov; SES is in no other.
-//! SES Developer Guide, "Controlling access", "Sending authorization policy examples"; AWS PrivateLink Guide.
+//! The input is [`Needs`]; the module knows no configuration. The input is checked first, because a wrong name would
+//! produce a valid but useless policy. Each document has the commands that apply it, and notes about behaviour that AWS
+//! does not document. Partitions aws and aws-us-gov; SES is not available in others. SES Developer Guide, "Controlling
+//! access", "Sending authorization policy examples"; AWS PrivateLink Guide.
 
 use super::lint::Kind;
 pub use super::needs::{NeedError, Needs, ReadActions, Trust};
@@ -12,13 +12,13 @@ pub use super::statement_writer::Generated;
 use super::statement_writer::{Line, Who, document};
 use super::trust;
 
-/// Writes every document that the needs call for.
+/// Generates every document that the needs require.
 ///
 /// # Errors
-/// [`NeedError`]: a fact that no policy can hold.
+/// [`NeedError`]: a value that no policy can contain.
 pub fn generate(needs: &Needs) -> Result<Vec<Generated>, NeedError> {
     needs.check()?;
-    // In the order in which their commands must be given: the role, then what it may.
+    // In the order in which the commands must be run: first the role, then its policy.
     let mut documents: Vec<Generated> = trust::document(needs).into_iter().collect();
     documents.push(role_policy(needs));
     if let Some(endpoint) = &needs.vpc_endpoint {
@@ -40,7 +40,7 @@ const SEND: [&str; 2] = ["ses:SendEmail", "ses:SendRawEmail"];
 
 fn role_policy(needs: &Needs) -> Generated {
     let mut send = Line { sid: "Send", effect: "Allow", action: SEND.to_vec(), ..Line::default() };
-    // SES checks each resource that a message touches by itself, with the same keys.
+    // SES checks each resource of a message separately, with the same keys.
     send.resource = [needs.identity_arns(), needs.configuration_set_arns()].concat();
     let mut statement = vec![with_from(send, needs)];
     let reads = needs.read_actions;
@@ -50,7 +50,7 @@ fn role_policy(needs: &Needs) -> Generated {
         }
     };
     let some = |wanted: bool, action| if wanted { vec![action] } else { vec![] };
-    // These two take only "*".
+    // These two actions support only "*".
     let whole =
         [some(reads.account, "ses:GetAccount"), some(reads.suppression, "ses:GetSuppressedDestination")].concat();
     read("ReadAccount", whole, vec!["*".to_owned()]);
@@ -136,7 +136,7 @@ fn outside_denied(needs: &Needs, identity: &str, endpoint: &str) -> Generated {
         resource: vec![needs.arn("identity", identity)],
         ..Line::default()
     }
-    // True also for a request that comes through no endpoint and has no such key.
+    // Also true for a request without an endpoint, which lacks the key.
     .when("StringNotEquals", "aws:SourceVpce", vec![endpoint.to_owned()]);
     let title = format!("The policy of identity {identity}: no sends from outside the endpoint");
     identity_document(needs, title, identity, "deny-outside", line).noted(vec![
@@ -159,7 +159,7 @@ fn others_may_send(needs: &Needs, identity: &str) -> Generated {
         .noted(vec!["The other account's own identity-based policy must allow the same action on this ARN.".to_owned()])
 }
 
-/// Sending authorization: the owner's policy, to be put in place by the owner.
+/// Sending authorization: the policy of another account's identity, which its owner must apply.
 fn may_send_as_foreign(needs: &Needs, arn: &str, identity: &str) -> Generated {
     let line = Line {
         sid: "RelayMaySend",

@@ -5,7 +5,7 @@ use super::*;
 
 const VPCE: &str = "vpce-0123456789abcdef0";
 
-/// Everything at once, in one partition.
+/// All needs at once, in one partition.
 fn everything(partition: &str, region: &str) -> Needs {
     Needs {
         partition: partition.into(),
@@ -46,11 +46,11 @@ macro_rules! must {
     };
 }
 
-/// What each document is for, asked of the evaluator.
+/// Checks with the evaluator that each document serves its purpose.
 fn proof(needs: &Needs, documents: &[Generated]) -> Result<(), String> {
     for document in documents {
         let mut findings = lint(&document.file, &document.json, document.kind);
-        // Where no message has one.
+        // Where messages have no configuration set.
         findings.retain(|finding| finding.rule != NO_CONFIGURATION_SET || !needs.configuration_sets.is_empty());
         must!(findings.is_empty(), "{}: {}", document.file, findings[0]);
     }
@@ -148,7 +148,7 @@ fn together(needs: &Needs, parse: &Parse<'_>) -> Result<(), String> {
     must!(through("ses:GetAccount") == needs.read_actions.account, "GetAccount through the endpoint");
     must!(!through("ses:DeleteEmailIdentity"), "anything through the endpoint");
 
-    // Others that may send as our identities.
+    // Other principals that may send as these identities.
     let full = r#"{"Statement":{"Effect":"Allow","Action":"ses:*","Resource":"*"}}"#;
     let mut others = Policies::new();
     others.attach(
@@ -195,7 +195,7 @@ fn foreign(needs: &Needs, parse: &Parse<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// Who may assume the role, and who with something missing may not.
+/// Principals that may assume the role, and the same with one fact missing, which may not.
 fn trust(needs: &Needs, documents: &[Document]) -> Result<(), String> {
     let Needs { partition, region, account, .. } = needs;
     let provider = format!("arn:{partition}:iam::{account}:oidc-provider/{OIDC}");
@@ -232,7 +232,7 @@ fn trust(needs: &Needs, documents: &[Document]) -> Result<(), String> {
 }
 
 #[test]
-fn every_document_does_what_it_is_for_and_lint_is_silent() {
+fn every_document_serves_its_purpose_without_findings() {
     for (partition, region) in [("aws", "us-east-1"), ("aws", "ap-southeast-2"), ("aws-us-gov", "us-gov-west-1")] {
         let needs = everything(partition, region);
         let documents = generate(&needs).unwrap();
@@ -245,22 +245,22 @@ fn every_document_does_what_it_is_for_and_lint_is_silent() {
     }
 }
 
-/// The proof is worth what it notices.
+/// The proof must detect errors.
 #[test]
-fn one_character_removed_from_any_arn_turns_the_proof_red() {
+fn one_character_removed_from_any_arn_is_detected() {
     let needs = everything("aws", "us-east-1");
     let documents = generate(&needs).unwrap();
     let mut removed = 0;
-    for (place, document) in documents.iter().enumerate() {
+    for (index, document) in documents.iter().enumerate() {
         let arns: Vec<_> = document.json.match_indices("\"arn:").map(|(at, _)| at + 1).collect();
         for start in arns {
             let end = start + document.json[start..].find('"').unwrap();
             for at in start..end {
                 let mut changed = documents.clone();
-                changed[place].json.remove(at);
+                changed[index].json.remove(at);
                 // Lint alone sees most of it, and is quicker than the whole proof, which begins with it.
-                let seen = !lint(&document.file, &changed[place].json, document.kind).is_empty();
-                assert!(seen || proof(&needs, &changed).is_err(), "{}", changed[place].json);
+                let seen = !lint(&document.file, &changed[index].json, document.kind).is_empty();
+                assert!(seen || proof(&needs, &changed).is_err(), "{}", changed[index].json);
                 removed += 1;
             }
         }
@@ -269,7 +269,7 @@ fn one_character_removed_from_any_arn_turns_the_proof_red() {
 }
 
 #[test]
-fn what_is_not_used_is_not_granted() {
+fn unused_permissions_are_not_granted() {
     let needs = Needs {
         partition: "aws".into(),
         region: "us-east-1".into(),
@@ -287,7 +287,7 @@ fn what_is_not_used_is_not_granted() {
 }
 
 #[test]
-fn what_aws_has_not_documented_is_said() {
+fn undocumented_behaviour_has_a_note() {
     let documents = generate(&everything("aws", "us-east-1")).unwrap();
     let endpoint = documents.iter().find(|document| document.file == "endpoint-policy.json").unwrap();
     assert!(endpoint.notes[0].starts_with("AWS has not documented"), "{:?}", endpoint.notes);
@@ -295,8 +295,8 @@ fn what_aws_has_not_documented_is_said() {
 }
 
 #[test]
-fn a_fact_that_no_policy_can_hold_is_an_error() {
-    /// Makes one fact wrong; which.
+fn a_value_that_no_policy_can_contain_is_an_error() {
+    /// Makes one value invalid; the name of the value.
     type Row = (fn(&mut Needs), &'static str);
     let rows: [Row; 14] = [
         (|needs| needs.partition = "aws-cn".into(), "partition"),

@@ -3,7 +3,8 @@
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
-/// JSON, with the members of objects in order and no key twice: which of two `Effect` counts is a matter of the reader.
+/// JSON. Members of objects keep their order, and a repeated key is an error, because parsers disagree about which
+/// value is valid.
 #[derive(Clone, Debug)]
 pub(super) enum Json {
     Text(String),

@@ -1,20 +1,20 @@
-//! What is wrong with a policy document, said before AWS does, or where AWS says nothing.
+//! Finds errors in policy documents before AWS does, and those that AWS does not report.
 //!
-//! Works on documents that the evaluator refuses: what cannot be parsed is a finding like any other, and the rules look at
-//! the text beside it. Every rule has a name; the caller may leave one out. Silence means that no rule found anything, not
-//! that the policy does what was meant: that is what [`super::simulate`] shows.
+//! Also works on documents that the evaluator refuses: a parse error is a finding, and the rules check the remaining
+//! statements. Every rule has a name, and the caller may ignore a rule. A document without findings is not proved to
+//! have the intended effect; [`super::simulate`] shows its effect.
 //!
-//! `rules` is about the language, `ses` about what SES makes of it, `endpoint` about VPC endpoint policies.
+//! `rules` is about the language, `ses` about SES, `endpoint` about VPC endpoint policies.
 
+pub(super) mod arn_syntax;
 mod endpoint;
+mod lenient;
 mod rules;
 mod ses;
-pub(super) mod shape;
-mod sheet;
 
 use super::document::{DocumentKind, open, read_statement};
 use super::simulate::PolicyType;
-use sheet::{Entry, Sheet};
+use lenient::{LenientDocument, LenientStatement};
 
 /// The rule about sending without a configuration set, which does not count where no message has one.
 pub const NO_CONFIGURATION_SET: &str = "no-configuration-set";
@@ -28,7 +28,7 @@ pub enum Kind {
     Endpoint,
     /// To an SES identity.
     Resource,
-    /// To a role, saying who may assume it.
+    /// The trust policy of a role.
     Trust,
     /// To an organisation: service control policy.
     Scp,
@@ -71,7 +71,7 @@ pub struct Finding {
     /// The element or condition key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// What is wrong and what follows.
+    /// The error and its consequence.
     pub text: String,
 }
 
@@ -91,7 +91,7 @@ impl std::fmt::Display for Finding {
     }
 }
 
-/// Looks at a document.
+/// Checks a document.
 pub fn lint(name: &str, json: &str, kind: Kind) -> Vec<Finding> {
     let mut report = Report { document: name, findings: Vec::new() };
     let (variables, statements) = match open(name, json) {
@@ -101,23 +101,22 @@ pub fn lint(name: &str, json: &str, kind: Kind) -> Vec<Finding> {
             return report.findings;
         }
     };
-    let sheet = Sheet::read(kind, json, variables, statements.clone());
-    rules::look(&sheet, &mut report);
-    ses::look(&sheet, &mut report);
+    let document = LenientDocument::read(kind, json, variables, statements.clone());
+    rules::check(&document, &mut report);
+    ses::check(&document, &mut report);
     if kind == Kind::Endpoint {
-        endpoint::look(&sheet, &mut report);
+        endpoint::check(&document, &mut report);
     }
-    // What the evaluator refuses, where no rule has said it better.
+    // Errors of the evaluator, except where a rule reports them more precisely.
     let mut refused = false;
-    for (entry, value) in sheet.statements.iter().zip(statements) {
-        if let Err(wrong) = read_statement(entry.number, value, sheet.variables, kind.document()) {
+    for (statement, value) in document.statements.iter().zip(statements) {
+        if let Err(wrong) = read_statement(statement.number, value, document.variables, kind.document()) {
             refused = true;
-            let said = report
-                .findings
-                .iter()
-                .any(|finding| finding.statement == Some(entry.number) && rules::SAID_BETTER.contains(&finding.rule));
-            if !said {
-                report.statement("not-understood", entry, None, wrong.text);
+            let is_reported = report.findings.iter().any(|finding| {
+                finding.statement == Some(statement.number) && rules::MORE_PRECISE.contains(&finding.rule)
+            });
+            if !is_reported {
+                report.statement("not-understood", statement, None, wrong.text);
             }
         }
     }
@@ -141,19 +140,19 @@ impl Report<'_> {
         self.findings.push(Finding { rule, document, statement: None, sid: None, key: None, text });
     }
 
-    fn statement(&mut self, rule: &'static str, entry: &Entry, key: Option<&str>, text: String) {
+    fn statement(&mut self, rule: &'static str, statement: &LenientStatement, key: Option<&str>, text: String) {
         self.findings.push(Finding {
             rule,
             document: self.document.to_owned(),
-            statement: Some(entry.number),
-            sid: entry.sid.clone(),
+            statement: Some(statement.number),
+            sid: statement.sid.clone(),
             key: key.map(str::to_owned),
             text,
         });
     }
 }
 
-/// The nearest of some words, if it is near enough to be meant.
+/// The nearest of some words, if it is similar enough.
 pub(super) fn did_you_mean<T: AsRef<str>>(word: &str, known: impl IntoIterator<Item = T>) -> Option<T> {
     let word = word.to_lowercase();
     let near = known.into_iter().map(|known| (distance(&word, &known.as_ref().to_lowercase()), known));

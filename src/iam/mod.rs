@@ -1,9 +1,9 @@
-//! The language in which AWS people write who may do what: ARNs and IAM policy documents, parsed, evaluated, explained.
+//! IAM: ARNs and policy documents, parsed, evaluated, explained and generated.
 //!
-//! Pure: knows nothing of mail and imports no other room. What is not understood is an error when a document is read,
-//! never a statement that silently does not count: fail closed. Evaluation is AWS's: explicit deny, then allow, then
-//! implicit deny, per policy type, and the types intersect.
-//! IAM User Guide, "IAM JSON policy elements" and "Policy evaluation logic" (the pages are named where each is obeyed).
+//! The module knows nothing of mail and imports no other module. Unsupported elements are an error when a document is
+//! parsed, and never a statement that is ignored: fail closed. Evaluation follows AWS: explicit deny, then allow, then
+//! implicit deny for each policy type, and the intersection of the types. IAM User Guide, "IAM JSON policy elements"
+//! and "Policy evaluation logic" (the code names the pages where it implements them).
 
 pub mod arn;
 pub mod condition;

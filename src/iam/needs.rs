@@ -1,8 +1,8 @@
 //! The facts that policies are generated from, checked: a wrong name would be a policy that is valid and useless.
 
-use super::lint::shape::{is_account, is_endpoint, is_region};
+use super::lint::arn_syntax::{is_account, is_endpoint, is_region};
 
-/// What the relay needs, and where.
+/// The permissions that the relay needs, with names and places.
 #[derive(Clone, Debug, Default)]
 pub struct Needs {
     /// `aws` or `aws-us-gov`.
@@ -17,15 +17,15 @@ pub struct Needs {
     pub identities: Vec<String>,
     /// Names of configuration sets, an account's or identity's default one included.
     pub configuration_sets: Vec<String>,
-    /// Who may stand in From, as `StringLike` has it: `*@example.com`. Empty: any address of the identities.
+    /// The patterns of From addresses, for `StringLike`: `*@example.com`. Empty: any address of the identities.
     pub from_patterns: Vec<String>,
-    /// What the relay reads.
+    /// The read actions of the relay.
     pub read_actions: ReadActions,
     /// `vpce-…` of the endpoint for the SES API.
     pub vpc_endpoint: Option<String>,
-    /// Accounts, or ARNs in them, that may send as our identities too.
+    /// Accounts, or ARNs in them, that may also send as these identities.
     pub sending_principals: Vec<String>,
-    /// Who may assume the role.
+    /// The principals that may assume the role.
     pub trust: Vec<Trust>,
 }
 
@@ -42,7 +42,7 @@ pub struct ReadActions {
     pub suppression: bool,
 }
 
-/// One place where the relay runs.
+/// An environment in which the relay runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
     /// On an EC2 instance, by instance profile.
@@ -74,15 +74,15 @@ pub enum Trust {
     },
 }
 
-/// What cannot be written into a policy.
+/// A value that cannot be written into a policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {value:?}: {wanted}")]
 pub struct NeedError {
     /// Which fact.
     pub what: &'static str,
-    /// What it says.
+    /// The value.
     pub value: String,
-    /// What it should be.
+    /// The required form.
     pub wanted: &'static str,
 }
 

@@ -1,7 +1,7 @@
-//! Our evaluator beside another one, the crate `iam-rs`: same policy, same request, same answer.
+//! Compares the evaluator with the crate `iam-rs`: same policy, same request, same decision.
 //!
-//! Neither is AWS. Where they differ, the row stands in [`DIFFERENCES`] with the reason why ours is right; a difference
-//! without a row is a failure, and so is a row without a difference.
+//! Neither is AWS. Each difference is a row of [`DIFFERENCES`] with the reason why this evaluator is right. A
+//! difference without a row fails the test, and so does a row without a difference.
 
 use super::condition::OPERATORS;
 use super::{Context, Document, DocumentKind, Effect, Request, evaluate, trace};
@@ -32,12 +32,12 @@ fn ours(
     let decided = evaluate([&document], &request).label();
     let steps = trace([&document], &request);
     let speaks = |effect| steps.iter().any(|step| step.mismatch.is_none() && step.statement.effect == effect);
-    let told = match (speaks(Effect::Deny), speaks(Effect::Allow)) {
+    let decision = match (speaks(Effect::Deny), speaks(Effect::Allow)) {
         (true, _) => "explicitDeny",
         (false, true) => "allowed",
         (false, false) => "implicitDeny",
     };
-    assert_eq!(told, decided, "{policy}");
+    assert_eq!(decision, decided, "{policy}");
     decided
 }
 
@@ -87,15 +87,15 @@ fn samples(name: &str) -> (&'static str, &'static str, &'static str) {
     }
 }
 
-/// One request as the table of operators asks it.
-struct Asked<'a> {
+/// One request of the table of operators.
+struct OperatorCase<'a> {
     operator: &'a str,
     form: &'a str,
     /// `None`: the key is missing.
     values: Option<&'a [&'static str]>,
 }
 
-impl Asked<'_> {
+impl OperatorCase<'_> {
     fn kind(&self, names: &[&str]) -> bool {
         names.iter().any(|name| self.operator.contains(name))
     }
@@ -105,24 +105,24 @@ impl Asked<'_> {
     }
 }
 
-/// Where the two differ, and why ours is right.
-type Difference = (fn(&Asked<'_>) -> bool, &'static str);
+/// Where the two differ, and why this evaluator is right.
+type Difference = (fn(&OperatorCase<'_>) -> bool, &'static str);
 
 const DIFFERENCES: &[Difference] = &[
     (
-        |asked| asked.is_set() && asked.form.ends_with("IfExists"),
+        |case| case.is_set() && case.form.ends_with("IfExists"),
         "it has no …IfExists behind a set qualifier; AWS takes it, and policies in use have it",
     ),
     (
-        |asked| asked.is_set() && asked.kind(&["Numeric", "Date", "IpAddress", "Bool"]),
+        |case| case.is_set() && case.kind(&["Numeric", "Date", "IpAddress", "Bool"]),
         "it has set qualifiers for texts and ARNs only; AWS takes them before every operator but Null",
     ),
     (
-        |asked| asked.kind(&["ArnEquals", "ArnNotEquals"]) && asked.values.is_some_and(|values| !values.is_empty()),
+        |case| case.kind(&["ArnEquals", "ArnNotEquals"]) && case.values.is_some_and(|values| !values.is_empty()),
         "it compares ArnEquals by the letter; AWS: ArnEquals and ArnLike behave identically",
     ),
     (
-        |asked| !asked.is_set() && asked.values.is_some_and(|values| values.len() != 1),
+        |case| !case.is_set() && case.values.is_some_and(|values| values.len() != 1),
         "a list or an empty one under an operator without set qualifier, which AWS leaves open: it takes any value for a \
          negated operator and none for numbers, dates, addresses and booleans; ours is any and, negated, none. Lint \
          reports such a condition",
@@ -130,7 +130,7 @@ const DIFFERENCES: &[Difference] = &[
 ];
 
 #[test]
-fn operators_say_what_the_oracle_says_or_the_difference_is_listed() {
+fn operators_agree_with_the_oracle_or_the_difference_is_listed() {
     let mut met = vec![0; DIFFERENCES.len()];
     let mut agreed = 0;
     for operator in OPERATORS.iter().filter(|operator| operator.name != "Null") {
@@ -139,7 +139,7 @@ fn operators_say_what_the_oracle_says_or_the_difference_is_listed() {
             let lists: [&[&'static str]; 6] =
                 [&[fits], &[misses], &[], &[fits, misses], &[misses, misses], &[fits, fits]];
             for values in lists.into_iter().map(Some).chain([None]) {
-                let asked = Asked { operator: operator.name, form, values };
+                let case = OperatorCase { operator: operator.name, form, values };
                 let pairs: Pairs = values.map(|values| (KEY, values.to_vec())).into_iter().collect();
                 let name = form.replace("{}", operator.name);
                 let json = conditional(&name, &format!("\"{policy}\""));
@@ -149,7 +149,7 @@ fn operators_say_what_the_oracle_says_or_the_difference_is_listed() {
                     agreed += 1;
                     continue;
                 }
-                let known = DIFFERENCES.iter().position(|(applies, _)| applies(&asked));
+                let known = DIFFERENCES.iter().position(|(applies, _)| applies(&case));
                 let Some(known) = known else { panic!("{name} on {pairs:?}: ours {ours}, theirs {theirs}") };
                 met[known] += 1;
             }
@@ -161,9 +161,10 @@ fn operators_say_what_the_oracle_says_or_the_difference_is_listed() {
     assert!(agreed > 350, "{agreed}");
 }
 
-/// Statement elements, principal, resource asked for, what the oracle says, why it differs (none: it does not).
+/// Statement elements, principal, requested resource, result of the oracle, and the reason of a difference (none: there
+/// is none).
 #[test]
-fn elements_say_what_the_oracle_says_or_the_difference_is_listed() {
+fn elements_agree_with_the_oracle_or_the_difference_is_listed() {
     let session = "arn:aws:sts::111122223333:assumed-role/relay/i-1";
     let role = r#""Principal":{"AWS":"arn:aws:iam::111122223333:role/relay"},"Action":"*","Resource":"*""#;
     let account = r#""Principal":{"AWS":"111122223333"},"Action":"*","Resource":"*""#;
@@ -223,7 +224,7 @@ fn elements_say_what_the_oracle_says_or_the_difference_is_listed() {
 }
 
 #[test]
-fn without_a_version_ours_is_the_old_one_as_aws_has_it() {
+fn without_a_version_the_old_one_applies_as_at_aws() {
     let json = r#"{"Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
     assert_eq!(ours(json, DocumentKind::Identity, USER, "ses:SendRawEmail", IDENTITY, &Vec::new()), "allowed");
     assert_eq!(theirs(json, USER, "ses:SendRawEmail", IDENTITY, &Vec::new()), "refused", "it wants one; AWS does not");
@@ -317,7 +318,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn simple_policies_mean_the_same_to_both(
+    fn simple_policies_have_the_same_result_in_both(
         statements in prop::collection::vec(statement(), 1..4),
         pairs in pairs(),
         action in prop::sample::select(vec!["ses:SendEmail", "ses:SendRawEmail", "ses:GetAccount"]),

@@ -1,9 +1,9 @@
 //! Text with wildcards and policy variables, compiled once.
 //!
-//! `*` is any run of characters, `?` one character. `${key}` stands for the value of a condition key, taken literally: a
-//! `*` in the value is a star and no wildcard. `${key, 'text'}` has a default; `${*}`, `${?}` and `${$}` are the characters
-//! themselves. Variables count in documents of version 2012-10-17 only; in older ones they are text.
-//! IAM User Guide, "IAM policy elements: Variables and tags".
+//! `*` matches any run of characters, `?` one character. `${key}` is replaced by the value of a condition key,
+//! literally: a `*` in the value is not a wildcard. `${key, 'text'}` has a default; `${*}`, `${?}` and `${$}` are the
+//! literal characters. Variables are enabled in documents of version 2012-10-17 only; in older ones they are text. IAM
+//! User Guide, "IAM policy elements: Variables and tags".
 
 use super::context::Context;
 
@@ -11,7 +11,7 @@ use super::context::Context;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern(Form);
 
-/// Most patterns are one of the first three, and are then one text to compare with, in one place in memory.
+/// Most patterns are one of the first three variants, which compare one text without further allocations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Form {
     /// `*`.
@@ -38,7 +38,7 @@ pub enum PatternError {
     /// `${` without `}`.
     #[error("policy variable is not closed in {0:?}")]
     Open(String),
-    /// Between `${` and `}` is no key.
+    /// No key between `${` and `}`.
     #[error("policy variable names no condition key in {0:?}")]
     NoKey(String),
     /// The default is not in single quotes.
@@ -97,7 +97,7 @@ impl Pattern {
         }
     }
 
-    /// The text with variables filled in, if it has no wildcards and every variable a value.
+    /// The text with variables replaced, if it has no wildcards and every variable has a value.
     pub fn literal(&self, context: &Context) -> Option<String> {
         let pieces = match &self.0 {
             Form::Text(text) => return Some(text.to_string()),
@@ -154,7 +154,7 @@ impl Form {
 
 /// From the left, going back to the last star only.
 fn pieces_match(pieces: &[Piece], value: &str, context: &Context, ignore_case: bool) -> bool {
-    // What does not end as the pattern does need not be looked at from its start.
+    // Fast rejection: compare the end of the text first.
     if let [.., Piece::Text(text)] = pieces
         && !ignore_case
         && !value.ends_with(&**text)
@@ -186,7 +186,7 @@ fn pieces_match(pieces: &[Piece], value: &str, context: &Context, ignore_case: b
             (piece, rest) = (piece + 1, after);
             continue;
         }
-        // Give the last star one character more, or as many as the text behind it needs.
+        // Extend the last star by one character, or up to the next occurrence of the text after it.
         let more = |(next, from)| Some((next, seek(&pieces[next..], without_first(from)?, ignore_case)?));
         let Some((next, found)) = star.and_then(more) else { return false };
         star = Some((next, found));
@@ -194,7 +194,8 @@ fn pieces_match(pieces: &[Piece], value: &str, context: &Context, ignore_case: b
     }
 }
 
-/// Where pieces can begin, behind a star: if the first is text, where that occurs; if it is the only one, at the end.
+/// The position where the pieces after a star can begin: the next occurrence of the first text piece; at the end if it
+/// is the only piece.
 fn seek<'a>(pieces: &[Piece], from: &'a str, ignore_case: bool) -> Option<&'a str> {
     match pieces {
         [Piece::Text(text)] if !ignore_case => from.ends_with(&**text).then(|| &from[from.len() - text.len()..]),

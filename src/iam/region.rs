@@ -1,30 +1,31 @@
-//! Regions of AWS, and which region and service the host name of an endpoint names.
+//! Regions of AWS, and the region and service in the host name of an endpoint.
 //!
-//! The table is the SDK's (`aws-sdk-sesv2`, partitions 1.1), without pseudo-regions such as `aws-global`. AWS opens regions
-//! faster than programs are updated, so a name that has the right shape and is not in the table is [`Region::Unknown`], not
-//! an error.
+//! The table is the SDK's (`aws-sdk-sesv2`, partitions 1.1), without pseudo-regions such as `aws-global`. AWS opens
+//! regions faster than programs are updated, so a name with a valid form that is not in the table is
+//! [`Region::Unknown`], not an error.
 
-use super::lint::shape::is_region;
+use super::lint::arn_syntax::is_region;
 use super::lint::{did_you_mean, distance};
 
-/// What a text is, as the name of a region.
+/// The result of checking the name of a region.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Region {
     /// In the table.
     Known,
-    /// It has the shape of a region and is not in the table; the nearest one that is, if it is near enough to be meant.
+    /// The name has the form of a region but is not in the table. With the nearest region of the table, if it is
+    /// similar.
     Unknown(Option<&'static str>),
-    /// Cannot be a region: why, and the region that was probably meant.
+    /// The name cannot be a region: the reason, and the region that was probably intended.
     Impossible {
-        /// What is wrong, in words that follow the text.
+        /// The reason, worded to follow the name.
         why: &'static str,
-        /// What was probably meant.
+        /// The region that was probably intended.
         meant: Option<String>,
     },
 }
 
 impl Region {
-    /// Looks at a text.
+    /// Checks a name.
     pub fn of(text: &str) -> Self {
         let plain = text.trim().to_ascii_lowercase();
         let zone = plain.strip_suffix(|c: char| c.is_ascii_lowercase()).filter(|region| is_region(region));
@@ -50,7 +51,8 @@ pub fn all() -> impl Iterator<Item = &'static str> {
     REGIONS.iter().flat_map(|names| names.split_ascii_whitespace())
 }
 
-/// `eu-centrall-1` is nearer to `eu-central-1` than to `eu-central-2`: of equally near ones, the one with the same number.
+/// The most similar region. `eu-centrall-1` is nearer to `eu-central-1` than to `eu-central-2`: of equally similar
+/// ones, the one with the same number.
 fn nearest(text: &str) -> Option<&'static str> {
     let near = did_you_mean(text, all())?;
     let number = |name: &str| name.chars().next_back();
@@ -60,8 +62,8 @@ fn nearest(text: &str) -> Option<&'static str> {
 
 /// The partition of a region of the table.
 pub fn partition_of(region: &str) -> Option<&'static str> {
-    let place = REGIONS.iter().position(|names| names.split_ascii_whitespace().any(|name| name == region))?;
-    PARTITIONS.get(place).copied()
+    let index = REGIONS.iter().position(|names| names.split_ascii_whitespace().any(|name| name == region))?;
+    PARTITIONS.get(index).copied()
 }
 
 /// The partitions of the lines of [`REGIONS`].
@@ -92,7 +94,7 @@ pub struct EndpointName {
     pub region: String,
 }
 
-/// What AWS endpoints end with: of regions, dual stack, and both in other partitions.
+/// The suffixes of AWS endpoints: regional, dual stack, and both in other partitions.
 const SUFFIXES: &[&str] = &[
     ".amazonaws.com",
     ".amazonaws.com.cn",
@@ -103,8 +105,9 @@ const SUFFIXES: &[&str] = &[
 ];
 
 impl EndpointName {
-    /// Reads a URL such as `https://email.eu-west-1.amazonaws.com` or
-    /// `https://vpce-….email.eu-west-1.vpce.amazonaws.com`; `None`: the host is not one of AWS with a region in its name.
+    /// The region in a URL such as `https://email.eu-west-1.amazonaws.com` or
+    /// `https://vpce-….email.eu-west-1.vpce.amazonaws.com`. `None`: the host is not an AWS endpoint with a region in
+    /// its name.
     pub fn of_url(url: &str) -> Option<Self> {
         let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
         let host = rest.split(['/', ':']).next().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();

@@ -1,9 +1,9 @@
-//! What SES's service authorization data says: actions, the types of resource each is checked against, and the condition
-//! keys that SES itself fills in for it.
+//! SES's service authorization data: actions, the resource types that each is checked against, and the condition keys
+//! that SES provides for it.
 //!
-//! Data, not judgement: [`super::lint`] asks it. Both APIs and the mail manager share the prefix `ses`. Global keys are
-//! listed for spelling only; which of them a request carries depends on who asks and how.
-//! Service Authorization Reference, "Actions, resources, and condition keys for Amazon SES" and the two pages beside it.
+//! Data only; [`super::lint`] uses it. Both APIs and the mail manager share the prefix `ses`. Global keys are listed
+//! for spelling only; which of them a request carries depends on the principal and the way of access. Service
+//! Authorization Reference, "Actions, resources, and condition keys for Amazon SES" and the two pages beside it.
 
 use super::{Context, pattern::Pattern};
 
@@ -17,7 +17,7 @@ pub struct Action {
 }
 
 impl Action {
-    /// The types of resource it is checked against; none: it takes only `*`.
+    /// The resource types that the action is checked against; empty: it supports only `*`.
     pub fn resource_types(&self) -> impl Iterator<Item = &'static str> {
         self.types.split_ascii_whitespace()
     }
@@ -38,7 +38,8 @@ pub fn actions() -> impl Iterator<Item = Action> {
     ACTIONS.iter().map(|&(name, types, keys)| Action { name, types, keys })
 }
 
-/// The actions that an `Action` element such as `ses:Send*` names. Empty for another service, and for no action at all.
+/// The actions that an `Action` element such as `ses:Send*` matches. Empty for another service, or if no action
+/// matches.
 pub fn actions_named(element: &str) -> Vec<Action> {
     let none = Context::new();
     let (service, name) = element.split_once(':').unwrap_or(("*", element));
@@ -71,7 +72,7 @@ pub fn is_global_key(key: &str) -> bool {
     GLOBAL_KEYS.iter().any(|known| known.eq_ignore_ascii_case(key))
 }
 
-/// Keys with several values: they want `ForAllValues:` or `ForAnyValue:`.
+/// Keys with several values, which require `ForAllValues:` or `ForAnyValue:`.
 pub const MULTIVALUED_KEYS: &[&str] = &[
     "ses:Recipients",
     "aws:CalledVia",
@@ -82,8 +83,8 @@ pub const MULTIVALUED_KEYS: &[&str] = &[
     "aws:TagKeys",
 ];
 
-/// Global keys that hold a system's id: an endpoint policy takes neither wildcards nor numeric operators on them.
-/// AWS PrivateLink Guide, "Control access to VPC endpoints using endpoint policies".
+/// Global keys whose value is the id of a system: an endpoint policy allows neither wildcards nor numeric operators on
+/// them. AWS PrivateLink Guide, "Control access to VPC endpoints using endpoint policies".
 pub const SYSTEM_ID_KEYS: &[&str] = &[
     "aws:PrincipalAccount",
     "aws:PrincipalOrgID",

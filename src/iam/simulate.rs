@@ -1,11 +1,11 @@
-//! May this request be made: every type of policy that applies, put together as AWS does.
+//! Evaluates a request against all policy types together, as AWS does.
 //!
-//! An explicit deny in any of them ends it. Then each type that is attached must allow: service control policies (on every
-//! level), permissions boundary, session policy, endpoint policy, and the identity-based policies, which alone are never
-//! optional. The exception is a resource-based policy in the same account: what it allows may stand in for the others,
-//! and how far depends on whom it names, see `Grant`. Across accounts it cannot: both sides must allow.
-//! IAM User Guide, "How AWS enforcement code logic evaluates requests to allow or deny access", "Policy evaluation for
-//! requests within a single account", "Cross-account policy evaluation logic".
+//! An explicit deny in any policy denies the request. Otherwise each attached type must allow: service control policies
+//! (on every level), permissions boundary, session policy, endpoint policy, and the identity-based policies, which are
+//! always required. The exception is a resource-based policy in the same account: its allow can replace others,
+//! depending on the principal that it names, see `Grant`. Across accounts it cannot: both sides must allow. IAM User
+//! Guide, "How AWS enforcement code logic evaluates requests to allow or deny access", "Policy evaluation for requests
+//! within a single account", "Cross-account policy evaluation logic".
 
 use super::document::{Document, DocumentError, DocumentKind, Effect};
 use super::evaluate::{Decision, Mismatch, Request, Trace, denies_by_not_principal, evaluate_beside, trace_beside};
@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 pub enum PolicyType {
     /// To the organisation, an organisational unit or the account of the resource (RCP).
     Rcp,
-    /// To the organisation, an organisational unit or the account of who asks (SCP).
+    /// The organisation, an organisational unit or the account of the principal (SCP).
     Scp,
     /// To the resource: an SES identity's sending authorization.
     Resource,
@@ -25,9 +25,9 @@ pub enum PolicyType {
     Identity,
     /// To the user or role, as permissions boundary.
     Boundary,
-    /// To the session, when it was made.
+    /// The session, at its creation.
     Session,
-    /// To the VPC endpoint that the request comes through.
+    /// The VPC endpoint of the request.
     Endpoint,
 }
 
@@ -49,7 +49,7 @@ impl PolicyType {
         }
     }
 
-    /// Reads a document of this type, with the restrictions that the type has.
+    /// Parses a document of this type, with the restrictions of the type.
     ///
     /// # Errors
     /// [`DocumentError`].
@@ -65,8 +65,8 @@ impl PolicyType {
         }
     }
 
-    /// What the grammar of this type forbids and the document does: place and rule.
-    /// AWS Organizations User Guide, "RCP syntax"; AWS PrivateLink Guide, "Control access to VPC endpoints".
+    /// The first violation of this type's grammar: position and rule. AWS Organizations User Guide, "RCP syntax"; AWS
+    /// PrivateLink Guide, "Control access to VPC endpoints".
     pub fn restriction(self, document: &Document) -> Option<(String, &'static str)> {
         let everything = |document: &Document| {
             // RCPFullAWSAccess, which AWS attaches itself.
@@ -112,10 +112,10 @@ impl Policies {
         Self::default()
     }
 
-    /// Attaches documents of one type, which add up: one document, or another, allows.
+    /// Attaches documents of one type. One of them must allow.
     ///
-    /// Attached once more, a service control policy stands on another level (organisation, unit, account), and every level
-    /// must allow; documents of other types just add up.
+    /// Service control policies that are attached again form another level (organisation, unit, account), and every
+    /// level must allow. Further documents of other types are added to the earlier ones.
     pub fn attach(&mut self, policy_type: PolicyType, documents: Vec<Document>) {
         let levels = self.0.entry(policy_type).or_default();
         match levels.first_mut() {
@@ -132,16 +132,16 @@ impl Policies {
 /// The outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Every type that has a say allows.
+    /// Every relevant type allows.
     Allowed,
     /// A statement denies.
     ExplicitDeny,
-    /// A type that has a say does not allow.
+    /// A relevant type does not allow.
     ImplicitDeny,
 }
 
 impl Verdict {
-    /// As IAM's simulator says it.
+    /// The name of the verdict in IAM's simulator.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
@@ -151,12 +151,12 @@ impl Verdict {
     }
 }
 
-/// What the documents of one type, on one level, say.
+/// The decision of the documents of one type, on one level.
 #[derive(Clone, Debug)]
 pub struct Said<'a> {
     /// The type.
     pub policy_type: PolicyType,
-    /// What follows from them alone.
+    /// The decision of these documents alone.
     pub decision: Decision<'a>,
     /// Every statement.
     pub statements: Vec<Trace<'a>>,
@@ -171,14 +171,14 @@ pub struct Outcome<'a> {
     pub decided_by: PolicyType,
     /// Each type, in the order of evaluation.
     pub said: Vec<Said<'a>>,
-    /// Keys that statements ask for and the request does not have, as the statements write them.
+    /// Condition keys of statements that the request lacks, as the statements write them.
     pub missing_keys: Vec<String>,
-    /// What AWS's rules, rather than a statement, had to do with it.
+    /// Rules of AWS, other than statements, that affected the verdict.
     pub notes: Vec<&'static str>,
 }
 
 impl Outcome<'_> {
-    /// The clause with which AWS explains a denial, where it does: "because no … policy allows the … action".
+    /// The clause with which AWS explains a denial, if it does: "because no … policy allows the … action".
     pub fn clause(&self, action: &str) -> Option<String> {
         let name = self.decided_by.name();
         match self.verdict {
@@ -196,13 +196,13 @@ impl Outcome<'_> {
 /// "How AWS enforcement code logic evaluates requests to allow or deny access", "Resource-based policies".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Grant {
-    /// Nobody who asks.
+    /// The principal is not named.
     None,
     /// The account: it may give the permission on, by an identity-based policy.
     Delegated,
     /// The role: an identity-based policy is not needed, but permissions boundary and session policy still limit.
     Role,
-    /// The user, the session, or everybody: nothing but an explicit deny limits.
+    /// The user, the session, or all principals: only an explicit deny limits.
     Direct,
 }
 
@@ -211,7 +211,7 @@ pub fn simulate<'a>(policies: &'a Policies, request: &Request<'_>) -> Outcome<'a
     let context = implied(request);
     let request = Request { context: &context, ..*request };
     let has_boundary = policies.0.contains_key(&PolicyType::Boundary);
-    let said: Vec<Said<'a>> = policies
+    let decisions: Vec<Said<'a>> = policies
         .levels()
         .map(|(policy_type, documents)| Said {
             policy_type,
@@ -220,37 +220,37 @@ pub fn simulate<'a>(policies: &'a Policies, request: &Request<'_>) -> Outcome<'a
         })
         .collect();
     let mut notes = Vec::new();
-    let (verdict, decided_by) = decide(&said, &request, &mut notes);
-    let all = || said.iter().flat_map(|said| &said.statements);
+    let (verdict, decided_by) = decide(&decisions, &request, &mut notes);
+    let all = || decisions.iter().flat_map(|one| &one.statements);
     if has_boundary && all().any(|step| step.mismatch.is_none() && denies_by_not_principal(step.statement)) {
         notes.push(NOT_PRINCIPAL);
     }
     notes.extend(OPEN.iter().filter(|(is_open, _)| all().any(|step| is_open(step, &context))).map(|(_, note)| *note));
-    let missing_keys = missing_keys(&said, &context);
-    Outcome { verdict, decided_by, said, missing_keys, notes }
+    let missing_keys = missing_keys(&decisions, &context);
+    Outcome { verdict, decided_by, said: decisions, missing_keys, notes }
 }
 
-fn decide(said: &[Said<'_>], request: &Request<'_>, notes: &mut Vec<&'static str>) -> (Verdict, PolicyType) {
-    if said.iter().any(|said| said.policy_type == PolicyType::Rcp) {
+fn decide(decisions: &[Said<'_>], request: &Request<'_>, notes: &mut Vec<&'static str>) -> (Verdict, PolicyType) {
+    if decisions.iter().any(|one| one.policy_type == PolicyType::Rcp) {
         notes.push(RCP_SERVICES);
     }
-    if let Some(denied) = said.iter().find(|said| matches!(said.decision, Decision::ExplicitDeny(..))) {
+    if let Some(denied) = decisions.iter().find(|one| matches!(one.decision, Decision::ExplicitDeny(..))) {
         return (Verdict::ExplicitDeny, denied.policy_type);
     }
     let needs = |policy_type: PolicyType| {
-        said.iter().any(|said| said.policy_type == policy_type && !said.decision.is_allow())
-            || policy_type == PolicyType::Identity && !said.iter().any(|said| said.policy_type == policy_type)
+        decisions.iter().any(|one| one.policy_type == policy_type && !one.decision.is_allow())
+            || policy_type == PolicyType::Identity && !decisions.iter().any(|one| one.policy_type == policy_type)
     };
-    let grant = said
+    let grant = decisions
         .iter()
-        .filter(|said| said.policy_type == PolicyType::Resource)
-        .flat_map(|said| &said.statements)
+        .filter(|one| one.policy_type == PolicyType::Resource)
+        .flat_map(|one| &one.statements)
         .map(|step| grant_of(step, request))
         .max()
         .unwrap_or(Grant::None);
     let across = across_accounts(request);
-    let names_principals = |said: &Said<'_>| matches!(said.policy_type, PolicyType::Resource | PolicyType::Endpoint);
-    if request.principal.is_none() && said.iter().any(names_principals) {
+    let names_principals = |one: &Said<'_>| matches!(one.policy_type, PolicyType::Resource | PolicyType::Endpoint);
+    if request.principal.is_none() && decisions.iter().any(names_principals) {
         notes.push(NO_PRINCIPAL);
     }
     // Rcp: RCPFullAWSAccess is always attached, so only its denials count.
@@ -294,7 +294,7 @@ fn grant_of(step: &Trace<'_>, request: &Request<'_>) -> Grant {
     }
     let Some(principals) = &step.statement.principal else { return Grant::None };
     if principals.negated {
-        // AWS advises against it, and says no more than that it may allow everybody.
+        // AWS advises against it, and documents only that it may allow all principals.
         return Grant::Direct;
     }
     let reach = |(kind, name): &(String, String)| match request.principal {
@@ -344,7 +344,7 @@ fn across_accounts(request: &Request<'_>) -> bool {
     }
 }
 
-/// The keys that follow from who asks for what. A value that was given stays.
+/// The keys that follow from principal, action and resource. Existing values are not replaced.
 fn implied(request: &Request<'_>) -> Context {
     let mut context = request.context.clone();
     if let Some([_, _, _, region, account, _]) = Arn::parse(request.resource).as_ref().map(Arn::parts) {
@@ -372,8 +372,8 @@ fn implied(request: &Request<'_>) -> Context {
     context
 }
 
-/// The keys asked for by statements that speak of this principal and action, on this resource or one with a variable.
-fn missing_keys(said: &[Said<'_>], context: &Context) -> Vec<String> {
+/// The missing keys of statements that apply to this principal and action, on this resource or on one with a variable.
+fn missing_keys(decisions: &[Said<'_>], context: &Context) -> Vec<String> {
     let mut missing: Vec<String> = Vec::new();
     let mut ask = |key: &str| {
         let known = missing.iter().any(|before| before.eq_ignore_ascii_case(key));
@@ -381,7 +381,7 @@ fn missing_keys(said: &[Said<'_>], context: &Context) -> Vec<String> {
             missing.push(key.to_owned());
         }
     };
-    for step in said.iter().flat_map(|said| &said.statements) {
+    for step in decisions.iter().flat_map(|one| &one.statements) {
         let patterns = step.statement.resources.iter().flat_map(|resources| &resources.patterns);
         let in_resources = patterns.flat_map(|(_, parts)| parts.iter().flat_map(super::pattern::Pattern::variables));
         match step.mismatch {
@@ -399,7 +399,7 @@ fn missing_keys(said: &[Said<'_>], context: &Context) -> Vec<String> {
     missing
 }
 
-/// What AWS leaves open, if a statement depends on it, and how it is read here.
+/// Behaviour that AWS does not document, if a statement depends on it, and the interpretation here.
 type Open = (fn(&Trace<'_>, &Context) -> bool, &'static str);
 
 const OPEN: &[Open] = &[
@@ -418,8 +418,8 @@ const OPEN: &[Open] = &[
     ),
     (
         |step, context| {
-            let asked = !matches!(step.mismatch, Some(Mismatch::Principal | Mismatch::Action));
-            asked
+            let applies = !matches!(step.mismatch, Some(Mismatch::Principal | Mismatch::Action));
+            applies
                 && step.statement.resources.as_ref().is_some_and(|resources| {
                     let negated = resources.patterns.iter().filter(|_| resources.negated);
                     negated.flat_map(|(_, parts)| parts.iter()).any(|part| part.is_unset(context))
@@ -435,18 +435,20 @@ fn conditions_matter(step: &Trace<'_>) -> bool {
     matches!(step.mismatch, None | Some(Mismatch::Condition(_)))
 }
 
-const NOT_PRINCIPAL: &str = "a Deny with NotPrincipal spares nobody who has a permissions boundary, whomever it names";
+const NOT_PRINCIPAL: &str =
+    "a Deny with NotPrincipal applies to every principal with a permissions boundary, also to those that it names";
 const NO_PRINCIPAL: &str =
     "no principal was given: only Principal \"*\" matches, and the accounts are taken to be the same";
 const ACROSS_ACCOUNTS: &str = "across accounts: the identity-based policy and the resource-based policy must both allow, and \
      only an SES identity has the latter";
-const DIRECT: &str = "the resource-based policy allows this user, session or everybody within the account: identity-based \
+const DIRECT: &str = "the resource-based policy allows this user, this session or all principals of the account: identity-based \
      policy, permissions boundary and session policy are not needed and limit by an explicit deny only";
 const BY_ROLE: &str = "the resource-based policy allows the role within the account: an identity-based policy is not needed; \
      permissions boundary and session policy still limit";
 const DELEGATED: &str = "the resource-based policy names the account, which only delegates: an identity-based policy must \
      allow too";
-const RCP_SERVICES: &str = "resource control policies bind the services that AWS lists; look whether SES is among them";
+const RCP_SERVICES: &str =
+    "resource control policies apply to the services that AWS lists; check whether SES is one of them";
 
 #[cfg(test)]
 #[path = "simulate_tests.rs"]

@@ -14,8 +14,9 @@ fn one(policy_type: PolicyType, effect: &str, principal: &str) -> Vec<Document> 
     vec![policy_type.parse("test.json", &json).unwrap()]
 }
 
-/// Policies from short words: `identity+ boundary-`; `+` allows, `-` says nothing, `!` denies. Resource takes whom it names.
-fn policies(words: &str, whom: &str) -> Policies {
+/// Policies from short words, such as `identity+ boundary-`: `+` allows, `-` has no statement, `!` denies. Resource
+/// names `named`.
+fn policies(words: &str, named: &str) -> Policies {
     let mut policies = Policies::new();
     for word in words.split_whitespace() {
         let (name, sign) = word.split_at(word.len() - 1);
@@ -30,7 +31,7 @@ fn policies(words: &str, whom: &str) -> Policies {
             other => panic!("{other}"),
         };
         let principal = match policy_type {
-            PolicyType::Resource => whom,
+            PolicyType::Resource => named,
             PolicyType::Endpoint | PolicyType::Rcp => r#""*""#,
             _ => "",
         };
@@ -45,8 +46,8 @@ fn policies(words: &str, whom: &str) -> Policies {
 }
 
 #[track_caller]
-fn check(words: &str, whom: &str, principal: &str, wanted: Verdict, by: PolicyType) {
-    let policies = policies(words, whom);
+fn check(words: &str, named: &str, principal: &str, wanted: Verdict, by: PolicyType) {
+    let policies = policies(words, named);
     let request = Request {
         action: "ses:SendRawEmail",
         resource: IDENTITY,
@@ -54,7 +55,7 @@ fn check(words: &str, whom: &str, principal: &str, wanted: Verdict, by: PolicyTy
         context: &Context::new(),
     };
     let outcome = simulate(&policies, &request);
-    assert_eq!((outcome.verdict, outcome.decided_by), (wanted, by), "{words}, resource for {whom}, {principal} asks");
+    assert_eq!((outcome.verdict, outcome.decided_by), (wanted, by), "{words}, resource for {named}, {principal} asks");
 }
 
 /// "Policy evaluation for requests within a single account": each type that is attached must allow, one deny ends it.
@@ -92,15 +93,15 @@ fn types_intersect_and_a_deny_in_any_wins() {
 
 /// The table of "Resource-based policies" under "How AWS enforcement code logic evaluates requests".
 #[test]
-fn what_a_resource_based_policy_stands_in_for_depends_on_whom_it_names() {
+fn the_effect_of_a_resource_based_policy_depends_on_the_principal_it_names() {
     use PolicyType::*;
     use Verdict::*;
     let role = format!(r#"{{"AWS":"{ROLE}"}}"#);
     let session = format!(r#"{{"AWS":"{SESSION}"}}"#);
     let user = format!(r#"{{"AWS":"{USER}"}}"#);
     let (account, root) = (r#"{"AWS":"111122223333"}"#, r#"{"AWS":"arn:aws:iam::111122223333:root"}"#);
-    let (everybody, other) = (r#""*""#, r#"{"AWS":"444455556666"}"#);
-    for (whom, asking, words, wanted, by) in [
+    let (all_principals, other) = (r#""*""#, r#"{"AWS":"444455556666"}"#);
+    for (named, asking, words, wanted, by) in [
         // The role: no identity-based policy needed, boundary and session limit.
         (role.as_str(), SESSION, "resource+", Allowed, Resource),
         (&role, ROLE, "resource+", Allowed, Resource),
@@ -108,11 +109,11 @@ fn what_a_resource_based_policy_stands_in_for_depends_on_whom_it_names() {
         (&role, SESSION, "resource+ session-", ImplicitDeny, Session),
         (&role, SESSION, "resource+ identity!", ExplicitDeny, Identity),
         (&role, USER, "resource+", ImplicitDeny, Identity),
-        // The session, the user, everybody: nothing else is needed.
+        // The session, the user, all principals: no other policy is required.
         (&session, SESSION, "resource+ boundary- session- identity-", Allowed, Resource),
         (&user, USER, "resource+ boundary- identity-", Allowed, Resource),
-        (everybody, SESSION, "resource+ boundary- session-", Allowed, Resource),
-        (everybody, SESSION, "resource+ boundary!", ExplicitDeny, Boundary),
+        (all_principals, SESSION, "resource+ boundary- session-", Allowed, Resource),
+        (all_principals, SESSION, "resource+ boundary!", ExplicitDeny, Boundary),
         // Organisation and endpoint are never stood in for.
         (&session, SESSION, "resource+ scp-", ImplicitDeny, Scp),
         (&session, SESSION, "resource+ endpoint-", ImplicitDeny, Endpoint),
@@ -125,36 +126,37 @@ fn what_a_resource_based_policy_stands_in_for_depends_on_whom_it_names() {
         // A deny counts however it names.
         (account, SESSION, "resource! identity+", ExplicitDeny, Resource),
     ] {
-        check(words, whom, asking, wanted, by);
+        check(words, named, asking, wanted, by);
     }
 }
 
-/// "Cross-account policy evaluation logic": the account of who asks and the account of the resource must both allow.
+/// "Cross-account policy evaluation logic": the account of the principal and the account of the resource must both
+/// allow.
 #[test]
 fn across_accounts_both_sides_must_allow() {
     use PolicyType::*;
     use Verdict::*;
     let theirs = format!(r#"{{"AWS":"{STRANGER}"}}"#);
-    let (account, everybody) = (r#"{"AWS":"444455556666"}"#, r#""*""#);
-    for (whom, words, wanted, by) in [
+    let (account, all_principals) = (r#"{"AWS":"444455556666"}"#, r#""*""#);
+    for (named, words, wanted, by) in [
         (theirs.as_str(), "identity+", ImplicitDeny, Resource),
         (&theirs, "resource+", ImplicitDeny, Identity),
         (&theirs, "resource+ identity+", Allowed, Identity),
         (account, "resource+ identity+", Allowed, Identity),
-        (everybody, "resource+ identity+", Allowed, Identity),
-        (everybody, "resource+", ImplicitDeny, Identity),
+        (all_principals, "resource+ identity+", Allowed, Identity),
+        (all_principals, "resource+", ImplicitDeny, Identity),
         (&theirs, "resource+ identity+ boundary-", ImplicitDeny, Boundary),
         (&theirs, "resource+ identity+ session-", ImplicitDeny, Session),
         (&theirs, "resource+ identity+ scp-", ImplicitDeny, Scp),
         (&theirs, "resource+ identity+ rcp!", ExplicitDeny, Rcp),
         (r#"{"AWS":"999988887777"}"#, "resource+ identity+", ImplicitDeny, Resource),
     ] {
-        check(words, whom, STRANGER, wanted, by);
+        check(words, named, STRANGER, wanted, by);
     }
 }
 
 #[test]
-fn keys_that_follow_from_who_asks_for_what_are_filled_in() {
+fn keys_that_follow_from_the_request_are_filled_in() {
     let json = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*","Condition":{
         "ArnEquals":{"aws:PrincipalArn":"arn:aws:iam::111122223333:role/relay"},
         "StringEquals":{"aws:PrincipalAccount":"111122223333","aws:ResourceAccount":"111122223333","aws:RequestedRegion":"us-east-1"}}}]}"#;
@@ -172,7 +174,7 @@ fn keys_that_follow_from_who_asks_for_what_are_filled_in() {
 }
 
 #[test]
-fn missing_keys_are_those_that_could_have_changed_something() {
+fn missing_keys_are_those_that_could_have_changed_the_verdict() {
     let json = r#"{"Version":"2012-10-17","Statement":[
         {"Effect":"Allow","Action":"ses:Send*","Resource":"arn:aws:ses:*:*:identity/${aws:PrincipalTag/domain}",
          "Condition":{"StringLike":{"ses:FromAddress":"${aws:username}@*"},"Null":{"ses:Recipients":"false"}}},
@@ -191,7 +193,7 @@ fn missing_keys_are_those_that_could_have_changed_something() {
 
 /// IAM User Guide, "Troubleshoot access denied error messages".
 #[test]
-fn denials_are_worded_as_aws_words_them() {
+fn denials_have_the_wording_of_aws() {
     let clause = |words: &str| {
         let policies = policies(words, "");
         let request = Request {
@@ -255,7 +257,7 @@ fn attached(documents: &[(PolicyType, &str)]) -> Policies {
 /// "AWS JSON policy elements: NotPrincipal": "will always deny any IAM principal that has a permissions boundary policy
 /// attached, regardless of the values specified in the NotPrincipal element".
 #[test]
-fn a_deny_with_not_principal_denies_whoever_has_a_boundary() {
+fn a_deny_with_not_principal_denies_every_principal_with_a_boundary() {
     let allow = r#"{"Effect":"Allow","Action":"ses:*","Resource":"*"}"#;
     let spare = format!(r#"{{"Effect":"Deny","NotPrincipal":{{"AWS":"{USER}"}},"Action":"ses:*","Resource":"*"}}"#);
     let other = spare.replace("ses:*", "ses:Get*");
@@ -270,7 +272,7 @@ fn a_deny_with_not_principal_denies_whoever_has_a_boundary() {
         let outcome = simulate(&policies, &request);
         assert_eq!(outcome.verdict, wanted, "{documents:?}");
         assert_eq!(
-            outcome.notes.iter().any(|note| note.contains("permissions boundary, whom")),
+            outcome.notes.iter().any(|note| note.contains("principal with a permissions boundary")),
             noted,
             "{documents:?}"
         );
@@ -278,7 +280,7 @@ fn a_deny_with_not_principal_denies_whoever_has_a_boundary() {
 }
 
 #[test]
-fn what_aws_leaves_open_is_noted_where_a_statement_depends_on_it() {
+fn undocumented_behaviour_is_noted_where_a_statement_depends_on_it() {
     let statement = |rest: &str| format!(r#"{{"Effect":"Allow","Action":"ses:*",{rest}}}"#);
     let when = |condition: &str| statement(&format!(r#""Resource":"*","Condition":{{{condition}}}"#));
     let spare = statement(r#""NotResource":"arn:aws:ses:us-east-1:111122223333:identity/${aws:PrincipalTag/x}""#);

@@ -1,4 +1,4 @@
-//! Policies as generated: statements in the order in which people read them, with the commands that put them in place.
+//! Writes generated policies, with statements in a readable order, and the commands that apply them.
 
 use super::lint::Kind;
 use serde::Serialize;
@@ -7,22 +7,22 @@ use std::collections::BTreeMap;
 /// One document.
 #[derive(Clone, Debug, Serialize)]
 pub struct Generated {
-    /// What it is.
+    /// The title.
     pub title: String,
     /// The file's name that the commands use.
     pub file: String,
-    /// What it is attached to, for [`super::lint::lint`].
+    /// The kind, for [`super::lint::lint`].
     #[serde(skip)]
     pub kind: Kind,
     /// The document; one line, without white space between.
     pub json: String,
-    /// What puts it in place.
+    /// The commands that apply the document.
     pub commands: Vec<String>,
-    /// What to know before.
+    /// Notes to read before.
     pub notes: Vec<String>,
 }
 
-/// A policy, in the order in which people read it.
+/// A policy, with its elements in a readable order.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Policy {
@@ -45,7 +45,7 @@ pub(super) struct Line {
     pub(super) condition: BTreeMap<&'static str, BTreeMap<String, Vec<String>>>,
 }
 
-/// A principal: everybody, or kind and names.
+/// A principal: all, or kind and names.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(super) enum Who {
@@ -69,7 +69,7 @@ impl Line {
 /// A document by itself.
 pub(super) fn document(title: impl Into<String>, file: &str, kind: Kind, statement: Vec<Line>) -> Generated {
     let policy = Policy { version: "2012-10-17", statement };
-    // Maps of strings and lists of strings: nothing in there that JSON cannot say.
+    // Serialising maps and lists of strings cannot fail.
     let json = serde_json::to_string(&policy).unwrap_or_default();
     Generated { title: title.into(), file: file.to_owned(), kind, json, commands: Vec::new(), notes: Vec::new() }
 }

@@ -1,9 +1,9 @@
-//! Who may assume the relay's role: one trust policy, one statement for each place where the relay runs.
+//! The trust policy of the relay's role, with one statement for each environment in which the relay runs.
 //!
-//! With the conditions that AWS documents against the confused deputy, and none that it does not: a condition on a key that
-//! the service does not send would lock the relay out.
-//! IAM User Guide, "The confused deputy problem"; ECS Developer Guide, "Task IAM role"; EKS User Guide, "Create IAM role
-//! with trust policy required by EKS Pod Identity", "Assign IAM roles to Kubernetes service accounts".
+//! It has the conditions that AWS documents against the confused deputy problem, and no others: a condition on a key
+//! that the service does not send would deny the relay its role. IAM User Guide, "The confused deputy problem"; ECS
+//! Developer Guide, "Task IAM role"; EKS User Guide, "Create IAM role with trust policy required by EKS Pod Identity",
+//! "Assign IAM roles to Kubernetes service accounts".
 
 use super::lint::Kind;
 use super::needs::{Needs, Trust};
@@ -49,7 +49,7 @@ impl Trust {
         }
     }
 
-    /// What is to be done beside creating the role.
+    /// The commands besides creating the role.
     fn commands(&self, needs: &Needs) -> Vec<String> {
         let (role, region) = (bare_name(&needs.role_name), &needs.region);
         match self {
@@ -93,7 +93,7 @@ impl Trust {
     }
 }
 
-/// The trust policy, if the needs name a place.
+/// The trust policy, if the needs name an environment.
 pub(super) fn document(needs: &Needs) -> Option<Generated> {
     if needs.trust.is_empty() {
         return None;
@@ -118,7 +118,7 @@ pub(super) fn bare_name(role_name: &str) -> &str {
     role_name.rsplit('/').next().unwrap_or(role_name)
 }
 
-/// For a shell, where a local part may have what shells read.
+/// Quotes a text for a shell: a local part may contain characters that a shell interprets.
 pub(super) fn quoted(text: &str) -> String {
     if text.chars().all(|c| c.is_ascii_alphanumeric() || "@.-_+=".contains(c)) {
         return text.to_owned();

@@ -1,7 +1,8 @@
-//! Password verifications of one client at a time.
+//! Limits the password verifications of one client that run at the same time.
 //!
-//! Verification is slow on purpose and has one queue, so one client that guesses must not fill it: what is over its number
-//! waits for its own earlier attempts first. Who waits holds a connection, which bounds them.
+//! Verification is slow on purpose and all clients share one queue. A client that guesses passwords must not fill the
+//! queue: attempts above `at_once_by_client` wait for the client's own earlier attempts. A waiting attempt holds a
+//! connection, so connection limits bound the number of waiting attempts.
 
 use ipnet::IpNet;
 use std::collections::HashMap;
@@ -9,25 +10,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How long an attempt waits for the client's earlier ones.
+/// The longest wait of an attempt for earlier attempts of the same client.
 const WAIT_MAX: Duration = Duration::from_secs(20);
 
 type Clients = Mutex<HashMap<Option<IpNet>, (Arc<Semaphore>, usize)>>;
 
-/// The clients that verify now.
+/// The clients with a verification that waits or runs.
 pub(super) struct AtOnce {
     each_max: usize,
     clients: Arc<Clients>,
 }
 
-/// One verification of a client; given back when dropped.
+/// A slot for one verification of a client. Dropping it releases the slot.
 #[must_use]
 pub struct Verification {
     _permit: OwnedSemaphorePermit,
     _entry: Entry,
 }
 
-/// A client is in the table as long as an attempt of it waits or is verified.
+/// The table entry of a client. It exists while an attempt of the client waits or is verified.
 struct Entry {
     clients: Arc<Clients>,
     client: Option<IpNet>,
@@ -38,7 +39,7 @@ impl AtOnce {
         Self { each_max: each_max.max(1), clients: Arc::default() }
     }
 
-    /// When it is this attempt's turn; `None`: not within the wait.
+    /// Waits for a slot. `None`: no slot became free within [`WAIT_MAX`].
     pub(super) async fn enter(&self, client: Option<IpNet>) -> Option<Verification> {
         let semaphore = {
             let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,13 +76,13 @@ impl Drop for Entry {
 mod tests {
     use super::*;
 
-    /// Guesses from one address filled the queue of verifications for all clients.
+    /// Regression: guesses from one address filled the verification queue for all clients.
     #[tokio::test(start_paused = true)]
     async fn one_client_has_a_number_of_verifications_and_another_does_not_wait_for_it() {
         let (at_once, one) = (AtOnce::new(2), Some("192.0.2.1/32".parse().unwrap()));
         let held = [at_once.enter(one).await, at_once.enter(one).await];
         assert!(held.iter().all(Option::is_some));
-        assert!(at_once.enter(one).await.is_none(), "not within the wait");
+        assert!(at_once.enter(one).await.is_none(), "the wait is longer than the maximum");
         assert!(at_once.enter(Some("192.0.2.2/32".parse().unwrap())).await.is_some());
         drop(held);
         assert!(at_once.enter(one).await.is_some());

@@ -1,7 +1,7 @@
-//! Quotas of a day or a month: counted on the calendar, in the zone that the operator names.
+//! Quotas of a calendar day or month, in the configured time zone.
 //!
-//! A count belongs to one period, which is part of its key: whatever the machine's clock does, no period gets more than
-//! its quota, and a clock that is set back finds the counts of the time it goes back to.
+//! The period is part of the key of a count. A change of the machine's clock therefore cannot give a period more than
+//! its quota: a clock that is set back finds the existing counts of the earlier period.
 
 use super::rule::{Period, Quota};
 use jiff::tz::TimeZone;
@@ -11,32 +11,33 @@ use std::num::NonZeroU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// A stretch of the calendar, in seconds since 1970.
+/// A period of the calendar, in seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Span {
     pub(super) start: i64,
     pub(super) end: i64,
 }
 
-/// Days and months of one zone.
+/// Calculates the days and months of one time zone.
 #[derive(Debug)]
 pub(super) struct Calendar {
     zone: TimeZone,
-    /// The day and the month that were asked for last: they are asked for again until midnight.
-    known: Mutex<[Span; 2]>,
+    /// The latest day and month. Cached because all calls until midnight need the same ones.
+    cached: Mutex<[Span; 2]>,
 }
 
 impl Calendar {
     pub(super) fn new(zone: TimeZone) -> Self {
-        Self { zone, known: Mutex::new([Span { start: 0, end: 0 }; 2]) }
+        Self { zone, cached: Mutex::new([Span { start: 0, end: 0 }; 2]) }
     }
 
-    /// The period that a time falls into. A time that no calendar knows falls into none, and nothing passes.
+    /// The period that contains a time. `None` if the time is outside the supported range of the calendar; the caller
+    /// then refuses.
     pub(super) fn span(&self, per: Period, wall: SystemTime) -> Option<Span> {
         let time = Timestamp::try_from(wall).ok()?;
-        let place = usize::from(per == Period::Month);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let span = known[place];
+        let index = usize::from(per == Period::Month);
+        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let span = cached[index];
         if (span.start..span.end).contains(&time.as_second()) {
             return Some(span);
         }
@@ -45,40 +46,42 @@ impl Calendar {
             Period::Day => (date, date.checked_add(1.day()).ok()?),
             Period::Month => (date.first_of_month(), date.first_of_month().checked_add(1.month()).ok()?),
         };
-        // Where midnight does not exist (a change to summer time at midnight), the day begins with its first moment.
+        // Where midnight does not exist (a change to summer time at midnight), the day begins at its first existing
+        // moment.
         let moment = |date: jiff::civil::Date| Some(date.to_zoned(self.zone.clone()).ok()?.timestamp().as_second());
-        known[place] = Span { start: moment(first)?, end: moment(next)? };
-        Some(known[place])
+        cached[index] = Span { start: moment(first)?, end: moment(next)? };
+        Some(cached[index])
     }
 }
 
 /// A key's count in one period.
 pub(super) type CountKey = (u128, Span);
 
-/// Why nothing was taken of a quota.
+/// Why a quota was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
-    /// There never is room for that many.
+    /// The amount is larger than the quota.
     Never,
-    /// Until the period is over.
+    /// The quota is used up for this long, until the period ends.
     For(Duration),
-    /// There is room, and too much was taken since counts were last written down.
+    /// The quota has capacity, but too much was taken since the counts were last written to disk.
     Unwritten,
 }
 
-/// How much was counted, by key and period.
+/// The counts, by key and period.
 #[derive(Debug)]
 pub(super) struct Counts {
-    shelves: Mutex<QuotaCounts>,
+    counts: Mutex<QuotaCounts>,
     keys_max: usize,
 }
 
 #[derive(Debug, Default)]
 struct QuotaCounts {
     counts: HashMap<CountKey, u32>,
-    /// What changed since it was last written down, and how much was taken of it meanwhile.
+    /// Counts that changed since the last write, with the amount that was taken since then.
     changed: HashMap<CountKey, u32>,
-    /// When counts that are long over were last looked for: looking through a million takes a while.
+    /// When expired counts were last removed. Removal visits all counts, up to a million, so it is not done on every
+    /// call.
     swept: i64,
 }
 
@@ -90,21 +93,21 @@ impl QuotaCounts {
 }
 
 impl Counts {
-    pub(super) fn new(keys_max: usize, kept: HashMap<CountKey, u32>) -> Self {
-        let shelves = QuotaCounts { counts: kept, changed: HashMap::new(), swept: i64::MIN };
-        Self { shelves: Mutex::new(shelves), keys_max }
+    pub(super) fn new(keys_max: usize, restored: HashMap<CountKey, u32>) -> Self {
+        let counts = QuotaCounts { counts: restored, changed: HashMap::new(), swept: i64::MIN };
+        Self { counts: Mutex::new(counts), keys_max }
     }
 
-    fn shelves(&self) -> MutexGuard<'_, QuotaCounts> {
-        self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    fn counts(&self) -> MutexGuard<'_, QuotaCounts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes so many of a quota. `unwritten_max`: how much of it may be taken between two times that counts are written
-    /// down; one amount may always.
+    /// Takes an amount from a quota. `unwritten_max`: the most that may be taken between two writes to disk. One amount
+    /// may always be taken.
     pub(super) fn take(
         &self,
         quota: &Quota,
-        place: CountKey,
+        key: CountKey,
         amount: NonZeroU32,
         wall: SystemTime,
         unwritten_max: Option<u32>,
@@ -112,68 +115,68 @@ impl Counts {
         if amount > quota.amount {
             return Err(Full::Never);
         }
-        let full = || Err(Full::For(until(place.1.end, wall)));
-        let mut shelves = self.shelves();
-        if shelves.counts.len() >= self.keys_max && !shelves.counts.contains_key(&place) {
+        let full = || Err(Full::For(until(key.1.end, wall)));
+        let mut counts = self.counts();
+        if counts.counts.len() >= self.keys_max && !counts.counts.contains_key(&key) {
             let now = seconds(wall);
-            if now.abs_diff(shelves.swept) >= SWEEP_SECONDS {
-                shelves.sweep(now);
+            if now.abs_diff(counts.swept) >= SWEEP_SECONDS {
+                counts.sweep(now);
             }
-            if shelves.counts.len() >= self.keys_max {
+            if counts.counts.len() >= self.keys_max {
                 return full();
             }
         }
-        let unwritten = shelves.changed.get(&place).copied().unwrap_or_default();
+        let unwritten = counts.changed.get(&key).copied().unwrap_or_default();
         let with_this = unwritten.saturating_add(amount.get());
         let too_much = unwritten > 0 && unwritten_max.is_some_and(|most| with_this > most);
-        let count = shelves.counts.entry(place).or_default();
+        let count = counts.counts.entry(key).or_default();
         match count.checked_add(amount.get()) {
             Some(sum) if sum <= quota.amount.get() && too_much => return Err(Full::Unwritten),
             Some(sum) if sum <= quota.amount.get() => *count = sum,
             _ => return full(),
         }
-        shelves.changed.insert(place, with_this);
+        counts.changed.insert(key, with_this);
         Ok(())
     }
 
-    /// Gives back so many.
-    pub(super) fn put_back(&self, place: CountKey, amount: NonZeroU32) {
-        let mut shelves = self.shelves();
-        if let Some(count) = shelves.counts.get_mut(&place) {
+    /// Returns an amount to a quota.
+    pub(super) fn put_back(&self, key: CountKey, amount: NonZeroU32) {
+        let mut counts = self.counts();
+        if let Some(count) = counts.counts.get_mut(&key) {
             *count = count.saturating_sub(amount.get());
-            // What was taken stays: it may be given back and taken again and again before it is written down.
-            shelves.changed.entry(place).or_default();
+            // The unwritten amount stays: otherwise a loop of take and return would exceed `unwritten_max`.
+            counts.changed.entry(key).or_default();
         }
     }
 
-    pub(super) fn count(&self, place: CountKey) -> u32 {
-        self.shelves().counts.get(&place).copied().unwrap_or_default()
+    pub(super) fn count(&self, key: CountKey) -> u32 {
+        self.counts().counts.get(&key).copied().unwrap_or_default()
     }
 
-    /// What changed since the last call, with how much it is now.
+    /// The counts that changed since the last call.
     pub(super) fn changes(&self) -> Vec<(CountKey, u32)> {
-        let mut shelves = self.shelves();
-        let changed = std::mem::take(&mut shelves.changed);
-        changed.into_keys().map(|place| (place, shelves.counts.get(&place).copied().unwrap_or_default())).collect()
+        let mut counts = self.counts();
+        let changed = std::mem::take(&mut counts.changed);
+        changed.into_keys().map(|key| (key, counts.counts.get(&key).copied().unwrap_or_default())).collect()
     }
 
-    /// What could not be written down, to be tried again.
+    /// Marks counts whose write failed, so that the next call of [`Self::changes`] returns them again.
     pub(super) fn unwritten(&self, changes: &[(CountKey, u32)]) {
-        let mut shelves = self.shelves();
-        for (place, _) in changes {
-            shelves.changed.entry(*place).or_default();
+        let mut counts = self.counts();
+        for (key, _) in changes {
+            counts.changed.entry(*key).or_default();
         }
     }
 
-    /// Everything that is not long over.
+    /// All counts except expired ones.
     pub(super) fn all(&self, wall: SystemTime) -> Vec<(CountKey, u32)> {
-        let mut shelves = self.shelves();
-        shelves.sweep(seconds(wall));
-        shelves.counts.iter().map(|(place, count)| (*place, *count)).collect()
+        let mut counts = self.counts();
+        counts.sweep(seconds(wall));
+        counts.counts.iter().map(|(key, count)| (*key, *count)).collect()
     }
 }
 
-/// Counts are kept for this long after their period, for clocks that are set back.
+/// How long counts are stored after the end of their period, for clocks that are set back.
 const KEPT_SECONDS: i64 = 86_400;
 const SWEEP_SECONDS: u64 = 60;
 
@@ -181,7 +184,7 @@ fn seconds(wall: SystemTime) -> i64 {
     Timestamp::try_from(wall).map_or(i64::MAX, |time| time.as_second())
 }
 
-/// How long it is until a period is over.
+/// The time until a period ends.
 pub(super) fn until(end: i64, wall: SystemTime) -> Duration {
     Duration::from_secs(u64::try_from(end.saturating_sub(seconds(wall))).unwrap_or_default().max(1))
 }
@@ -200,17 +203,17 @@ mod tests {
         for (zone, time, per, start, end) in [
             ("UTC", "2026-11-21T23:59:59Z", Period::Day, "2026-11-21T00:00:00Z", "2026-11-22T00:00:00Z"),
             ("Asia/Tokyo", "2026-11-21T15:00:00Z", Period::Day, "2026-11-21T15:00:00Z", "2026-11-22T15:00:00Z"),
-            // 23 and 25 hours long.
+            // These days have 23 and 25 hours.
             ("Europe/Berlin", "2026-03-29T10:00:00Z", Period::Day, "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z"),
             ("Europe/Berlin", "2026-10-25T10:00:00Z", Period::Day, "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"),
             ("Europe/Berlin", "2026-10-25T10:00:00Z", Period::Month, "2026-09-30T22:00:00Z", "2026-10-31T23:00:00Z"),
             ("UTC", "2028-02-29T10:00:00Z", Period::Month, "2028-02-01T00:00:00Z", "2028-03-01T00:00:00Z"),
-            // Midnight of that day did not exist there.
+            // Midnight of that day did not exist in this zone.
             ("America/Sao_Paulo", "2018-11-04T12:00:00Z", Period::Day, "2018-11-04T03:00:00Z", "2018-11-05T02:00:00Z"),
         ] {
             let span = calendar(zone).span(per, at(time)).unwrap();
-            let told = [span.start, span.end].map(|second| Timestamp::from_second(second).unwrap().to_string());
-            assert_eq!(told, [start, end], "{zone} {time}");
+            let printed = [span.start, span.end].map(|second| Timestamp::from_second(second).unwrap().to_string());
+            assert_eq!(printed, [start, end], "{zone} {time}");
         }
     }
 
@@ -223,8 +226,8 @@ mod tests {
             counts.take(&quota, (7, span), NonZeroU32::MIN, at(time), None).is_ok()
         };
         assert_eq!([(); 4].map(|()| take("2026-11-21T10:00:00Z")), [true, true, true, false]);
-        assert!(take("2026-12-24T10:00:00Z"), "a clock that is a month ahead");
-        assert!(!take("2026-11-21T10:00:01Z"), "and set right again: the day is still used up");
+        assert!(take("2026-12-24T10:00:00Z"), "the clock is a month ahead");
+        assert!(!take("2026-11-21T10:00:01Z"), "the clock is corrected: the day is still used up");
         assert!(take("2026-11-22T00:00:00Z"));
     }
 
@@ -239,7 +242,11 @@ mod tests {
         for key in 0..10 {
             assert_eq!(take(key, "2026-11-21T10:00:00Z"), Ok(()));
         }
-        assert_eq!(take(10, "2026-11-21T23:00:00Z"), Err(Full::For(Duration::from_secs(3_600))), "no room is no pass");
+        assert_eq!(
+            take(10, "2026-11-21T23:00:00Z"),
+            Err(Full::For(Duration::from_secs(3_600))),
+            "a full table refuses"
+        );
         assert_eq!(take(9, "2026-11-21T10:00:00Z"), Ok(()));
         assert_eq!(take(10, "2026-11-24T10:00:00Z"), Ok(()));
         assert_eq!(counts.all(at("2026-11-24T10:00:00Z")).len(), 1);
@@ -249,16 +256,16 @@ mod tests {
     fn between_two_writes_a_bounded_part_is_taken_and_one_amount_always() {
         let counts = Counts::new(10, HashMap::new());
         let quota = Quota { amount: NonZeroU32::new(100).unwrap(), per: Period::Day };
-        let place = (1, Span { start: 0, end: i64::MAX / 2 });
+        let key = (1, Span { start: 0, end: i64::MAX / 2 });
         let take = |amount| {
             let amount = NonZeroU32::new(amount).unwrap();
-            counts.take(&quota, place, amount, SystemTime::UNIX_EPOCH, Some(5))
+            counts.take(&quota, key, amount, SystemTime::UNIX_EPOCH, Some(5))
         };
         assert_eq!([take(3), take(2), take(1)], [Ok(()), Ok(()), Err(Full::Unwritten)]);
-        // What is given back may have been seen.
-        counts.put_back(place, NonZeroU32::MIN);
+        // The count before the return may be on disk.
+        counts.put_back(key, NonZeroU32::MIN);
         assert_eq!(take(1), Err(Full::Unwritten));
-        assert_eq!(counts.changes(), [(place, 4)]);
+        assert_eq!(counts.changes(), [(key, 4)]);
         assert_eq!([take(20), take(1)], [Ok(()), Err(Full::Unwritten)]);
         counts.changes();
         assert!(matches!([take(80), take(101)], [Err(Full::For(_)), Err(Full::Never)]));

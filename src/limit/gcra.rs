@@ -1,28 +1,30 @@
-//! The generic cell rate algorithm, as a debt of time: what was taken, expressed as the time in which the rate pays for it.
+//! The generic cell rate algorithm (GCRA), stored as a debt of time: the time in which the rate pays for what was
+//! taken.
 //!
-//! The caller turns amounts into time (`amount / rate`), so a rate may change between two calls. ITU-T I.371, "virtual scheduling".
+//! The caller converts amounts into time (`amount / rate`), so the rate may change between two calls. ITU-T I.371,
+//! "virtual scheduling".
 
 use std::time::{Duration, Instant};
 
-/// What was taken and is not paid yet.
+/// The amount that was taken and is not paid yet.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Debt {
-    /// The theoretical arrival time: when everything is paid. `None`: nothing was ever taken.
+    /// The theoretical arrival time: when the debt is paid. `None`: nothing was taken.
     paid_at: Option<Instant>,
 }
 
 impl Debt {
-    /// How long until no more than `slack` is owed; zero: now.
+    /// The time until the debt is at most `slack`. Zero: now.
     pub fn wait(&self, slack: Duration, now: Instant) -> Duration {
         self.paid_at.map_or(Duration::ZERO, |paid_at| paid_at.saturating_duration_since(now)).saturating_sub(slack)
     }
 
-    /// Takes that much time.
+    /// Adds a cost to the debt.
     pub fn take(&mut self, cost: Duration, now: Instant) {
         self.paid_at = Some(self.paid_at.map_or(now, |paid_at| paid_at.max(now)) + cost);
     }
 
-    /// Gives that much back.
+    /// Subtracts a cost from the debt.
     pub fn give_back(&mut self, cost: Duration) {
         self.paid_at = self.paid_at.map(|paid_at| paid_at.checked_sub(cost).unwrap_or(paid_at));
     }

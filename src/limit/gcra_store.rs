@@ -1,8 +1,9 @@
-//! Where the counts are: one number a key, which governor computes and we can put back and look at.
+//! The store of rate counts: one number for each key, computed by governor.
 //!
-//! governor's public interface only consumes. The number is the theoretical arrival time of GCRA, in nanoseconds since
-//! the limiter began; to give back is to move it to an earlier time. Sharded, and no lock is held across keys. Bounded: a
-//! key whose bucket is full again says nothing and goes when room is needed.
+//! governor's public interface can only consume; this store also returns amounts and reads the state. The number is the
+//! theoretical arrival time of GCRA, in nanoseconds since the limiter was created. Returning an amount moves it to an
+//! earlier time. The store is sharded, and no lock is held across keys. It is bounded: a key whose bucket is full again
+//! carries no information and is removed when the store needs the capacity.
 
 use governor::nanos::Nanos;
 use governor::state::StateStore;
@@ -18,11 +19,11 @@ const SHARDS: usize = 64;
 pub(super) struct ArrivalTimes {
     shards: Vec<Mutex<HashMap<u128, u64, BuildHasherDefault<KeyIsHash>>>>,
     keys_max: usize,
-    /// About how many there are, so that whoever asks for room need not lock.
+    /// The approximate number of keys, so that the capacity check needs no lock.
     keys: AtomicUsize,
 }
 
-/// Keys are keyed hashes already.
+/// Passes keys through unchanged: they are keyed hashes already.
 #[derive(Debug, Default)]
 pub(super) struct KeyIsHash(u64);
 
@@ -43,7 +44,7 @@ impl Hasher for KeyIsHash {
 type Shard = HashMap<u128, u64, BuildHasherDefault<KeyIsHash>>;
 
 impl ArrivalTimes {
-    /// For at most about that many keys.
+    /// A store for about `keys_max` keys.
     pub(super) fn new(keys_max: usize) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
         Self { shards, keys_max: keys_max.div_ceil(SHARDS).max(1), keys: AtomicUsize::new(0) }
@@ -53,8 +54,8 @@ impl ArrivalTimes {
         self.shards[key as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there is room for a key: it is there, or keys that say nothing any more could go.
-    pub(super) fn has_room(&self, key: u128, now: u64) -> bool {
+    /// Whether the store has capacity for a key: it is stored already, or keys with a full bucket can be removed.
+    pub(super) fn has_capacity(&self, key: u128, now: u64) -> bool {
         // No shard can be full yet.
         if self.keys.load(Ordering::Relaxed) < self.keys_max {
             return true;
@@ -86,7 +87,7 @@ impl ArrivalTimes {
     }
 }
 
-/// The same store, held by governor and by us.
+/// The same store, shared by governor and the limiter.
 #[derive(Clone, Debug)]
 pub(super) struct GcraStore(Arc<ArrivalTimes>);
 

@@ -1,12 +1,13 @@
-//! Limits counted in this process: rates by governor's GCRA over a store of ours, quotas on the calendar.
+//! Limits counted in this process: rates with governor's GCRA over [`GcraStore`](super::gcra_store), quotas on the
+//! calendar.
 //!
-//! All windows of a step are taken together or not at all: what was taken before one had no room is put back. Promise:
-//! over any stretch of time, what a key gets through is at most rate × time + burst, and in a period at most its quota.
-//! Rates are forgotten at a restart, which takes no longer than they need to recover; quotas are kept if a directory is
-//! given.
+//! A step takes from all its windows or from none: if one window is exceeded, the amounts taken from the earlier ones
+//! are returned. Guarantee: in any interval of time, a key passes at most rate × time + burst, and in a period at most
+//! its quota. Rates are lost at a restart, which takes no longer than they need to recover. Quotas survive a restart if
+//! a directory is configured.
 
 use super::calendar::{Calendar, Counts, Full, Span};
-use super::matching::{ActiveLimits, Charge, Keys, NoRoom};
+use super::matching::{ActiveLimits, Charge, ExceededWindow, Keys};
 use super::quota_journal::{self, JournalWriter, StateError};
 use super::rate::{KEYS_MAX, RateMeter};
 use super::rule::{LimitRule, Quota, Window};
@@ -21,10 +22,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Keeps counts in memory, and those of quotas in a file.
+/// Counts rates in memory, and quotas in memory and optionally in a file.
 pub struct LocalLimiter {
     rules: ActiveLimits,
-    /// LimitKey rule, by window.
+    /// By rule, then by window.
     meters: Vec<Vec<Meter>>,
     clock: Arc<dyn Clock>,
     began: Instant,
@@ -46,30 +47,30 @@ enum Meter {
 }
 
 impl LocalLimiter {
-    /// These limits, with days and months in UTC, and counts that a restart forgets. Time comes from `clock`; waits of
-    /// `Delay` are the machine's.
+    /// A limiter with these rules. Days and months are those of UTC, and a restart loses the counts. Reads the time
+    /// from `clock`; the waits of `Delay` use the machine's timer.
     pub fn new(rules: Vec<LimitRule>, clock: Arc<dyn Clock>) -> Self {
         Self::with(rules, clock, TimeZone::UTC, HashMap::new(), fresh_keys())
     }
 
-    /// These limits, with days and months of a time zone, and the counts of quotas kept in a directory. They are on disk
-    /// within half a second.
+    /// A limiter with days and months of a time zone. The counts of quotas are stored in a directory, within half a
+    /// second of the change.
     ///
     /// # Errors
-    /// [`StateError`] if the directory cannot be used, or another process uses it.
+    /// [`StateError`] if the directory cannot be used, or if another process uses it.
     pub fn kept(
         rules: Vec<LimitRule>,
         clock: Arc<dyn Clock>,
         zone: TimeZone,
         directory: &Path,
     ) -> Result<Self, StateError> {
-        let kept = quota_journal::open(directory, fresh_keys())?;
-        let mut limiter = Self::with(rules, Arc::clone(&clock), zone, kept.counts, kept.keys);
-        limiter.keeper = Some(JournalWriter::start(kept.file, Arc::clone(&limiter.counts), clock));
+        let stored = quota_journal::open(directory, fresh_keys())?;
+        let mut limiter = Self::with(rules, Arc::clone(&clock), zone, stored.counts, stored.keys);
+        limiter.keeper = Some(JournalWriter::start(stored.file, Arc::clone(&limiter.counts), clock));
         Ok(limiter)
     }
 
-    /// The same with the counts of a directory that another process may be using: for a look, nothing is kept.
+    /// A limiter that reads the counts of a directory which another process may be using. It writes nothing.
     ///
     /// # Errors
     /// [`StateError`] if the counts cannot be read.
@@ -83,7 +84,7 @@ impl LocalLimiter {
         Ok(Self::with(rules, clock, zone, counts, keys))
     }
 
-    /// The same limits in another time zone, nothing counted yet.
+    /// A limiter in a time zone, with all counts at zero.
     pub fn in_zone(rules: Vec<LimitRule>, clock: Arc<dyn Clock>, zone: TimeZone) -> Self {
         Self::with(rules, clock, zone, HashMap::new(), fresh_keys())
     }
@@ -108,7 +109,7 @@ impl LocalLimiter {
         }
     }
 
-    /// Since the limiter began.
+    /// The time since the limiter was created.
     fn now(&self) -> Duration {
         self.clock.now().saturating_duration_since(self.began)
     }
@@ -117,8 +118,8 @@ impl LocalLimiter {
         &self.meters[usize::from(charge.rule)][usize::from(charge.window)]
     }
 
-    /// Takes what a step costs from every limit that it touches, or from none; waits for nothing, so not for quotas to be
-    /// written down either.
+    /// Takes what a step costs from every limit that applies, or from none. Does not wait, not even for quotas to be
+    /// written to disk.
     pub fn try_take(&self, step: &LimitStep<'_>) -> LimitDecision {
         let charges = self.rules.charges(step);
         if charges.is_empty() {
@@ -126,14 +127,15 @@ impl LocalLimiter {
         }
         match self.take_all(&charges, false) {
             Ok(()) => LimitDecision::Taken(Reservation::of(charges)),
-            Err(refused) => self.rules.over(refused.no_room(), &step.stage),
+            Err(refused) => self.rules.over(refused.exceeded(), &step.stage),
         }
     }
 
-    /// Takes all of them, or none. `as_written`: of quotas no more than may be taken before it is written down.
+    /// Takes all charges or none. `as_written`: limits the amount of a quota that is taken before it is written to
+    /// disk.
     fn take_all(&self, charges: &[Charge], as_written: bool) -> Result<(), NotTaken> {
         let now = self.now();
-        for (place, charge) in charges.iter().enumerate() {
+        for (index, charge) in charges.iter().enumerate() {
             let taken = match self.meter(charge) {
                 Meter::Rate(meter) => match meter.take(charge.key, charge.amount, now) {
                     Take::Granted => Ok(()),
@@ -143,14 +145,14 @@ impl LocalLimiter {
                 Meter::Quota(quota) => self.take_quota(charge, quota, as_written),
             };
             if let Err(why) = taken {
-                self.put_back(&charges[..place]);
+                self.put_back(&charges[..index]);
                 return Err(NotTaken { rule: charge.rule, why });
             }
         }
         Ok(())
     }
 
-    /// The same, with the waits for quotas to be written down.
+    /// Takes all charges or none, and waits where quotas must be written to disk first.
     async fn take_all_as_written(&self, charges: &[Charge]) -> Result<(), NotTaken> {
         loop {
             match (self.take_all(charges, true), &self.keeper) {
@@ -162,7 +164,7 @@ impl LocalLimiter {
 
     fn take_quota(&self, charge: &Charge, quota: &Quota, as_written: bool) -> Result<(), Full> {
         let wall = self.clock.wall();
-        // A machine without a date has no days: nothing passes until it has one.
+        // Without a valid date there are no periods: quotas refuse until the machine has one.
         let span = self.calendar.span(quota.per, wall).ok_or(Full::For(NO_DATE_WAIT))?;
         let keeper = self.keeper.as_ref().filter(|_| as_written);
         let unwritten_max = keeper.and_then(|keeper| keeper.unwritten_max(quota.amount.get()));
@@ -177,7 +179,8 @@ impl LocalLimiter {
         for charge in charges {
             match self.meter(charge) {
                 Meter::Rate(meter) => meter.put_back(charge.key, charge.amount),
-                // To the period that it is now: at midnight that is generous by what was under way.
+                // Returned to the current period: at midnight this exceeds the new quota by the transactions in
+                // progress.
                 Meter::Quota(quota) => {
                     if let Some(span) = self.calendar.span(quota.per, self.clock.wall()) {
                         self.counts.put_back((charge.key, span), charge.amount);
@@ -198,7 +201,7 @@ impl LocalLimiter {
         }
     }
 
-    /// Gives back what a step took.
+    /// Returns what a step took.
     pub(super) fn refund(&self, ticket: Reservation) {
         if let Some(charges) = ticket.into_charges() {
             self.put_back(&charges);
@@ -206,28 +209,28 @@ impl LocalLimiter {
     }
 }
 
-/// Where there was no room.
+/// Which charge was not taken, and why.
 struct NotTaken {
     rule: u16,
     why: Full,
 }
 
 impl NotTaken {
-    fn no_room(&self) -> NoRoom {
+    fn exceeded(&self) -> ExceededWindow {
         let wait = match self.why {
             Full::Never => None,
             Full::For(wait) => Some(wait),
             Full::Unwritten => Some(DISK_WAIT_MAX),
         };
-        NoRoom { rule: self.rule, wait }
+        ExceededWindow { rule: self.rule, wait }
     }
 }
 
-/// The longest wait for quotas to be written down. Beyond, the message is deferred.
+/// The longest wait for quotas to be written to disk. After it, the message is deferred.
 const DISK_WAIT_MAX: Duration = Duration::from_secs(2);
 pub(super) const NO_DATE_WAIT: Duration = Duration::from_secs(60);
 
-/// Nobody can know them.
+/// Random SipHash keys, so that clients cannot choose values whose counters collide.
 pub(super) fn fresh_keys() -> Keys {
     Keys([RandomState::new().hash_one(0), RandomState::new().hash_one(1)])
 }
@@ -253,17 +256,17 @@ impl Limiter for LocalLimiter {
             let mut taken = self.take_all(&charges, true);
             if matches!(taken, Err(NotTaken { why: Full::Unwritten, .. })) {
                 let written = tokio::time::timeout(DISK_WAIT_MAX, self.take_all_as_written(&charges)).await;
-                taken = written
-                    .map_err(|_| LimitError::Unavailable("quota counts are not written down in time".to_owned()))?;
+                taken =
+                    written.map_err(|_| LimitError::Unavailable("writing quota counts took too long".to_owned()))?;
             }
-            let no_room = match taken {
+            let exceeded = match taken {
                 Ok(()) => return Ok(LimitDecision::Taken(Reservation::of(charges))),
-                Err(refused) => refused.no_room(),
+                Err(refused) => refused.exceeded(),
             };
-            let patience = self.rules.patience(no_room).saturating_sub(self.now().saturating_sub(began));
-            match no_room.wait {
+            let patience = self.rules.patience(exceeded).saturating_sub(self.now().saturating_sub(began));
+            match exceeded.wait {
                 Some(wait) if wait <= patience && !patience.is_zero() => tokio::time::sleep(wait).await,
-                _ => return Ok(self.rules.over(no_room, &step.stage)),
+                _ => return Ok(self.rules.over(exceeded, &step.stage)),
             }
         }
     }
@@ -279,7 +282,7 @@ impl Limiter for LocalLimiter {
     async fn standings(&self, apps: &[AppName]) -> Vec<LimitStanding> {
         let standing = self.rules.standing(apps);
         let left: Vec<u64> = standing.iter().map(|(charge, _)| self.left(charge)).collect();
-        self.rules.told(standing, &left)
+        self.rules.standings(standing, &left)
     }
 }
 

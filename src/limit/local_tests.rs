@@ -16,7 +16,7 @@ fn rule(name: &str, by: LimitKey, measure: Measure, windows: &[&str], over: OnEx
 
 const BY_ADDRESS: LimitKey = LimitKey::Client { ipv4_prefix: 32, ipv6_prefix: 64 };
 
-/// Who sends what, and how it is told: `ok`, or the reply with the limit.
+/// A client with its application. Decisions are printed as `ok`, or as the exceeded limit and the reply.
 struct Sender {
     client: Client,
     granted: Granted,
@@ -42,13 +42,13 @@ impl Sender {
     }
 
     async fn mail(&self, limiter: &LocalLimiter) -> String {
-        told(self.take(limiter, MAIL).await)
+        reply_of(self.take(limiter, MAIL).await)
     }
 }
 
 const MAIL: LimitStage<'static> = LimitStage::Mail;
 
-fn told(decision: LimitDecision) -> String {
+fn reply_of(decision: LimitDecision) -> String {
     match decision {
         LimitDecision::Taken(_) => "ok".to_owned(),
         LimitDecision::Over { limit, reply, .. } => format!("{limit}: {reply}"),
@@ -60,7 +60,7 @@ fn near(app: &str) -> Sender {
 }
 
 #[tokio::test]
-async fn every_window_has_its_say_and_all_are_taken_or_none() {
+async fn all_windows_must_have_capacity_and_all_are_taken_or_none() {
     let clock = Arc::new(ManualClock::new());
     let rules = vec![rule("app", LimitKey::App, Measure::Messages, &["10/s burst 3", "5/min"], OnExceeded::Defer)];
     let limiter = LocalLimiter::new(rules, Arc::clone(&clock) as Arc<dyn Clock>);
@@ -71,7 +71,7 @@ async fn every_window_has_its_say_and_all_are_taken_or_none() {
     assert_eq!(one.mail(&limiter).await, "app: 451 4.7.1 Rate limit reached, try again in 1 s");
     assert_eq!(near("two").mail(&limiter).await, "ok", "another application has its own counts");
     clock.advance(Duration::from_secs(1));
-    // The first window has room again; of the second's five, three are gone and what was refused took nothing.
+    // The first window has capacity restarted. Of the second's five, three are used: a refused step took nothing.
     assert_eq!([one.mail(&limiter).await, one.mail(&limiter).await], ["ok", "ok"]);
     assert_eq!(one.mail(&limiter).await, "app: 451 4.7.1 Rate limit reached, try again in 11 s");
     clock.advance(Duration::from_secs(11));
@@ -82,12 +82,12 @@ async fn every_window_has_its_say_and_all_are_taken_or_none() {
 }
 
 #[tokio::test]
-async fn what_was_taken_can_be_given_back() {
+async fn a_reservation_can_be_returned() {
     let rules = vec![rule("relay", LimitKey::Relay, Measure::Messages, &["1/h burst 2", "3/day"], OnExceeded::Reject)];
     let limiter = LocalLimiter::new(rules, Arc::new(ManualClock::new()));
     let sender = near("one");
     for _ in 0..10 {
-        let LimitDecision::Taken(ticket) = sender.take(&limiter, MAIL).await else { panic!("it was given back") };
+        let LimitDecision::Taken(ticket) = sender.take(&limiter, MAIL).await else { panic!("the amount was returned") };
         limiter.give_back(ticket).await;
     }
     assert_eq!([sender.mail(&limiter).await, sender.mail(&limiter).await], ["ok", "ok"]);
@@ -95,7 +95,7 @@ async fn what_was_taken_can_be_given_back() {
 }
 
 #[tokio::test]
-async fn keys_are_what_the_limit_says() {
+async fn counts_are_separated_by_the_key_of_the_limit() {
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
     let one_each =
         |by| LocalLimiter::new(vec![rule("l", by, Measure::Messages, &["1/h"], OnExceeded::Defer)], Arc::clone(&clock));
@@ -120,8 +120,8 @@ async fn keys_are_what_the_limit_says() {
         assert_eq!(other.mail(&limiter).await != "ok", same, "{name}");
     }
     let limiter = one_each(LimitKey::Identity);
-    let nobody = near("one");
-    assert_eq!([nobody.mail(&limiter).await, nobody.mail(&limiter).await], ["ok", "ok"], "no name, no limit");
+    let anonymous = near("one");
+    assert_eq!([anonymous.mail(&limiter).await, anonymous.mail(&limiter).await], ["ok", "ok"], "no name, no limit");
     let (v6, neighbour) = (Sender::new("[2001:db8::1]:1", "one", None), Sender::new("[2001:db8::2]:1", "one", None));
     let limiter = one_each(BY_ADDRESS);
     assert_eq!(v6.mail(&limiter).await, "ok");
@@ -129,7 +129,7 @@ async fn keys_are_what_the_limit_says() {
 }
 
 #[tokio::test]
-async fn recipients_and_octets_have_replies_that_a_client_can_act_on() {
+async fn recipients_and_octets_have_replies_with_the_right_code() {
     let rules = vec![
         rule("recipients", LimitKey::App, Measure::Recipients, &["2/min"], OnExceeded::Defer),
         rule("octets", LimitKey::App, Measure::Octets, &["1000/min"], OnExceeded::Defer),
@@ -141,22 +141,22 @@ async fn recipients_and_octets_have_replies_that_a_client_can_act_on() {
     let path = |text: &str| ForwardPath::new(Mailbox::parse(text).unwrap()).unwrap();
     let author = Mailbox::parse("x@a.example").unwrap();
     let message = |octets, recipients| LimitStage::Message { author: &author, octets, recipients };
-    let rcpt = async |text| told(sender.take(&limiter, LimitStage::Rcpt(&path(text))).await);
+    let rcpt = async |text| reply_of(sender.take(&limiter, LimitStage::Rcpt(&path(text))).await);
     assert_eq!(rcpt("a@one.example").await, "ok");
-    assert!(rcpt("b@one.example").await.starts_with("domain: 550 5.7.1"), "and nothing of the others is taken");
+    assert!(rcpt("b@one.example").await.starts_with("domain: 550 5.7.1"), "nothing is taken from the other limits");
     assert_eq!(rcpt("a@two.example").await, "ok");
     assert!(rcpt("a@three.example").await.starts_with("recipients: 452 4.5.3"));
     let declared = async |octets| {
         let views = limiter.peek(&sender.step(LimitStage::Declared(octets))).await.unwrap();
         views.into_iter().find(|view| view.left < view.needs).map(|view| format!("{}: {}", view.limit, view.over))
     };
-    assert!(declared(1_001).await.unwrap().starts_with("octets: 552 5.3.4"), "before the content comes");
+    assert!(declared(1_001).await.unwrap().starts_with("octets: 552 5.3.4"), "before the content is received");
     assert_eq!(declared(1_000).await, None);
-    assert!(told(sender.take(&limiter, message(2_000, 1)).await).starts_with("octets: 552 5.3.4"));
-    assert_eq!(told(sender.take(&limiter, message(600, 1)).await), "ok");
-    assert!(told(sender.take(&limiter, message(600, 1)).await).starts_with("octets: 451 4.7.1"));
+    assert!(reply_of(sender.take(&limiter, message(2_000, 1)).await).starts_with("octets: 552 5.3.4"));
+    assert_eq!(reply_of(sender.take(&limiter, message(600, 1)).await), "ok");
+    assert!(reply_of(sender.take(&limiter, message(600, 1)).await).starts_with("octets: 451 4.7.1"));
     assert_eq!(declared(600).await.unwrap(), "octets: 451 4.7.1 Rate limit reached, try again in 12 s");
-    assert!(told(sender.take(&limiter, message(1, 4)).await).starts_with("author: 550"));
+    assert!(reply_of(sender.take(&limiter, message(1, 4)).await).starts_with("author: 550"));
 }
 
 #[tokio::test]
@@ -170,7 +170,7 @@ async fn a_limit_can_be_for_some_applications_only() {
 }
 
 #[tokio::test]
-async fn a_delay_waits_for_room_and_then_defers() {
+async fn a_delay_waits_for_capacity_and_then_defers() {
     let clock: Arc<dyn Clock> = Arc::new(crate::mail::SystemClock);
     let delay = OnExceeded::Delay(Duration::from_millis(300));
     let rules = vec![rule("slow", LimitKey::Relay, Measure::Messages, &["20/s burst 1"], delay)];
@@ -183,17 +183,17 @@ async fn a_delay_waits_for_room_and_then_defers() {
     let rules = vec![rule("slow", LimitKey::Relay, Measure::Messages, &["1/h"], delay)];
     let limiter = LocalLimiter::new(rules, clock);
     assert_eq!(sender.mail(&limiter).await, "ok");
-    assert!(sender.mail(&limiter).await.starts_with("slow: 451 4.7.1"), "an hour is longer than its patience");
+    assert!(sender.mail(&limiter).await.starts_with("slow: 451 4.7.1"), "an hour is longer than the delay");
 }
 
 #[tokio::test]
-async fn a_million_keys_do_not_stay() {
+async fn unused_keys_are_removed() {
     let store = GcraStore::new(1_000);
     for key in 0..100_000_u128 {
         let key = key << 64 | key;
-        // Each key's bucket is full again a thousand keys later.
+        // Each key's bucket is full restarted a thousand keys later.
         let now = u64::try_from(key >> 64).unwrap();
-        if store.has_room(key, now) {
+        if store.has_capacity(key, now) {
             let outcome: Result<(), ()> =
                 governor::state::StateStore::measure_and_replace(&store, &key, |_| Ok(((), (now + 500).into())));
             outcome.unwrap();
@@ -202,7 +202,7 @@ async fn a_million_keys_do_not_stay() {
     assert!(store.keys() <= 1_000 + 64, "{}", store.keys());
 }
 
-/// A token bucket in ten lines: what GCRA must be the same as.
+/// A token bucket in ten lines: the reference for GCRA.
 struct Reference {
     tokens: u128,
     at: u128,
@@ -236,7 +236,7 @@ proptest! {
         let mut reference = Reference { tokens: u128::from(burst) * window.interval().as_nanos(), at: 0 };
         let (sender, mut now) = (near("one"), 0);
         for (milliseconds, recipients, wall) in steps {
-            // What the calendar says is nothing to a rate, however it jumps.
+            // A jump of the calendar time does not change a rate.
             clock.set_wall(SystemTime::UNIX_EPOCH + Duration::from_secs(wall));
             clock.advance(Duration::from_millis(milliseconds));
             now += u128::from(milliseconds) * 1_000_000;
@@ -244,15 +244,15 @@ proptest! {
             let step = sender.step(stage);
             let mut take = std::pin::pin!(limiter.take(&step));
             let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-            let std::task::Poll::Ready(Ok(decision)) = take.as_mut().poll(&mut context) else { panic!("it waits for nothing") };
+            let std::task::Poll::Ready(Ok(decision)) = take.as_mut().poll(&mut context) else { panic!("the decision needs no wait") };
             let taken = matches!(decision, LimitDecision::Taken(_));
             prop_assert_eq!(taken, reference.take(&window, now, recipients as u128), "at {} ms", now / 1_000_000);
         }
     }
 }
 
-/// A process that ends and begins again.
-fn again(directory: &Path, zone: &str, clock: &Arc<ManualClock>) -> LocalLimiter {
+/// A limiter after a restart, with the same directory.
+fn restarted(directory: &Path, zone: &str, clock: &Arc<ManualClock>) -> LocalLimiter {
     let rules = vec![rule("app", LimitKey::App, Measure::Messages, &["100/s", "3/day", "4/month"], OnExceeded::Defer)];
     let zone = TimeZone::get(zone).unwrap();
     LocalLimiter::kept(rules, Arc::clone(clock) as Arc<dyn Clock>, zone, directory).unwrap()
@@ -263,13 +263,13 @@ async fn quotas_survive_a_restart_and_end_with_the_day_of_the_zone() {
     let directory = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::new());
     let set = |time: &str| clock.set_wall(SystemTime::from(time.parse::<jiff::Timestamp>().unwrap()));
-    // Ten minutes to midnight in Tokyo.
+    // Ten minutes before midnight in Tokyo.
     set("2026-11-29T14:50:00Z");
     let sender = near("one");
-    let limiter = again(directory.path(), "Asia/Tokyo", &clock);
+    let limiter = restarted(directory.path(), "Asia/Tokyo", &clock);
     assert_eq!([sender.mail(&limiter).await, sender.mail(&limiter).await], ["ok", "ok"]);
     drop(limiter);
-    let limiter = again(directory.path(), "Asia/Tokyo", &clock);
+    let limiter = restarted(directory.path(), "Asia/Tokyo", &clock);
     assert_eq!(sender.mail(&limiter).await, "ok");
     assert_eq!(sender.mail(&limiter).await, "app: 451 4.7.1 Rate limit reached, try again in 600 s");
     assert_eq!(near("two").mail(&limiter).await, "ok");
@@ -294,22 +294,27 @@ async fn a_refused_step_takes_nothing_of_a_quota() {
     assert_eq!(left, [2, 0]);
 }
 
-/// Went wrong once: what was taken within half a second was forgotten by a crash, and a process that crashed again and again
-/// used the quota of a day many times over.
+/// Regression: a crash forgot what was taken within half a second, and a process that crashed repeatedly used the quota
+/// of a day several times.
 #[tokio::test]
-async fn what_a_crash_forgets_is_a_bounded_part_of_a_quota() {
+async fn a_crash_loses_a_bounded_part_of_a_quota() {
     for (quota, forgotten_max) in [("40/day", 2), ("1000/day", 20)] {
         let directory = tempfile::tempdir().unwrap();
         let rules = || vec![rule("app", LimitKey::App, Measure::Messages, &[quota], OnExceeded::Defer)];
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
-        let kept = LocalLimiter::kept(rules(), Arc::clone(&clock), TimeZone::UTC, directory.path()).unwrap();
+        let writing = LocalLimiter::kept(rules(), Arc::clone(&clock), TimeZone::UTC, directory.path()).unwrap();
         let sender = near("one");
         let left = |limiter: &LocalLimiter| limiter.left(&limiter.rules.charges(&sender.step(MAIL))[0]);
         for _ in 0..39 {
-            assert_eq!(sender.mail(&kept).await, "ok");
-            // What another process finds if this one crashes now.
-            let seen = LocalLimiter::seen(rules(), Arc::clone(&clock), TimeZone::UTC, directory.path()).unwrap();
-            assert!(left(&seen) <= left(&kept) + forgotten_max, "{quota}: {} of {}", left(&seen), left(&kept));
+            assert_eq!(sender.mail(&writing).await, "ok");
+            // What another process would read if this one crashed now.
+            let reader = LocalLimiter::seen(rules(), Arc::clone(&clock), TimeZone::UTC, directory.path()).unwrap();
+            assert!(
+                left(&reader) <= left(&writing) + forgotten_max,
+                "{quota}: {} of {}",
+                left(&reader),
+                left(&writing)
+            );
         }
     }
 }
@@ -326,7 +331,7 @@ async fn a_jump_of_the_clock_stops_neither_rates_nor_quotas_that_have_room() {
     for jumped in [wall - Duration::from_secs(3_600), wall - 400 * day, wall + 400 * day, wall] {
         clock.set_wall(jumped);
         assert_eq!([sender.mail(&limiter).await, sender.mail(&limiter).await], ["ok", "ok"], "{jumped:?}");
-        assert!(sender.mail(&limiter).await.starts_with("app: 451"), "the rate is kept");
+        assert!(sender.mail(&limiter).await.starts_with("app: 451"), "the rate is unchanged");
         clock.advance(Duration::from_secs(1));
     }
 }

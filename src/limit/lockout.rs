@@ -1,9 +1,10 @@
-//! How often may a password be wrong?
+//! Protection against guessed passwords.
 //!
-//! Whoever fails too often with one name from one client is locked out there: nothing is verified for a while. Failures
-//! with one name from everywhere together only make every attempt with it slow, so that nobody can lock an application
-//! out from elsewhere. Failures of one client with any names lock that client out with every name: a list of names that is
-//! tried is counted too. Counts are bounded and forgotten at a restart.
+//! A client that fails too often with one name is locked out with that name: for a while, its attempts are refused
+//! without verification. The failures with one name from all clients together only delay every attempt with it, so that
+//! an attacker cannot lock an application out from another address. The failures of one client with all names together
+//! lock that client out with every name, which stops attempts with a list of names. Counts are bounded, and a restart
+//! resets them.
 
 use super::at_once::{AtOnce, Verification};
 use super::local::fresh_keys;
@@ -16,18 +17,19 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often is too often.
+/// The limits of failed attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LockoutSettings {
-    /// Failures with one name from one client address (of IPv6: from one /64); beyond, it is locked out.
+    /// Failures with one name from one client address (IPv6: from one /64). Above this rate, the client is locked out
+    /// with the name.
     pub by_client_and_name: Rate,
-    /// Failures of one client address with whatever names; beyond, it is locked out with every name.
+    /// Failures of one client address with any name. Above this rate, the client is locked out with every name.
     pub by_client: Rate,
-    /// Verifications of one client address at a time; further ones wait for these, 20 s at most.
+    /// Concurrent verifications of one client address. Further attempts wait for at most 20 s.
     pub at_once_by_client: usize,
-    /// Failures with one name from everywhere; beyond, attempts with it wait.
+    /// Failures with one name from all clients. Above this rate, attempts with the name are delayed.
     pub by_name: Rate,
-    /// How long they wait.
+    /// The delay of such attempts.
     pub delay: Duration,
 }
 
@@ -50,7 +52,7 @@ impl Default for LockoutSettings {
     }
 }
 
-/// Counts failures.
+/// Counts failed attempts.
 pub struct Lockout {
     settings: LockoutSettings,
     by_client_and_name: RateMeter,
@@ -62,19 +64,19 @@ pub struct Lockout {
     began: Instant,
 }
 
-/// Whether a name and password may be tried now.
+/// Whether a client may try a name and password now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoginStatus {
-    /// At once.
+    /// Immediately.
     Free,
-    /// After this wait.
+    /// After this delay.
     Delayed(Duration),
-    /// Not before so long.
+    /// Refused for this long.
     Locked(Duration),
 }
 
 impl Lockout {
-    /// Nobody has failed yet.
+    /// A lockout without failures.
     pub fn new(settings: LockoutSettings, clock: Arc<dyn Clock>) -> Self {
         Self {
             by_client_and_name: RateMeter::new(settings.by_client_and_name),
@@ -88,7 +90,7 @@ impl Lockout {
         }
     }
 
-    /// How that client stands with that name.
+    /// The status of a client with a name.
     pub fn standing(&self, client: &Client, name: &str) -> LoginStatus {
         let (now, [here, everywhere, any]) = (self.now(), self.keys(client, name));
         if self.by_client.left(any, now) == 0 {
@@ -103,16 +105,16 @@ impl Lockout {
         }
     }
 
-    /// Name and password were wrong.
+    /// Records that name and password were wrong.
     pub fn failed(&self, client: &Client, name: &str) {
         let (now, [here, everywhere, any]) = (self.now(), self.keys(client, name));
         let _ = self.by_client.take(any, NonZeroU32::MIN, now);
-        // Where there is no room left, it is locked or slow already.
+        // A refused take needs no action: the client is locked out or delayed already.
         let _ = self.by_client_and_name.take(here, NonZeroU32::MIN, now);
         let _ = self.by_name.take(everywhere, NonZeroU32::MIN, now);
     }
 
-    /// When a verification for that client may begin; `None`: not soon.
+    /// Waits for a verification slot of the client. `None`: no slot became free in time.
     pub async fn verification(&self, client: &Client) -> Option<Verification> {
         self.at_once.enter(network(client)).await
     }
@@ -121,7 +123,7 @@ impl Lockout {
         self.clock.now().saturating_duration_since(self.began)
     }
 
-    /// Of this name from here, of this name from everywhere, of any name from here.
+    /// The keys for this name from this client, this name from all clients, and any name from this client.
     fn keys(&self, client: &Client, name: &str) -> [u128; 3] {
         let network = network(client);
         [self.keys.of(1, &(network, name)), self.keys.of(2, name), self.keys.of(3, &network)]
@@ -160,7 +162,7 @@ mod tests {
         assert_eq!(lockout.standing(&bad, "ann"), LoginStatus::Locked(Duration::from_secs(120)));
         assert_eq!(lockout.standing(&bad, "bob"), LoginStatus::Free, "another name");
         assert_eq!(lockout.standing(&good, "ann"), LoginStatus::Free, "another client");
-        // Two other clients help: from everywhere together that makes the name slow, not locked.
+        // Failures of two more clients: all clients together delay the name, but do not lock it.
         for host in 3..5 {
             for _ in 0..10 {
                 lockout.failed(&client(&format!("192.0.2.{host}:1")), "ann");
@@ -173,7 +175,7 @@ mod tests {
         assert_eq!(lockout.standing(&bad, "ann"), LoginStatus::Free);
     }
 
-    /// Nothing counted one client's failures over many names.
+    /// Regression: the failures of one client over many names were not counted together.
     #[test]
     fn a_client_that_tries_many_names_is_locked_out_with_all_of_them() {
         let clock = Arc::new(ManualClock::new());

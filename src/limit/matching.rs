@@ -1,4 +1,4 @@
-//! What a step costs, limit by limit, and how it is told that there is no room: the same for every keeper of counts.
+//! What a step costs in each limit, and the reply if a limit is exceeded. Shared by the local and the Redis limiter.
 
 use super::rule::{LimitKey, LimitRule, Measure, OnExceeded};
 use super::{LimitDecision, LimitStage, LimitStanding, LimitStatus, LimitStep, STANDINGS_MAX};
@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// The limits, ready to be asked.
+/// The limits with their precomputed hash seeds.
 #[derive(Debug)]
 pub(super) struct ActiveLimits {
     rules: Vec<ActiveLimit>,
@@ -22,11 +22,12 @@ pub(super) struct ActiveLimits {
 #[derive(Debug)]
 struct ActiveLimit {
     rule: LimitRule,
-    /// Part of every key of this limit. From its name, so that counts survive a file in another order.
+    /// Part of every key of this limit. Derived from the limit's name, so that counts survive a reordered configuration
+    /// file.
     seed: u64,
 }
 
-/// One window of one limit, one key, so many: what a step takes, and what giving back undoes.
+/// The amount that a step takes from one window of one limit for one key, and that a refund returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Charge {
     pub(super) rule: u16,
@@ -35,24 +36,24 @@ pub(super) struct Charge {
     pub(super) key: u128,
 }
 
-/// What one step costs. Few limits have more than four windows that one step touches.
+/// What one step costs. Few limits have more than four windows that apply to one step.
 pub(super) type Charges = SmallVec<[Charge; 4]>;
 
-/// Where there was no room.
+/// The exceeded window of a limit.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct NoRoom {
+pub(super) struct ExceededWindow {
     pub(super) rule: u16,
-    /// `None`: there never is; it is more than the window holds.
+    /// `None`: the amount is larger than the window and never fits.
     pub(super) wait: Option<Duration>,
 }
 
-/// How facts become keys: a hash, so that no address lies in memory, on disk or in a store a second time.
+/// Converts facts to keys with a hash, so that no address is stored a second time in memory, on disk or in Redis.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum KeyHash {
-    /// For counts of one process.
+    /// A keyed hash, for counts of one process.
     Own(Keys),
-    /// For counts that processes share, which must find the same keys without sharing a secret. From the printed form of
-    /// a fact, so that another build finds them too; wide and hard to invert, so nobody chooses facts that fall together.
+    /// A hash of the printed form of a fact, for counts that processes and versions share: they must derive the same
+    /// keys without sharing a secret. It is wide and hard to invert, so that clients cannot choose colliding facts.
     #[cfg(feature = "redis")]
     Shared,
 }
@@ -73,7 +74,7 @@ impl KeyHash {
     }
 }
 
-/// SHA-256, cut to 128 bits.
+/// SHA-256, truncated to 128 bits.
 #[cfg(feature = "redis")]
 fn digest(seed: u64, fact: &(impl Display + ?Sized)) -> u128 {
     use aws_lc_rs::digest::{Context, SHA256};
@@ -86,12 +87,12 @@ fn digest(seed: u64, fact: &(impl Display + ?Sized)) -> u128 {
     }
     let mut writer = Writer(Context::new(&SHA256));
     writer.0.update(&seed.to_be_bytes());
-    // The writer refuses nothing, and neither do our nouns.
+    // Neither the writer nor the `Display` of these facts returns an error.
     let _ = std::fmt::Write::write_fmt(&mut writer, format_args!("{fact}"));
     writer.0.finish().as_ref().iter().take(16).fold(0, |key, octet| key << 8 | u128::from(*octet))
 }
 
-/// A keyed hash, so that nobody chooses facts whose counts fall together.
+/// A keyed hash, so that clients cannot choose facts whose counters collide.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Keys(pub(super) [u64; 2]);
 
@@ -112,18 +113,18 @@ impl ActiveLimits {
         Self { rules: rules.into_iter().map(|rule| ActiveLimit { seed: seed(&rule), rule }).collect(), keying }
     }
 
-    pub(super) fn get(&self, place: u16) -> &LimitRule {
-        &self.rules[usize::from(place)].rule
+    pub(super) fn get(&self, index: u16) -> &LimitRule {
+        &self.rules[usize::from(index)].rule
     }
 
     /// What a step costs.
     pub(super) fn charges(&self, step: &LimitStep<'_>) -> Charges {
         let mut charges = Charges::new();
-        for (place, ruled) in (0u16..).zip(&self.rules) {
-            let rule = &ruled.rule;
+        for (index, active) in (0u16..).zip(&self.rules) {
+            let rule = &active.rule;
             let Some(amount) = amount(rule, step) else { continue };
-            let Some(key) = self.key(ruled, step) else { continue };
-            charges.extend((0u16..).zip(&rule.windows).map(|(window, _)| Charge { rule: place, window, amount, key }));
+            let Some(key) = self.key(active, step) else { continue };
+            charges.extend((0u16..).zip(&rule.windows).map(|(window, _)| Charge { rule: index, window, amount, key }));
         }
         charges
     }
@@ -144,7 +145,8 @@ impl ActiveLimits {
             LimitKey::ReversePath => keys.of(seed, step.reverse_path.mailbox()?),
             LimitKey::Author => match step.stage {
                 LimitStage::Message { author, .. } => keys.of(seed, author),
-                // Not known yet: only whether the size can ever fit is checked, against an empty counter.
+                // At MAIL the author is unknown. Only whether the size can ever fit is checked, against an empty
+                // counter.
                 LimitStage::Declared(_) => 0,
                 LimitStage::Mail | LimitStage::Rcpt(_) => return None,
             },
@@ -156,21 +158,22 @@ impl ActiveLimits {
         })
     }
 
-    /// How it is told that there is no room.
-    pub(super) fn over(&self, no_room: NoRoom, stage: &LimitStage<'_>) -> LimitDecision {
-        let limit = self.get(no_room.rule).name.clone();
-        LimitDecision::Over { limit, reply: self.reply(no_room, stage), wait: no_room.wait }
+    /// The decision and reply for an exceeded window.
+    pub(super) fn over(&self, exceeded: ExceededWindow, stage: &LimitStage<'_>) -> LimitDecision {
+        let limit = self.get(exceeded.rule).name.clone();
+        LimitDecision::Over { limit, reply: self.reply(exceeded, stage), wait: exceeded.wait }
     }
 
-    fn reply(&self, no_room: NoRoom, stage: &LimitStage<'_>) -> Reply {
-        let rule = self.get(no_room.rule);
-        match (no_room.wait, rule.measure, rule.over) {
+    fn reply(&self, exceeded: ExceededWindow, stage: &LimitStage<'_>) -> Reply {
+        let rule = self.get(exceeded.rule);
+        match (exceeded.wait, rule.measure, rule.over) {
             (None, Measure::Octets, _) => replies::MESSAGE_TOO_LARGE,
-            // A client that splits succeeds: the recipients before this one are sent.
+            // A client that splits the recipients over several messages succeeds: the recipients before this one are
+            // sent.
             (_, Measure::Recipients, OnExceeded::Defer | OnExceeded::Delay(_))
                 if matches!(stage, LimitStage::Rcpt(_)) =>
             {
-                let seconds = no_room.wait.map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+                let seconds = exceeded.wait.map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
                 let when = seconds.map(|seconds| format!(", try again in {seconds} s")).unwrap_or_default();
                 replies::TOO_MANY_RECIPIENTS
                     .with_text(&format!("Too many recipients for now: rate limit reached{when}"))
@@ -180,21 +183,23 @@ impl ActiveLimits {
         }
     }
 
-    /// What a step would touch, with what is left of each as `left` tells.
+    /// The windows that apply to a step. `left` returns the remaining amount of each.
     pub(super) fn views(&self, step: &LimitStep<'_>, left: impl Fn(&Charge) -> u64) -> Vec<LimitStatus> {
-        let view = |place: u16, window: u16, key: u128, needs: u64, left: u64| {
-            let rule = self.get(place);
+        let view = |index: u16, window: u16, key: u128, needs: u64, left: u64| {
+            let rule = self.get(index);
             let window = rule.windows[usize::from(window)];
             let never = needs > u64::from(window.capacity().get());
-            let no_room =
-                NoRoom { rule: place, wait: if never { None } else { window.wait(needs.saturating_sub(left)) } };
+            let exceeded = ExceededWindow {
+                rule: index,
+                wait: if never { None } else { window.wait(needs.saturating_sub(left)) },
+            };
             LimitStatus {
                 limit: rule.name.clone(),
                 window,
                 key: key as u64,
                 left,
                 needs,
-                over: self.reply(no_room, &step.stage),
+                over: self.reply(exceeded, &step.stage),
             }
         };
         let view =
@@ -202,14 +207,14 @@ impl ActiveLimits {
         self.charges(step).iter().map(view).collect()
     }
 
-    /// One of each window that counts all messages of one of these applications, or all messages.
+    /// The windows that count all messages of one of these applications, or all messages of the relay.
     pub(super) fn standing(&self, apps: &[AppName]) -> Vec<(Charge, Option<AppName>)> {
         let mut all = Vec::new();
-        for (place, ActiveLimit { rule, seed }) in (0u16..).zip(&self.rules) {
+        for (index, ActiveLimit { rule, seed }) in (0u16..).zip(&self.rules) {
             let mut counts = |app: Option<&AppName>| {
                 let key = self.keying.of(*seed, app.map_or("", AppName::as_str));
                 let amount = NonZeroU32::MIN;
-                let charge = |window| Charge { rule: place, window, amount, key };
+                let charge = |window| Charge { rule: index, window, amount, key };
                 all.extend((0u16..).zip(&rule.windows).map(|(window, _)| (charge(window), app.cloned())));
             };
             match rule.by {
@@ -225,19 +230,19 @@ impl ActiveLimits {
         all
     }
 
-    /// The same, with what is left of each.
-    pub(super) fn told(&self, standing: Vec<(Charge, Option<AppName>)>, left: &[u64]) -> Vec<LimitStanding> {
-        let told = |((charge, app), left): ((Charge, Option<AppName>), &u64)| {
+    /// The same windows with their remaining amounts.
+    pub(super) fn standings(&self, standing: Vec<(Charge, Option<AppName>)>, left: &[u64]) -> Vec<LimitStanding> {
+        let standing_of = |((charge, app), left): ((Charge, Option<AppName>), &u64)| {
             let rule = self.get(charge.rule);
             let window = rule.windows[usize::from(charge.window)];
             LimitStanding { limit: rule.name.clone(), app, window, left: *left }
         };
-        standing.into_iter().zip(left).map(told).collect()
+        standing.into_iter().zip(left).map(standing_of).collect()
     }
 
-    /// How long a step may wait for room, where that limit says so.
-    pub(super) fn patience(&self, no_room: NoRoom) -> Duration {
-        match self.get(no_room.rule).over {
+    /// The longest time that a step may wait for capacity, where the limit is `Delay`.
+    pub(super) fn patience(&self, exceeded: ExceededWindow) -> Duration {
+        match self.get(exceeded.rule).over {
             OnExceeded::Delay(most) => most,
             OnExceeded::Defer | OnExceeded::Reject => Duration::ZERO,
         }
@@ -254,7 +259,7 @@ fn rate_limited(wait: Option<Duration>) -> Reply {
     }
 }
 
-/// When messages and recipients of a key are counted.
+/// When the messages and recipients of a key are counted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum CountedAt {
     /// At MAIL and at each RCPT.
@@ -264,7 +269,7 @@ enum CountedAt {
 }
 
 impl LimitKey {
-    /// One row for each key: a new one does not compile without it.
+    /// One row for each key, without a wildcard, so that a new key does not compile without a row.
     const fn counted_at(self) -> CountedAt {
         match self {
             Self::App
@@ -278,9 +283,9 @@ impl LimitKey {
     }
 }
 
-/// What a step costs in the measure of a limit; `None`: nothing at this step.
+/// What a step costs in the measure of a limit. `None`: nothing.
 fn amount(rule: &LimitRule, step: &LimitStep<'_>) -> Option<NonZeroU32> {
-    // A count that no burst can hold is refused as such.
+    // A count above `u32::MAX` is larger than any burst and is refused as such.
     let large = |count: u64| NonZeroU32::new(u32::try_from(count).unwrap_or(u32::MAX));
     let one = NonZeroU32::new(1);
     match (rule.measure, step.stage, rule.by.counted_at()) {

@@ -1,10 +1,10 @@
-//! How often, how fast? The seam between the relay and whoever counts.
+//! Rate limits and quotas, and the pace of all sending.
 //!
-//! A [`Limiter`] is asked after policy said yes, once per MAIL, once per RCPT and once at end of data, and takes what the
-//! step costs: all of it or nothing. What was taken can be given back, when the transaction ends without a message or the
-//! message was definitely not sent. Keys derive from the facts that policy matched, never from what a client says of
-//! itself. [`LocalLimiter`] counts in this process; [`Unlimited`] counts nothing; with the feature `redis`, `RedisLimiter`
-//! counts for a fleet.
+//! The relay calls a [`Limiter`] after policy accepted: once per MAIL, once per RCPT and once at end of data. A call
+//! takes what the step costs from all limits or from none. The amounts are returned if the transaction ends without a
+//! message, or if the message was certainly not sent. Keys derive from the facts that policy matched, never from claims
+//! of the client. [`LocalLimiter`] counts in this process. [`Unlimited`] counts nothing. With the feature `redis`,
+//! `RedisLimiter` counts for several relays together.
 
 mod at_once;
 mod calendar;
@@ -39,14 +39,14 @@ use async_trait::async_trait;
 use std::any::Any;
 use std::time::Duration;
 
-/// A keeper of rates and quotas.
+/// Counts rates and quotas.
 #[async_trait]
 pub trait Limiter: Send + Sync + 'static {
-    /// Takes what a step costs from every limit that it touches, or from none.
+    /// Takes what a step costs from every limit that applies, or from none.
     async fn take(&self, step: &LimitStep<'_>) -> Result<LimitDecision, LimitError>;
 
-    /// The same for several steps at once, each by itself: a client that pipelines RCPT has said them all already. A
-    /// limiter whose store is far away asks it once.
+    /// Takes for several steps, each on its own. A client that pipelines RCPT has sent all of them already, so a
+    /// limiter with a remote store can use one round trip.
     async fn take_each(&self, steps: &[LimitStep<'_>]) -> Vec<Result<LimitDecision, LimitError>> {
         let mut decisions = Vec::with_capacity(steps.len());
         for step in steps {
@@ -55,25 +55,26 @@ pub trait Limiter: Send + Sync + 'static {
         decisions
     }
 
-    /// Whether an answer takes a way through the network: then steps that are known together are asked together.
+    /// Whether a call needs a network round trip. The caller then passes steps that are known together to
+    /// [`Self::take_each`].
     fn is_distant(&self) -> bool {
         false
     }
 
-    /// Gives back what a step took.
+    /// Returns what a step took.
     async fn give_back(&self, ticket: Reservation);
 
-    /// Which limits a step would touch and how much of each is left, without taking anything.
+    /// Which limits apply to a step and how much of each remains. Takes nothing.
     async fn peek(&self, step: &LimitStep<'_>) -> Result<Vec<LimitStatus>, LimitError>;
 
-    /// How full the limits are that count all messages of an application, for these applications, and those that count all
-    /// messages; [`STANDINGS_MAX`] of them at most. For metrics. None where that is not known now.
+    /// How full the limits are that count all messages of an application, for these applications, and those that count
+    /// all messages of the relay. At most [`STANDINGS_MAX`]. For metrics. Empty where it is not known now.
     async fn standings(&self, _apps: &[AppName]) -> Vec<LimitStanding> {
         Vec::new()
     }
 }
 
-/// Windows that [`Limiter::standings`] tells of.
+/// The most windows that [`Limiter::standings`] returns.
 pub const STANDINGS_MAX: usize = 2_000;
 
 /// How full one window of a limit is.
@@ -81,41 +82,41 @@ pub const STANDINGS_MAX: usize = 2_000;
 pub struct LimitStanding {
     /// The limit's name.
     pub limit: RuleName,
-    /// The application, where each has a count of its own.
+    /// The application, if the limit counts each one separately.
     pub app: Option<AppName>,
-    /// Which of its windows.
+    /// The window.
     pub window: Window,
-    /// How much is left now.
+    /// The remaining amount.
     pub left: u64,
 }
 
 impl LimitStanding {
-    /// How much is used now.
+    /// The used amount.
     pub fn used(&self) -> u64 {
         u64::from(self.window.capacity().get()).saturating_sub(self.left)
     }
 }
 
-/// A step of a transaction, with what it costs and what keys can be made of.
+/// A step of a transaction: the facts from which its cost and keys derive.
 #[derive(Clone, Copy, Debug)]
 pub struct LimitStep<'a> {
-    /// Who is connected.
+    /// The client.
     pub client: &'a Client,
-    /// What policy granted: the application, and the rule.
+    /// What policy granted: application and rule.
     pub granted: &'a Granted,
     /// The reverse-path, as policy accepted it.
     pub reverse_path: &'a ReversePath,
-    /// Which step.
+    /// The command or phase.
     pub stage: LimitStage<'a>,
 }
 
-/// The three places where limits count.
+/// The three stages at which limits count.
 #[derive(Clone, Copy, Debug)]
 pub enum LimitStage<'a> {
     /// MAIL: one message.
     Mail,
-    /// `SIZE=` of MAIL: octets that the client says will come. Only looked at, so that what would be refused at the end need
-    /// not be uploaded.
+    /// The `SIZE=` of MAIL: octets that the client announces. Only checked, so that a message which would be refused at
+    /// the end of data is not transferred.
     Declared(u64),
     /// RCPT: one recipient.
     Rcpt(&'a ForwardPath),
@@ -130,35 +131,35 @@ pub enum LimitStage<'a> {
     },
 }
 
-/// A limiter's answer.
+/// The decision of a limiter.
 #[derive(Debug)]
 pub enum LimitDecision {
-    /// There was room, and it is taken.
+    /// The step is within all limits, and its cost is taken.
     Taken(Reservation),
-    /// There is none.
+    /// A limit is exceeded, and nothing is taken.
     Over {
-        /// The limit, for operators: log field and metric label.
+        /// The limit's name, for the log field and metric label.
         limit: RuleName,
-        /// For the peer: 4yz, or 5yz for what can never pass.
+        /// The reply for the client: 4yz, or 5yz for a step that can never pass.
         reply: Reply,
-        /// When trying again makes sense, if that is known.
+        /// When a retry can succeed, if known.
         wait: Option<Duration>,
     },
 }
 
-/// The result of asking for a part of a rate.
+/// The result of taking a part of a rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a part that was not granted must not be used"]
 pub enum Take {
-    /// It is taken.
+    /// The amount is taken.
     Granted,
-    /// Nothing is taken; after that time there may be enough.
+    /// Nothing is taken; after this time there may be capacity.
     RetryAfter(Duration),
-    /// Nothing is taken, and there will never be enough: it is more than the burst.
+    /// Nothing is taken, and a retry cannot succeed: the amount is larger than the burst.
     NeverFits,
 }
 
-/// What a step took: whatever the limiter needs to give it back.
+/// What a step took, in the form that the limiter needs to return it.
 #[derive(Debug, Default)]
 pub struct Reservation(Note);
 
@@ -171,12 +172,12 @@ enum Note {
 }
 
 impl Reservation {
-    /// A ticket that carries the limiter's own note.
+    /// A reservation with the limiter's own data.
     pub fn new(note: impl Any + Send + Sync) -> Self {
         Self(Note::Other(Box::new(note)))
     }
 
-    /// The note, if it is of that type.
+    /// The data, if it has that type.
     pub fn into_note<T: Any>(self) -> Option<T> {
         match self.0 {
             Note::Other(note) => note.downcast().ok().map(|note| *note),
@@ -184,7 +185,7 @@ impl Reservation {
         }
     }
 
-    /// The limiters of this room need no allocation for theirs.
+    /// The limiters of this module need no allocation.
     fn of(charges: matching::Charges) -> Self {
         Self(Note::Charges(charges))
     }
@@ -197,33 +198,33 @@ impl Reservation {
     }
 }
 
-/// One window of a limit, as `look` sees it.
+/// One window of a limit, as [`Limiter::peek`] returns it.
 #[derive(Clone, Debug)]
 pub struct LimitStatus {
     /// The limit's name.
     pub limit: RuleName,
-    /// Which of its windows.
+    /// The window.
     pub window: Window,
-    /// Whose count; an opaque word. Views with the same limit, window and key count together.
+    /// An opaque key. Views with the same limit, window and key share one count.
     pub key: u64,
-    /// How much is left now.
+    /// The remaining amount.
     pub left: u64,
-    /// How much the step would take.
+    /// The amount that the step would take.
     pub needs: u64,
-    /// What would be replied if that is not there.
+    /// The reply if less than that remains.
     pub over: Reply,
 }
 
-/// The limiter could not answer. The relay defers.
+/// The limiter could not decide. The relay defers the command.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LimitError {
-    /// Its store did not answer.
+    /// The store of the limiter did not answer.
     #[error("limiter is unavailable: {0}")]
     Unavailable(String),
 }
 
-/// Counts nothing, refuses nothing.
+/// Counts nothing and refuses nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unlimited;
 

@@ -1,9 +1,9 @@
-//! How fast may all together send? Just under the account's own rate, and slower when the provider says so.
+//! Paces all sending together: just below the account's rate, and slower when the provider throttles.
 //!
-//! The rate is what the provider tells of the account, or a fixed figure, and not more than what throttling taught
-//! (`learned.rs`). A throttle makes everybody wait a moment. While the provider goes on throttling, the waits double, so that
-//! the number of requests is bounded however many clients there are. The quota of 24 hours is told apart: it stops everything
-//! for minutes, then one message tries.
+//! The rate is the account's rate as SES reports it, or a configured figure, and at most the rate learned from
+//! throttling (`learned.rs`). A throttle pauses all sending for a moment. While the provider continues to throttle, the
+//! pause doubles, so that the number of requests is bounded for any number of clients. The quota of 24 hours is handled
+//! separately: when it is used up, all sending stops for minutes, then one message is tried.
 
 use super::Take;
 use super::learned::Learned;
@@ -15,15 +15,16 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What is known of the rate without asking.
+/// The configured limits of the pace.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PaceSettings {
-    /// Recipients a second, where the account does not tell; and the most, where it does. `None`: as the account says, and
-    /// without that no pace until the provider throttles.
+    /// Recipients per second, where the account reports no rate; otherwise the upper limit. `None`: the account's rate,
+    /// and without that no pace until the provider throttles.
     pub recipients_per_second_max: Option<f64>,
-    /// How much of the rate we use: other senders of the account and clocks want some.
+    /// The percentage of the rate that this relay uses: other senders of the account and differences of clocks need the
+    /// rest.
     pub percent: u32,
-    /// How many relays share the account without knowing of each other.
+    /// How many relays share the account without a common store.
     pub instances: NonZeroU32,
 }
 
@@ -39,7 +40,7 @@ pub struct Pacer {
     tokens: Arc<dyn TokenBucket>,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
-    /// Where the series of jitters begins.
+    /// The seed of the jitter.
     seed: u64,
 }
 
@@ -48,20 +49,20 @@ struct State {
     account: Option<AccountQuota>,
     learned: Learned,
     closed: Option<Closed>,
-    /// Jitters drawn.
+    /// The number of jitter values drawn.
     drawn: u64,
-    /// The rate that was reported last as lowered, and when.
+    /// The lowered rate that was logged last, and when.
     reported: Option<(f64, Instant)>,
 }
 
-/// The 24 hours are used up.
+/// The quota of 24 hours is used up.
 #[derive(Clone, Copy, Debug)]
 struct Closed {
     until: Instant,
     times: u32,
 }
 
-/// What was taken, to be used or given back.
+/// What was taken, to be used or returned.
 #[derive(Clone, Copy, Debug)]
 pub struct PacerPermit {
     recipients: u32,
@@ -69,62 +70,63 @@ pub struct PacerPermit {
     began: Instant,
 }
 
-/// Whether a message may go now.
+/// Whether a message may be sent now.
 #[derive(Debug)]
 pub enum PaceDecision {
     /// The message may be sent.
     Go(PacerPermit),
-    /// Ask again after that time.
+    /// Try again after this time.
     Wait(Duration),
-    /// Not within any wait that a client has patience for.
+    /// Sending stays stopped for longer than a client waits.
     Closed(Refusal),
 }
 
-/// The pace now, for metrics and for `explain`.
+/// The current pace, for metrics and for `explain`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PaceView {
-    /// Recipients a second; `None`: no pace.
+    /// Recipients per second; `None`: no pace.
     pub recipients_per_second: Option<f64>,
-    /// What the account told last.
+    /// The account's quota as last reported.
     pub account: Option<AccountQuota>,
-    /// Whether throttling has slowed us.
+    /// Whether throttling has lowered the rate.
     pub slowed: bool,
     /// Whether the quota of 24 hours is used up.
     pub closed: bool,
 }
 
-/// What hearing of an outcome changed, for the log.
+/// What an outcome changed, for the log.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PaceChange {
-    /// The provider throttled: so many recipients a second from now on, after a pause.
+    /// The provider throttled: the rate is lowered, after a pause.
     Slowed {
         /// The new rate.
         recipients_per_second: f64,
         /// The pause.
         pause: Duration,
     },
-    /// The quota of 24 hours is used up: nothing is sent for so long.
+    /// The quota of 24 hours is used up: nothing is sent for this long.
     Closed(Duration),
-    /// It has room again.
+    /// The quota of 24 hours has capacity again.
     Opened,
 }
 
-/// The guaranteed get so much of the burst on top.
+/// Messages within a guarantee may exceed the burst by this part of it.
 const RESERVE: f64 = 0.5;
-/// Where no rate is known.
+/// The bucket where no rate is known.
 const UNPACED: TokenRate = TokenRate { per_second: 1e6, burst: 1e6, reserve: 0.0 };
-/// A throttle is reported if the rate is so much lower than the reported one, or the pause so long, or after so long.
+/// A throttle is logged if the rate is below this part of the logged one, if the pause is this long, or after this
+/// interval.
 const REPORT_LOWER: f64 = 0.9;
 const REPORT_PAUSE: Duration = Duration::from_secs(1);
 const REPORT_AGAIN: Duration = Duration::from_secs(60);
-/// How long nothing is tried when the 24 hours are used up; doubling, with jitter.
+/// How long sending stops when the quota of 24 hours is used up. The time doubles, with jitter.
 const CLOSED_MIN: Duration = Duration::from_secs(600);
 const CLOSED_MAX: Duration = Duration::from_secs(3600);
-/// How long the others wait for the one that tries.
+/// How long other messages wait for the one that is tried.
 const TRIAL: Duration = Duration::from_secs(60);
 
 impl Pacer {
-    /// A pace over that store of room.
+    /// A pacer over a token bucket.
     pub fn new(settings: PaceSettings, tokens: Arc<dyn TokenBucket>, clock: Arc<dyn Clock>) -> Self {
         Self { settings, tokens, clock, state: Mutex::default(), seed: RandomState::new().hash_one(0) }
     }
@@ -133,7 +135,7 @@ impl Pacer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Room for a message with so many recipients.
+    /// Takes the tokens for a message with this number of recipients.
     pub async fn take(&self, recipients: u32, guaranteed: bool) -> PaceDecision {
         let began = self.clock.now();
         let rate = {
@@ -146,7 +148,7 @@ impl Pacer {
         match self.tokens.take(recipients, rate, guaranteed).await {
             Ok(Take::Granted) => PaceDecision::Go(PacerPermit { recipients, rate, began }),
             Ok(Take::RetryAfter(wait)) => PaceDecision::Wait(wait),
-            // A bucket that says so is wrong: a message for more recipients than the burst is paid back later.
+            // A bucket should not return this: a message with more recipients than the burst is paid back later.
             Ok(Take::NeverFits) => PaceDecision::Wait(NEVER_FITS_WAIT),
             Err(error) => {
                 PaceDecision::Closed(Refusal::new(replies::LOCAL_ERROR, error.to_string()).by(RuleName::PACE))
@@ -154,32 +156,32 @@ impl Pacer {
         }
     }
 
-    /// Gives back what was not used.
+    /// Returns tokens that were not used.
     pub async fn give_back(&self, taken: PacerPermit) {
         self.tokens.give_back(taken.recipients, taken.rate).await;
     }
 
-    /// The account told its quota.
+    /// Records the account's quota.
     pub fn account(&self, quota: AccountQuota) {
         let mut state = self.state();
         state.account = Some(quota);
-        // It tells of the last 24 hours: if there is room again, somebody may try sooner.
-        let room = quota.recipients_per_24_hours_max.is_none_or(|most| quota.recipients_last_24_hours < most);
-        if let (true, Some(closed)) = (room, &mut state.closed) {
+        // The report is about the last 24 hours: if there is capacity again, one message may be tried sooner.
+        let has_capacity = quota.recipients_per_24_hours_max.is_none_or(|most| quota.recipients_last_24_hours < most);
+        if let (true, Some(closed)) = (has_capacity, &mut state.closed) {
             closed.until = self.clock.now().min(closed.until);
         }
     }
 
-    /// How the attempt ended that this was taken for.
+    /// Records the outcome of the attempt that the tokens were taken for.
     pub async fn record_outcome(&self, taken: PacerPermit, outcome: &Outcome) -> Option<PaceChange> {
         let now = self.clock.now();
         let (pause, is_first) = {
             let mut state = self.state();
-            let told = self.told(&state);
+            let reported_rate = self.reported_rate(&state);
             let recipients = f64::from(taken.recipients);
             match outcome.kind {
                 OutcomeKind::Accepted => {
-                    state.learned.accepted(now, taken.began, recipients, told);
+                    state.learned.accepted(now, taken.began, recipients, reported_rate);
                     return state.closed.take().map(|_| PaceChange::Opened);
                 }
                 OutcomeKind::DailyQuota => {
@@ -187,7 +189,7 @@ impl Pacer {
                     return state.close(now, jitter);
                 }
                 OutcomeKind::Throttled => {
-                    let pause = state.learned.throttled(now, taken.began, recipients, told)?;
+                    let pause = state.learned.throttled(now, taken.began, recipients, reported_rate)?;
                     let pause = pause.mul_f64(0.5 + 0.5 * self.jitter(&mut state));
                     (pause, state.learned.in_a_row() == 1)
                 }
@@ -195,8 +197,9 @@ impl Pacer {
             }
         };
         if is_first {
-            // So that it is made up for at once: a small bucket would be full before the next turn. Not always: a bucket that is
-            // empty would see two attempts for each that it has room for.
+            // A throttled attempt gets its tokens back, so that it is retried at once: a small bucket would be full
+            // before its next turn. Repeated throttles do not: with an empty bucket, the provider would receive two
+            // attempts for each one that it accepts.
             self.give_back(taken).await;
         }
         let pause = pause.max(outcome.retry_after.unwrap_or_default());
@@ -213,26 +216,26 @@ impl Pacer {
         Some(PaceChange::Slowed { recipients_per_second: rate, pause })
     }
 
-    /// Our part of what the account tells and the settings allow.
-    fn told(&self, state: &State) -> Option<f64> {
+    /// This relay's part of the reported and configured rate.
+    fn reported_rate(&self, state: &State) -> Option<f64> {
         let account = state.account.map(|account| account.recipients_per_second_max);
         let whole = match (account, self.settings.recipients_per_second_max) {
-            (Some(told), Some(most)) => told.min(most),
-            (told, most) => told.or(most)?,
+            (Some(reported_rate), Some(most)) => reported_rate.min(most),
+            (reported_rate, most) => reported_rate.or(most)?,
         };
         let used = whole * f64::from(self.settings.percent) / 100.0 / f64::from(self.settings.instances.get());
         Some(used.max(RATE_MIN))
     }
 
-    /// The rate now; `None`: nobody told one, and the provider has not throttled.
+    /// The current rate. `None`: no rate is reported or configured, and the provider has not throttled.
     fn rate(&self, state: &mut State, now: Instant) -> Option<TokenRate> {
-        let told = self.told(state);
-        let per_second = state.learned.rate(now, told)?;
+        let reported_rate = self.reported_rate(state);
+        let per_second = state.learned.rate(now, reported_rate)?;
         let burst = state.learned.burst(per_second).max(1.0);
         Some(TokenRate { per_second, burst, reserve: burst * RESERVE })
     }
 
-    /// The pace now.
+    /// The current pace.
     pub fn view(&self) -> PaceView {
         let now = self.clock.now();
         let mut state = self.state();
@@ -240,12 +243,12 @@ impl Pacer {
         PaceView {
             recipients_per_second: rate.map(|rate| rate.per_second),
             account: state.account,
-            slowed: state.learned.is_slowed(self.told(&state)),
+            slowed: state.learned.is_slowed(self.reported_rate(&state)),
             closed: state.closed.is_some(),
         }
     }
 
-    /// Between 0 and 1, so that relays which were throttled together do not come back together.
+    /// A value between 0 and 1, so that relays that were throttled together do not retry at the same moment.
     fn jitter(&self, state: &mut State) -> f64 {
         state.drawn += 1;
         let mut hasher = DefaultHasher::new();
@@ -253,24 +256,24 @@ impl Pacer {
         (hasher.finish() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// The same every time.
+    /// Fixes the jitter.
     #[cfg(test)]
     pub(crate) fn seeded(self, seed: u64) -> Self {
         Self { seed, ..self }
     }
 }
 
-/// Until the next attempt with a bucket that can never grant.
+/// The wait before the next attempt with a bucket that can never grant.
 const NEVER_FITS_WAIT: Duration = Duration::from_secs(1);
 
-/// Recipients a second: an account in the sandbox has one, shared by many.
+/// Recipients per second. An account in the sandbox has a rate of one, which several relays may share.
 const RATE_MIN: f64 = 0.01;
 
 impl State {
     fn closed_at(&mut self, now: Instant) -> Option<PaceDecision> {
         let closed = self.closed.as_mut()?;
         if now >= closed.until {
-            // This one tries.
+            // This message is the one that is tried.
             closed.until = now + TRIAL;
             return None;
         }
@@ -280,7 +283,7 @@ impl State {
     }
 
     fn close(&mut self, now: Instant, jitter: f64) -> Option<PaceChange> {
-        // Others were under way when the first one heard.
+        // Attempts that were in flight when the first one failed do not double the time.
         let times = match self.closed {
             Some(closed) if closed.until > now + TRIAL => return None,
             Some(closed) => closed.times + 1,

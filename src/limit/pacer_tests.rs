@@ -24,7 +24,7 @@ async fn go(pace: &Pacer) -> PacerPermit {
     }
 }
 
-/// How many of a second get through, asked often, and how each ends.
+/// Tries to send often for one second, and ends each attempt with an outcome. Returns the number of attempts.
 async fn second(clock: &ManualClock, pace: &Pacer, kind: OutcomeKind) -> u32 {
     let mut went = 0;
     for _ in 0..1_000 {
@@ -37,41 +37,44 @@ async fn second(clock: &ManualClock, pace: &Pacer, kind: OutcomeKind) -> u32 {
     went
 }
 
-/// So many seconds of a provider that has a bucket of ten and that rate.
+/// Sends for a number of seconds to a provider with a bucket of ten and a rate.
 async fn behind_a_bucket(clock: &ManualClock, pace: &Pacer, rate: f64, seconds: u32) {
     let mut tokens = 10.0_f64;
     for _ in 0..seconds * 1_000 {
         clock.advance(Duration::from_millis(1));
         tokens = (tokens + rate / 1_000.0).min(10.0);
         if let PaceDecision::Go(taken) = pace.take(1, false).await {
-            let there = tokens >= 1.0;
-            tokens -= f64::from(u8::from(there));
-            pace.record_outcome(taken, &outcome(if there { OutcomeKind::Accepted } else { OutcomeKind::Throttled }))
-                .await;
+            let has_token = tokens >= 1.0;
+            tokens -= f64::from(u8::from(has_token));
+            pace.record_outcome(
+                taken,
+                &outcome(if has_token { OutcomeKind::Accepted } else { OutcomeKind::Throttled }),
+            )
+            .await;
         }
     }
 }
 
 #[tokio::test]
-async fn the_account_the_file_and_the_number_of_relays_make_the_rate() {
+async fn the_rate_derives_from_the_account_the_file_and_the_number_of_relays() {
     let account = |rate| AccountQuota {
         recipients_per_second_max: rate,
         recipients_per_24_hours_max: None,
         recipients_last_24_hours: 0.0,
         sending_enabled: true,
     };
-    for (name, told, most, instances, want) in [
-        ("nobody tells", None, None, 1, None),
+    for (name, reported, most, instances, want) in [
+        ("no rate is reported", None, None, 1, None),
         ("the account", Some(100.0), None, 1, Some(98.0)),
         ("the file", None, Some(50.0), 1, Some(49.0)),
         ("the lower of the two", Some(100.0), Some(50.0), 1, Some(49.0)),
         ("two relays", Some(100.0), None, 2, Some(49.0)),
-        ("nothing at all is still a little", Some(0.0), None, 1, Some(RATE_MIN)),
+        ("a reported rate of zero is the minimum rate", Some(0.0), None, 1, Some(RATE_MIN)),
     ] {
         let instances = NonZeroU32::new(instances).unwrap();
         let settings = PaceSettings { recipients_per_second_max: most, instances, ..PaceSettings::default() };
         let (_, pace) = pace(settings);
-        if let Some(rate) = told {
+        if let Some(rate) = reported {
             pace.account(account(rate));
         }
         assert_eq!(pace.view().recipients_per_second, want, "{name}");
@@ -93,10 +96,10 @@ async fn after_a_throttle_messages_are_released_evenly_and_the_burst_comes_back_
     clock.advance(Duration::from_millis(1));
     let change = pace.record_outcome(taken[0], &outcome(OutcomeKind::Throttled)).await;
     let Some(PaceChange::Slowed { recipients_per_second, pause }) = change else { panic!("{change:?}") };
-    assert_eq!(recipients_per_second, 100.0, "the rate may well be right");
+    assert_eq!(recipients_per_second, 100.0, "the rate may be correct");
     assert!(pause <= Duration::from_millis(5), "a longer one would fill the bucket of SES: {pause:?}");
-    assert_eq!(pace.record_outcome(taken[1], &outcome(OutcomeKind::Throttled)).await, None, "it was under way already");
-    assert!(matches!(pace.take(1, true).await, PaceDecision::Wait(_)), "a pause is for everybody");
+    assert_eq!(pace.record_outcome(taken[1], &outcome(OutcomeKind::Throttled)).await, None, "it was in flight already");
+    assert!(matches!(pace.take(1, true).await, PaceDecision::Wait(_)), "a pause applies to guaranteed messages too");
     clock.advance(Duration::from_secs(10));
     assert_eq!(burst().await.len(), 1, "evenly");
     for _ in 0..150 {
@@ -106,7 +109,7 @@ async fn after_a_throttle_messages_are_released_evenly_and_the_burst_comes_back_
     clock.advance(Duration::from_secs(10));
     assert_eq!(burst().await.len(), 25, "half of what was refused");
     clock.advance(LEARNED);
-    assert_eq!(burst().await.len(), 50, "and what was refused is forgotten");
+    assert_eq!(burst().await.len(), 50, "the refused burst is no limit any more");
 }
 
 #[tokio::test]
@@ -131,7 +134,7 @@ async fn while_everything_is_throttled_few_requests_are_made() {
     for _ in 0..600 {
         requests += second(&clock, &pace, OutcomeKind::Throttled).await;
     }
-    // After the first doublings, a try every 15 to 30 seconds.
+    // After the first doublings, there is an attempt every 15 to 30 seconds.
     assert!(requests < 600, "{requests} of the 600,000 that the rate would let through");
     for _ in 0..60 {
         second(&clock, &pace, OutcomeKind::Accepted).await;
@@ -140,13 +143,13 @@ async fn while_everything_is_throttled_few_requests_are_made() {
 }
 
 #[tokio::test]
-async fn without_a_rate_throttling_teaches_one() {
+async fn without_a_reported_rate_one_is_learned_from_throttling() {
     let (clock, pace) = pace(PaceSettings::default());
     behind_a_bucket(&clock, &pace, 40.0, 20).await;
     let rate = pace.view().recipients_per_second.unwrap();
     assert!((37.0..=44.0).contains(&rate), "{rate} of forty a second");
     clock.advance(LEARNED + Duration::from_secs(1));
-    assert_eq!(pace.view().recipients_per_second, None, "and it is forgotten");
+    assert_eq!(pace.view().recipients_per_second, None, "the learned rate is discarded");
 }
 
 #[tokio::test]
@@ -173,7 +176,7 @@ async fn the_quota_of_a_day_stops_everything_and_one_message_tries() {
 }
 
 #[tokio::test]
-async fn an_account_that_tells_of_room_is_tried_at_once() {
+async fn an_account_that_reports_capacity_is_tried_at_once() {
     let (_, pace) = pace(fixed(100.0));
     let taken = go(&pace).await;
     pace.record_outcome(taken, &outcome(OutcomeKind::DailyQuota)).await;

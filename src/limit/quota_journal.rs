@@ -1,11 +1,11 @@
-//! Where quotas survive a restart: one file, to which counts are appended.
+//! The file in which quotas survive a restart. Counts are appended to it.
 //!
-//! A line is a key, its period, the count as it is now, and a checksum; the last line of a key holds. Lines are on disk
-//! within half a second of the counting, and sooner where more than a hundredth of a quota was taken meanwhile: what is
-//! beyond waits for the disk. So a crash forgets a hundredth that is being written and one that is not yet, and a process
-//! that crashes again and again cannot use a quota many times over. A torn last line is passed over; any
-//! other that cannot be read is reported, because a quota would begin anew. One process at a time: the file beside it is
-//! locked. What is over is left out when the file is written anew, at start and when it has grown.
+//! A line has a key, its period, the current count and a checksum; the last line of a key is the valid one. A change is
+//! on disk within half a second, and sooner if more than a hundredth of a quota was taken since the last write: further
+//! takes wait for the disk. A crash therefore loses at most the hundredth that is being written and one that is not
+//! yet, and a process that crashes repeatedly cannot use a quota several times. A torn last line is ignored. Any other
+//! unreadable line is an error, because ignoring it would reset a quota. A lock file beside it allows one process at a
+//! time. Expired counts are dropped when the file is rewritten, at the start and when it has grown.
 
 use super::calendar::{CountKey, Counts, Span};
 use super::matching::Keys;
@@ -20,27 +20,27 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Why counts cannot be kept.
+/// Why quota counts cannot be stored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StateError {
-    /// Reading, writing or locking failed.
+    /// A file could not be read, written or locked.
     #[error("quota counts: {path}: {error}")]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What went wrong.
+        /// The error.
         error: io::Error,
     },
-    /// Another process has it.
+    /// Another process uses the directory.
     #[error("quota counts: {0} is in use by another process; each needs a state directory of its own")]
     InUse(PathBuf),
-    /// Not a file of ours, or one of a later version.
-    #[error("quota counts: {path}, line {line}, cannot be read: move the file away, and quotas begin anew")]
+    /// The file is not a quota file, or has a later version.
+    #[error("quota counts: {path}: line {line} is unreadable: move the file away to start with empty quotas")]
     Unreadable {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Which line.
+        /// The line number.
         line: usize,
     },
 }
@@ -48,31 +48,31 @@ pub enum StateError {
 /// The thread that writes to the file.
 #[derive(Debug)]
 pub(super) struct JournalWriter {
-    bell: Arc<WriteSignal>,
+    signal: Arc<WriteSignal>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// How the thread hears that there is something to write.
+/// Signals the thread that there are changes to write.
 #[derive(Debug, Default)]
 struct WriteSignal {
-    rung: Mutex<Signalled>,
-    heard: Condvar,
-    /// The changes so far are being written.
+    state: Mutex<Signalled>,
+    changed: Condvar,
+    /// Signals that the writing of the changes so far has begun.
     began: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Signalled {
     changed: bool,
-    /// Somebody waits for the disk.
+    /// A caller waits for the disk.
     urgent: bool,
     /// The last write failed.
     broken: bool,
     ended: bool,
 }
 
-/// What was kept: the key of the hash, and the counts.
-pub(super) struct Kept {
+/// The content of the directory: the key of the hash, and the counts.
+pub(super) struct StoredCounts {
     pub(super) keys: Keys,
     pub(super) counts: HashMap<CountKey, u32>,
     pub(super) file: StateFile,
@@ -81,10 +81,10 @@ pub(super) struct Kept {
 pub(super) struct StateFile {
     path: PathBuf,
     file: File,
-    /// Held as long as the process counts.
+    /// The lock, held as long as the process counts.
     _lock: File,
     keys: Keys,
-    /// Lines since it was written anew.
+    /// Lines since the file was last rewritten.
     appended: usize,
     /// The last write failed.
     broken: bool,
@@ -93,19 +93,19 @@ pub(super) struct StateFile {
 const FILE: &str = "quotas";
 const LOCK: &str = "quotas.lock";
 const FIRST_LINE: &str = "gatepost quotas 1";
-/// How long a change waits for others before it is written down.
+/// How long a change waits for further changes before both are written.
 const GATHER: Duration = Duration::from_millis(400);
-/// Of a quota, this part may be taken before it is written down.
+/// The divisor of the part of a quota that may be taken before it is written.
 const UNWRITTEN_PART: u32 = 100;
 /// The longest wait for one write to begin.
 const WRITE_MAX: Duration = Duration::from_secs(1);
-/// After an error.
+/// The wait after a failed write.
 const RETRY: Duration = Duration::from_secs(1);
-/// The file is written anew when it has this many lines, and four for each count.
+/// The file is rewritten when it has this many lines, and four for each count.
 const LINES_MIN: usize = 10_000;
 
-/// Opens the counts of a directory, or begins them with that key.
-pub(super) fn open(directory: &Path, fresh: Keys) -> Result<Kept, StateError> {
+/// Opens the counts of a directory. If there are none, creates the file with the key `fresh`.
+pub(super) fn open(directory: &Path, fresh: Keys) -> Result<StoredCounts, StateError> {
     let at = |path: &Path| {
         let path = path.to_owned();
         move |error| StateError::Io { path, error }
@@ -120,12 +120,12 @@ pub(super) fn open(directory: &Path, fresh: Keys) -> Result<Kept, StateError> {
         Err(TryLockError::Error(error)) => return Err(at(&lock_path)(error)),
     }
     let (keys, counts) = read_only(directory, fresh)?;
-    let lines: Vec<(CountKey, u32)> = counts.iter().map(|(place, count)| (*place, *count)).collect();
+    let lines: Vec<(CountKey, u32)> = counts.iter().map(|(key, count)| (*key, *count)).collect();
     let file = write_anew(&path, keys, &lines).map_err(at(&path))?;
-    Ok(Kept { keys, counts, file: StateFile { path, file, _lock: lock, keys, appended: 0, broken: false } })
+    Ok(StoredCounts { keys, counts, file: StateFile { path, file, _lock: lock, keys, appended: 0, broken: false } })
 }
 
-/// The counts of a directory as they are now.
+/// Reads the counts of a directory without changing it.
 pub(super) fn read_only(directory: &Path, fresh: Keys) -> Result<(Keys, HashMap<CountKey, u32>), StateError> {
     let path = directory.join(FILE);
     match std::fs::read_to_string(&path) {
@@ -136,52 +136,52 @@ pub(super) fn read_only(directory: &Path, fresh: Keys) -> Result<(Keys, HashMap<
 }
 
 impl JournalWriter {
-    /// Begins to write down what changes.
+    /// Starts the thread that writes changes.
     pub(super) fn start(mut file: StateFile, counts: Arc<Counts>, clock: Arc<dyn Clock>) -> Self {
-        let bell = Arc::new(WriteSignal::default());
-        let heard = Arc::clone(&bell);
-        let write = move || while file.keep(&heard, &counts, &*clock) {};
+        let signal = Arc::new(WriteSignal::default());
+        let thread_signal = Arc::clone(&signal);
+        let write = move || while file.write_next(&thread_signal, &counts, &*clock) {};
         let thread = std::thread::Builder::new().name("quotas".to_owned()).spawn(write);
         if let Err(error) = &thread {
             tracing::error!(%error, "quota counts will not survive a restart");
         }
-        Self { bell, thread: thread.ok() }
+        Self { signal, thread: thread.ok() }
     }
 
-    /// Something was counted.
+    /// Signals that a count changed.
     pub(super) fn wake(&self) {
-        let mut rung = self.bell.rung();
-        if !std::mem::replace(&mut rung.changed, true) {
-            self.bell.heard.notify_one();
+        let mut state = self.signal.state();
+        if !std::mem::replace(&mut state.changed, true) {
+            self.signal.changed.notify_one();
         }
     }
 }
 
 impl JournalWriter {
-    /// How much of a quota may be taken before it is written down; `None`: counts cannot be written, and the log says so.
+    /// The amount of a quota that may be taken before it is written. `None`: counts cannot be written, which is logged.
     pub(super) fn unwritten_max(&self, quota: u32) -> Option<u32> {
-        let is_written = self.thread.is_some() && !self.bell.rung().broken;
+        let is_written = self.thread.is_some() && !self.signal.state().broken;
         is_written.then_some(quota / UNWRITTEN_PART)
     }
 
-    /// Has the changes so far written at once, and waits until that begins.
+    /// Requests that the changes so far are written at once, and waits until the write begins.
     pub(super) async fn hurry(&self) {
-        let began = self.bell.began.notified();
+        let began = self.signal.began.notified();
         {
-            let mut rung = self.bell.rung();
-            (rung.changed, rung.urgent) = (true, true);
-            self.bell.heard.notify_one();
+            let mut state = self.signal.state();
+            (state.changed, state.urgent) = (true, true);
+            self.signal.changed.notify_one();
         }
-        // A write that began before this call may be the one that is heard of; the caller asks again.
+        // The signal may be for a write that began before this call. The caller checks again.
         let _ = tokio::time::timeout(WRITE_MAX, began).await;
     }
 }
 
 impl Drop for JournalWriter {
-    /// What was counted last is written down before the process ends.
+    /// Writes the last changes before the process ends.
     fn drop(&mut self) {
-        self.bell.rung().ended = true;
-        self.bell.heard.notify_one();
+        self.signal.state().ended = true;
+        self.signal.changed.notify_one();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -189,37 +189,37 @@ impl Drop for JournalWriter {
 }
 
 impl WriteSignal {
-    fn rung(&self) -> MutexGuard<'_, Signalled> {
-        self.rung.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, Signalled> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a change, then a little for others. False: that was the last of them.
+    /// Waits for a change, then for `gather` for further ones. False: the process ends, and this write is the last.
     fn wait(&self, gather: Duration) -> bool {
-        let quiet = |rung: &mut Signalled| !rung.changed && !rung.ended;
-        let rung = self.heard.wait_while(self.rung(), quiet).unwrap_or_else(PoisonError::into_inner);
-        let gathered = self.heard.wait_timeout_while(rung, gather, |rung| !rung.ended && !rung.urgent);
-        let (mut rung, _) = gathered.unwrap_or_else(PoisonError::into_inner);
-        (rung.changed, rung.urgent) = (false, false);
-        !rung.ended
+        let quiet = |state: &mut Signalled| !state.changed && !state.ended;
+        let state = self.changed.wait_while(self.state(), quiet).unwrap_or_else(PoisonError::into_inner);
+        let gathered = self.changed.wait_timeout_while(state, gather, |state| !state.ended && !state.urgent);
+        let (mut state, _) = gathered.unwrap_or_else(PoisonError::into_inner);
+        (state.changed, state.urgent) = (false, false);
+        !state.ended
     }
 }
 
 impl StateFile {
-    /// Writes down the next changes. False: there will be no more.
-    fn keep(&mut self, bell: &WriteSignal, counts: &Counts, clock: &dyn Clock) -> bool {
-        let more = bell.wait(if self.broken { RETRY } else { GATHER });
+    /// Writes the next changes. False: there will be no more.
+    fn write_next(&mut self, signal: &WriteSignal, counts: &Counts, clock: &dyn Clock) -> bool {
+        let more = signal.wait(if self.broken { RETRY } else { GATHER });
         let changes = counts.changes();
-        bell.began.notify_waiters();
+        signal.began.notify_waiters();
         let written = self.write(&changes, counts, clock);
         let (was_broken, file) = (std::mem::replace(&mut self.broken, written.is_err()), self.path.display());
-        bell.rung().broken = self.broken;
+        signal.state().broken = self.broken;
         match written {
-            Ok(()) if was_broken => tracing::info!(%file, "quota counts are written down again"),
+            Ok(()) if was_broken => tracing::info!(%file, "quota counts are written again"),
             Ok(()) => {}
             Err(error) => {
-                tracing::error!(%error, %file, "quota counts cannot be written down; a restart would forget them");
+                tracing::error!(%error, %file, "cannot write quota counts: a restart would lose them");
                 counts.unwritten(&changes);
-                bell.rung().changed = true;
+                signal.state().changed = true;
             }
         }
         more
@@ -235,7 +235,7 @@ impl StateFile {
                 return Ok(());
             }
         }
-        // What failed may have left half a line; an empty one behind it says that nobody relied on it.
+        // A failed write may have left half a line. The empty line after it marks that line as not valid.
         let mut text = String::from(if self.broken { "\n\n" } else { "" });
         lines(&mut text, changes);
         self.file.write_all(text.as_bytes())?;
@@ -257,7 +257,7 @@ fn write_anew(path: &Path, Keys(keys): Keys, counts: &[(CountKey, u32)]) -> io::
     OpenOptions::new().append(true).open(path)
 }
 
-/// For nobody else's eyes.
+/// Options for a file that only its owner can read.
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
@@ -272,7 +272,7 @@ fn lines(text: &mut String, counts: &[(CountKey, u32)]) {
     }
 }
 
-/// Key and counts of a file, or the number of the line that cannot be read.
+/// The key and counts of a file, or the number of the unreadable line.
 fn read(text: &str) -> Result<(Keys, HashMap<CountKey, u32>), usize> {
     let mut all = text.split('\n').enumerate();
     let first = all.next().and_then(|(_, line)| line.strip_prefix(FIRST_LINE)).map(str::trim).unwrap_or_default();
@@ -284,7 +284,7 @@ fn read(text: &str) -> Result<(Keys, HashMap<CountKey, u32>), usize> {
             ("", _) => torn = None,
             (_, Some(number)) => return Err(number),
             (line, None) => match read_line(line) {
-                Some((place, count)) => drop(counts.insert(place, count)),
+                Some((key, count)) => drop(counts.insert(key, count)),
                 None => torn = Some(number + 1),
             },
         }
@@ -293,11 +293,11 @@ fn read(text: &str) -> Result<(Keys, HashMap<CountKey, u32>), usize> {
 }
 
 fn read_line(line: &str) -> Option<(CountKey, u32)> {
-    let (said, sum) = line.rsplit_once(' ')?;
-    if u32::from_str_radix(sum, 16).ok()? != crc32fast::hash(said.as_bytes()) {
+    let (content, sum) = line.rsplit_once(' ')?;
+    if u32::from_str_radix(sum, 16).ok()? != crc32fast::hash(content.as_bytes()) {
         return None;
     }
-    let mut words = said.split(' ');
+    let mut words = content.split(' ');
     let key = u128::from_str_radix(words.next()?, 16).ok()?;
     let span = Span { start: words.next()?.parse().ok()?, end: words.next()?.parse().ok()? };
     Some(((key, span), words.next()?.parse().ok()?))

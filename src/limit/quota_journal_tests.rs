@@ -11,11 +11,11 @@ fn take(counts: &Counts, key: u128) {
     counts.take(&quota, (key, SPAN), NonZeroU32::MIN, SystemClock.wall(), None).unwrap();
 }
 
-/// Opens, counts, and ends as a process does that is asked to; what the file holds then.
+/// Opens the directory, counts the keys, stops the writer as an orderly exit does, and returns the content of the file.
 fn count(directory: &Path, keys: &[u128]) -> String {
-    let kept = open(directory, KEYS).unwrap();
-    let counts = Arc::new(Counts::new(1_000, kept.counts));
-    let keeper = JournalWriter::start(kept.file, Arc::clone(&counts), Arc::new(SystemClock));
+    let stored = open(directory, KEYS).unwrap();
+    let counts = Arc::new(Counts::new(1_000, stored.counts));
+    let keeper = JournalWriter::start(stored.file, Arc::clone(&counts), Arc::new(SystemClock));
     for key in keys {
         take(&counts, *key);
         keeper.wake();
@@ -29,16 +29,16 @@ fn counted(directory: &Path, key: u128) -> Option<u32> {
 }
 
 #[test]
-fn counts_survive_and_so_does_the_key_that_hides_them() {
+fn counts_and_the_key_of_their_hash_survive_a_restart() {
     let directory = tempfile::tempdir().unwrap();
-    let here = &directory.path().join("made");
-    count(here, &[1, 1, 2]);
-    let text = count(here, &[1]);
-    assert_eq!([counted(here, 1), counted(here, 2), counted(here, 3)], [Some(3), Some(1), None]);
+    let directory = &directory.path().join("made");
+    count(directory, &[1, 1, 2]);
+    let text = count(directory, &[1]);
+    assert_eq!([counted(directory, 1), counted(directory, 2), counted(directory, 3)], [Some(3), Some(1), None]);
     assert!(text.starts_with("gatepost quotas 1 00000000000001230000000000004567\n"), "{text}");
     #[cfg(unix)]
     {
-        let mode = std::os::unix::fs::PermissionsExt::mode(&here.join(FILE).metadata().unwrap().permissions());
+        let mode = std::os::unix::fs::PermissionsExt::mode(&directory.join(FILE).metadata().unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);
     }
 }
@@ -46,33 +46,33 @@ fn counts_survive_and_so_does_the_key_that_hides_them() {
 #[test]
 fn a_file_cut_at_any_octet_loses_no_more_than_its_last_line() {
     let directory = tempfile::tempdir().unwrap();
-    let here = directory.path();
-    count(here, &[1, 2, 3]);
-    // Read again, so that every count stands in one line.
-    let text = count(here, &[]);
+    let directory = directory.path();
+    count(directory, &[1, 2, 3]);
+    // Rewritten at the start, so that every count has one line.
+    let text = count(directory, &[]);
     let first = text.find('\n').unwrap() + 1;
     for cut in first..=text.len() {
-        std::fs::write(here.join(FILE), &text[..cut]).unwrap();
+        std::fs::write(directory.join(FILE), &text[..cut]).unwrap();
         let whole = text[first..cut].matches('\n').count();
-        let left = open(here, KEYS).unwrap().counts.len();
+        let left = open(directory, KEYS).unwrap().counts.len();
         assert!(left == whole || left == whole + 1, "cut at {cut}: {left} of {whole}");
     }
 }
 
 #[test]
-fn what_cannot_be_read_is_reported_with_its_line() {
+fn an_unreadable_line_is_reported_with_its_number() {
     let directory = tempfile::tempdir().unwrap();
-    let here = directory.path();
-    let text = count(here, &[1, 2, 3]);
+    let directory = directory.path();
+    let text = count(directory, &[1, 2, 3]);
     let line = text.lines().nth(1).unwrap();
     for (name, bad, want) in [
         ("empty", String::new(), Some(1)),
         ("another version", text.replacen("quotas 1", "quotas 2", 1), Some(1)),
         ("a digit changed", text.replacen(line, &line.replace(" 1 ", " 2 "), 1), Some(2)),
-        ("half a line that nobody relied on", format!("{}\n\n{line}\n", &text[..text.len() - 9]), None),
+        ("half a line, marked as not valid", format!("{}\n\n{line}\n", &text[..text.len() - 9]), None),
     ] {
-        std::fs::write(here.join(FILE), bad).unwrap();
-        let got = match open(here, KEYS) {
+        std::fs::write(directory.join(FILE), bad).unwrap();
+        let got = match open(directory, KEYS) {
             Err(StateError::Unreadable { line, .. }) => Some(line),
             Err(error) => panic!("{name}: {error}"),
             Ok(_) => None,
@@ -91,14 +91,14 @@ fn two_processes_do_not_count_in_one_file() {
 }
 
 #[test]
-fn the_file_does_not_grow_for_ever() {
+fn the_size_of_the_file_is_bounded() {
     let directory = tempfile::tempdir().unwrap();
-    let kept = open(directory.path(), KEYS).unwrap();
-    let (counts, mut file) = (Counts::new(1_000, kept.counts), kept.file);
+    let stored = open(directory.path(), KEYS).unwrap();
+    let (counts, mut file) = (Counts::new(1_000, stored.counts), stored.file);
     for _ in 0..3 * LINES_MIN {
         take(&counts, 1);
         let changes = counts.changes();
-        // Without the wait for the disk, this many times.
+        // The lines of this many writes, without waiting for the disk.
         file.appended += changes.len();
         let mut text = String::new();
         lines(&mut text, &changes);
@@ -112,20 +112,20 @@ fn the_file_does_not_grow_for_ever() {
 }
 
 #[test]
-fn a_disk_that_fails_for_a_while_loses_nothing() {
+fn a_failing_disk_loses_no_counts_once_it_works_again() {
     let directory = tempfile::tempdir().unwrap();
-    let kept = open(directory.path(), KEYS).unwrap();
-    let (counts, mut file) = (Counts::new(1_000, kept.counts), kept.file);
+    let stored = open(directory.path(), KEYS).unwrap();
+    let (counts, mut file) = (Counts::new(1_000, stored.counts), stored.file);
     let good = file.file.try_clone().unwrap();
     // A file that is open for reading only: every write to it fails.
     file.file = File::open(directory.path().join(FILE)).unwrap();
-    let bell = WriteSignal::default();
-    bell.rung().ended = true;
+    let signal = WriteSignal::default();
+    signal.state().ended = true;
     take(&counts, 1);
-    file.keep(&bell, &counts, &SystemClock);
+    file.write_next(&signal, &counts, &SystemClock);
     take(&counts, 2);
     file.file = good;
-    file.keep(&bell, &counts, &SystemClock);
+    file.write_next(&signal, &counts, &SystemClock);
     drop(file);
     assert_eq!([counted(directory.path(), 1), counted(directory.path(), 2)], [Some(1), Some(1)]);
 }

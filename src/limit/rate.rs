@@ -1,4 +1,4 @@
-//! One rate, for any number of keys: governor's GCRA over a store of ours.
+//! One rate for any number of keys: governor's GCRA over [`GcraStore`].
 
 use super::Take;
 use super::gcra_store::GcraStore;
@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// Keys that one window remembers, at about 70 octets each.
+/// The most keys that one window stores, at about 70 octets each.
 pub(super) const KEYS_MAX: usize = 1_000_000;
 
 #[derive(Debug)]
@@ -18,11 +18,11 @@ pub(super) struct RateMeter {
     rate: Rate,
     interval_nanos: u64,
     limiter: RateLimiter<u128, GcraStore, Moment, NoOpMiddleware<Duration>>,
-    /// governor does not show its store, so we hold it too.
+    /// A second reference: governor gives no access to its store.
     store: GcraStore,
 }
 
-/// The time that governor is told: one for all windows of a decision, read once, since the limiter began.
+/// The time that governor reads: one value for all windows of a decision, since the limiter was created.
 #[derive(Clone, Copy, Debug)]
 struct Moment;
 
@@ -41,7 +41,7 @@ impl GovernorClock for Moment {
 impl RateMeter {
     pub(super) fn new(rate: Rate) -> Self {
         let quota = Quota::with_period(rate.interval()).map(|quota| quota.allow_burst(rate.burst()));
-        // An interval is never zero, which is all that governor refuses.
+        // An interval is never zero, which is the only value that governor refuses.
         let quota = quota.unwrap_or(Quota::per_second(rate.burst()));
         MOMENT.set(Duration::ZERO);
         let store = GcraStore::new(KEYS_MAX);
@@ -49,9 +49,9 @@ impl RateMeter {
         Self { rate, interval_nanos, limiter: RateLimiter::new(quota, store.clone(), Moment), store }
     }
 
-    /// Takes so many for a key. Times are since the meter was made.
+    /// Takes an amount for a key. Times are relative to the creation of the meter.
     pub(super) fn take(&self, key: u128, amount: NonZeroU32, now: Duration) -> Take {
-        if !self.store.has_room(key, nanos(now)) {
+        if !self.store.has_capacity(key, nanos(now)) {
             return Take::RetryAfter(self.rate.interval());
         }
         MOMENT.set(now);
@@ -66,12 +66,12 @@ impl RateMeter {
         self.store.put_back(key, self.interval_nanos.saturating_mul(u64::from(amount.get())));
     }
 
-    /// How long until something comes back, for a key that has nothing left.
+    /// The time until a key that has nothing left has capacity for one.
     pub(super) fn wait(&self, key: u128, now: Duration) -> Duration {
         let burst = self.interval_nanos.saturating_mul(self.rate.burst().get().into());
         let arrival = self.store.arrival(key).unwrap_or_default();
-        let room = arrival.saturating_add(self.interval_nanos).saturating_sub(burst);
-        Duration::from_nanos(room.saturating_sub(nanos(now)))
+        let available_at = arrival.saturating_add(self.interval_nanos).saturating_sub(burst);
+        Duration::from_nanos(available_at.saturating_sub(nanos(now)))
     }
 
     pub(super) fn left(&self, key: u128, now: Duration) -> u64 {

@@ -1,4 +1,4 @@
-//! What is limited: who, what is counted, in which windows, and what happens beyond.
+//! The rules of limits: key, measure, windows, and the reaction when a limit is exceeded.
 
 use crate::mail::RuleName;
 use crate::mail::parameters::AppName;
@@ -10,77 +10,77 @@ use std::time::Duration;
 /// One limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitRule {
-    /// Its name: log field and metric label.
+    /// The name, for the log field and metric label.
     pub name: RuleName,
-    /// Whose counts are kept apart.
+    /// The key: which messages share a count.
     pub by: LimitKey,
     /// What is counted.
     pub measure: Measure,
-    /// All of them must have room.
+    /// The windows. A step must be within all of them.
     pub windows: Vec<Window>,
-    /// What happens when one has none.
+    /// The reaction when a window is exceeded.
     pub over: OnExceeded,
-    /// Only for these applications; empty: for all.
+    /// The applications that the limit applies to; empty: all.
     pub apps: Vec<AppName>,
 }
 
-/// Whose counts are kept apart. Every key is a fact that policy matched or that the connection shows; where a message has
-/// no such fact (no AUTH name, a Unix socket), the limit does not apply.
+/// The key of a limit: which messages share a count. Every key is a fact that policy matched or that the connection
+/// shows. If a message has no such fact (no AUTH name, a Unix socket), the limit does not apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitKey {
     /// Each application.
     App,
     /// Each AUTH name.
     Identity,
-    /// Each client address, cut to a prefix.
+    /// Each client address, truncated to a prefix.
     Client {
-        /// For IPv4; 32 is the address.
+        /// The prefix length for IPv4; 32 is the whole address.
         ipv4_prefix: u8,
-        /// For IPv6; 64 is what one host can choose its addresses from.
+        /// The prefix length for IPv6; 64 is the network from which one host can choose its addresses.
         ipv6_prefix: u8,
     },
-    /// Each exact reverse-path, as policy accepted it.
+    /// Each reverse-path, exactly as policy accepted it.
     ReversePath,
     /// Each author (the first mailbox of From).
     Author,
-    /// Each domain of recipients. Counts recipients only.
+    /// Each recipient domain. Counts recipients only.
     RecipientDomain,
-    /// All together.
+    /// All messages of the relay.
     Relay,
 }
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
-    /// One a message.
+    /// One per message.
     Messages,
-    /// One a recipient, which is what SES counts.
+    /// One per recipient, as SES counts.
     Recipients,
     /// Octets of messages, trace field included.
     Octets,
 }
 
-/// What happens to what finds no room.
+/// The reaction when a limit is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnExceeded {
-    /// 451 4.7.1, with how long in the text.
+    /// 451 4.7.1, with the time until a retry in the text.
     Defer,
     /// 550 5.7.1.
     Reject,
-    /// Waits for room, this long at most; then `Defer`. Who waits holds a connection.
+    /// Waits for capacity, at most this long; then `Defer`. A waiting message holds a connection.
     Delay(Duration),
 }
 
-/// How much may come in a stretch of time: `100/s`, `100/s burst 200`, `2000/min`, `600/h`, `50000/day`, `1000000/month`.
+/// The amount for an interval of time: `100/s`, `100/s burst 200`, `2000/min`, `600/h`, `50000/day`, `1000000/month`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Window {
-    /// LimitKey the second, minute or hour: room comes back evenly.
+    /// By the second, minute or hour: capacity returns evenly.
     Rate(Rate),
-    /// LimitKey the day or month of the calendar: room comes back at midnight.
+    /// By the day or month of the calendar: capacity returns at midnight.
     Quota(Quota),
 }
 
-/// So many in a period, evenly. Without `burst`, as much as a period allows may come at once.
+/// An amount per period, evenly. Without `burst`, the amount of a whole period may pass at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     amount: NonZeroU32,
@@ -88,12 +88,12 @@ pub struct Rate {
     burst: NonZeroU32,
 }
 
-/// So many in a day or a month of the calendar.
+/// An amount per day or month of the calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
-    /// How many.
+    /// The amount.
     pub amount: NonZeroU32,
-    /// In what.
+    /// The period.
     pub per: Period,
 }
 
@@ -109,7 +109,7 @@ pub enum Period {
 /// Why a text is not a window.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
-    /// Cannot be read.
+    /// The text has no valid form.
     #[error(
         "{0:?} is no rate; write 100/s, 100/s burst 200, 2000/min, 600/h, 50000/day or 1000000/month, with numbers from \
          1 to 4294967295"
@@ -123,22 +123,22 @@ pub enum RuleError {
 }
 
 impl Rate {
-    /// So many in a period, so many at once.
+    /// A rate of `amount` per `period`, with `burst` at once.
     pub const fn new(amount: NonZeroU32, period: Duration, burst: NonZeroU32) -> Self {
         Self { amount, period, burst }
     }
 
-    /// How many at once.
+    /// The amount that may pass at once.
     pub fn burst(&self) -> NonZeroU32 {
         self.burst
     }
 
-    /// How long it takes for room for one to come back: at least a nanosecond, so 10^9 a second is the fastest rate.
+    /// The time in which capacity for one returns: at least a nanosecond, so 10^9 per second is the fastest rate.
     pub fn interval(&self) -> Duration {
         (self.period / self.amount.get()).max(Duration::from_nanos(1))
     }
 
-    /// The same, divided among so many who do not know of each other. Nobody gets less than one at once.
+    /// The rate divided among instances that do not share counts. The burst of each is at least one.
     #[must_use]
     pub fn divided(&self, by: NonZeroU32) -> Self {
         let burst = NonZeroU32::new(self.burst.get() / by.get()).unwrap_or(NonZeroU32::MIN);
@@ -147,7 +147,7 @@ impl Rate {
 }
 
 impl Window {
-    /// How much there can be at once.
+    /// The largest amount that may pass at once.
     pub fn capacity(&self) -> NonZeroU32 {
         match self {
             Self::Rate(rate) => rate.burst,
@@ -155,7 +155,7 @@ impl Window {
         }
     }
 
-    /// How long it takes for room for so many to come back; `None` where the calendar says.
+    /// The time in which capacity for an amount returns. `None`: the calendar decides.
     pub fn wait(&self, amount: u64) -> Option<Duration> {
         match self {
             Self::Rate(rate) => Some(rate.interval().saturating_mul(u32::try_from(amount).unwrap_or(u32::MAX))),
@@ -163,7 +163,7 @@ impl Window {
         }
     }
 
-    /// The same, divided among so many who do not know of each other.
+    /// The window divided among instances that do not share counts.
     #[must_use]
     pub fn divided(&self, by: NonZeroU32) -> Self {
         match self {
@@ -176,7 +176,7 @@ impl Window {
     }
 }
 
-/// Names of periods: what may be written, how it is printed, how long it is; days and months are the calendar's.
+/// The units: accepted names, printed name, length. Days and months are those of the calendar.
 const UNITS: &[(&[&str], &str, Unit)] = &[
     (&["s", "second"], "s", Unit::Seconds(1)),
     (&["min", "minute"], "min", Unit::Seconds(60)),

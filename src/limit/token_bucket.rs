@@ -1,4 +1,4 @@
-//! Where the room of the account's own rate is counted: in this process, or in a store that a fleet shares.
+//! The token bucket of the account's rate: counted in this process, or in a store that a fleet shares.
 
 use super::{Debt, LimitError, Take};
 use crate::mail::Clock;
@@ -6,35 +6,35 @@ use async_trait::async_trait;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A rate as it is now. It changes: the provider raises it, or throttles.
+/// The current rate. It changes when the provider raises it or throttles.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TokenRate {
-    /// Recipients a second; more than nothing.
+    /// Recipients per second; more than zero.
     pub per_second: f64,
-    /// Recipients that may go at once after a pause.
+    /// Recipients that may pass at once after a pause.
     pub burst: f64,
-    /// Recipients that the guaranteed may take beyond what is there; the others wait until it is paid back.
+    /// Recipients that a guaranteed message may take beyond the burst. Other messages wait until this is paid back.
     pub reserve: f64,
 }
 
-/// The room that everybody shares.
+/// The bucket that all sending shares.
 #[async_trait]
 pub trait TokenBucket: Send + Sync + 'static {
-    /// Takes so many recipients' worth; or nothing, and the wait until there would be room.
+    /// Takes tokens for a number of recipients, or nothing and returns the wait until there may be enough.
     ///
-    /// A message for more recipients than the burst goes when the whole burst is there, and what it takes too much is
-    /// paid back before the next. Promise: over any stretch of time, what gets through is at most rate × time + burst +
-    /// reserve + the recipients of one message.
+    /// A message with more recipients than the burst passes when the bucket is full; the excess is paid back before the
+    /// next message. Guarantee: in any interval of time, at most rate × time + burst + reserve + the recipients of one
+    /// message pass.
     async fn take(&self, recipients: u32, rate: TokenRate, guaranteed: bool) -> Result<Take, LimitError>;
 
-    /// Gives back what was not used.
+    /// Returns tokens that were not used.
     async fn give_back(&self, recipients: u32, rate: TokenRate);
 
-    /// The provider throttles: nobody gets anything for so long.
+    /// Grants nothing for this long, because the provider throttles.
     async fn pause(&self, wait: Duration);
 }
 
-/// Counted in this process.
+/// A bucket counted in this process.
 pub struct LocalTokenBucket {
     clock: Arc<dyn Clock>,
     times: Mutex<Times>,
@@ -42,7 +42,7 @@ pub struct LocalTokenBucket {
 
 struct Times {
     debt: Debt,
-    /// Nothing is given before.
+    /// Nothing is granted before this time.
     paused_until: Instant,
 }
 
@@ -80,7 +80,7 @@ impl LocalTokenBucket {
     }
 }
 
-/// A rate so low that a message takes longer than this is no rate.
+/// If a message would take longer than this, the rate is too low to be used.
 const SECONDS_MAX: f64 = 86_400.0;
 
 #[async_trait]

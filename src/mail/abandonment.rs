@@ -1,8 +1,8 @@
-//! Why a mail transaction that MAIL began ended without a message: for its log line and its metric.
+//! Why a mail transaction that MAIL started ended without a message: for its log line and its metric.
 
 use super::{Reply, replies};
 
-/// What ended the transaction.
+/// The reason that the transaction ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Abandonment {
     /// RSET.
@@ -13,19 +13,20 @@ pub enum Abandonment {
     Hello,
     /// STARTTLS.
     StartTls,
-    /// DATA or BDAT was refused with this reply, and the transaction with it.
+    /// DATA or BDAT was refused with this reply, which ended the transaction.
     Refused(Reply),
-    /// The session closed by itself with this reply.
+    /// The session closed on its own initiative with this reply.
     SessionClosed(Reply),
     /// The client closed the connection.
     ClientClosed,
-    /// The connection broke, or the client did not read our replies in time.
+    /// The connection failed, or the client did not read the replies in time.
     ConnectionLost,
     /// The relay stopped before the transaction ended.
     Cut,
 }
 
-/// Replies of a session that closes by itself, and the word for each. At most 9 words: they are label values.
+/// Replies of a session that closes on its own initiative, and the word for each. At most 9 words, because they are
+/// label values.
 const CLOSINGS: [(Reply, &str); 8] = [
     (replies::IDLE_TOO_LONG, "idle"),
     (replies::CONTENT_TOO_SLOW, "content_too_slow"),
@@ -38,7 +39,7 @@ const CLOSINGS: [(Reply, &str); 8] = [
 ];
 
 impl Abandonment {
-    /// A word for log lines and label values.
+    /// The word for log lines and label values.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Reset => "reset",
@@ -53,7 +54,7 @@ impl Abandonment {
         }
     }
 
-    /// What the client was told, if the relay ended it.
+    /// The reply that the client received, if the relay ended the transaction.
     pub fn reply(&self) -> Option<&Reply> {
         match self {
             Self::Refused(reply) | Self::SessionClosed(reply) => Some(reply),
@@ -71,7 +72,7 @@ impl Abandonment {
     }
 }
 
-/// The word for the reply of a session that closes by itself.
+/// The word for the reply of a session that closes on its own initiative.
 pub fn closing_word(reply: &Reply) -> &'static str {
     CLOSINGS.iter().find(|(row, _)| row == reply).map_or("other", |(_, word)| word)
 }

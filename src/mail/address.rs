@@ -1,9 +1,9 @@
 //! Mailboxes: local part and domain, in one canonical form.
 //!
-//! Strict RFC 5321 §4.1.2 `Mailbox`; nothing obsolete and nothing guessed, because what is parsed here is what policy
-//! compares. Two spellings of one mailbox give one value: quotes that are not needed are dropped, domains are lower-case
-//! A-labels (RFC 5890). Case in the local part is kept and compared (RFC 5321 §2.4).
-//! Limits: local part 64 octets, domain 255, both together 254 (RFC 5321 §4.5.3.1, RFC 3696 erratum 1690).
+//! The syntax is the strict `Mailbox` of RFC 5321 §4.1.2, without obsolete forms, because policy compares the result.
+//! Two spellings of one mailbox give the same value: unnecessary quotes are removed, and domains are lower-case
+//! A-labels (RFC 5890). The case of the local part is significant (RFC 5321 §2.4). Limits: local part 64 octets, domain
+//! 255, both together 254 (RFC 5321 §4.5.3.1, RFC 3696 erratum 1690).
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -15,7 +15,7 @@ pub enum AddressError {
     /// No `@`, so no domain.
     #[error("address has no domain")]
     NoDomain,
-    /// The local part is outside ASCII: SES has no SMTPUTF8.
+    /// The local part is not ASCII, and SES does not support SMTPUTF8.
     #[error("local part is not ASCII")]
     NonAsciiLocalPart,
     /// The local part is neither a dot-string nor a quoted string, or longer than 64 octets.
@@ -24,7 +24,7 @@ pub enum AddressError {
     /// The domain is neither a domain name nor an address literal.
     #[error("domain is malformed")]
     Domain,
-    /// The whole is longer than 254 octets.
+    /// The address is longer than 254 octets.
     #[error("address is longer than 254 octets")]
     TooLong,
 }
@@ -36,7 +36,7 @@ pub struct Mailbox {
     domain: MailDomain,
 }
 
-/// What stands right of the `@`.
+/// The part after the `@`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MailDomain {
     /// A domain name in lower-case A-labels, without a trailing dot.
@@ -46,12 +46,12 @@ pub enum MailDomain {
 }
 
 impl Mailbox {
-    /// Parses `local-part@domain`. A U-label domain becomes A-labels.
+    /// Parses `local-part@domain`. A U-label domain is converted to A-labels.
     ///
     /// # Errors
-    /// [`AddressError`], by the part that is wrong.
+    /// [`AddressError`], by the invalid part.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
-        // The last "@" divides, because a domain cannot contain one and a quoted local part can.
+        // Split at the last `@`: a quoted local part can contain one, a domain cannot.
         let (local_part, domain) = text.rsplit_once('@').ok_or(AddressError::NoDomain)?;
         if !local_part.is_ascii() {
             return Err(AddressError::NonAsciiLocalPart);
@@ -64,10 +64,10 @@ impl Mailbox {
         Self::from_parts(local_part, MailDomain::parse(domain)?)
     }
 
-    /// A mailbox from a local part without quotes and a domain.
+    /// A mailbox from an unquoted local part and a domain.
     ///
     /// # Errors
-    /// [`AddressError`] if a part is too long, or the local part has octets that no quoted string can carry.
+    /// [`AddressError`] if a part is too long, or if the local part has octets that a quoted string cannot contain.
     pub fn from_parts(local_part: String, domain: MailDomain) -> Result<Self, AddressError> {
         if !local_part.is_ascii() {
             return Err(AddressError::NonAsciiLocalPart);
@@ -77,13 +77,14 @@ impl Mailbox {
         }
         let mailbox = Self { local_part, domain };
         let (MailDomain::Name(domain) | MailDomain::Literal(domain)) = &mailbox.domain;
-        // With quotes, "@" and brackets, and each octet of the local part escaped: nearly all are shorter even so.
+        // An upper bound: quotes, `@` and brackets, and each octet of the local part escaped. Nearly all addresses are
+        // below the limit even so.
         let octets_at_most = 2 * mailbox.local_part.len() + domain.len() + 5;
         let too_long = octets_at_most > 254 && mailbox.to_string().len() > 254;
         if too_long { Err(AddressError::TooLong) } else { Ok(mailbox) }
     }
 
-    /// The local part without quotes.
+    /// The local part, without quotes.
     pub fn local_part(&self) -> &str {
         &self.local_part
     }
@@ -132,7 +133,7 @@ impl MailDomain {
         } else {
             idna::domain_to_ascii_strict(text).map_err(|_| AddressError::Domain)?
         };
-        // An all-digit last label is an IPv4 address that lost its brackets.
+        // A last label of digits only is an IPv4 address without its brackets.
         let last = name.rsplit('.').next().unwrap_or_default();
         let numeric = last.bytes().all(|octet| octet.is_ascii_digit());
         let valid = name.len() <= 255 && name.split('.').all(is_label) && !numeric;
@@ -182,7 +183,7 @@ pub(crate) fn is_dot_string(text: &str) -> bool {
     text.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atext))
 }
 
-/// The inside of a quoted string with its quoted pairs resolved (RFC 5321 §4.1.2 `Quoted-string`).
+/// The content of a quoted string with its quoted pairs resolved (RFC 5321 §4.1.2 `Quoted-string`).
 fn unquote(inside: &str) -> Result<String, AddressError> {
     let mut text = String::with_capacity(inside.len());
     let mut octets = inside.bytes();
@@ -241,7 +242,7 @@ mod tests {
             assert_eq!(Mailbox::parse(text).map(|m| m.to_string()), want.map(str::to_owned), "{name}");
         }
         assert_eq!(Mailbox::parse(&format!("{}@a.example", "a".repeat(65))), Err(AddressError::LocalPart));
-        // As it is written: quotes count, and what is escaped counts twice.
+        // The limit applies to the written form: quotes are counted, and escaped characters are two octets.
         for before in [format!("{}@", "a".repeat(64)), format!("\"{}\"@", "\\\"".repeat(31))] {
             let rest = |octets: usize| "d".repeat(octets - before.len() - 3 * 60);
             let domain = |octets| ["b".repeat(59), "c".repeat(59), "e".repeat(59), rest(octets)].join(".");

@@ -1,28 +1,28 @@
-//! To, Cc and Reply-To: whether SES can read them, and what of them it can.
+//! Checks To, Cc and Reply-To, and extracts the addresses that SES can parse.
 //!
-//! SES refuses a raw message with an address in one of these fields that it cannot read ("Missing final '@domain'",
-//! "Local address contains control or whitespace"), and does not say in which field. Policy judges no address in them,
-//! so this reader is as lenient as SES is: display names may hold anything. RFC 5322 §3.4, one pass, no recursion.
+//! SES refuses a raw message with an address in one of these fields that it cannot parse ("Missing final '@domain'",
+//! "Local address contains control or whitespace"), and does not name the field. Policy evaluates no address in them,
+//! so this parser is as lenient as SES: display names may contain any text. RFC 5322 §3.4, one pass, no recursion.
 
 use super::address::{AddressError, MailDomain, Mailbox, is_atext};
 use std::ops::Range;
 
-/// The fields, by name.
+/// The names of the fields.
 pub const FIELDS: [&str; 3] = ["To", "Cc", "Reply-To"];
 
-/// An address that cannot be read.
+/// An address that cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct ListError {
-    /// What is wrong.
+    /// The reason.
     pub reason: &'static str,
 }
 
-/// Whether every address of a field can be read. `value` is what follows the colon. Groups, also without members, and
-/// empty list members pass.
+/// Checks that every address of a field can be parsed. `value` is the text after the colon. Groups, empty groups and
+/// empty list members are valid.
 ///
 /// # Errors
-/// [`ListError`] of the first that cannot.
+/// [`ListError`] of the first address that cannot be parsed.
 pub fn check(value: &[u8]) -> Result<(), ListError> {
     let members = split(value)?;
     match members.iter().find(|member| member.stray_semicolon) {
@@ -31,13 +31,13 @@ pub fn check(value: &[u8]) -> Result<(), ListError> {
     }
 }
 
-/// The members of a field that can be read, as they stand there; semicolons separate them too, groups lose their names,
-/// and a whole address in an encoded word is decoded.
+/// The members of a field that can be parsed, unchanged. Semicolons are accepted as separators, group names are
+/// removed, and a whole address in an encoded word is decoded.
 pub fn readable(value: &[u8]) -> Vec<Vec<u8>> {
     let Ok(members) = split(value) else { return Vec::new() };
     let texts = members.into_iter().map(|member| &value[member.text]);
     let readable = texts.filter_map(|text| match address(text) {
-        // With its folds: a header line has a length.
+        // With its folds, because the length of a header line is limited.
         Ok(found) => found.then(|| text.trim_ascii().to_vec()),
         Err(_) => {
             let decoded = super::words::decode(std::str::from_utf8(text).ok()?.trim()).into_owned();
@@ -53,11 +53,11 @@ pub fn readable(value: &[u8]) -> Vec<Vec<u8>> {
 /// A member of a list.
 struct Member {
     text: Range<usize>,
-    /// A semicolon ends it, and no group is open.
+    /// The member ends with a semicolon outside a group.
     stray_semicolon: bool,
 }
 
-/// Where the next octet falls.
+/// The position of the next octet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum At {
     Text,
@@ -66,11 +66,11 @@ enum At {
     Comment(usize),
 }
 
-/// The members, divided at commas, and at the colon and the semicolon of groups.
+/// The members, split at commas, and at the colon and the semicolon of groups.
 fn split(value: &[u8]) -> Result<Vec<Member>, ListError> {
     let mut members = Vec::new();
     let (mut at, mut start, mut group, mut skip) = (At::Text, 0, false, false);
-    for (place, &octet) in value.iter().enumerate() {
+    for (index, &octet) in value.iter().enumerate() {
         if std::mem::take(&mut skip) {
             continue;
         }
@@ -87,15 +87,15 @@ fn split(value: &[u8]) -> Result<Vec<Member>, ListError> {
             (At::Comment(depth), b')') => At::Comment(depth - 1),
             (At::Text, b'<') => At::Angle,
             (At::Angle, b'>') => At::Text,
-            (At::Text, b':') if !group && !value[start..place].contains(&b'@') => {
-                (group, start) = (true, place + 1);
+            (At::Text, b':') if !group && !value[start..index].contains(&b'@') => {
+                (group, start) = (true, index + 1);
                 At::Text
             }
             (At::Text, b',' | b';') => {
                 let ends_group = octet == b';' && std::mem::take(&mut group);
-                members.push(Member { text: start..place, stray_semicolon: octet == b';' && !ends_group });
+                members.push(Member { text: start..index, stray_semicolon: octet == b';' && !ends_group });
                 group &= octet == b',';
-                start = place + 1;
+                start = index + 1;
                 At::Text
             }
             (at, _) => at,
@@ -113,7 +113,7 @@ fn split(value: &[u8]) -> Result<Vec<Member>, ListError> {
     }
 }
 
-/// Whether there is an address in one member; false: it is empty.
+/// Whether a member contains an address. False: it is empty.
 fn address(member: &[u8]) -> Result<bool, ListError> {
     let fault = |reason| Err(ListError { reason });
     let text = without_comments(member);
@@ -142,7 +142,7 @@ fn address(member: &[u8]) -> Result<bool, ListError> {
     }
 }
 
-/// `foo..bar@docomo.example`: no dot-string, and a mailbox that exists.
+/// `foo..bar@docomo.example`: not a dot-string, but an existing mailbox.
 fn has_stray_dots(address: &str) -> bool {
     address.rsplit_once('@').is_some_and(|(local_part, domain)| {
         !local_part.is_empty()
@@ -151,15 +151,15 @@ fn has_stray_dots(address: &str) -> bool {
     })
 }
 
-/// Where the angle brackets are: the last `<` outside of quotes, and the `>` behind it.
+/// The range of the angle brackets: the last `<` outside quotes, and the `>` after it.
 fn angle(text: &[u8]) -> Option<Range<usize>> {
     let (mut quoted, mut skip, mut open) = (false, false, None);
-    for (place, octet) in text.iter().enumerate() {
+    for (index, octet) in text.iter().enumerate() {
         match octet {
             _ if std::mem::take(&mut skip) => {}
             b'\\' if quoted => skip = true,
             b'"' => quoted = !quoted,
-            b'<' if !quoted => open = Some(place),
+            b'<' if !quoted => open = Some(index),
             _ => {}
         }
     }
@@ -169,7 +169,7 @@ fn angle(text: &[u8]) -> Option<Range<usize>> {
 }
 
 fn without_comments(text: &[u8]) -> Vec<u8> {
-    let (mut kept, mut depth, mut quoted, mut skip) = (Vec::with_capacity(text.len()), 0_usize, false, false);
+    let (mut text_only, mut depth, mut quoted, mut skip) = (Vec::with_capacity(text.len()), 0_usize, false, false);
     for &octet in text {
         let escaped = std::mem::take(&mut skip);
         match octet {
@@ -184,10 +184,10 @@ fn without_comments(text: &[u8]) -> Vec<u8> {
             _ => {}
         }
         if depth == 0 {
-            kept.push(octet);
+            text_only.push(octet);
         }
     }
-    kept
+    text_only
 }
 
 #[cfg(test)]
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_readable_is_kept() {
+    fn readable_members_are_returned() {
         for (value, want) in [
             (" ann@a.example; Bob <bob@b.example>", &["ann@a.example", "Bob <bob@b.example>"][..]),
             (" root, ann@a.example", &["ann@a.example"]),
@@ -247,18 +247,18 @@ mod tests {
             (" J\u{fc}rgen <ann@a.example>; root", &["J\u{fc}rgen <ann@a.example>"]),
             (" \"open", &[]),
         ] {
-            let kept = readable(value.as_bytes());
+            let members = readable(value.as_bytes());
             let want: Vec<Vec<u8>> = want.iter().map(|text| text.as_bytes().to_vec()).collect();
-            assert_eq!(kept, want, "{value}");
-            assert_eq!(check(&kept.join(&b", "[..])), Ok(()), "{value}");
+            assert_eq!(members, want, "{value}");
+            assert_eq!(check(&members.join(&b", "[..])), Ok(()), "{value}");
         }
     }
 
     proptest! {
         #[test]
-        fn whatever_is_kept_can_be_read(value in "[ab@<>\"(),;:.\\\\ =?é]{0,40}") {
-            let kept = readable(value.as_bytes()).join(&b", "[..]);
-            prop_assert_eq!(check(&kept), Ok(()), "{:?}", kept);
+        fn returned_members_can_be_parsed(value in "[ab@<>\"(),;:.\\\\ =?é]{0,40}") {
+            let members = readable(value.as_bytes()).join(&b", "[..]);
+            prop_assert_eq!(check(&members), Ok(()), "{:?}", members);
         }
     }
 }

@@ -1,12 +1,12 @@
-//! Who a message says it is from: the mailboxes of a `From`, `Sender` or other address field.
+//! Parses the authors of a message: the mailboxes of a `From`, `Sender` or other address field.
 //!
-//! Strict RFC 5322 §3.4 and RFC 6854 (groups), of the obsolete syntax only what clients still send and what has one
-//! reading: `user@host (Real Name)`, a dot in a display name, and the address itself as the display name without quotes.
-//! Routes, comments inside an address, white space around `@`, a second angle-address and raw 8-bit octets are refused:
-//! each has made two readers see two authors. So are encoded words that decode to a control character, and a comment
-//! beside a display name that names another address.
-//! mail-parser is the second opinion ([`agree`]); it is lenient, so it never decides alone, and it is asked about small
-//! fields only.
+//! The syntax is strict RFC 5322 §3.4 and RFC 6854 (groups). Of the obsolete syntax, only forms are accepted that
+//! clients still send and that have one interpretation: `user@host (Real Name)`, a dot in a display name, and the
+//! address itself as the display name without quotes. Routes, comments inside an address, white space around `@`, a
+//! second angle-address and raw 8-bit octets are refused, because mail programs have shown different authors for each
+//! of them. Also refused are encoded words that decode to a control character, and a comment beside a display name that
+//! contains another address. mail-parser is a second parser for comparison ([`agree`]). It is lenient, so it never
+//! decides alone, and it is used for small fields only.
 
 use super::address::{MailDomain, Mailbox, is_atext, is_dot_string};
 use super::words;
@@ -17,17 +17,17 @@ use std::sync::LazyLock;
 /// One mailbox of an address field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Author {
-    /// The phrase before an angle-address, words joined by one space, encoded words as they are; or the comment behind an
-    /// address without a phrase, which mail programs show as the name.
+    /// The phrase before an angle-address: words joined by one space, encoded words unchanged. For an address without a
+    /// phrase: the comment after it, which mail programs show as the name.
     pub display_name: Option<String>,
     /// The address.
     pub mailbox: Mailbox,
-    /// The domain as it stands in the field, if that has upper-case letters, which [`Mailbox`] has not.
+    /// The domain as written in the field, if it has upper-case letters, which [`Mailbox`] does not preserve.
     pub domain_as_written: Option<Box<str>>,
 }
 
 impl Author {
-    /// The address as it stands in the field: what SES compares `ses:FromAddress` with.
+    /// The address as written in the field: SES compares it with `ses:FromAddress`.
     pub fn address_as_written(&self) -> String {
         let mut address = self.mailbox.to_string();
         if let Some(domain) = &self.domain_as_written
@@ -39,7 +39,7 @@ impl Author {
     }
 }
 
-/// As it would stand in a field: `"Display, Name" <address>`. Names outside ASCII become an encoded word (RFC 2047).
+/// As written in a field: `"Display, Name" <address>`. A name that is not ASCII becomes an encoded word (RFC 2047).
 impl fmt::Display for Author {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(name) = &self.display_name else { return self.mailbox.fmt(f) };
@@ -68,25 +68,25 @@ impl fmt::Display for Author {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthorError {
-    /// An octet outside printable ASCII: in ISO-2022-JP and friends `<`, `@` and `"` occur as data.
+    /// An octet outside printable ASCII. In ISO-2022-JP and similar charsets, `<`, `@` and `"` occur as data.
     #[error("raw 8-bit or control octet 0x{0:02x}")]
     NotAscii(u8),
-    /// The field cannot be read, or not in one way only.
+    /// The field is malformed, or has more than one interpretation.
     #[error("{0}")]
     Ambiguous(&'static str),
 }
 
-/// RFC 2047 §2: an encoded word has 75 octets at most; what `=?utf-8?q?` and `?=` leave of them.
+/// RFC 2047 §2: an encoded word has at most 75 octets, of which `=?utf-8?q?` and `?=` take 12.
 const ENCODED_OCTETS_MAX: usize = 75 - 12;
-/// Comments nested deeper than anybody means.
+/// The maximum nesting of comments.
 const COMMENT_DEPTH_MAX: usize = 20;
-/// Mailboxes in one address field; bounds the work that policy has with it.
+/// The maximum number of mailboxes in one field. Bounds the work of policy.
 const MAILBOXES_MAX: usize = 100;
-/// Octets of one address field; 100 mailboxes with names. Bounds the work of the second reader, which is not linear.
+/// The maximum octets of one field: 100 mailboxes with names. Bounds the work of mail-parser, which is not linear.
 const FIELD_OCTETS_MAX: usize = 16 * 1024;
 
-/// Parses the value of an address field (what follows the colon, folding included) into its mailboxes, in order.
-/// Groups are understood and give their members. The list may be empty (`undisclosed-recipients:;`).
+/// Parses the value of an address field (the text after the colon, with folds) into its mailboxes, in order. Groups are
+/// replaced by their members. The list may be empty (`undisclosed-recipients:;`).
 ///
 /// # Errors
 /// [`AuthorError`].
@@ -95,7 +95,7 @@ pub fn parse(value: &[u8]) -> Result<Vec<Author>, AuthorError> {
         return Err(AuthorError::Ambiguous("longer than 16384 octets"));
     }
     let (tokens, comment) = tokens(value)?;
-    // Wherever it stands, in a comment or in quotes too: some reader shows it.
+    // Anywhere in the field, also in a comment or in quotes: some mail programs show it.
     let text = std::str::from_utf8(value).unwrap_or_default();
     if words::encoded(text).any(|word| word.is_doubtful) {
         return Err(AuthorError::Ambiguous(
@@ -110,23 +110,23 @@ pub fn parse(value: &[u8]) -> Result<Vec<Author>, AuthorError> {
     Ok(parser.authors)
 }
 
-/// C0 and C1 controls, DEL, and the separators that some readers take for line ends.
+/// C0 and C1 controls, DEL, and the separators that some mail programs take for line ends.
 fn is_control(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-/// Whether a text, as people see it, has an address in it that is not this mailbox: with a local part, an `@` and a domain
-/// with a dot. A lone `@` is no address.
+/// Whether a text, as displayed, contains an address other than this mailbox: a local part, an `@` and a domain with a
+/// dot. A lone `@` is not an address.
 pub fn names_another(mailbox: &Mailbox, text: &str) -> bool {
     shows_address(text, Some(&mailbox.to_string()))
 }
 
-/// Whether a text, as people see it, has an address in it other than `own`.
+/// Whether a text, as displayed, contains an address other than `own`.
 fn shows_address(text: &str, own: Option<&str>) -> bool {
     let shown = decode_phrase(text).replace(['\u{ff20}', '\u{fe6b}'], "@").replace(['\u{ff0e}', '\u{3002}'], ".");
     let around = |c: char| matches!(c, '<' | '>' | '(' | ')' | '[' | ']' | '"' | '\'' | '\\') || c.is_control();
     let separates = |c: char| c.is_whitespace() || matches!(c, ',' | ';' | ':');
-    // To the eye, quotes, brackets and blanks next to the `@` do not keep an address apart.
+    // Quotes, brackets and blanks next to the `@` are ignored: a person still sees an address.
     let bare: String = shown.chars().filter(|c| !around(*c) && !is_invisible(*c)).collect();
     let joined = bare.split('@').map(str::trim).collect::<Vec<_>>().join("@");
     let split: Vec<&str> = shown.split(|c: char| separates(c) || around(c)).collect();
@@ -146,7 +146,7 @@ fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
 }
 
-/// Whether mail-parser reads the same authors from the same value.
+/// Whether mail-parser finds the same authors in the value.
 pub fn agree(value: &[u8], authors: &[Author]) -> bool {
     static WITNESS: LazyLock<MessageParser> = LazyLock::new(|| MessageParser::new().with_address_headers());
     let field = [b"From:", value, b"\r\n\r\n"].concat();
@@ -158,8 +158,8 @@ pub fn agree(value: &[u8], authors: &[Author]) -> bool {
         && theirs.iter().zip(authors).all(|(text, author)| is_written_as(&author.mailbox, text))
 }
 
-/// Whether a text is this mailbox. mail-parser drops a quoted local part, or its quotes; that is no disagreement as long
-/// as the local part has nothing in it that any reader could take for an address or a part of the syntax.
+/// Whether a text is this mailbox. mail-parser drops a quoted local part, or its quotes. That is accepted if the local
+/// part contains nothing that could be taken for an address or for syntax.
 fn is_written_as(mailbox: &Mailbox, text: &str) -> bool {
     let quoted = || {
         let (local_part, domain) = text.rsplit_once('@')?;
@@ -172,7 +172,7 @@ fn is_written_as(mailbox: &Mailbox, text: &str) -> bool {
     Mailbox::parse(text).as_ref() == Ok(mailbox) || quoted() == Some(true)
 }
 
-/// A display name as people see it: encoded words (RFC 2047) decoded, in any charset that mail-parser knows.
+/// A display name as displayed: encoded words (RFC 2047) are decoded, in any charset that mail-parser supports.
 pub fn decode_phrase(name: &str) -> String {
     words::decode(name).into_owned()
 }
@@ -180,9 +180,9 @@ pub fn decode_phrase(name: &str) -> String {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Token {
     kind: Kind,
-    /// White space or a comment stands before it.
+    /// White space or a comment precedes the token.
     gap: bool,
-    /// The text of the comments that stand before it.
+    /// The text of the comments before the token.
     comment: Option<String>,
 }
 
@@ -194,8 +194,8 @@ enum Kind {
     Special(u8),
 }
 
-/// RFC 5322 §3.2: atoms, quoted strings, domain literals, specials; white space and comments become the `gap` mark.
-/// Behind them, the comments that stand at the end.
+/// Splits a value into atoms, quoted strings, domain literals and specials (RFC 5322 §3.2). White space and comments
+/// set `gap`. Also returns the comments at the end.
 fn tokens(value: &[u8]) -> Result<(Vec<Token>, Option<String>), AuthorError> {
     if let Some(octet) = value.iter().find(|octet| !matches!(octet, b' '..=b'~' | b'\t' | b'\r' | b'\n')) {
         return Err(AuthorError::NotAscii(*octet));
@@ -252,7 +252,7 @@ fn tokens(value: &[u8]) -> Result<(Vec<Token>, Option<String>), AuthorError> {
     Ok((tokens, comment))
 }
 
-/// The octets after the comment that begins at `rest`. Iterative: depth is the peer's choice.
+/// The octets after the comment at the start of `rest`. Iterative, because the client chooses the depth.
 fn skip_comment(rest: &[u8]) -> Result<&[u8], AuthorError> {
     let mut depth = 0;
     let mut octets = rest.iter().enumerate();
@@ -273,7 +273,7 @@ fn skip_comment(rest: &[u8]) -> Result<&[u8], AuthorError> {
     Err(AuthorError::Ambiguous("comment is not closed"))
 }
 
-/// Text up to an unescaped `close`, with quoted pairs resolved and folding removed, and what follows it.
+/// Text up to an unescaped `close`, with quoted pairs resolved and folds removed, and the octets after it.
 fn delimited<'a>(rest: &'a [u8], close: u8, open_error: &'static str) -> Result<(String, &'a [u8]), AuthorError> {
     let mut text = String::new();
     let mut octets = rest.iter().enumerate();
@@ -290,7 +290,7 @@ fn delimited<'a>(rest: &'a [u8], close: u8, open_error: &'static str) -> Result<
 
 struct Parser {
     tokens: Vec<Token>,
-    /// The comments behind the last token.
+    /// The comments after the last token.
     comment: Option<String>,
     at: usize,
     authors: Vec<Author>,
@@ -319,7 +319,7 @@ impl Parser {
     /// `group = display-name ":" [mailbox-list] ";"`
     fn group(&mut self, name: &[Token]) -> Result<(), AuthorError> {
         let shown = phrase(name)?.ok_or(AuthorError::Ambiguous("group has no name"))?;
-        // What stands around a group is shown by some readers as the name of the author.
+        // Some mail programs show the comments around a group as the name of the author.
         let around = name.iter().chain(self.tokens.get(self.at)).filter_map(|token| token.comment.as_deref());
         if around.chain([&*shown]).any(|text| shows_address(text, None)) {
             return Err(AuthorError::Ambiguous("group name contains an address"));
@@ -359,7 +359,7 @@ impl Parser {
             self.at += 1;
             let (mailbox, written) = addr_spec(&inside)?;
             match phrase(words) {
-                // The same address twice, without quotes, has one reading.
+                // The same address twice, without quotes, has one interpretation.
                 Err(_) if addr_spec(words).is_ok_and(|(shown, _)| shown == mailbox) => (None, mailbox, written),
                 phrase => (phrase?, mailbox, written),
             }
@@ -383,7 +383,7 @@ impl Parser {
         Ok(())
     }
 
-    /// Everything up to the next special that structures an address list.
+    /// The tokens up to the next special of the list syntax.
     fn words(&mut self) -> Vec<Token> {
         let rest = &self.tokens[self.at..];
         let structural = |token: &Token| matches!(token.kind, Kind::Special(b'<' | b'>' | b',' | b';' | b':'));
@@ -400,8 +400,8 @@ impl Parser {
     }
 }
 
-/// `display-name`: words, and dots as in `John Q. Public` (RFC 5322 §4.1 `obs-phrase`). An `@` in it is how one author
-/// is dressed up as another, so it is refused.
+/// `display-name`: words, and dots as in `John Q. Public` (RFC 5322 §4.1 `obs-phrase`). An `@` is refused, because it
+/// can present one author as another.
 fn phrase(words: &[Token]) -> Result<Option<String>, AuthorError> {
     let mut text = String::new();
     for token in words {
@@ -421,8 +421,8 @@ fn phrase(words: &[Token]) -> Result<Option<String>, AuthorError> {
     Ok((!words.is_empty()).then_some(text))
 }
 
-/// `addr-spec = local-part "@" domain`, without white space or comments inside (those are obsolete syntax, and readers
-/// differ on them). Beside the mailbox, the domain as written if it is written otherwise.
+/// `addr-spec = local-part "@" domain`, without white space or comments inside, which are obsolete syntax that parsers
+/// interpret differently. Also returns the domain as written, if it differs.
 fn addr_spec(words: &[Token]) -> Result<(Mailbox, Option<Box<str>>), AuthorError> {
     const LOCAL_PART: AuthorError = AuthorError::Ambiguous("local part of an address is malformed");
     const DOMAIN: AuthorError = AuthorError::Ambiguous("domain of an address is malformed");
@@ -451,8 +451,8 @@ fn addr_spec(words: &[Token]) -> Result<(Mailbox, Option<Box<str>>), AuthorError
 /// `dot-atom-text`.
 fn dotted(words: &[Token]) -> Option<String> {
     let mut text = String::new();
-    for (place, token) in words.iter().enumerate() {
-        match (&token.kind, place % 2) {
+    for (index, token) in words.iter().enumerate() {
+        match (&token.kind, index % 2) {
             (Kind::Atom(atom), 0) => text.push_str(atom),
             (Kind::Special(b'.'), 1) => text.push('.'),
             _ => return None,

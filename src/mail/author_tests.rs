@@ -8,7 +8,7 @@ fn read(value: &str) -> Result<Vec<String>, AuthorError> {
 }
 
 #[test]
-fn odd_but_legal_fields_have_the_author_they_show() {
+fn unusual_but_valid_fields_have_the_author_that_is_displayed() {
     for (name, value, want) in [
         ("bare", " ann@a.example", &["ann@a.example"][..]),
         ("angle", " <ann@a.example>", &["ann@a.example"]),
@@ -35,7 +35,7 @@ fn odd_but_legal_fields_have_the_author_they_show() {
 }
 
 #[test]
-fn fields_with_two_readings_are_refused() {
+fn fields_with_two_interpretations_are_refused() {
     for (name, value) in [
         ("empty", " "),
         ("name only", " Ann"),
@@ -96,9 +96,9 @@ fn fields_with_two_readings_are_refused() {
     }
 }
 
-/// Here mail-parser reads something else than we do: what we return alone would not be accepted.
+/// mail-parser parses this value differently, so the result of this parser alone must not be accepted.
 #[test]
-fn a_quoted_local_part_with_an_at_finds_no_second_witness() {
+fn a_quoted_local_part_with_an_at_is_not_confirmed_by_mail_parser() {
     let value = b" \"a@x.example\"@evil.example";
     let authors = parse(value).unwrap();
     assert_eq!(authors[0].mailbox.to_string(), "\"a@x.example\"@evil.example");
@@ -164,16 +164,16 @@ fn a_name_with_an_address_in_it_is_found_in_every_spelling() {
 }
 
 #[test]
-fn a_field_that_is_too_long_for_the_second_reader_is_refused() {
+fn a_field_that_is_too_long_for_mail_parser_is_refused() {
     let value = format!(" {} <ann@a.example>", "x".repeat(16 * 1024));
     assert!(matches!(parse(value.as_bytes()), Err(AuthorError::Ambiguous(_))));
 }
 
 proptest! {
     #[test]
-    fn nothing_panics_and_what_is_accepted_is_one_reading(value in "[a-c@<>\"(),;:.\\\\ \\[\\]=?]{0,40}") {
+    fn nothing_panics_and_accepted_fields_have_one_interpretation(value in "[a-c@<>\"(),;:.\\\\ \\[\\]=?]{0,40}") {
         if let Ok(authors) = parse(value.as_bytes()) {
-            // Whether or not the witness agrees, asking must not panic.
+            // `agree` must not panic, whatever it returns.
             let _ = agree(value.as_bytes(), &authors);
         }
     }
@@ -194,7 +194,7 @@ fn display_names_are_decoded_in_every_charset_that_clients_still_use() {
 }
 
 #[test]
-fn the_domain_as_written_is_kept_beside_the_one_that_is_compared() {
+fn the_domain_as_written_is_stored_besides_the_canonical_one() {
     for (field, written) in [
         (" Ann@Example.COM", "Ann@Example.COM"),
         (" Ann <Ann@Example.COM>", "Ann@Example.COM"),

@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, as far as we know.
+//! The facts about the client of a connection.
 
 use super::id::SessionId;
 use super::parameters::AppName;
@@ -6,45 +6,45 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// The facts about one connection. Policy reads them; only the relay writes them.
+/// The facts about one connection. Only the relay sets them; policy reads them.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// Our name for the session.
+    /// The id of the session.
     pub session: SessionId,
-    /// Where the client is, after the PROXY protocol.
+    /// The client's address, after the PROXY protocol.
     pub address: ClientAddress,
     /// The name of the listener that accepted the connection.
     pub listener: Arc<str>,
-    /// What EHLO or HELO said. Anything at all; for the log, never for identity.
+    /// The argument of EHLO or HELO: any text. For the log, never for identity.
     pub hello: String,
     /// Set once the connection is encrypted.
     pub tls: Option<TlsInfo>,
     /// Set once AUTH succeeded.
     pub identity: Option<Identity>,
-    /// The application that policy recognised so far. For log and metrics, never for a decision.
+    /// The application that policy has recognised so far. For log and metrics, never for a decision.
     pub app: Option<AppName>,
 }
 
 impl Client {
-    /// The name of the application, if it is known.
+    /// The name of the application, if it was recognised.
     pub fn app_name(&self) -> Option<&str> {
         self.app.as_ref().map(AppName::as_str)
     }
 
-    /// A client of which no more is known than where it connects from.
+    /// A client of which only the address is known.
     pub fn new(session: SessionId, address: ClientAddress, listener: Arc<str>) -> Self {
         Self { session, address, listener, hello: String::new(), tls: None, identity: None, app: None }
     }
 }
 
-/// Where a client is.
+/// The address of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClientAddress {
-    /// TCP. An IPv4-mapped IPv6 address is given as the IPv4 address it is.
+    /// TCP. An IPv4-mapped IPv6 address is converted to IPv4.
     Ip(SocketAddr),
-    /// A Unix socket: whoever may open its file.
+    /// A Unix socket: any process that may open the file.
     Unix,
-    /// A trusted proxy spoke for itself or said that it does not know (PROXY `LOCAL`, `UNKNOWN`).
+    /// A trusted proxy connected on its own behalf or does not know the client (PROXY `LOCAL`, `UNKNOWN`).
     Unknown,
 }
 
@@ -58,18 +58,18 @@ impl fmt::Display for ClientAddress {
     }
 }
 
-/// What the TLS handshake told.
+/// The result of the TLS handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsInfo {
     /// `TLSv1_2` or `TLSv1_3`.
     pub version: String,
     /// The cipher suite's IANA name.
     pub cipher: String,
-    /// The client's verified certificate; `None` where none was asked for or given.
+    /// The client's verified certificate; `None` if none was requested or presented.
     pub client_certificate: Option<Arc<ClientCertificate>>,
 }
 
-/// What a verified client certificate says. A certificate that cannot be read has its fingerprint only.
+/// The fields of a verified client certificate. A certificate that cannot be parsed has only a fingerprint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientCertificate {
     /// SHA-256 over the DER, lower-case hex without separators.
@@ -85,7 +85,7 @@ pub struct ClientCertificate {
 pub struct Identity(Arc<str>);
 
 impl Identity {
-    /// Names an identity. To be called by an authenticator, after it has verified the password.
+    /// An identity. Call this only in an authenticator, after it has verified the password.
     pub fn new(name: &str) -> Self {
         Self(name.into())
     }

@@ -1,14 +1,15 @@
-//! The only reader of the clock. Everybody else is given the time, so that tests advance it and never sleep.
+//! The only access to the system clock. All other code receives a [`Clock`] or a time, so that tests advance the time
+//! and never sleep.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
-/// Monotonic time for waits and limits, wall time for what people read.
+/// Monotonic time for waits and limits, wall time for dates.
 pub trait Clock: Send + Sync + 'static {
-    /// Monotonic: deadlines, rates.
+    /// Monotonic time: for deadlines and rates.
     fn now(&self) -> Instant;
 
-    /// The calendar: trace fields, log lines, quotas of a day.
+    /// Wall time: for trace fields, log lines and daily quotas.
     fn wall(&self) -> SystemTime;
 }
 
@@ -16,7 +17,7 @@ pub trait Clock: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
-#[expect(clippy::disallowed_methods, reason = "this is the place that reads the clock")]
+#[expect(clippy::disallowed_methods, reason = "the only function that reads the system clock")]
 impl Clock for SystemClock {
     fn now(&self) -> Instant {
         Instant::now()
@@ -27,7 +28,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves only when told: for tests of waits, limits and quotas.
+/// A clock that changes only when a test changes it: for tests of waits, limits and quotas.
 #[derive(Debug)]
 pub struct ManualClock(Mutex<(Instant, SystemTime)>);
 
@@ -37,14 +38,14 @@ impl ManualClock {
         Self(Mutex::new((SystemClock.now(), SystemClock.wall())))
     }
 
-    /// Moves both times forward.
+    /// Advances both times.
     pub fn advance(&self, by: Duration) {
         let mut times = self.lock();
         times.0 += by;
         times.1 += by;
     }
 
-    /// Sets the calendar alone, as an operator or NTP may: monotonic time does not follow.
+    /// Sets the wall time alone, as an operator or NTP may; the monotonic time does not change.
     pub fn set_wall(&self, wall: SystemTime) {
         self.lock().1 = wall;
     }

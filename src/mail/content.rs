@@ -1,11 +1,11 @@
-//! A whole message: header section, blank line, body, with our trace field on top.
+//! A whole message: header section, blank line and body, with the trace field as the first field.
 
 use super::headers::{Field, HeaderError, HeaderLimits, HeaderSection, blank_line};
 use super::mime::{MimeError, MimeLimits, Scanner, Structure};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// What policy judges and, octet for octet, what the provider gets.
+/// The octets that policy evaluates and that the provider receives, without any change in between.
 #[derive(Clone, Debug)]
 pub struct Content {
     octets: Bytes,
@@ -13,25 +13,25 @@ pub struct Content {
     structure: Arc<Structure>,
 }
 
-/// Why octets are not a message.
+/// Why octets are not a valid message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ContentError {
-    /// The header section.
+    /// The header section is invalid.
     #[error(transparent)]
     Header(#[from] HeaderError),
-    /// The parts.
+    /// The MIME parts are invalid.
     #[error(transparent)]
     Mime(#[from] MimeError),
 }
 
 impl Content {
-    /// `header` must have been parsed from the beginning of `octets`, and `structure` from what follows it.
+    /// `header` must be parsed from the beginning of `octets`, and `structure` from the octets after it.
     pub fn new(octets: Bytes, header: HeaderSection, structure: Arc<Structure>) -> Self {
         Self { octets, header, structure }
     }
 
-    /// Parses a whole message whose lines end in CR LF.
+    /// Parses a whole message with CR LF line ends.
     ///
     /// # Errors
     /// [`ContentError`].
@@ -44,14 +44,14 @@ impl Content {
         Ok(Self { octets, header, structure })
     }
 
-    /// The same body below another header section, which must be at the beginning of `octets` and agree with the old one
-    /// in its Content fields.
+    /// Replaces the header section: `octets` has the new one and the same body. Its Content fields must equal the old
+    /// ones.
     #[must_use]
     pub fn with_header(&self, octets: Bytes, header: HeaderSection) -> Self {
         Self { octets, header, structure: Arc::clone(&self.structure) }
     }
 
-    /// The parts of the body: media types, encodings, file names.
+    /// The MIME parts of the body: media types, encodings, file names.
     pub fn structure(&self) -> &Structure {
         &self.structure
     }
@@ -61,17 +61,17 @@ impl Content {
         self.header.fields(&self.octets)
     }
 
-    /// The fields of that name, in order.
+    /// The fields with a name, in order.
     pub fn fields_named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = Field<'a>> + 'a {
         self.fields().filter(move |field| field.is(name))
     }
 
-    /// All of it.
+    /// The whole message.
     pub fn octets(&self) -> &Bytes {
         &self.octets
     }
 
-    /// All of it, without a copy if nobody else holds it.
+    /// The whole message, without a copy if this is the only reference.
     pub fn into_octets(self) -> Bytes {
         self.octets
     }

@@ -1,8 +1,8 @@
-//! A name and a password, on their way from AUTH to whoever verifies them.
+//! A name and a password, from AUTH to the authenticator.
 
 use std::fmt;
 
-/// What AUTH PLAIN or LOGIN carried. RFC 4616, RFC 4954.
+/// The credentials of AUTH PLAIN or LOGIN. RFC 4616, RFC 4954.
 #[derive(Clone, Debug)]
 pub struct Credentials {
     /// The authentication identity; at most 255 octets.
@@ -11,17 +11,17 @@ pub struct Credentials {
     pub password: Password,
 }
 
-/// A password. Does not print.
+/// A password. Its `Debug` output does not contain it.
 #[derive(Clone)]
 pub struct Password(String);
 
 impl Password {
-    /// Takes a password.
+    /// Wraps a password.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The password itself: for the verifier only.
+    /// The password in clear: for the authenticator only.
     pub fn expose(&self) -> &str {
         &self.0
     }

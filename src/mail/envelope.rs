@@ -3,31 +3,32 @@
 use super::address::AddressError;
 use super::path::{ForwardPath, ReversePath};
 
-/// What MAIL said beside the reverse-path.
+/// The parameters of MAIL besides the reverse-path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MailParameters {
-    /// `SIZE=`: what the client believes the message's size in octets to be (RFC 1870 §6.1).
+    /// `SIZE=`: the size of the message in octets that the client announces (RFC 1870 §6.1).
     pub declared_octets: Option<u64>,
     /// `BODY=` (RFC 6152).
     pub body: BodyType,
-    /// What stood in MAIL FROM, if it is no address. It is taken as the null reverse-path where policy says so
-    /// ([`Granted::takes_unreadable_path`](crate::mail::Granted::takes_unreadable_path)), and refused elsewhere.
+    /// The argument of MAIL FROM, if it is not an address. Where policy allows it
+    /// ([`Granted::takes_unreadable_path`](crate::mail::Granted::takes_unreadable_path)), it counts as the null
+    /// reverse-path; elsewhere the command is refused.
     pub unreadable_path: Option<Box<UnreadablePath>>,
 }
 
-/// The argument of a MAIL that is no address, such as `scanner`.
+/// The argument of a MAIL that is not an address, such as `scanner`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnreadablePath {
-    /// As it was written between the angle brackets.
+    /// The text between the angle brackets.
     pub text: String,
-    /// Why it is no address.
+    /// Why it is not an address.
     pub error: AddressError,
 }
 
 /// RFC 6152 §2.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BodyType {
-    /// Not said. Legacy clients send 8-bit content without saying so; it passes unchanged.
+    /// No parameter. Legacy clients send 8-bit content without it; the content is passed unchanged.
     #[default]
     Unspecified,
     /// `BODY=7BIT`.
@@ -36,8 +37,8 @@ pub enum BodyType {
     EightBitMime,
 }
 
-/// One reverse-path and at least one forward-path: the constructor takes the first one and the rest.
-/// A forward-path stands once, however often the client named it.
+/// One reverse-path and at least one forward-path: the constructor takes the first one. Each forward-path occurs once,
+/// even if the client repeats it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
     reverse_path: ReversePath,
@@ -51,24 +52,24 @@ impl Envelope {
         Self { reverse_path, parameters, forward_paths: vec![first] }
     }
 
-    /// Adds a recipient, unless it is there already.
+    /// Adds a recipient, if the envelope does not contain it.
     pub fn add(&mut self, forward_path: ForwardPath) {
         if !self.contains(&forward_path) {
             self.forward_paths.push(forward_path);
         }
     }
 
-    /// Whether this recipient is there already. Local parts are compared with case (RFC 5321 §2.4).
+    /// Whether the envelope contains this recipient. Local parts are compared with case (RFC 5321 §2.4).
     pub fn contains(&self, forward_path: &ForwardPath) -> bool {
         self.forward_paths.contains(forward_path)
     }
 
-    /// Who hears of failures.
+    /// The address that receives failure notices.
     pub fn reverse_path(&self) -> &ReversePath {
         &self.reverse_path
     }
 
-    /// What MAIL said beside the reverse-path.
+    /// The parameters of MAIL besides the reverse-path.
     pub fn parameters(&self) -> &MailParameters {
         &self.parameters
     }

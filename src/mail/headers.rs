@@ -1,18 +1,18 @@
-//! The header section, split into fields without guessing. RFC 5322 §2.2, §3.6.8.
+//! Splits the header section into fields. RFC 5322 §2.2, §3.6.8.
 //!
-//! Input is CR LF lines only: the scanner of `smtp` has refused or repaired everything else. A line that is neither a
-//! field, nor a continuation, nor the blank line makes the whole section malformed: two readers that guess differently
-//! about it would disagree on who the author is. White space before the colon is refused for the same reason.
-//! Keeps no copy: a [`HeaderSection`] is a list of offsets into the octets it was parsed from.
+//! The input has only CR LF line ends: the scanner of `smtp` has refused or converted all others. A line that is not a
+//! field, a continuation or the blank line makes the whole section malformed, because two parsers that interpret it
+//! differently would disagree about the author. White space before the colon is refused for the same reason. A
+//! [`HeaderSection`] is a list of offsets into the parsed octets, without a copy.
 
-/// Bounds on a header section.
+/// Limits of a header section.
 #[derive(Clone, Copy, Debug)]
 pub struct HeaderLimits {
-    /// Octets of all fields together, the blank line not counted.
+    /// Octets of all fields together, without the blank line.
     pub octets_max: usize,
     /// Number of fields.
     pub fields_max: usize,
-    /// Number of `Received` fields; RFC 5321 §6.3 wants at least 100.
+    /// Number of `Received` fields; RFC 5321 §6.3 requires at least 100.
     pub hops_max: usize,
 }
 
@@ -29,14 +29,14 @@ pub enum HeaderError {
     /// A line is not a field, a continuation or the blank line.
     #[error("header line {line} is not a field")]
     Malformed {
-        /// Counted from 1.
+        /// The line number, from 1.
         line: usize,
     },
-    /// A control character other than TAB, or a line separator of Unicode, which some readers take for the end of a line:
-    /// what follows it could be a field to them.
+    /// A control character other than TAB, or a line separator of Unicode. Some parsers take it for the end of a line,
+    /// so the text after it could be a field to them.
     #[error("header line {line} contains the control character U+{:04X}", u32::from(*character))]
     Control {
-        /// Counted from 1.
+        /// The line number, from 1.
         line: usize,
         /// The character.
         character: char,
@@ -52,7 +52,7 @@ pub enum HeaderError {
     TooManyHops,
 }
 
-/// Where each field lies in the octets that were parsed.
+/// The position of each field in the parsed octets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderSection {
     spans: Vec<Span>,
@@ -62,16 +62,16 @@ pub struct HeaderSection {
 struct Span {
     start: usize,
     colon: usize,
-    /// After the CR LF of the last line.
+    /// The position after the CR LF of the last line.
     end: usize,
 }
 
-/// One field, as it stands.
+/// One field, unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field<'a> {
-    /// The name, in the message's own case.
+    /// The name, in the case of the message.
     pub name: &'a str,
-    /// What follows the colon, folding included, the last CR LF not.
+    /// The text after the colon, with folds, without the last CR LF.
     pub value: &'a [u8],
     /// The whole field with its last CR LF.
     pub octets: &'a [u8],
@@ -108,14 +108,14 @@ impl HeaderSection {
             if let Some(&octet) = text.iter().find(|octet| octet.is_ascii_control() && **octet != b'\t') {
                 return Err(HeaderError::Control { line, character: char::from(octet) });
             }
-            // NEL and the line and paragraph separators, as UTF-8.
+            // NEL, and the line and paragraph separators, in UTF-8.
             if let Some(found) = SEPARATORS.iter().find(|found| memchr::memmem::find(text, found).is_some()) {
                 let character =
                     std::str::from_utf8(found).ok().and_then(|text| text.chars().next()).unwrap_or_default();
                 return Err(HeaderError::Control { line, character });
             }
             if matches!(octets[start], b' ' | b'\t') {
-                // A continuation; on the first line it continues nothing.
+                // A continuation. The first line cannot be one.
                 spans.last_mut().ok_or(malformed)?.end = end;
             } else {
                 let colon = memchr::memchr(b':', &octets[start..end]).ok_or(malformed)? + start;
@@ -136,7 +136,7 @@ impl HeaderSection {
         }
     }
 
-    /// The fields, in order. `octets` must be what was parsed, or begin with it.
+    /// The fields, in order. `octets` must be the parsed octets, or begin with them.
     pub fn fields<'a>(&'a self, octets: &'a [u8]) -> impl Iterator<Item = Field<'a>> + 'a {
         self.spans.iter().map(move |span| Field {
             name: std::str::from_utf8(&octets[span.start..span.colon]).unwrap_or_default(),
@@ -145,8 +145,8 @@ impl HeaderSection {
         })
     }
 
-    /// Copies the fields that `keep` wants behind what is in `out`, and returns where they lie there. What `out` holds
-    /// already must be whole fields, parsed as `before`.
+    /// Appends the fields that `keep` selects to `out`, and returns the section in `out`. The present content of `out`
+    /// must be whole fields, parsed as `before`.
     #[must_use]
     pub fn copy_kept(
         &self,
@@ -167,8 +167,8 @@ impl HeaderSection {
     }
 }
 
-/// Where the blank line begins that ends a header section, looking from `from` on; `None` while it has not come.
-/// The octets before it are the header section, the two octets at it are its CR LF.
+/// The position of the blank line that ends a header section, searched from `from`. `None`: it is not in `octets`. The
+/// octets before the position are the header section, the two octets at it are the CR LF of the blank line.
 pub fn blank_line(octets: &[u8], from: usize) -> Option<usize> {
     if octets.starts_with(b"\r\n") {
         return Some(0);
@@ -177,8 +177,8 @@ pub fn blank_line(octets: &[u8], from: usize) -> Option<usize> {
     memchr::memmem::find(&octets[from..], b"\r\n\r\n").map(|at| from + at + 2)
 }
 
-/// Fields that SES refuses to see twice ("Amazon SES header fields" in its guide) and that RFC 5322 §3.6 allows once.
-/// `From` is not in the list: it has its own reply. `Bcc` and `Return-Path` are removed before anybody counts.
+/// Fields that SES refuses if they occur twice ("Amazon SES header fields" in its guide), and that RFC 5322 §3.6 allows
+/// once. `From` is not in the list, because it has its own reply. `Bcc` and `Return-Path` are removed before the check.
 pub const SINGLETON_FIELDS: &[&str] = &[
     "accept-language",
     "archived-at",
@@ -273,7 +273,7 @@ mod tests {
         }
     }
 
-    /// Once, `X: y<VT>From: ceo@b.example` passed, and Python reads a second From field in it.
+    /// Regression: `X: y<VT>From: ceo@b.example` was accepted, and Python finds a second From field in it.
     #[test]
     fn control_characters_are_refused_but_tab() {
         for octet in (0..=0x1f).chain([0x7f]) {
@@ -287,7 +287,7 @@ mod tests {
         }
     }
 
-    /// The reply named the last octet of U+2028: "the control character 0xA8".
+    /// Regression: the reply named the last octet of U+2028: "the control character 0xA8".
     #[test]
     fn a_separator_of_unicode_is_named_as_what_it_is() {
         for (separator, name) in [('\u{85}', "U+0085"), ('\u{2028}', "U+2028"), ('\u{2029}', "U+2029")] {
@@ -313,9 +313,9 @@ mod tests {
         let section = HeaderSection::parse(octets, &HeaderLimits::default()).unwrap();
         let mut out = b"Received: r\r\n".to_vec();
         let trace = HeaderSection::parse(&out, &HeaderLimits::default()).unwrap();
-        let kept = section.copy_kept(octets, &trace, &mut out, |field| !field.is("bcc"));
+        let copied = section.copy_kept(octets, &trace, &mut out, |field| !field.is("bcc"));
         assert_eq!(out, b"Received: r\r\nFrom: a\r\n b\r\nTo: c\r\n");
-        assert_eq!(kept, HeaderSection::parse(&out, &HeaderLimits::default()).unwrap());
+        assert_eq!(copied, HeaderSection::parse(&out, &HeaderLimits::default()).unwrap());
     }
 
     #[test]

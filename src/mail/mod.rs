@@ -1,7 +1,7 @@
-//! The nouns: what every room of the house talks about.
+//! The value types that all modules share.
 //!
-//! Pure: no socket, no file, no task, and no clock but [`clock`]. A value of one of these types is the proof that it is
-//! well formed; nothing inside the house validates it again.
+//! The module has no socket, file or task, and reads no clock except in [`clock`]. A value of one of these types is
+//! proof that it is well formed; no other code validates it again.
 
 pub mod abandonment;
 pub mod address;
@@ -52,5 +52,5 @@ pub use refusal::Refusal;
 pub use reply::{EnhancedStatus, Reply};
 pub use rule_name::RuleName;
 
-/// Our name in calls to the provider: what IAM documents see as `aws:UserAgent`, at this door and at AWS's.
+/// The user agent in calls to the provider. IAM documents can test it as `aws:UserAgent`, both in the relay and at AWS.
 pub const USER_AGENT: &str = concat!("gatepost/", env!("CARGO_PKG_VERSION"));

@@ -1,25 +1,25 @@
-//! What became of one attempt to hand a message on.
+//! The outcome of one attempt to send a message.
 //!
-//! Certainty is part of it, because the provider has no idempotency token: a refund, a retry and a failover all ask
-//! "could it have been sent?".
+//! It includes whether the message was sent, because the provider has no idempotency token: a refund, a retry and a
+//! failover depend on this.
 
 use super::reply::Reply;
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-/// The provider's name for an accepted message.
+/// The provider's id of an accepted message.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MessageId(String);
 
 impl MessageId {
-    /// Printable ASCII without spaces, at most 200 octets: it is quoted in a reply.
+    /// Accepts printable ASCII without spaces, at most 200 octets, because a reply quotes it.
     pub fn new(text: &str) -> Option<Self> {
         let plain = !text.is_empty() && text.len() <= 200 && text.bytes().all(|octet| matches!(octet, b'!'..=b'~'));
         plain.then(|| Self(text.to_owned()))
     }
 
-    /// As the provider wrote it.
+    /// The id as the provider returned it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -31,51 +31,52 @@ impl fmt::Display for MessageId {
     }
 }
 
-/// The only thing a 250 at end of data can be made from. No receipt, no 250.
+/// The proof of acceptance. A 250 at end of data can be created only from a receipt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Receipt {
-    /// The provider accepted the message and named it.
+    /// The provider accepted the message and returned an id.
     Provider(MessageId),
 }
 
-/// Could it have been sent?
+/// Whether the message may have been sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Certainty {
-    /// No: nothing was written, or the provider said so.
+    /// Not sent: nothing was written, or the provider refused.
     NotSent,
-    /// Yes, under this name.
+    /// Sent, with this id.
     Sent(MessageId),
-    /// Perhaps: the request was written, at least in part, and no readable answer came.
+    /// Unknown: the request was written at least in part, and no valid answer was received.
     Ambiguous,
 }
 
-/// Why; for metrics and for whoever decides what to do next.
+/// The reason of an outcome; for metrics and for the decision about the next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OutcomeKind {
     /// Accepted.
     Accepted,
-    /// The send rate is used up for the moment.
+    /// The send rate is used up at the moment.
     Throttled,
     /// The 24-hour quota is used up.
     DailyQuota,
-    /// The provider refuses this message: the author's to mend.
+    /// The provider refuses this message. The author must correct it.
     Refused,
-    /// The operator's to mend: permission, credentials, paused or suspended sending, missing configuration set.
+    /// The operator must correct something: permission, credentials, paused or suspended sending, missing configuration
+    /// set.
     OperatorError,
     /// The provider failed (5xx).
     Failed,
     /// The provider could not be reached.
     Unreachable,
-    /// The request was written and no readable answer came: timeout, reset, garbage.
+    /// The request was written and no valid answer was received: timeout, reset, garbage.
     NoResponse,
     /// The deadline passed before anything was sent.
     Deadline,
 }
 
 impl OutcomeKind {
-    /// The word for logs and metric labels.
+    /// The word for log fields and metric labels.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
@@ -91,26 +92,26 @@ impl OutcomeKind {
     }
 }
 
-/// One attempt's end.
+/// The outcome of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Could it have been sent?
+    /// Whether the message may have been sent.
     pub certainty: Certainty,
-    /// Why.
+    /// The reason.
     pub kind: OutcomeKind,
-    /// How long the provider asked us to wait, if it did.
+    /// The wait that the provider requested, if any.
     pub retry_after: Option<Duration>,
-    /// The provider's word for it; empty where it said none that is known.
+    /// The provider's error code; empty if there is none or it is not known.
     pub code: &'static str,
-    /// What the client hears, if nobody tries again on its behalf.
+    /// The reply for the client, if the relay does not retry itself.
     pub reply: Reply,
-    /// What the provider said, for the operator's log only: error code and message.
+    /// The provider's error code and message, for the operator's log only.
     pub detail: String,
-    /// What keeps messages from being sent until somebody changes it, where the transport knows.
+    /// What prevents sending until an operator changes it, if the transport knows.
     pub fault: Option<Fault>,
 }
 
-/// Why messages cannot be sent, for a person: what is wrong and what to do. It names no address.
+/// Why messages cannot be sent, for operators: the cause and what to do. Contains no address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// One sentence.
@@ -120,7 +121,7 @@ pub struct Fault {
 }
 
 impl Outcome {
-    /// The provider accepted the message.
+    /// An attempt whose message the provider accepted.
     pub fn sent(id: MessageId) -> Self {
         let reply = super::replies::ACCEPTED.with_text(&format!("Ok {id}"));
         let certainty = Certainty::Sent(id);
@@ -135,7 +136,7 @@ impl Outcome {
         }
     }
 
-    /// The provider has not got the message, for certain.
+    /// An attempt whose message was certainly not sent.
     pub fn not_sent(kind: OutcomeKind, reply: Reply, detail: impl Into<String>) -> Self {
         Self {
             certainty: Certainty::NotSent,
@@ -148,7 +149,7 @@ impl Outcome {
         }
     }
 
-    /// The provider may have got the message.
+    /// An attempt whose message may have been sent.
     pub fn ambiguous(kind: OutcomeKind, reply: Reply, detail: impl Into<String>) -> Self {
         Self {
             certainty: Certainty::Ambiguous,

@@ -1,6 +1,6 @@
-//! Why a text is not the name or parameter that it should be.
+//! The error for a name or parameter with an invalid value.
 
-/// Why a value cannot be a parameter.
+/// Why a value is not a valid parameter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}: {rule}")]
 pub struct ParameterError {
@@ -9,7 +9,7 @@ pub struct ParameterError {
 }
 
 impl ParameterError {
-    /// `what` breaks `rule`.
+    /// The value of `what` violates `rule`.
     pub(crate) const fn new(what: &'static str, rule: &'static str) -> Self {
         Self { what, rule }
     }

@@ -1,6 +1,6 @@
-//! What a message gets at the provider: asked for by the application, granted by policy.
+//! The parameters of a message at the provider: requested by the application, granted by policy.
 //!
-//! The names and alphabets are those of SES v2 `SendEmail` (API reference, "SendEmail"; quotas page of the guide).
+//! Names and alphabets are those of SES v2 `SendEmail` (API reference, "SendEmail"; quotas page of the guide).
 
 use super::address::Mailbox;
 use super::author::Author;
@@ -21,7 +21,7 @@ macro_rules! names {
             /// Checks length and alphabet.
             ///
             /// # Errors
-            /// [`ParameterError`], naming the rule.
+            /// [`ParameterError`] with the violated rule.
             pub fn parse(text: &str) -> Result<Self, ParameterError> {
                 let alphabet: fn(u8) -> bool = $alphabet;
                 if text.is_empty() || text.len() > $octets_max || !text.bytes().all(alphabet) {
@@ -30,7 +30,7 @@ macro_rules! names {
                 Ok(Self(text.into()))
             }
 
-            /// As given.
+            /// The text as given.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -68,7 +68,7 @@ names! {
 pub struct IdentityArn(Arc<str>);
 
 impl IdentityArn {
-    /// Checks the shape, not the existence.
+    /// Checks the syntax, not the existence.
     ///
     /// # Errors
     /// [`ParameterError`].
@@ -88,7 +88,7 @@ impl IdentityArn {
         if valid { Ok(Self(text.into())) } else { Err(error) }
     }
 
-    /// As given.
+    /// The text as given.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -104,7 +104,7 @@ impl IdentityArn {
     }
 }
 
-/// Whether an identity of that name covers a mailbox: the same address, its domain, or a parent of its domain.
+/// Whether an identity with this name covers a mailbox: the same address, its domain, or a parent of its domain.
 pub fn identity_covers(name: &str, mailbox: &Mailbox) -> bool {
     if name.contains('@') {
         return Mailbox::parse(name).is_ok_and(|identity| identity == *mailbox);
@@ -112,7 +112,7 @@ pub fn identity_covers(name: &str, mailbox: &Mailbox) -> bool {
     mailbox.domain().name().is_some_and(|domain| is_within(domain, &name.to_ascii_lowercase()))
 }
 
-/// Whether a domain is that one or below it.
+/// Whether `domain` is `parent` or a subdomain of it.
 pub fn is_within(domain: &str, parent: &str) -> bool {
     domain == parent || domain.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.'))
 }
@@ -123,12 +123,12 @@ impl fmt::Display for IdentityArn {
     }
 }
 
-/// An IAM role to send as: `arn:partition:iam::account:role/path/name`.
+/// An IAM role for sending: `arn:partition:iam::account:role/path/name`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoleArn(Arc<str>);
 
 impl RoleArn {
-    /// Checks the shape, not the existence.
+    /// Checks the syntax, not the existence.
     ///
     /// # Errors
     /// [`ParameterError`].
@@ -145,7 +145,7 @@ impl RoleArn {
         if valid { Ok(Self(text.into())) } else { Err(error) }
     }
 
-    /// As given.
+    /// The text as given.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -157,18 +157,18 @@ impl fmt::Display for RoleArn {
     }
 }
 
-/// The name of a message tag: a text as above, or one of the two that SES puts into the Feedback-ID field.
+/// The name of a message tag: a [`TagText`], or one of the two names for the Feedback-ID field.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TagName(Arc<str>);
 
-/// Guide, "Feedback-ID": names of SES's own that a sender sets.
+/// Guide, "Feedback-ID": reserved names that a sender may set.
 const FEEDBACK_ID_TAGS: [&str; 2] = ["ses:feedback-id-a", "ses:feedback-id-b"];
 
 impl TagName {
     /// Checks length and alphabet.
     ///
     /// # Errors
-    /// [`ParameterError`], naming the rule.
+    /// [`ParameterError`] with the violated rule.
     pub fn parse(text: &str) -> Result<Self, ParameterError> {
         if FEEDBACK_ID_TAGS.contains(&text) {
             return Ok(Self(text.into()));
@@ -177,7 +177,7 @@ impl TagName {
         TagText::parse(text).map(|TagText(name)| Self(name)).map_err(|_| ParameterError::new("message tag", rule))
     }
 
-    /// As given.
+    /// The text as given.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -192,9 +192,9 @@ impl fmt::Display for TagName {
 /// A message tag (`EmailTags`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tag {
-    /// Its name.
+    /// The name.
     pub name: TagName,
-    /// Its value.
+    /// The value.
     pub value: TagText,
 }
 
@@ -210,23 +210,23 @@ pub struct ListManagement {
 /// Where SES sends bounces and complaints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Feedback {
-    /// To the reverse-path, as SES's own SMTP endpoint does, if policy permitted it; nowhere for a null one.
+    /// To the reverse-path, as SES's own SMTP endpoint does, if policy checked it. For the null reverse-path, nowhere.
     #[default]
     ReversePath,
-    /// To one address of the operator's.
+    /// To one address that the operator configured.
     Fixed(Mailbox),
-    /// As the SES account is set up: nothing is sent along.
+    /// As configured in the SES account: the call has no feedback address.
     Account,
 }
 
-/// The parameters of one `SendEmail` call beside message and recipients. `None`: not said.
+/// The parameters of one `SendEmail` call besides message and recipients. `None`: not set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SendParameters {
     /// Configuration set.
     pub configuration_set: Option<ConfigurationSetName>,
-    /// Identity of another account that authorised us.
+    /// An identity of another account that authorised this one.
     pub identity_arn: Option<IdentityArn>,
-    /// Message tags; SES does not merge tags from several places, so neither do we.
+    /// Message tags. SES does not merge tags from several sources, so this does not either.
     pub tags: Option<Vec<Tag>>,
     /// Tenant.
     pub tenant: Option<TenantName>,
@@ -234,14 +234,14 @@ pub struct SendParameters {
     pub endpoint_id: Option<EndpointId>,
     /// Contact list and topic.
     pub list_management: Option<ListManagement>,
-    /// Where bounces go.
+    /// The destination of bounces.
     pub feedback: Option<Feedback>,
-    /// The role to send as; not said: as whoever the transport is.
+    /// The role for the call. `None`: the transport's own credentials.
     pub role: Option<RoleArn>,
 }
 
 impl SendParameters {
-    /// These, and where they say nothing, those of `base`.
+    /// These parameters, with the values of `base` where they are not set.
     #[must_use]
     pub fn or(self, base: &Self) -> Self {
         Self {
@@ -256,9 +256,9 @@ impl SendParameters {
         }
     }
 
-    /// Where bounces of a message really go, if anywhere. A reverse-path counts only if policy checked it: one that nobody
-    /// checked could be any identity of the account. And where another account authorised one identity, only an address
-    /// of that identity counts: with another the provider would refuse the whole call, as it would with an address literal.
+    /// The address that receives the bounces of a message, if any. The reverse-path is used only if policy checked it:
+    /// otherwise it could be any identity of the account. With an identity of another account, only an address of that
+    /// identity is used: with any other address, or an address literal, the provider would refuse the whole call.
     pub fn feedback_address<'a>(&'a self, envelope: &'a Envelope, checked: bool) -> Option<&'a Mailbox> {
         let address = match self.feedback.as_ref().unwrap_or(&Feedback::ReversePath) {
             Feedback::Account => None,
@@ -270,56 +270,59 @@ impl SendParameters {
     }
 }
 
-/// What policy grants to what it accepts.
+/// What policy grants to an accepted message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Granted {
     /// The rule that accepted.
     pub rule: RuleName,
-    /// The application that the rule belongs to, where rules belong to applications. Limits are keyed by it.
+    /// The application of the rule, if rules belong to applications. Key of limits.
     pub app: Option<AppName>,
-    /// What the message gets at the provider.
+    /// The parameters at the provider.
     pub send: SendParameters,
-    /// Whether policy checked the reverse-path; only then does it become the feedback address.
+    /// Whether policy checked the reverse-path. Only then is it used as the feedback address.
     pub reverse_path_permitted: bool,
-    /// Whether a MAIL FROM that is no address is taken as the null reverse-path. Without it, it is refused.
+    /// Whether a MAIL FROM that is not an address counts as the null reverse-path. Otherwise it is refused.
     pub takes_unreadable_path: bool,
-    /// What must be done to the message first. Policy then judges the result, and accepts it without edits.
+    /// The edits to apply to the message first. Policy then evaluates the result, and must accept it without further
+    /// edits.
     pub edits: Edits,
-    /// What policy would have refused, where it only reports; for the log.
+    /// The refusal that policy only reports; for the log.
     pub reported: Option<String>,
-    /// The pattern, and the statements of documents, that permitted a message; for the log. `None`: the rule says enough.
+    /// The pattern, and the statements of documents, that permitted a message; for the log. `None`: the rule is
+    /// sufficient.
     pub permitted_by: Option<Arc<str>>,
 }
 
-/// What is done to a message before it is sent.
+/// The edits of a message before it is sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edits {
-    /// The From field becomes this. Who stood there moves to Reply-To, if there is none; a Sender field goes.
+    /// The new From field. The previous author is moved to Reply-To, if the message has none; the Sender field is
+    /// removed.
     pub author: Option<Author>,
-    /// All Resent fields go.
+    /// Removes all Resent fields.
     pub without_resent: bool,
-    /// Of To, Cc and Reply-To, addresses that the provider cannot read are left out, and a field without any goes.
+    /// Removes addresses that the provider cannot parse from To, Cc and Reply-To, and fields that become empty.
     pub readable_lists: bool,
-    /// Fields of these names go.
+    /// Removes fields with these names.
     pub without: Arc<[String]>,
-    /// A Date field is put in front.
+    /// Adds a Date field.
     pub date: bool,
-    /// A Message-ID field is put in front.
+    /// Adds a Message-ID field.
     pub message_id: bool,
-    /// The message goes here instead; the recipients are kept in `X-Original-Recipients`.
+    /// The only recipient of the message; the original recipients are added as `X-Original-Recipients`.
     pub redirect_to: Option<ForwardPath>,
 }
 
 impl Edits {
-    /// Whether there is nothing to do.
+    /// Whether there is no edit.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
 impl Granted {
-    /// A grant by that rule, with no parameters.
+    /// A grant by a rule, without parameters.
     pub fn by(rule: RuleName) -> Self {
         Self {
             rule,
@@ -334,7 +337,7 @@ impl Granted {
     }
 }
 
-/// An `X-SES-*` field that SES's SMTP endpoint understands ("Amazon SES X-headers" in its guide).
+/// An `X-SES-*` field that SES's SMTP endpoint supports ("Amazon SES X-headers" in its guide).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RequestedField {
     /// `X-SES-CONFIGURATION-SET: name`.
@@ -350,7 +353,7 @@ pub enum RequestedField {
 }
 
 impl RequestedField {
-    /// The header name without `X-SES-`, upper case, and the word for it in the configuration.
+    /// The header name without `X-SES-`, in upper case, and the word for it in the configuration.
     pub const ALL: [(&'static str, &'static str, Self); 6] = [
         ("CONFIGURATION-SET", "configuration-set", Self::ConfigurationSet),
         ("MESSAGE-TAGS", "message-tags", Self::MessageTags),
@@ -361,32 +364,32 @@ impl RequestedField {
     ];
 }
 
-/// What the application asked for in `X-SES-*` fields. They never reach the provider as fields: an application could
-/// choose its own identity, configuration set or tenant. Policy says which of them count.
+/// The `X-SES-*` fields of a message. They are removed before sending, because an application could otherwise choose
+/// its own identity, configuration set or tenant. Policy selects which of them are used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requested(Vec<(String, String)>);
 
 impl Requested {
-    /// Whether a field is one of these.
+    /// Whether a field is an `X-SES-*` field.
     pub fn is_request(name: &str) -> bool {
         name.get(..6).is_some_and(|prefix| prefix.eq_ignore_ascii_case("X-SES-"))
     }
 
-    /// Notes a field.
+    /// Adds a field.
     pub fn push(&mut self, name: &str, value: &[u8]) {
         let unfolded: String = String::from_utf8_lossy(value).replace("\r\n", "");
         self.0.push((name.get(6..).unwrap_or_default().to_ascii_uppercase(), unfolded.trim().to_owned()));
     }
 
-    /// Whether there is any.
+    /// Whether there are no fields.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The parameters asked for, of the fields in `allowed`; others are passed over.
+    /// The parameters in the fields of `allowed`; other fields are ignored.
     ///
     /// # Errors
-    /// [`ParameterError`] if an allowed field cannot be read, or two of them contradict.
+    /// [`ParameterError`] if an allowed field is invalid, or if two contradict each other.
     pub fn parameters(&self, allowed: &[RequestedField]) -> Result<SendParameters, ParameterError> {
         let mut parameters = SendParameters::default();
         for (name, value) in &self.0 {
@@ -418,7 +421,7 @@ fn set<T: PartialEq>(slot: &mut Option<T>, value: T) -> Result<(), ParameterErro
     Ok(())
 }
 
-/// SES allows 50 tags a message.
+/// SES allows 50 tags per message.
 pub(crate) const TAGS_MAX: usize = 50;
 
 fn parse_tags(value: &str) -> Result<Vec<Tag>, ParameterError> {
@@ -464,14 +467,14 @@ mod tests {
 
     #[test]
     fn only_allowed_fields_become_parameters() {
-        let asked = requested(&[
+        let fields = requested(&[
             ("X-SES-CONFIGURATION-SET", " news"),
             ("x-ses-message-tags", " a=1,\r\n b=2"),
             ("X-SES-SOURCE-ARN", " arn:aws:ses:us-east-1:111122223333:identity/a.example"),
             ("X-SES-UNHEARD-OF", "x"),
         ]);
-        assert_eq!(asked.parameters(&[]), Ok(SendParameters::default()));
-        let got = asked.parameters(&[RequestedField::ConfigurationSet, RequestedField::MessageTags]).unwrap();
+        assert_eq!(fields.parameters(&[]), Ok(SendParameters::default()));
+        let got = fields.parameters(&[RequestedField::ConfigurationSet, RequestedField::MessageTags]).unwrap();
         assert_eq!(got.configuration_set.unwrap().as_str(), "news");
         assert_eq!(got.tags.unwrap().len(), 2);
         assert_eq!(got.identity_arn, None);

@@ -3,7 +3,7 @@
 use super::address::Mailbox;
 use std::fmt;
 
-/// Where failure notices go. `MAIL FROM:<>` is legal and means: never answer this message.
+/// The address that receives failure notices. `MAIL FROM:<>` is legal and means that no notice may be sent.
 /// RFC 5321 §4.1.1.2, §4.5.5.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ReversePath {
@@ -32,13 +32,13 @@ impl fmt::Display for ReversePath {
     }
 }
 
-/// Where the message goes: a mailbox whose domain is a name, because SES refuses address literals and, with one bad
-/// recipient, the whole call.
+/// A recipient: a mailbox with a domain name, because SES refuses address literals, and refuses the whole call if one
+/// recipient is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ForwardPath(Mailbox);
 
 impl ForwardPath {
-    /// `None` for a mailbox at an address literal.
+    /// Returns `None` for a mailbox with an address literal.
     pub fn new(mailbox: Mailbox) -> Option<Self> {
         mailbox.domain().name().is_some().then_some(Self(mailbox))
     }

@@ -6,9 +6,9 @@ use super::id::TransactionId;
 use super::parameters::Granted;
 use std::sync::Arc;
 
-/// A message that admission accepted, with what it was granted. Fields are private and only `relay/admission.rs` makes
-/// one (`tests/architecture.rs` looks), so what policy judged and what leaves the house are the same octets. A transport takes
-/// nothing else.
+/// A message that admission accepted, with its grant. The fields are private, and only `relay/admission.rs` creates one
+/// (checked by `tests/architecture.rs`), so the octets that policy evaluated are the octets that are sent. A transport accepts
+/// no other type.
 #[derive(Clone, Debug)]
 pub struct Permitted {
     transaction: TransactionId,
@@ -27,17 +27,17 @@ impl Permitted {
         Self { transaction, envelope, content, granted }
     }
 
-    /// Our name for the transaction that brought it.
+    /// The id of the transaction.
     pub fn transaction(&self) -> TransactionId {
         self.transaction
     }
 
-    /// From whom and to whom.
+    /// The reverse-path and the forward-paths.
     pub fn envelope(&self) -> &Envelope {
         &self.envelope
     }
 
-    /// The same, to keep.
+    /// The shared envelope.
     pub fn envelope_shared(&self) -> Arc<Envelope> {
         Arc::clone(&self.envelope)
     }
@@ -47,18 +47,18 @@ impl Permitted {
         &self.content
     }
 
-    /// What policy granted it.
+    /// The grant of policy.
     pub fn granted(&self) -> &Granted {
         &self.granted
     }
 
-    /// The same, to keep.
+    /// The shared grant.
     pub fn granted_shared(&self) -> Arc<Granted> {
         Arc::clone(&self.granted)
     }
 
-    /// Takes it apart, so that the content can be handed on without a copy. Whoever tells of the message afterwards has the
-    /// other two as well.
+    /// Takes the message apart, so that the content can be sent without a copy. The relay shares envelope and grant for
+    /// the log and metrics.
     pub fn into_parts(self) -> (Arc<Envelope>, Content, Arc<Granted>) {
         (self.envelope, self.content, self.granted)
     }

@@ -1,4 +1,4 @@
-//! What the provider lets an account send.
+//! The sending quota of an account.
 
 use std::fmt;
 
@@ -6,17 +6,17 @@ use std::fmt;
 /// SES API v2, "SendQuota"; guide, "Service quotas in Amazon SES".
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AccountQuota {
-    /// Recipients a second.
+    /// Recipients per second.
     pub recipients_per_second_max: f64,
     /// Recipients in any 24 hours; `None`: unlimited.
     pub recipients_per_24_hours_max: Option<f64>,
     /// Recipients in the last 24 hours.
     pub recipients_last_24_hours: f64,
-    /// Whether the account may send at all now.
+    /// Whether the account may send at the moment.
     pub sending_enabled: bool,
 }
 
-/// The fault where [`AccountQuota::sending_enabled`] is false; SES says no more.
+/// The fault if [`AccountQuota::sending_enabled`] is false; SES gives no reason.
 pub const SENDING_PAUSED: &str =
     "SES refuses to send: sending is paused for the account; see the account dashboard of the SES console";
 
@@ -30,23 +30,23 @@ impl fmt::Display for AccountQuota {
     }
 }
 
-/// Why a question about the account was not answered.
+/// Why the state of the account could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// The provider has no such thing, or the transport cannot ask.
+    /// The provider does not offer it, or the transport cannot read it.
     #[error("this transport cannot ask")]
     Unsupported,
-    /// We may not ask: the operator's to mend, or to leave so. Nothing is known about sending.
+    /// The credentials lack the permission. The operator may add it or not. Sending may still work.
     #[error("not permitted: {0}")]
     NotPermitted(String),
-    /// Sending cannot work either: no credentials, no connection. One sentence: what is wrong, and what to do.
+    /// Sending does not work either: no credentials, no connection. One sentence with the cause and what to do.
     #[error("{0}")]
     Fault(String),
-    /// What was asked for does not exist, or is switched off. One sentence.
+    /// The resource does not exist, or is disabled. One sentence.
     #[error("{0}")]
     Missing(String),
-    /// No answer, or none that can be read. Nothing is known about sending.
+    /// No answer, or an invalid one. Sending may still work.
     #[error("{0}")]
     Unavailable(String),
 }

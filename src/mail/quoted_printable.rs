@@ -1,18 +1,18 @@
-//! Quoted-printable (RFC 2045 §6.7): text bodies with long lines become it. Linear, and no copy but the result.
+//! Quoted-printable (RFC 2045 §6.7), for text bodies with long lines. Linear, without a copy except the result.
 
 /// RFC 2045 §6.7 (5): octets of a line, without the `=` of a soft line break.
 const LINE_OCTETS_MAX: usize = 75;
 
-/// Appends one line of text, without its line end. Lines that soft line breaks begin do not begin with a hyphen or a dot,
-/// so none of them reads as a boundary delimiter or as the end of the data.
+/// Appends one line of text, without its line end. After a soft line break, a line never begins with a hyphen or a dot,
+/// so that it cannot be taken for a boundary delimiter or for the end of data.
 pub(crate) fn encode_line(out: &mut Vec<u8>, line: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let (mut column, mut rest) = (0, line);
     let mut broken = false;
     while let Some((&first, after)) = rest.split_first() {
-        let here = rest.len().min(LINE_OCTETS_MAX - column);
-        // Blanks pass, but for the one that ends the line; the soft line break behind a blank is an `=`.
-        let plain = rest[..here].iter().position(|octet| !is_plain(*octet)).unwrap_or(here);
+        let available = rest.len().min(LINE_OCTETS_MAX - column);
+        // Blanks are unchanged, except at the end of the line; before a soft line break, an `=` follows the blank.
+        let plain = rest[..available].iter().position(|octet| !is_plain(*octet)).unwrap_or(available);
         let plain = if plain == rest.len() && matches!(rest[plain - 1], b' ' | b'\t') { plain - 1 } else { plain };
         if broken && matches!(first, b'-' | b'.') || plain == 0 {
             if column + 3 <= LINE_OCTETS_MAX {
@@ -34,17 +34,17 @@ pub(crate) fn encode_line(out: &mut Vec<u8>, line: &[u8]) {
     }
 }
 
-/// Whether an octet stands for itself.
+/// Whether an octet is unchanged by the encoding.
 pub(crate) fn is_plain(octet: u8) -> bool {
     matches!(octet, b' '..=b'<' | b'>'..=b'~' | b'\t')
 }
 
-/// The text of a body. What is no encoding stays as it is.
+/// Decodes the text of a body. Invalid escapes are unchanged.
 pub(crate) fn decode(body: &[u8]) -> Vec<u8> {
     let hex = |octet: &u8| char::from(*octet).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let mut text = Vec::with_capacity(body.len());
     for line in body.split_inclusive(|octet| *octet == b'\n') {
-        // Blanks at the end of a line were added on the way (RFC 2045 §6.7 (3)).
+        // Blanks at the end of a line were added in transport (RFC 2045 §6.7 (3)).
         let inside = line.strip_suffix(b"\n").unwrap_or(line);
         let inside = inside.strip_suffix(b"\r").unwrap_or(inside);
         let end = inside.iter().rposition(|octet| !matches!(octet, b' ' | b'\t')).map_or(0, |last| last + 1);

@@ -1,21 +1,21 @@
-//! A refusal: what the client receives, and what the log has beside it.
+//! A refusal: the reply for the client, and the details for the log.
 
 use super::reply::Reply;
 use super::rule_name::RuleName;
 
-/// Why something is refused or deferred.
+/// Why a command or message is refused or deferred.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What the client receives.
+    /// The reply for the client.
     pub reply: Reply,
-    /// The rule or limit that refused, if one did: log field and metric label.
+    /// The rule or limit that refused, if any: log field and metric label.
     pub rule: Option<RuleName>,
-    /// More, for the log only.
+    /// Details for the log only.
     pub detail: String,
 }
 
 impl Refusal {
-    /// A refusal that no rule of the operator's made.
+    /// A refusal that is not caused by a configured rule.
     pub fn new(reply: Reply, detail: impl Into<String>) -> Self {
         Self { reply, rule: None, detail: detail.into() }
     }
@@ -25,7 +25,7 @@ impl Refusal {
         self.rule.as_ref().map_or("", RuleName::as_str)
     }
 
-    /// The same, by that rule.
+    /// Sets the rule.
     #[must_use]
     pub fn by(self, rule: RuleName) -> Self {
         Self { rule: Some(rule), ..self }

@@ -1,8 +1,8 @@
-//! Every reply that gatepost speaks by itself, one row each.
+//! All replies of gatepost, one row each.
 //!
-//! A row is what an operator greps for and what a client decides on, so a row keeps its code: policy refuses with 5yz,
-//! overload and everything unknown defers with 4yz, and what only the operator can mend defers with 4.3.5.
-//! RFC 5321 §4.2.2, RFC 3463, RFC 4954 §6, RFC 3207 §4. Amazon SES's own texts: "SMTP response codes" in its guide.
+//! Operators search for a row and clients react to it, so a row keeps its code: policy refuses with 5yz, overload and
+//! unknown errors defer with 4yz, and an error that only the operator can correct defers with 4.3.5. RFC 5321 §4.2.2,
+//! RFC 3463, RFC 4954 §6, RFC 3207 §4. Amazon SES's own texts: "SMTP response codes" in its guide.
 
 use super::reply::{EnhancedStatus, Reply};
 
@@ -38,7 +38,7 @@ table! {
     AUTHENTICATED = 235 (2, 7, 0) "Authentication successful";
     /// HELP.
     HELP = 214 (2, 0, 0) "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP STARTTLS AUTH QUIT; RFC 5321";
-    /// VRFY: RFC 5321 §3.5.3 wants an answer that does not tell who exists.
+    /// VRFY: RFC 5321 §3.5.3 recommends an answer that does not reveal which users exist.
     CANNOT_VERIFY = 252 (2, 5, 2) "Cannot verify, but will accept the message if policy permits it";
 
     /// Shutting down.
@@ -49,35 +49,35 @@ table! {
     TOO_MANY_CONNECTIONS_FROM_CLIENT = 421 (4, 7, 0) "Too many connections from your address";
     /// Too many connections of this application.
     TOO_MANY_CONNECTIONS_FROM_APP = 421 (4, 7, 0) "Too many connections of your application";
-    /// The client was silent for too long between commands.
+    /// The client sent no command for too long.
     IDLE_TOO_LONG = 421 (4, 4, 2) "Timeout waiting for data from client";
-    /// The content came too slowly or stopped coming.
+    /// The content arrived too slowly or stopped.
     CONTENT_TOO_SLOW = 421 (4, 4, 2) "Timeout waiting for message content";
-    /// The session has lasted as long as it may.
+    /// The session has reached its time limit.
     SESSION_TOO_LONG = 421 (4, 4, 2) "Session time limit reached, connect again";
     /// Too many errors in one session.
     TOO_MANY_ERRORS = 421 (4, 7, 0) "Too many errors";
     /// Too many commands in one session.
     TOO_MANY_COMMANDS = 421 (4, 7, 0) "Too many commands in one session, connect again";
-    /// As many mail transactions as LIMITS MAILMAX promised.
+    /// The number of mail transactions that LIMITS MAILMAX advertised is reached.
     TOO_MANY_TRANSACTIONS = 421 (4, 5, 3) "Too many messages in one session, connect again";
-    /// The client goes on sending and sending while we work on what it said.
+    /// The client sends more and more input while its earlier commands are processed.
     TOO_FAR_AHEAD = 421 (4, 7, 0) "Too much sent ahead of our replies";
-    /// A browser or another HTTP client speaks to this port.
+    /// A browser or another HTTP client connected to this port.
     NOT_HTTP = 421 (4, 7, 0) "This is an SMTP server";
 
     /// A TLS handshake on a port where the session begins in plain text.
     NOT_TLS = 421 (4, 7, 0) "This port does not begin with TLS";
 
-    /// A verb that we do not know.
+    /// An unknown verb.
     UNKNOWN_COMMAND = 500 (5, 5, 1) "Command unrecognized";
     /// A line of an AUTH exchange longer than the limit (RFC 4954 §6).
     AUTH_LINE_TOO_LONG = 500 (5, 5, 6) "Authentication exchange line is too long";
     /// A line longer than the limit.
     LINE_TOO_LONG = 500 (5, 5, 2) "Line too long";
-    /// A command line that is not ended by CR LF.
+    /// A command line that does not end with CR LF.
     BARE_LINE_END = 500 (5, 5, 2) "Lines must end with CR LF";
-    /// A known verb with arguments that cannot be read.
+    /// A known verb with invalid arguments.
     SYNTAX = 501 (5, 5, 4) "Syntax error in parameters or arguments";
     /// An address that cannot be read.
     BAD_REVERSE_PATH_SYNTAX = 501 (5, 1, 7) "Bad address syntax";
@@ -89,7 +89,7 @@ table! {
     BAD_SEQUENCE = 503 (5, 5, 1) "Bad sequence of commands";
     /// AUTH a second time.
     ALREADY_AUTHENTICATED = 503 (5, 5, 1) "Already authenticated";
-    /// DATA while BDAT is under way, or the other way round.
+    /// DATA after BDAT in one transaction, or the reverse.
     MIXED_CONTENT_COMMANDS = 503 (5, 5, 1) "DATA and BDAT may not be mixed";
     /// DATA or BDAT after every recipient was refused.
     NO_VALID_RECIPIENTS = 503 (5, 5, 1) "No valid recipients";
@@ -98,28 +98,28 @@ table! {
     /// A MAIL or RCPT parameter of an extension that is not offered.
     UNKNOWN_PARAMETER = 555 (5, 5, 4) "Parameter not recognized or not implemented";
 
-    /// AUTH is needed before mail.
+    /// AUTH is required before MAIL.
     AUTHENTICATION_REQUIRED = 530 (5, 7, 0) "Authentication required";
-    /// TLS is needed before anything else.
+    /// TLS is required before any other command.
     TLS_REQUIRED = 530 (5, 7, 0) "Must issue a STARTTLS command first";
-    /// AUTH in clear text where only TLS will do.
+    /// AUTH in clear text where TLS is required.
     ENCRYPTION_REQUIRED = 538 (5, 7, 11) "Encryption required for requested authentication mechanism";
-    /// Unknown user and wrong password: one answer.
+    /// Unknown user or wrong password: the same reply for both, so that names cannot be guessed.
     BAD_CREDENTIALS = 535 (5, 7, 8) "Authentication credentials invalid";
     /// `*` instead of a SASL response.
     AUTHENTICATION_CANCELLED = 501 (5, 7, 0) "Authentication cancelled";
     /// A SASL response that is not base64.
     BAD_BASE64 = 501 (5, 5, 2) "Cannot decode the authentication response";
-    /// Too many failures with this name from this client; the text says when trying again makes sense.
+    /// Too many failures with this name from this client; the text says when to try again.
     AUTHENTICATION_LOCKED = 454 (4, 7, 0) "Too many authentication failures, try again later";
-    /// The user store cannot be asked, or its queue is full.
+    /// The user store is not available, or its queue is full.
     AUTHENTICATION_UNAVAILABLE = 454 (4, 7, 0) "Temporary authentication failure";
 
     /// The 51st recipient: one call of the provider carries 50.
     TOO_MANY_RECIPIENTS = 452 (4, 5, 3) "Too many recipients";
     /// A forward-path without a domain.
     RECIPIENT_WITHOUT_DOMAIN = 553 (5, 1, 3) "Recipient address needs a domain";
-    /// A forward-path with an address literal: the provider refuses it, and with it the whole call.
+    /// A forward-path with an address literal: the provider would refuse it together with the whole call.
     RECIPIENT_LITERAL = 550 (5, 1, 2) "Address literals are not accepted as recipient domain";
     /// A local part outside ASCII: the provider has no SMTPUTF8.
     NON_ASCII_LOCAL_PART = 553 (5, 6, 7) "Non-ASCII local parts are not supported";
@@ -130,15 +130,15 @@ table! {
     INSUFFICIENT_STORAGE = 452 (4, 3, 1) "Insufficient system storage, try again later";
     /// The header section is over its octet or field limit.
     HEADER_TOO_LARGE = 552 (5, 3, 4) "Message header is too large";
-    /// As many Received fields as a loop would have.
+    /// More Received fields than any path without a loop has.
     TOO_MANY_HOPS = 554 (5, 4, 6) "Too many hops, mail loop suspected";
     /// A lone CR or LF in content.
     BARE_LINE_END_IN_CONTENT = 550 (5, 5, 2) "Message lines must end with CR LF";
     /// A content line longer than RFC 5321 §4.5.3.1.6 allows and the provider takes.
     CONTENT_LINE_TOO_LONG = 554 (5, 6, 0) "Message line is longer than 998 octets";
-    /// A header section that cannot be read without guessing.
+    /// A header section that is invalid or has more than one interpretation.
     MALFORMED_HEADER = 554 (5, 6, 0) "Malformed message header";
-    /// A field that may stand once stands twice: the provider refuses such a message.
+    /// A field that is allowed once occurs twice: the provider refuses such a message.
     DUPLICATE_FIELD = 554 (5, 6, 0) "Duplicate header field";
     /// The MIME parts of the message are over a limit (`[mime]`); the text says which.
     MIME_OVER_LIMIT = 554 (5, 6, 0) "MIME structure is over a limit";
@@ -159,25 +159,26 @@ table! {
     AUTHOR_MISSING = 550 (5, 7, 1) "Message has no From field";
     /// More than one From field.
     AUTHOR_REPEATED = 550 (5, 7, 1) "Message has more than one From field";
-    /// A From or Sender field that cannot be read, or that two readers could read differently. The text says which, and why.
+    /// A From or Sender field that is invalid or has more than one interpretation. The text says which field, and why.
     AUTHOR_AMBIGUOUS = 550 (5, 7, 1) "From or Sender field cannot be read";
     /// Raw 8-bit or ESC octets in an address field.
     AUTHOR_NOT_ASCII = 550 (5, 7, 1) "From or Sender field contains raw 8-bit or control octets; encode them (RFC 2047)";
-    /// To, Cc or Reply-To with an address that the provider cannot read: it would refuse the message. The text says which.
+    /// To, Cc or Reply-To with an address that the provider cannot parse: it would refuse the message. The text says
+    /// which.
     ADDRESS_FIELD_UNREADABLE = 554 (5, 6, 0) "Address field cannot be read";
     /// A recipient that this client may not write to.
     RECIPIENT_NOT_PERMITTED = 550 (5, 7, 1) "Recipient not permitted";
     /// An attachment of a type that is refused.
     ATTACHMENT_NOT_PERMITTED = 550 (5, 7, 1) "Attachment type not permitted";
-    /// Date or Message-ID is missing, and the operator wants it there.
+    /// Date or Message-ID is missing, and the configuration requires it.
     FIELD_MISSING = 550 (5, 6, 0) "Message lacks a required header field";
     /// An IAM policy document does not allow the message.
     NOT_ALLOWED_BY_DOCUMENT = 550 (5, 7, 1) "Sending is not permitted by policy";
-    /// A rate limit is reached; the text says when trying again makes sense.
+    /// A rate limit is reached; the text says when to try again.
     RATE_LIMITED = 451 (4, 7, 1) "Rate limit reached, try again later";
-    /// A rate limit is reached, and the operator wants that told for good.
+    /// A rate limit is reached, and the limit is configured to reject.
     RATE_LIMIT_EXCEEDED = 550 (5, 7, 1) "Rate limit exceeded";
-    /// The policy could not judge.
+    /// Policy could not decide.
     LOCAL_ERROR = 451 (4, 3, 0) "Local error, try again later";
 
     /// The account's send rate is used up.
@@ -188,7 +189,7 @@ table! {
     REFUSED_BY_PROVIDER = 554 (5, 7, 1) "Message rejected by the provider";
     /// An account without production access sends to verified identities only.
     SANDBOX = 554 (5, 7, 1) "Recipient refused: the SES account is in the sandbox";
-    /// The provider calls the request malformed.
+    /// The provider reports that the request is malformed.
     BAD_REQUEST = 554 (5, 6, 0) "Message not acceptable to the provider";
     /// Only the operator can correct this: permission, credentials, paused sending, missing configuration set.
     OPERATOR_ERROR = 451 (4, 3, 5) "Sending is not possible until the operator of this relay corrects its configuration";
@@ -196,7 +197,7 @@ table! {
     PROVIDER_UNAVAILABLE = 451 (4, 4, 1) "Provider not available, try again later";
     /// No answer in time: the message may have been sent.
     PROVIDER_NO_RESPONSE = 451 (4, 4, 2) "No answer from the provider in time, try again later";
-    /// The deadline of the hand-off passed while waiting for a turn.
+    /// The deadline of the message passed while it waited to be sent.
     DEADLINE = 451 (4, 3, 2) "Too busy to hand the message on in time, try again later";
 }
 

@@ -1,7 +1,8 @@
 //! One SMTP reply: code, enhanced status, text.
 //!
-//! The rows that we can speak are in [`replies`](super::replies); this file is only their type. RFC 5321 §4.2, RFC 2034,
-//! RFC 3463. Text is for peers: bland, printable ASCII, no address and nothing of the inside but the reference id.
+//! The replies of gatepost are in [`replies`](super::replies); this file has only their type. RFC 5321 §4.2, RFC 2034,
+//! RFC 3463. Texts are for clients: printable ASCII, without addresses, and without internal details except the
+//! reference id.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,7 +23,7 @@ impl fmt::Display for EnhancedStatus {
     }
 }
 
-/// A single-line reply to a command, or to a message. Multi-line replies (EHLO, HELP) are the session's own.
+/// A single-line reply to a command or a message. The session writes multi-line replies (EHLO) itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     code: u16,
@@ -30,17 +31,17 @@ pub struct Reply {
     text: Cow<'static, str>,
 }
 
-/// RFC 5321 §4.5.3.1.5 allows 512 octets with CRLF; what is left after code, status and a reference id.
+/// RFC 5321 §4.5.3.1.5 allows 512 octets with CRLF. This is what remains besides code, status and reference id.
 const TEXT_OCTETS_MAX: usize = 400;
 
 impl Reply {
-    /// A row of the table. `const`, so that a row costs nothing to speak.
+    /// A row of the table. `const`, so that a row needs no allocation.
     pub const fn new(code: u16, status: Option<EnhancedStatus>, text: &'static str) -> Self {
         Self { code, status, text: Cow::Borrowed(text) }
     }
 
-    /// The same code and status with another text. Octets that are not printable ASCII become `?` and the text is cut at
-    /// 400 octets, because part of it may come from a provider's error message.
+    /// The same code and status with another text. Octets that are not printable ASCII become `?`, and the text is
+    /// truncated to 400 octets, because part of it may come from a provider's error message.
     #[must_use]
     pub fn with_text(&self, text: &str) -> Self {
         let text = if text.len() <= TEXT_OCTETS_MAX && text.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
@@ -51,26 +52,26 @@ impl Reply {
         Self { code: self.code, status: self.status, text: Cow::Owned(text) }
     }
 
-    /// The same reply with its cause behind the text: `Bad address syntax: address has no domain`.
+    /// The same reply with the cause after the text: `Bad address syntax: address has no domain`.
     #[must_use]
     pub fn with_cause(&self, cause: impl fmt::Display) -> Self {
         self.with_text(&format!("{}: {cause}", self.text))
     }
 
-    /// The same reply with the id under which the log tells more.
+    /// The same reply with the id to search for in the log.
     #[must_use]
     pub fn with_reference(&self, id: &dyn fmt::Display) -> Self {
         self.with_text(&format!("{} (ref {id})", self.text))
     }
 
-    /// The same refusal spoken as temporary: the first digit of code and status becomes 4. Replies that are not
-    /// permanent refusals stay as they are. For a first roll-out, where a wrong rule should delay mail and not lose it.
+    /// The same refusal as a temporary one: the first digit of code and status becomes 4. Other replies are unchanged.
+    /// For a first roll-out, where a wrong rule should delay mail instead of losing it.
     #[must_use]
     pub fn softened(&self) -> Self {
         if !self.is_permanent() {
             return self.clone();
         }
-        // Only 450 and 451 are defined as "try again" for any command (RFC 5321 §4.2.3).
+        // Only 450 and 451 are defined as "try again" for every command (RFC 5321 §4.2.3).
         Self {
             code: 451,
             status: self.status.map(|EnhancedStatus(_, subject, detail)| EnhancedStatus(4, subject, detail)),
@@ -98,19 +99,19 @@ impl Reply {
         self.code / 100 == 2
     }
 
-    /// 4yz: the client may try the same again.
+    /// 4yz: the client may retry.
     pub const fn is_temporary(&self) -> bool {
         self.code / 100 == 4
     }
 
-    /// 5yz: trying the same again will not help.
+    /// 5yz: a retry cannot succeed.
     pub const fn is_permanent(&self) -> bool {
         self.code / 100 == 5
     }
 
     /// Appends the line with its CRLF.
     pub fn write_line(&self, out: &mut impl fmt::Write) {
-        // A buffer that grows takes everything.
+        // Writing to a growable buffer does not fail.
         let _ = write!(out, "{self}\r\n");
     }
 }

@@ -18,14 +18,14 @@ enum Text {
 const OCTETS_MAX: usize = 128;
 
 impl RuleName {
-    /// Sending at the account's rate.
+    /// The pace of all sending.
     pub const PACE: Self = Self::from_static("pace");
-    /// Calls to the provider at a time.
+    /// The limit of concurrent calls to the provider.
     pub const CALLS: Self = Self::from_static("calls");
-    /// Connections of an application at a time.
+    /// The limit of concurrent connections of an application.
     pub const CONNECTIONS: Self = Self::from_static("connections");
 
-    /// A literal. Panics if it is no name, so use it in a `const`, where that is a compile error.
+    /// A literal name. Panics if it is invalid, so use it in a `const`, where that is a compile error.
     pub const fn from_static(name: &'static str) -> Self {
         assert!(is_name(name.as_bytes()), "a rule's name is 1 to 128 printable characters without a space");
         Self(Text::Static(name))
@@ -34,7 +34,7 @@ impl RuleName {
     /// Checks length and alphabet.
     ///
     /// # Errors
-    /// [`ParameterError`], naming the rule.
+    /// [`ParameterError`] with the violated rule.
     pub fn parse(text: &str) -> Result<Self, ParameterError> {
         match is_name(text.as_bytes()) {
             true => Ok(Self(Text::Shared(text.into()))),
@@ -42,7 +42,7 @@ impl RuleName {
         }
     }
 
-    /// As given.
+    /// The text as given.
     pub fn as_str(&self) -> &str {
         match &self.0 {
             Text::Static(text) => text,

@@ -1,6 +1,6 @@
-//! Our trace field: one `Received` line on top of every message. RFC 5321 §4.4.
+//! The trace field: one `Received` field at the top of every message. RFC 5321 §4.4.
 //!
-//! Names no recipient (the first RCPT may be a blind copy) and of the inside only what the operator chose.
+//! It names no recipient (the first one may be a blind copy), and of the internal network only what the operator chose.
 
 use super::client::{Client, ClientAddress};
 use super::id::TransactionId;
@@ -8,22 +8,22 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::time::SystemTime;
 
-/// How much of the client the `from` clause shows to everybody who receives the message.
+/// How much of the client the `from` clause shows to all recipients of the message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TraceDetail {
-    /// `from unknown`: nothing of the inside.
+    /// `from unknown`: nothing about the client.
     #[default]
     Hidden,
     /// The client's address: `from unknown ([10.0.0.7])`.
     Address,
-    /// The name that EHLO gave, and the address: `from scanner-3 ([10.0.0.7])`.
+    /// The argument of EHLO and the address: `from scanner-3 ([10.0.0.7])`.
     Hello,
 }
 
-/// The most octets that [`received`] returns: reserved beside the advertised message size.
+/// The maximum octets that [`received`] returns. They are reserved in the advertised message size.
 pub const TRACE_OCTETS_MAX: usize = 1_000;
 
-/// The field with its last CR LF.
+/// The field with its final CR LF.
 pub fn received(
     hostname: &str,
     detail: TraceDetail,
@@ -60,7 +60,7 @@ pub fn protocol(client: &Client, esmtp: bool) -> &'static str {
     }
 }
 
-/// What EHLO said, if it is a word that can stand in a trace field; it may be anything.
+/// The argument of EHLO, if it is valid in a trace field; it may be any text.
 fn hello_token(hello: &str) -> &str {
     let token = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'.' | b'-' | b'_' | b':' | b'[' | b']');
     if !hello.is_empty() && hello.len() <= 255 && hello.bytes().all(token) { hello } else { "unknown" }

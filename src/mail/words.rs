@@ -1,8 +1,8 @@
-//! Encoded words (RFC 2047 §2) and percent-encoded values (RFC 2231 §4) as text.
+//! Decodes encoded words (RFC 2047 §2) and percent-encoded values (RFC 2231 §4).
 //!
-//! Lenient, because the readers at the other end are: an encoded word counts wherever it stands, in quotes and without
-//! blanks around it, however long. Linear in the input. Charsets are those that mail-parser knows; text in another one is
-//! read as UTF-8.
+//! Lenient, because mail programs are: an encoded word is decoded in any position, in quotes, without blanks around it,
+//! and of any length. Linear in the input. Supports the charsets of mail-parser; text in another charset is decoded as
+//! UTF-8.
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
@@ -10,7 +10,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use mail_parser::decoders::charsets::map::charset_decoder;
 use std::borrow::Cow;
 
-/// The text with its encoded words decoded, and without the blanks between two of them (RFC 2047 §6.2).
+/// Decodes the encoded words of a text, and removes the blanks between two of them (RFC 2047 §6.2).
 pub(crate) fn decode(text: &str) -> Cow<'_, str> {
     if !text.contains("=?") {
         return Cow::Borrowed(text);
@@ -30,22 +30,22 @@ pub(crate) fn decode(text: &str) -> Cow<'_, str> {
 /// One encoded word.
 pub(crate) struct Word {
     pub(crate) text: String,
-    /// Decoding may hide what other readers see: a charset that is not known here, a control character that the charset has
-    /// and the text has not, or an encoded word inside.
+    /// The decoded text may differ from what other mail programs show: an unknown charset, a control character that the
+    /// charset has and the text has not, or an encoded word inside.
     pub(crate) is_doubtful: bool,
-    /// The charset is one in which nothing can be read.
+    /// Text in the charset cannot be decoded.
     pub(crate) is_opaque: bool,
 }
 
-/// The encoded words of a text, each of them decoded.
+/// The encoded words of a text, decoded.
 pub(crate) fn encoded(text: &str) -> impl Iterator<Item = Word> + '_ {
     pieces(text).filter_map(|(_, word)| word)
 }
 
-/// The text in pieces: what stands as it is, and the encoded word behind it.
+/// The text in pieces: unencoded text, and the encoded word after it.
 fn pieces(text: &str) -> impl Iterator<Item = (&str, Option<Word>)> {
     let mut rest = text;
-    // Whether there is an end of a word in the rest: looked for once, not for each start.
+    // Whether the rest contains an end of a word: searched once, not for each start.
     let mut ends = true;
     std::iter::from_fn(move || {
         let start = match rest.find("=?").filter(|_| ends) {
@@ -59,7 +59,7 @@ fn pieces(text: &str) -> impl Iterator<Item = (&str, Option<Word>)> {
                 rest = &word[octets..];
                 Some((before, Some(decoded)))
             }
-            // A false start is text.
+            // This start is not an encoded word.
             Err(fault) => {
                 ends = fault != NotAWord::NothingEndsIt;
                 let (before, behind) = rest.split_at(start + 2);
@@ -70,15 +70,15 @@ fn pieces(text: &str) -> impl Iterator<Item = (&str, Option<Word>)> {
     })
 }
 
-/// Why no encoded word begins there.
+/// Why there is no encoded word at a position.
 #[derive(PartialEq, Eq)]
 enum NotAWord {
     UnknownEncoding,
-    /// Nothing that follows ends one, nor any word that begins later.
+    /// The rest contains no end of an encoded word, for this or any later start.
     NothingEndsIt,
 }
 
-/// The encoded word at the start of `text`, and its length. As Python reads it, question marks may stand inside.
+/// The encoded word at the start of `text`, and its length. As in Python, it may contain question marks.
 fn encoded_word(text: &str) -> Result<(Word, usize), NotAWord> {
     let mut pieces = text.get(2..).unwrap_or_default().splitn(3, '?');
     let (Some(label), Some(encoding), Some(rest)) = (pieces.next(), pieces.next(), pieces.next()) else {
@@ -94,7 +94,7 @@ fn encoded_word(text: &str) -> Result<(Word, usize), NotAWord> {
     let charset = label.split('*').next().unwrap_or_default().as_bytes();
     let octets = decoder(&rest.as_bytes()[..end]);
     let text = in_charset(charset, &octets);
-    // 0x80 to 0x9F are C1 controls there, and letters in windows-1252, which is read in its place.
+    // 0x80 to 0x9F are C1 controls in ISO 8859, and letters in windows-1252, which is used instead.
     let latin =
         charset.len() >= 8 && charset[..8].eq_ignore_ascii_case(b"iso-8859") || charset.eq_ignore_ascii_case(b"latin1");
     let hidden = latin && octets.iter().any(|octet| matches!(octet, 0x80..=0x9f));
@@ -111,7 +111,7 @@ fn base64(encoded: &[u8]) -> Vec<u8> {
     );
     let known = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'+' | b'/');
     let mut clean: Vec<u8> = encoded.iter().copied().filter(known).collect();
-    // One character alone encodes nothing.
+    // A single remaining character encodes nothing.
     if clean.len() % 4 == 1 {
         clean.pop();
     }
@@ -123,12 +123,12 @@ fn quoted(encoded: &[u8]) -> Vec<u8> {
     escaped(encoded, b'=').into_iter().map(|(octet, plain)| if plain && octet == b'_' { b' ' } else { octet }).collect()
 }
 
-/// The octets of a value with `%XX` in it.
+/// Decodes `%XX`.
 pub(super) fn percent(encoded: &[u8]) -> Vec<u8> {
     escaped(encoded, b'%').into_iter().map(|(octet, _)| octet).collect()
 }
 
-/// Each octet, and whether it stood for itself. What is no escape stays as it is.
+/// Each octet, and whether it was unescaped. Invalid escapes are unchanged.
 fn escaped(encoded: &[u8], mark: u8) -> Vec<(u8, bool)> {
     let hex = |octet: &u8| char::from(*octet).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let mut octets = Vec::with_capacity(encoded.len());
@@ -149,7 +149,7 @@ fn escaped(encoded: &[u8], mark: u8) -> Vec<(u8, bool)> {
     octets
 }
 
-/// Octets of a charset as text. What has no meaning in it becomes U+FFFD.
+/// Decodes octets of a charset. Invalid octets become U+FFFD.
 pub(super) fn in_charset(label: &[u8], octets: &[u8]) -> String {
     match charset_decoder(label).filter(|_| !is_utf8(label)) {
         Some(decoder) => decoder(octets),
@@ -161,14 +161,15 @@ fn is_utf8(label: &[u8]) -> bool {
     label.is_empty() || [&b"utf-8"[..], b"utf8", b"us-ascii"].iter().any(|own| label.eq_ignore_ascii_case(own))
 }
 
-/// Whether an unknown charset may be one in which ASCII is not ASCII (EBCDIC, UTF-32): nothing can be said of text in it.
+/// Whether an unknown charset may be one in which ASCII is encoded differently (EBCDIC, UTF-32), so that nothing is
+/// known about the text.
 pub(super) fn is_opaque(label: &[u8]) -> bool {
     const PREFIXES: [&[u8]; 8] = [b"cp", b"ibm", b"csibm", b"ebcdic", b"utf-32", b"utf32", b"ucs", b"iso-10646"];
     let starts = |prefix: &[u8]| label.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
     !is_known(label) && PREFIXES.iter().any(|prefix| starts(prefix))
 }
 
-/// Whether text in the charset can be read.
+/// Whether text in the charset can be decoded.
 pub(super) fn is_known(label: &[u8]) -> bool {
     is_utf8(label) || charset_decoder(label).is_some()
 }
@@ -210,7 +211,7 @@ mod tests {
             prop_assert!(decoded.len() <= text.len() * 3);
         }
 
-        /// mail-parser reads the same from what is encoded well.
+        /// mail-parser decodes well-formed words to the same text.
         #[test]
         fn a_well_formed_word_is_read_as_mail_parser_reads_it(words in proptest::collection::vec("[a-zA-Z0-9.@ü€]{1,12}", 1..5)) {
             let encode = |word: &String| format!("=?utf-8?q?{}?=", word.bytes().map(|octet| format!("={octet:02X}")).collect::<String>());

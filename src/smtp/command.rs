@@ -1,17 +1,17 @@
-//! Command lines. RFC 5321 §4.1, with the extensions that this server offers.
+//! Parses command lines. RFC 5321 §4.1, with the extensions that this server offers.
 //!
-//! Input is one line without its CR LF. Strict in what it understands, tolerant where clients are sloppy and the meaning
-//! is not in doubt: lower case, a space after the colon, no angle brackets, trailing spaces, any EHLO word.
+//! The input is one line without its CR LF. Deviations whose meaning is not in doubt are accepted: lower case, a space
+//! after the colon, missing angle brackets, trailing spaces, any EHLO word. Everything else is refused.
 
 use crate::mail::{
     AddressError, BodyType, ForwardPath, MailParameters, Mailbox, Reply, ReversePath, UnreadablePath, replies,
 };
 use std::borrow::Cow;
 
-/// A command that can be carried out, if it comes in order.
+/// A valid command. The session checks the order of commands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// `EHLO word`; the word may be anything printable, or missing.
+    /// `EHLO word`. The word is optional and may be any text.
     Ehlo(String),
     /// `HELO word`.
     Helo(String),
@@ -23,9 +23,9 @@ pub enum Command {
     Data,
     /// `BDAT octets [LAST]` (RFC 3030).
     Bdat {
-        /// How many octets of content follow the line.
+        /// The number of octets of content that follow the line.
         octets: u64,
-        /// Whether the message ends with them.
+        /// Whether they are the end of the message.
         last: bool,
     },
     /// `RSET`.
@@ -44,26 +44,27 @@ pub enum Command {
     StartTls,
     /// `AUTH mechanism [initial-response]` (RFC 4954).
     Auth {
-        /// Upper case.
+        /// In upper case.
         mechanism: String,
-        /// Base64, or `=` for an empty one; `None` if it is still to come.
+        /// Base64, or `=` for an empty response. `None`: the client sends it after a challenge.
         initial_response: Option<String>,
     },
 }
 
-/// A line that is no command, with the reply that says why.
+/// A line that is not a valid command, with the reply that states the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadCommand {
-    /// What to answer.
+    /// The reply for the client.
     pub reply: Reply,
-    /// The length that a BDAT announced although its line is refused: its octets will come all the same, and must not be
-    /// run as commands. `u64::MAX` if nobody can say how long: then nothing on this connection can be a command again.
+    /// The chunk length of a refused BDAT line. The client sends the octets although the line is refused, and they must
+    /// not be run as commands. `u64::MAX` if the length is unknown: then no further input of this connection can be a
+    /// command.
     pub chunk_octets: Option<u64>,
 }
 
 impl BadCommand {
-    /// A line that cannot be read further than its verb.
-    pub fn unread(verb: &str, reply: Reply) -> Self {
+    /// A line of which only the verb can be read.
+    pub fn verb_only(verb: &str, reply: Reply) -> Self {
         Self { reply, chunk_octets: (verb == "BDAT").then_some(u64::MAX) }
     }
 }
@@ -79,7 +80,7 @@ impl From<Reply> for BadCommand {
 /// # Errors
 /// [`BadCommand`].
 pub fn parse(line: &[u8]) -> Result<Command, BadCommand> {
-    // A verb first, whatever follows: an 8-bit octet in the argument of RCPT is another error than a verb nobody knows.
+    // The verb is read first, so that an 8-bit octet in the argument of RCPT does not make the verb unknown.
     let line = trim_end(line);
     let verb_end = line.iter().position(|octet| *octet == b' ' || *octet == b'\t').unwrap_or(line.len());
     let verb = String::from_utf8_lossy(&line[..verb_end]).to_ascii_uppercase();
@@ -87,22 +88,22 @@ pub fn parse(line: &[u8]) -> Result<Command, BadCommand> {
     let Some((_, parse)) = VERBS.iter().find(|(name, _)| *name == verb) else {
         return Err(replies::UNKNOWN_COMMAND.into());
     };
-    // Devices name themselves in Latin-1, or with a NUL behind; their name decides nothing.
+    // Devices send a host name in Latin-1, or with a trailing NUL. The name decides nothing, so it is accepted.
     let hello = verb == "EHLO" || verb == "HELO";
     let argument = match std::str::from_utf8(argument) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) if hello => String::from_utf8_lossy(argument),
-        Err(_) => return Err(BadCommand::unread(&verb, replies::SYNTAX.with_cause("the line is not UTF-8"))),
+        Err(_) => return Err(BadCommand::verb_only(&verb, replies::SYNTAX.with_cause("the line is not UTF-8"))),
     };
     if argument.chars().any(|c| c.is_control() && c != '\t' && !(hello && c == '\0')) {
         let reply = replies::SYNTAX.with_cause("the line contains a control character");
-        return Err(BadCommand::unread(&verb, reply));
+        return Err(BadCommand::verb_only(&verb, reply));
     }
     parse(&argument)
 }
 
-/// A line whose RCPT has a local part with dots where none may be, such as `foo..bar` or `foo.`, as it would be with that
-/// local part quoted. `None`: it is no such line.
+/// Parses an RCPT line whose local part has misplaced dots, such as `foo..bar` or `foo.`, as if the local part were
+/// quoted. `None`: any other line.
 pub fn parse_with_stray_dots(line: &[u8]) -> Option<Command> {
     let text = std::str::from_utf8(line).ok()?;
     let start = text.find('<').filter(|start| text[..*start].trim_end().to_ascii_uppercase().ends_with("TO:"))? + 1;
@@ -115,16 +116,16 @@ pub fn parse_with_stray_dots(line: &[u8]) -> Option<Command> {
     parse(quoted.as_bytes()).ok().filter(|command| matches!(command, Command::Rcpt(_)))
 }
 
-/// RFC 5322 §3.2.3, beside letters and digits.
+/// The special characters of an atom (RFC 5322 §3.2.3), besides letters and digits.
 const ATEXT: &[u8] = b"!#$%&'*+-/=?^_`{|}~";
 
-/// The verb of a line, with or without its line end: upper case, or `?` if there is none that we know.
+/// The verb of a line, with or without its line end, in upper case; `?` if it is unknown.
 pub fn verb(line: &[u8]) -> &'static str {
     let word = line.split(|octet| matches!(octet, b' ' | b'\t' | b'\r' | b'\n')).next().unwrap_or_default();
     VERBS.iter().find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(word)).map_or("?", |(name, _)| name)
 }
 
-/// Verbs of other servers, which clients try: extensions of Postfix and Exchange, and RFC 821's.
+/// Verbs that clients try because other servers support them: extensions of Postfix and Exchange, and verbs of RFC 821.
 const OTHER_VERBS: [&str; 14] = [
     "XCLIENT",
     "XFORWARD",
@@ -142,9 +143,9 @@ const OTHER_VERBS: [&str; 14] = [
     "PROXY",
 ];
 
-/// What the log says of a line that is refused: the text behind the verb, or the name of a verb that other servers know,
-/// cut at 256 octets. Empty where it may be a secret: behind AUTH, and of any other word, which may be a password of a
-/// client that did not notice that its AUTH was refused.
+/// The part of a refused line that may be logged: the text after the verb, or an unknown verb if it is one that other
+/// servers support, truncated to 256 octets. Empty where it may be a secret: after AUTH, and for any other unknown
+/// word, which may be a password from a client that ignored the refusal of its AUTH.
 pub fn argument(line: &[u8]) -> String {
     let text = match verb(line) {
         "AUTH" => return String::new(),
@@ -158,11 +159,11 @@ pub fn argument(line: &[u8]) -> String {
     String::from_utf8_lossy(&text[..text.len().min(ARGUMENT_OCTETS_MAX)]).into_owned()
 }
 
-/// A path of the greatest length (RFC 5321 §4.5.3.1.3).
+/// The longest path (RFC 5321 §4.5.3.1.3).
 const ARGUMENT_OCTETS_MAX: usize = 256;
 
-/// Whether a line is the beginning of an HTTP request: a web page can make a browser send one here, with SMTP commands
-/// in its body.
+/// Whether a line begins an HTTP request. A web page can make a browser send a request here with SMTP commands in its
+/// body (cross-protocol attack).
 pub fn is_http(line: &[u8]) -> bool {
     const METHODS: [&[u8]; 9] =
         [b"GET ", b"POST ", b"PUT ", b"PATCH ", b"DELETE ", b"HEAD ", b"OPTIONS ", b"CONNECT ", b"PRI "];
@@ -204,7 +205,7 @@ fn mail(argument: &str) -> Result<Command, BadCommand> {
         _ if path.is_empty() => ReversePath::Null,
         Ok(mailbox) => ReversePath::Mailbox(mailbox),
         Err(AddressError::NonAsciiLocalPart) => return Err(replies::NON_ASCII_LOCAL_PART.into()),
-        // Devices say `MAIL FROM:<scanner>`. Whether that will do is for policy to say.
+        // Devices send `MAIL FROM:<scanner>`. Policy decides whether that is accepted.
         Err(error) => {
             known.unreadable_path = Some(Box::new(UnreadablePath { text: path.to_owned(), error }));
             ReversePath::Null
@@ -213,7 +214,8 @@ fn mail(argument: &str) -> Result<Command, BadCommand> {
     for (keyword, value) in parameters {
         match (keyword.as_str(), value) {
             ("SIZE", Some(value)) => {
-                // RFC 1870 §4: up to 20 digits, which may be more than fits; that is too large, and no syntax error.
+                // RFC 1870 §4: up to 20 digits, which may overflow a u64. That is a size over the limit, not a syntax
+                // error.
                 let digits = (1..=20).contains(&value.len()) && value.bytes().all(|octet| octet.is_ascii_digit());
                 let octets = value.parse().ok().or(digits.then_some(u64::MAX)).filter(|_| digits);
                 let bad = || replies::SYNTAX.with_cause("SIZE must be 1 to 20 digits");
@@ -221,7 +223,7 @@ fn mail(argument: &str) -> Result<Command, BadCommand> {
             }
             ("BODY", Some(value)) if value.eq_ignore_ascii_case("7BIT") => known.body = BodyType::SevenBit,
             ("BODY", Some(value)) if value.eq_ignore_ascii_case("8BITMIME") => known.body = BodyType::EightBitMime,
-            // RFC 4954 §5: who handed it to the client; nothing that we would act on. `AUTH=<>` says nobody.
+            // RFC 4954 §5: the original submitter. Ignored: the relay does not use it.
             ("AUTH", Some(_)) => {}
             _ => return Err(unknown_parameter(&keyword, value)),
         }
@@ -251,11 +253,11 @@ fn unknown_parameter(keyword: &str, value: Option<&str>) -> BadCommand {
     replies::UNKNOWN_PARAMETER.with_cause(parameter).into()
 }
 
-/// Of a parameter in a reply. Those of RFC 3461 and RFC 6531 are shorter.
+/// The length at which a parameter is truncated in a reply. Those of RFC 3461 and RFC 6531 are shorter.
 const PARAMETER_CHARACTERS_MAX: usize = 40;
 
-/// Divides `FROM:<path> KEY=value …` into the path without brackets and the parameters. A source route is refused and
-/// not stripped: what another reader would take for the address differs.
+/// Splits `FROM:<path> KEY=value …` into the path without brackets and the parameters. A source route is refused, not
+/// removed: other servers could take a different part of it for the address.
 fn path_and_parameters<'a>(
     argument: &'a str,
     prefix: &str,
@@ -274,7 +276,8 @@ fn path_and_parameters<'a>(
         let end = closing_bracket(inside).ok_or_else(|| bad("> is missing"))?;
         (inside[..end].trim(), &inside[end + 1..])
     } else {
-        // Without brackets the path ends at the first space; with a quote or bracket in it, that is no longer certain.
+        // Without brackets, the path ends at the first space. With a quote or bracket in it, its end would be
+        // ambiguous.
         let end = after.find([' ', '\t']).unwrap_or(after.len());
         match &after[..end] {
             "" => return Err(bad("address is missing")),
@@ -296,7 +299,7 @@ fn path_and_parameters<'a>(
     Ok((path, parameters))
 }
 
-/// The `>` that is not inside a quoted string.
+/// The position of the first `>` outside quoted strings.
 fn closing_bracket(inside: &str) -> Option<usize> {
     let mut quoted = false;
     let mut octets = inside.bytes().enumerate();
@@ -316,7 +319,7 @@ fn bdat(argument: &str) -> Result<Command, BadCommand> {
     let digits = words.next().filter(|word| word.len() <= 18 && word.bytes().all(|octet| octet.is_ascii_digit()));
     let octets = digits.and_then(|word| word.parse().ok());
     let reply = || replies::SYNTAX.with_cause("expected BDAT octets [LAST]");
-    let octets: u64 = octets.ok_or_else(|| BadCommand::unread("BDAT", reply()))?;
+    let octets: u64 = octets.ok_or_else(|| BadCommand::verb_only("BDAT", reply()))?;
     match (words.next(), words.next()) {
         (None, None) => Ok(Command::Bdat { octets, last: false }),
         (Some(word), None) if word.eq_ignore_ascii_case("LAST") => Ok(Command::Bdat { octets, last: true }),

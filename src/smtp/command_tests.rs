@@ -16,7 +16,7 @@ fn rcpt_command(path: &str) -> Result<Command, &'static str> {
 }
 
 #[test]
-fn lines_of_real_clients_and_of_hostile_ones() {
+fn lines_of_real_and_hostile_clients() {
     let plain = MailParameters::default();
     let sized = MailParameters { declared_octets: Some(1000), body: BodyType::EightBitMime, ..plain.clone() };
     let auth = |mechanism: &str, initial: Option<&str>| {
@@ -55,7 +55,7 @@ fn lines_of_real_clients_and_of_hostile_ones() {
             b"MAIL FROM:<\"a@x.com> \"@evil.com>",
             mail_command("\"a@x.com> \"@evil.com", plain.clone()),
         ),
-        // Once the client was told that a parameter is not known.
+        // After a reply that a parameter is not recognized.
         (
             "mail, a name",
             b"MAIL FROM: Team <ann@a.example>",
@@ -238,7 +238,7 @@ fn lines_of_real_clients_and_of_hostile_ones() {
 }
 
 #[test]
-fn the_log_names_what_was_refused_and_never_what_may_be_a_secret() {
+fn the_log_has_the_refused_argument_but_no_secret() {
     let long = format!("MAIL FROM:<{}>", "x".repeat(300));
     for (line, want) in [
         ("MAIL FROM: Team <ann@a.example>", "FROM: Team <ann@a.example>"),
@@ -248,7 +248,7 @@ fn the_log_names_what_was_refused_and_never_what_may_be_a_secret() {
         ("MAIL FROM:<\u{e9}\r>", "FROM:<\u{e9}\r>"),
         ("AUTH PLAIN AGFubgBwYXNzd29yZA==", ""),
         ("auth", ""),
-        // A password behind an AUTH that was refused.
+        // A password after an AUTH that was refused.
         ("cGFzc3dvcmQ=", ""),
         ("hunter2 ", ""),
         ("XCLIENT ADDR=192.0.2.1 LOGIN=ann", "XCLIENT"),
@@ -260,16 +260,17 @@ fn the_log_names_what_was_refused_and_never_what_may_be_a_secret() {
 }
 
 #[test]
-fn a_refused_bdat_line_still_says_how_much_follows() {
+fn a_refused_bdat_line_reports_its_chunk_length() {
     assert_eq!(parse(b"BDAT 86 FIRST").unwrap_err().chunk_octets, Some(86));
-    // Once these counted as no chunk at all, and the octets behind them were run as commands.
+    // Regression: these had no chunk length, and the octets after them were run as commands.
     for line in [&b"BDAT x"[..], b"BDAT", b"BDAT 99999999999999999999", b"BDAT 86\0 LAST", b"BDAT 86 L\xff"] {
         assert_eq!(parse(line).unwrap_err().chunk_octets, Some(u64::MAX), "{line:?}");
     }
     assert_eq!(parse(b"RCPT x").unwrap_err().chunk_octets, None);
 }
 
-/// The oracle is lenient in known ways (it unquotes, strips routes, takes UTF-8); here is where it is right.
+/// The oracle is more lenient in known ways: it unquotes, removes routes and accepts UTF-8. This test covers what it
+/// parses correctly.
 #[test]
 fn smtp_proto_agrees_on_ordinary_mail_and_rcpt_lines() {
     use smtp_proto::Request;
@@ -284,8 +285,8 @@ fn smtp_proto_agrees_on_ordinary_mail_and_rcpt_lines() {
     }
 }
 
-/// lettre is right about quotes, dots, labels and control characters; it also takes UTF-8 local parts, which SES does
-/// not.
+/// lettre is correct for quotes, dots, labels and control characters. It also accepts UTF-8 local parts, which SES
+/// refuses.
 #[cfg(feature = "cli")]
 #[test]
 fn lettre_agrees_on_what_an_address_is() {

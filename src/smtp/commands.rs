@@ -1,4 +1,4 @@
-//! Carries out commands, depending on the transaction that they arrive in. RFC 5321 §4.1.1, §4.1.4 (order).
+//! Runs commands, depending on the state of the transaction. RFC 5321 §4.1.1, §4.1.4 (order).
 
 use super::command::Command;
 use super::sasl;
@@ -7,13 +7,13 @@ use super::state::{PendingQuestion, Progress, State, Transaction};
 use super::{Abandon, Action, AuthMode, Question};
 use crate::mail::{Credentials, Envelope, ForwardPath, MailParameters, Reply, ReversePath, replies};
 
-/// The cause of a command that belongs to a transaction, where none is open.
+/// The cause in the reply to a command that needs an open transaction.
 const MAIL_FIRST: &str = "send MAIL first";
 
 impl Session {
-    /// Carries out a command, or refuses it.
+    /// Runs a command, or refuses it.
     pub(super) fn run(&mut self, transaction: Transaction, verb: &'static str, command: Command) -> Progress {
-        // RFC 3207 §4: before TLS where it is required, nothing but these.
+        // RFC 3207 §4: where TLS is required, only these commands are allowed before it.
         let before_tls = matches!(command, Command::Ehlo(_) | Command::Noop | Command::StartTls | Command::Quit);
         if self.tls_missing() && !before_tls {
             return match command {
@@ -40,14 +40,14 @@ impl Session {
             Command::Auth { mechanism, initial_response } => {
                 self.auth(transaction, &mechanism, initial_response.as_deref())
             }
-            Command::Noop => self.say(transaction, &replies::OK),
-            Command::Vrfy => self.say(transaction, &replies::CANNOT_VERIFY),
-            Command::Help => self.say(transaction, &replies::HELP),
+            Command::Noop => self.answer(transaction, &replies::OK),
+            Command::Vrfy => self.answer(transaction, &replies::CANNOT_VERIFY),
+            Command::Help => self.answer(transaction, &replies::HELP),
             Command::Expn => self.refuse(transaction, verb, &replies::NOT_IMPLEMENTED),
         }
     }
 
-    fn say(&mut self, transaction: Transaction, reply: &Reply) -> Progress {
+    fn answer(&mut self, transaction: Transaction, reply: &Reply) -> Progress {
         self.state = State::Command(transaction);
         self.write(reply);
         Progress::Again
@@ -85,8 +85,8 @@ impl Session {
                 lines.push(if any { "AUTH PLAIN LOGIN CRAM-MD5" } else { "AUTH PLAIN LOGIN" }.to_owned());
             }
             let last = lines.len() - 1;
-            for (place, line) in lines.iter().enumerate() {
-                self.write_text(&format!("250{}{line}", if place == last { ' ' } else { '-' }));
+            for (index, line) in lines.iter().enumerate() {
+                self.write_text(&format!("250{}{line}", if index == last { ' ' } else { '-' }));
             }
         } else {
             self.write_text(&format!("250 {hostname}"));
@@ -94,7 +94,7 @@ impl Session {
         Progress::Do(Action::Hello { word, esmtp })
     }
 
-    /// Why a command that begins something must wait.
+    /// Why a command that starts a transaction or exchange is out of order. `None`: it is in order.
     fn not_idle(&self, transaction: &Transaction) -> Option<&'static str> {
         match transaction {
             _ if !self.greeted => Some("send EHLO or HELO first"),
@@ -133,9 +133,12 @@ impl Session {
             Transaction::Chunks(_) => {
                 self.refuse(transaction, "RCPT", &replies::BAD_SEQUENCE.with_cause("content has begun with BDAT"))
             }
-            Transaction::Rcpt(envelope) if envelope.contains(&path) => self.say(transaction, &replies::FORWARD_PATH_OK),
+            Transaction::Rcpt(envelope) if envelope.contains(&path) => {
+                self.answer(transaction, &replies::FORWARD_PATH_OK)
+            }
             Transaction::Rcpt(envelope) if envelope.forward_paths().len() >= self.settings.limits.recipients_max => {
-                // Not an error of the client's: RFC 5321 §4.5.3.1.10 lets it send the rest in another transaction.
+                // Not counted as a client error: RFC 5321 §4.5.3.1.10 lets the client send the remaining recipients in
+                // another transaction.
                 self.state = State::Command(transaction);
                 self.write(&replies::TOO_MANY_RECIPIENTS);
                 Progress::Do(Action::report("RCPT", replies::TOO_MANY_RECIPIENTS))
@@ -176,13 +179,13 @@ impl Session {
             };
             return self.refuse(transaction, "STARTTLS", &reply);
         }
-        // RFC 4954 §4 and RFC 3207 §4.2: an identity from before the handshake would have to be forgotten.
+        // RFC 4954 §4 and RFC 3207 §4.2: an identity from before the handshake would have to be discarded.
         if self.authenticated {
             let reply = replies::BAD_SEQUENCE.with_cause("STARTTLS must come before AUTH");
             return self.refuse(transaction, "STARTTLS", &reply);
         }
         self.write(&replies::READY_FOR_TLS);
-        // Command injection: what came behind STARTTLS in plain text is not part of the encrypted session.
+        // Command injection: plaintext received after STARTTLS is not part of the encrypted session.
         self.input.clear();
         self.state = State::Handshake;
         Progress::Do(Action::StartTls)

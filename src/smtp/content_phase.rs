@@ -1,7 +1,7 @@
-//! Receiving content: after DATA, and in BDAT chunks (RFC 3030).
+//! Receives content: after DATA, and in BDAT chunks (RFC 3030).
 //!
-//! A fault in content rejects the message and never ends the session: the rest of the content is read and discarded, and the
-//! reply follows. An early reply would turn the rest of the content into commands.
+//! A fault in content rejects the message and does not end the session: the rest of the content is read and discarded,
+//! and then the reply is sent. An early reply would let the rest of the content be run as commands.
 
 use super::content::LineEndings;
 use super::incoming::{IncomingContent, ScanResult, TransferRate};
@@ -42,7 +42,7 @@ impl Session {
 
     pub(super) fn poll_chunk(&mut self, mut content: IncomingContent, mut remaining: u64, last: bool) -> Progress {
         let limits = &self.settings.limits;
-        // Known before it arrives: all chunks together are too large.
+        // All chunks together are too large. This is known from the command, before the chunk arrives.
         let too_large = content.octets.saturating_add(remaining) > limits.message_octets_max;
         if let Some(reply) = content.fault.take().or_else(|| too_large.then_some(replies::MESSAGE_TOO_LARGE)) {
             return self.discard_chunk(remaining, reply);
@@ -66,7 +66,7 @@ impl Session {
         progress
     }
 
-    /// All octets of a chunk have arrived, and none is a fault.
+    /// Handles the end of a chunk without a fault.
     fn chunk_end(&mut self, content: IncomingContent, last: bool) -> Progress {
         if !last {
             self.state = State::Command(Transaction::Chunks(content));
@@ -74,14 +74,14 @@ impl Session {
             return Progress::Again;
         }
         let scanner = &content.scanner;
-        // RFC 5321 §2.3.8: content is whole lines. Clients that build MIME for BDAT leave the last line end out; without it
-        // the message could not have come by DATA, and SES would add it.
+        // RFC 5321 §2.3.8: content consists of whole lines. Clients that build MIME for BDAT omit the last line end. It
+        // is added, because the message could not be sent with DATA without it, and SES would add it.
         let missing = match (scanner.at_line_start(), scanner.after_cr(), self.settings.line_endings) {
             (true, ..) => return self.commit(scanner.long),
             (_, true, LineEndings::Refuse) => return self.discard_chunk(0, replies::BARE_LINE_END_IN_CONTENT),
             (..) => b"\r\n",
         };
-        // The limit is for the message as it is sent.
+        // The limit applies to the message as it is sent to the provider.
         if content.octets + missing.len() as u64 > self.settings.limits.message_octets_max {
             return self.discard_chunk(0, replies::MESSAGE_TOO_LARGE);
         }
@@ -89,16 +89,16 @@ impl Session {
         Progress::Do(Action::Content(Bytes::from_static(missing)))
     }
 
-    /// The content is complete: asks whether it is accepted.
+    /// Asks the caller whether the complete message is accepted.
     pub(super) fn commit(&mut self, long_lines: bool) -> Progress {
         self.ask(PendingQuestion::Commit, Question::Commit { long_lines })
     }
 
-    /// Reads a chunk that is refused, so that it is not run as commands, and replies after it.
+    /// Discards a refused chunk, so that it is not run as commands, and sends the reply after it.
     ///
-    /// The transaction is over (RFC 3030 §2). If it were not, the chunks after this one could make a message with a hole in it.
+    /// The transaction ends (RFC 3030 §2). Otherwise the following chunks could form a message with a part missing.
     pub(super) fn discard_chunk(&mut self, octets: u64, reply: Reply) -> Progress {
-        // A longer one ends the session.
+        // A longer chunk ends the session.
         if octets > self.settings.limits.message_octets_max.saturating_mul(2) {
             self.write(&reply);
             self.state = State::Closing(Some(Box::new(Action::report("BDAT", reply))));

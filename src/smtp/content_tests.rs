@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// Content and how many octets followed the end, or the fault; `None` if the end did not come.
+/// Content and the octets after the end, or the fault. `None`: the end was not found.
 type Scanned = Option<Result<Vec<u8>, ContentFault>>;
 
 fn scan(scanner: &mut Scanner, pieces: &[&[u8]]) -> (Scanned, Vec<u8>) {
@@ -86,9 +86,9 @@ fn data_ends_at_crlf_dot_crlf_and_at_nothing_else() {
     }
 }
 
-/// One row a run of CR and LF: as many line ends as LFs, and one where there is none.
+/// One row for each run of CR and LF: as many line ends as LFs, and one if there is none.
 #[test]
-fn normalizing_repairs_line_ends_and_moves_no_end_of_data() {
+fn normalizing_converts_line_ends_and_does_not_move_the_end_of_data() {
     use ContentFault::BareLineEnd;
     type Row = (&'static str, &'static [u8], Result<&'static [u8], ContentFault>);
     let rows: Vec<Row> = vec![
@@ -147,7 +147,7 @@ fn chunks_have_no_dots() {
     }
 }
 
-/// The plainest possible reading of RFC 5321 §4.5.2, to compare with.
+/// A direct implementation of RFC 5321 §4.5.2, as the reference.
 fn reference(wire: &[u8]) -> Option<(Vec<u8>, usize)> {
     let mut content = Vec::new();
     let mut rest = wire;
@@ -162,29 +162,29 @@ fn reference(wire: &[u8]) -> Option<(Vec<u8>, usize)> {
     }
 }
 
-/// Each run of CR and LF as many line ends as it has LFs, and one where it has none. The line end before the first line,
-/// which is not in the content, belongs to the first run.
+/// Converts each run of CR and LF into as many line ends as it has LFs, and one if it has none. The line end before the
+/// content belongs to the first run.
 fn repaired(content: &[u8]) -> Vec<u8> {
     let ends = |octet: &u8| matches!(octet, b'\r' | b'\n');
     let runs = content.chunk_by(|a, b| ends(a) == ends(b));
     let mut repaired = Vec::new();
-    for (place, run) in runs.enumerate() {
+    for (index, run) in runs.enumerate() {
         let lfs = run.iter().filter(|octet| **octet == b'\n').count();
         match run.first().is_some_and(ends) {
             false => repaired.extend_from_slice(run),
-            true if place == 0 => repaired.extend(b"\r\n".repeat(lfs)),
+            true if index == 0 => repaired.extend(b"\r\n".repeat(lfs)),
             true => repaired.extend(b"\r\n".repeat(lfs.max(1))),
         }
     }
     repaired
 }
 
-/// Whether the first blank line is made of a CR LF beside an LF without CR.
+/// Whether the first blank line is formed by a CR LF next to a bare LF.
 fn has_doubtful_blank_line(content: &[u8]) -> bool {
     let ends = |octet: &u8| matches!(octet, b'\r' | b'\n');
-    for (place, run) in content.chunk_by(|a, b| ends(a) == ends(b)).enumerate() {
-        // Whether each line end has a CR; before the content, there was a CR LF.
-        let mut kinds = if place == 0 { vec![true] } else { Vec::new() };
+    for (index, run) in content.chunk_by(|a, b| ends(a) == ends(b)).enumerate() {
+        // Whether each line end has a CR. Before the content there was a CR LF.
+        let mut kinds = if index == 0 { vec![true] } else { Vec::new() };
         let lfs = (0..run.len()).filter(|at| run[*at] == b'\n');
         kinds.extend(lfs.map(|at| at > 0 && run[at - 1] == b'\r'));
         if ends(&run[0]) && kinds.len() > 1 {
@@ -195,9 +195,9 @@ fn has_doubtful_blank_line(content: &[u8]) -> bool {
 }
 
 proptest! {
-    /// Whatever is in the data, faults included, the end is where the plain reading has it.
+    /// The end is where the reference finds it, for any data, including faults.
     #[test]
-    fn the_end_is_where_the_plain_reading_has_it(wire in "[a.\r\n]{0,60}", cut in 0usize..60) {
+    fn the_end_is_where_the_reference_finds_it(wire in "[a.\r\n]{0,60}", cut in 0usize..60) {
         let wire = wire.as_bytes();
         let cut = cut.min(wire.len());
         let new = || Scanner::data(LineEndings::Refuse, LongLines::Refuse, 20);
@@ -212,7 +212,7 @@ proptest! {
         }
     }
 
-    /// The quick look at many lines says what the look at each octet says: single octets never get a quick one.
+    /// The fast path has the same result as single octets, which never use it.
     #[test]
     fn many_lines_at_once_are_read_as_octet_by_octet(
         wire in "([ab.]{0,4}(\r\n|\r\n|\r\n|\r\n|\r|\n|\x00|\r\n\\.|\r\n\\.\r\n)){0,12}",
@@ -228,7 +228,7 @@ proptest! {
         };
         let wire = wire.as_bytes();
         let octets: Vec<&[u8]> = wire.chunks(1).collect();
-        // What came of it, content without an end included.
+        // The content, also if there is no end.
         let read = |scanner: &mut Scanner, pieces: &[&[u8]]| {
             let mut pieces = pieces.to_vec();
             if !chunks { pieces.push(b"x\r\n.\r\n") };
@@ -255,7 +255,7 @@ proptest! {
         prop_assert_eq!(&read(&mut new(), &[&wire[..cut], &wire[cut..]]), &each);
     }
 
-    /// Repairing is a rule about runs of CR and LF, and moves no end of data.
+    /// Conversion is a rule about runs of CR and LF, and does not move the end of data.
     #[test]
     fn repairing_makes_one_line_end_of_each_lf(wire in "(a|b|\\.|\r\n|\r\n|\r\r\n|\r|\n){0,24}\r\n\\.\r\n", cut in 0usize..60) {
         let wire = wire.as_bytes();
@@ -263,7 +263,7 @@ proptest! {
         let (got, after) = scan_in_two(&new, wire, cut.min(wire.len()));
         let (content, end) = reference(wire).unwrap();
         prop_assert_eq!(after, &wire[end..]);
-        // Lines that are a lone dot to other readers.
+        // Lines that other readers take for a lone dot.
         let mut lines = wire[..end - 3].split_inclusive(|octet| *octet == b'\n');
         let mut start = true;
         let lone_dot = lines.any(|line| {
@@ -278,7 +278,7 @@ proptest! {
 
     #[test]
     fn smtp_proto_finds_the_same_end(wire in "a\r\n((\\.\\.[a.]{0,3}|a[a.]{0,3})?\r\n){0,8}\\.\r\n") {
-        // The oracle minds no dot in the very first line, and keeps a dot that nobody stuffed.
+        // The oracle ignores a dot in the first line and keeps a dot that is not stuffed.
         let mut theirs = smtp_proto::request::receiver::DataReceiver::new();
         let mut content = Vec::new();
         let ended = theirs.ingest(&mut wire.as_bytes().iter(), &mut content);

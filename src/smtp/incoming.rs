@@ -1,4 +1,4 @@
-//! The content of one message while it is received: what of it is content, how much there is, how fast it comes, and the first fault.
+//! The content of one message while it is received: scanner, size, transfer rate and the first fault.
 
 use super::content::{ContentFault, LineEndings, LongLines, Scanner, Step};
 use super::{Limits, Settings};
@@ -6,7 +6,7 @@ use crate::mail::{Reply, replies};
 use bytes::{Bytes, BytesMut};
 use std::time::{Duration, Instant};
 
-/// The content of one message, as far as it has been received.
+/// The content of one message, as far as it is received.
 #[derive(Debug)]
 pub(super) struct IncomingContent {
     pub(super) scanner: Scanner,
@@ -16,14 +16,14 @@ pub(super) struct IncomingContent {
     pub(super) fault: Option<Reply>,
 }
 
-/// How fast octets arrive that are no commands, kept or discarded.
+/// The transfer rate of octets that are not commands, whether stored or discarded.
 #[derive(Debug)]
 pub(super) struct TransferRate {
     started: Instant,
     pub(super) octets: u64,
 }
 
-/// What one step of the scanner means for the session.
+/// The result of one step of the scanner.
 pub(super) enum ScanResult {
     Nothing,
     Content(Bytes),
@@ -47,8 +47,8 @@ impl IncomingContent {
         Self { scanner, octets: 0, rate: TransferRate::new(now), fault: None }
     }
 
-    /// Scans the next octets and takes them from `input`. Scans no further than the size limit, so that the fault that is reported
-    /// does not depend on how the network divided the content.
+    /// Scans the next octets and removes them from `input`. Scans no further than the size limit, so that the reported
+    /// fault does not depend on how the network divided the content.
     pub(super) fn scan(&mut self, input: &mut BytesMut, octets_max: usize, limits: &Limits) -> ScanResult {
         let capacity = limits.message_octets_max.saturating_sub(self.octets);
         let capacity = usize::try_from(capacity).unwrap_or(usize::MAX).saturating_add(1);
@@ -99,7 +99,7 @@ impl IncomingContent {
         ScanResult::Content(octets)
     }
 
-    /// The message is rejected. The client receives the first reason.
+    /// Rejects the message. The client receives the first reason.
     fn reject(&mut self, reply: Reply) -> ScanResult {
         self.fault.get_or_insert(reply);
         ScanResult::Rejected
@@ -111,7 +111,7 @@ impl TransferRate {
         Self { started: now, octets: 0 }
     }
 
-    /// By when the next octets must arrive for the average rate to hold.
+    /// When the next octets must arrive for the average rate to be above the minimum.
     pub(super) fn deadline(&self, limits: &Limits) -> Instant {
         let allowed = Duration::from_secs(self.octets / u64::from(limits.content_rate_min.max(1)));
         self.started + limits.content_rate_grace + allowed

@@ -1,26 +1,27 @@
-//! Lines: of commands, and of AUTH exchanges. RFC 5321 §2.3.8, §4.5.3.1.4.
+//! Splits input into lines of commands and of AUTH exchanges. RFC 5321 §2.3.8, §4.5.3.1.4.
 //!
-//! A line ends with CR LF. One over the limit is thrown away to its end, however long that takes to come, and costs one
-//! reply; the next line is in step. Keeps of it no more than its start.
+//! A line ends with CR LF. A line over the limit is discarded up to its end, however late that arrives, and causes one
+//! reply. Only its start is stored.
 
 use super::LineEndings;
 use crate::mail::{Reply, replies};
 use bytes::{Bytes, BytesMut};
 
-/// Takes lines from the front of a buffer, whose octets nobody else takes while a line is incomplete.
+/// Takes lines from the front of a buffer. No other code may take octets while a line is incomplete.
 #[derive(Debug)]
 pub(super) struct Lines {
     line_endings: LineEndings,
-    /// How much of the buffer is known to hold no LF.
+    /// The number of octets at the front that contain no LF.
     scanned: usize,
-    /// A line over the limit is being thrown away; how it began.
+    /// The start of a line over the limit that is being discarded.
     overlong: Option<Bytes>,
 }
 
-/// A line that is no line.
+/// A line over the limit or without CR.
 #[derive(Debug)]
 pub(super) struct BadLine {
-    /// How it began: a refused BDAT is followed by its chunk all the same, and HTTP is HTTP however long its first line.
+    /// The start of the line. It is needed because a refused BDAT is still followed by its chunk, and because HTTP is
+    /// detected even if its first line is too long.
     pub(super) start: Bytes,
     pub(super) reply: Reply,
 }
@@ -30,7 +31,7 @@ impl Lines {
         Self { line_endings, scanned: 0, overlong: None }
     }
 
-    /// The next line without its line end, or the reply that it earns; `None` if it is not complete.
+    /// The next line without its line end, or an invalid line with its reply. `None`: the line is incomplete.
     pub(super) fn take(
         &mut self,
         input: &mut BytesMut,
@@ -63,7 +64,7 @@ impl Lines {
     }
 }
 
-/// Enough for the longest verb, ours or HTTP's.
+/// Enough for the longest verb of SMTP or HTTP.
 const START_OCTETS: usize = 16;
 
 fn start_of(line: &[u8]) -> Bytes {

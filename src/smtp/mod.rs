@@ -1,14 +1,15 @@
 //! The SMTP server protocol as a state machine without I/O.
 //!
-//! [`Session`] is one connection: octets go in with `handle_octets`, replies come out of `poll_transmit`, and `poll` says
-//! what the caller must do. No socket, no clock, no task, no policy inside. Bad syntax, bad order and bounds are answered
-//! in here; everything else is one [`Question`], one [`Answer`], one reply.
+//! [`Session`] is one connection. The caller passes received octets to `handle_octets`, sends the replies from
+//! `poll_transmit`, and does the [`Action`] that `poll` returns. The module has no socket, clock, task or policy. The
+//! session itself replies to syntax errors, wrong order and exceeded limits; every other decision is one [`Question`],
+//! one [`Answer`] and one reply.
 //!
-//! Promise: no octet of content is ever run as a command, whatever is wrong with the content; replies come in the order
-//! of the commands (RFC 2920); a message that was cut off is never committed; plaintext that was received before a TLS
-//! handshake is thrown away (RFC 3207 §4.2).
+//! Guarantees: no octet of content is run as a command, whatever is wrong with the content; replies are sent in the
+//! order of the commands (RFC 2920); an incomplete message is never committed; plaintext received before a TLS
+//! handshake is discarded (RFC 3207 §4.2).
 //! RFC 5321; 1870 SIZE, 2034, 2920 PIPELINING, 3030 CHUNKING, 3207 STARTTLS, 4954 AUTH, 6152 8BITMIME, 9422 LIMITS.
-//! Not offered, because SES cannot honour them: SMTPUTF8, BINARYMIME, DSN.
+//! Not offered, because SES does not support them: SMTPUTF8, BINARYMIME, DSN.
 
 pub mod command;
 mod commands;
@@ -31,48 +32,48 @@ use std::time::Duration;
 #[derive(Debug)]
 #[must_use = "an action that is not done stalls the connection"]
 pub enum Action {
-    /// Answer with [`Session::handle_answer`]. No other action comes before that.
+    /// Answer with [`Session::handle_answer`]. `poll` returns no other action before that.
     Ask(Question),
     /// The next octets of the message.
     Content(Bytes),
-    /// The transaction is over without a message: forget what was received of it.
+    /// The transaction ended without a message: discard what was received of it.
     Abandon(Abandon),
-    /// The client named itself. Like `Abandon`, and its word replaces the one before.
+    /// The client sent EHLO or HELO. Includes `Abandon`. The word replaces an earlier one.
     Hello {
-        /// What it said: anything at all.
+        /// The argument of the command: any text.
         word: String,
         /// EHLO, not HELO.
         esmtp: bool,
     },
-    /// A command, or a message, was refused in here. For the log.
+    /// The session refused a command or a message itself. For the log.
     Report {
         /// The verb, `?` if unknown.
         verb: &'static str,
-        /// What stood behind the verb, if that is why it was refused: see [`command::argument`].
+        /// The argument of the command, if it is the reason of the refusal: see [`command::argument`].
         argument: String,
-        /// What was replied.
+        /// The reply.
         reply: Reply,
     },
-    /// The session closes by itself, with this reply: a time or a number is over its limit, or the service stops. For the
-    /// log; `Close` follows.
+    /// The session closes on its own initiative with this reply: a time or number limit is exceeded, or the service
+    /// stops. For the log; `Close` follows.
     Closing {
         /// The last command's verb; empty before the first command.
         after: &'static str,
-        /// What was replied.
+        /// The reply.
         reply: Reply,
     },
-    /// Much is ready: send what `poll_transmit` has before going on, so that a peer that sends and does not read costs no
-    /// more than its socket.
+    /// Many replies are ready: send the output of `poll_transmit` before the next call of `poll`, so that a client that
+    /// sends and does not read cannot fill memory.
     Transmit,
-    /// Like `Abandon`, and what `Hello` said is gone too. Send what `poll_transmit` has, do the handshake, then call
-    /// [`Session::handle_tls_established`].
+    /// Includes `Abandon`, and the word of `Hello` is void. Send the output of `poll_transmit`, do the TLS handshake,
+    /// then call [`Session::handle_tls_established`].
     StartTls,
-    /// Send what `poll_transmit` has and close.
+    /// Send the output of `poll_transmit` and close the connection.
     Close,
 }
 
 impl Action {
-    /// A refusal whose argument is not the reason.
+    /// A refusal whose reason is not the argument.
     fn report(verb: &'static str, reply: Reply) -> Self {
         Self::Report { verb, argument: String::new(), reply }
     }
@@ -85,7 +86,8 @@ pub enum Abandon {
     Reset,
     /// QUIT.
     Quit,
-    /// Content, or a BDAT command, is refused; a `Report` with the reply follows when the rest of the content has been read.
+    /// Content or a BDAT command is refused. A `Report` with the reply follows when the rest of the content has been
+    /// read.
     Refused,
 }
 
@@ -93,22 +95,22 @@ pub enum Abandon {
 #[derive(Debug)]
 #[must_use = "an unanswered question stalls the connection"]
 pub enum Question {
-    /// AUTH: are these credentials good?
+    /// AUTH: verify these credentials.
     Authenticate(Credentials),
     /// MAIL.
     ReversePath(ReversePath, MailParameters),
     /// RCPT.
     ForwardPath(ForwardPath),
-    /// DATA or the first BDAT, before 354: is there room? The envelope is complete.
+    /// DATA or the first BDAT, before 354: may the message be received? The envelope is complete.
     Data {
         /// Reverse-path and forward-paths.
         envelope: Envelope,
         /// What the listener does with an mbox line.
         mbox_line: MboxLine,
     },
-    /// The end of data: take responsibility for what came as `Content`, or refuse it.
+    /// End of data: take responsibility for the message received as `Content`, or refuse it.
     Commit {
-        /// It has lines over the limit, which the listener takes to have them made shorter.
+        /// The content has lines over the limit, which the caller re-encodes.
         long_lines: bool,
     },
 }
@@ -116,15 +118,15 @@ pub enum Question {
 /// The answer to a [`Question`].
 #[derive(Debug)]
 pub enum Answer {
-    /// Go on. Not an answer to `Commit`.
+    /// Continue. Not valid for `Commit`.
     Proceed,
-    /// To `Commit` only: the message is in other hands.
+    /// For `Commit` only: the message is sent or stored.
     Accepted(Receipt),
-    /// No, and this is what the client hears.
+    /// Refused, with the reply for the client.
     Refuse(Reply),
 }
 
-/// Whether and how a listener speaks TLS.
+/// When a listener uses TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TlsMode {
     /// Never.
@@ -136,7 +138,7 @@ pub enum TlsMode {
     Implicit,
 }
 
-/// Whether and how a listener asks for AUTH.
+/// How a listener uses AUTH.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AuthMode {
     /// Not offered.
@@ -144,59 +146,61 @@ pub enum AuthMode {
     Off,
     /// Offered.
     Optional,
-    /// Needed before MAIL.
+    /// Required before MAIL.
     Required,
-    /// Offered, and every name and password is accepted; it is never an identity. For applications that insist.
+    /// Offered, and every name and password is accepted without becoming an identity. For applications that cannot send
+    /// without AUTH.
     Any,
 }
 
-/// What to do with `foo..bar@docomo.example` in RCPT: no dot-string of RFC 5321, and a mailbox that exists.
+/// The handling of `foo..bar@docomo.example` in RCPT: not a dot-string of RFC 5321, but an existing mailbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StrayDots {
     /// Refuse the recipient.
     #[default]
     Refuse,
-    /// Send it on as the quoted string that it should have been.
+    /// Send it as the quoted string that RFC 5321 requires.
     Quote,
 }
 
-/// What to do with a line `From ann Thu Jan  1 00:00:00 2026` in front of the header section: mail out of an mbox file.
+/// The handling of a line `From ann Thu Jan  1 00:00:00 2026` before the header section, which programs add that read
+/// mail from an mbox file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MboxLine {
-    /// Refuse the message: the line is no header field.
+    /// Refuse the message: the line is not a header field.
     #[default]
     Refuse,
     /// Drop the line.
     Drop,
 }
 
-/// What one listener offers.
+/// The settings of one listener.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What the greeting and EHLO call us.
+    /// The host name in the greeting and in the EHLO reply.
     pub hostname: String,
-    /// TLS.
+    /// When TLS is used.
     pub tls: TlsMode,
-    /// Nothing but EHLO, NOOP, STARTTLS and QUIT before TLS; any other command receives 530 (RFC 3207 §4).
+    /// Allow only EHLO, NOOP, STARTTLS and QUIT before TLS; any other command receives 530 (RFC 3207 §4).
     pub require_tls: bool,
-    /// AUTH.
+    /// How AUTH is used.
     pub auth: AuthMode,
-    /// AUTH on an unencrypted connection.
+    /// Whether AUTH is offered on an unencrypted connection.
     pub auth_in_clear: bool,
-    /// What to do with a lone CR or LF.
+    /// The handling of a lone CR or LF.
     pub line_endings: LineEndings,
-    /// What to do with a line of content over the limit.
+    /// The handling of a line of content over the limit.
     pub long_lines: LongLines,
-    /// What to do with a recipient's local part that has dots where none may be.
+    /// The handling of misplaced dots in a recipient's local part.
     pub stray_dots: StrayDots,
-    /// What to do with an mbox line in front of a message.
+    /// The handling of an mbox line before a message.
     pub mbox_line: MboxLine,
-    /// Bounds.
+    /// The limits of a session.
     pub limits: Limits,
 }
 
 impl Settings {
-    /// The safe defaults: no TLS, no AUTH, bare line ends refused.
+    /// Secure defaults: no TLS, no AUTH, bare line ends refused.
     pub fn new(hostname: impl Into<String>) -> Self {
         Self {
             hostname: hostname.into(),
@@ -213,39 +217,39 @@ impl Settings {
     }
 }
 
-/// The bounds of one session.
+/// The limits of one session.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Octets of a command line with its CR LF. RFC 5321 §4.5.3.1.4 wants at least 512.
+    /// Octets of a command line with its CR LF. RFC 5321 §4.5.3.1.4 requires at least 512.
     pub command_line_octets_max: usize,
-    /// Octets of a line of an AUTH exchange. RFC 4954 §4 wants at least 12,288.
+    /// Octets of a line of an AUTH exchange. RFC 4954 §4 requires at least 12,288.
     pub auth_line_octets_max: usize,
-    /// Octets of a line of content without its CR LF. RFC 5321 §4.5.3.1.6; SES refuses longer ones.
+    /// Octets of a line of content without its CR LF. RFC 5321 §4.5.3.1.6; SES refuses longer lines.
     pub content_line_octets_max: usize,
-    /// Octets of a message as the client sends it: advertised with SIZE and enforced.
+    /// Octets of a message as the client sends it. Advertised with SIZE and enforced.
     pub message_octets_max: u64,
-    /// Recipients of a message. SES takes 50 in one call.
+    /// Recipients of a message. SES accepts 50 in one call.
     pub recipients_max: usize,
     /// Mail transactions in a session, advertised as LIMITS MAILMAX.
     pub transactions_max: u32,
     /// Commands in a session.
     pub commands_max: u32,
-    /// Rejected commands and messages in a row, without an accepted message between them. Deferrals (4yz) do not count:
-    /// they are no error of the client's.
+    /// Consecutive rejected commands and messages without an accepted message between them. Deferrals (4yz) are not
+    /// counted: they are not errors of the client.
     pub errors_max: u32,
-    /// Failed AUTH exchanges in a session. Clients try PLAIN, then LOGIN: two for one wrong password.
+    /// Failed AUTH exchanges in a session. Clients try PLAIN, then LOGIN, so one wrong password is two failures.
     pub auth_failures_max: u32,
-    /// From the start of a session until the client is recognised: a MAIL is accepted or a login succeeds.
+    /// The time from the start of a session until the client is recognised: a MAIL is accepted or a login succeeds.
     pub unrecognised_max: Duration,
-    /// Wait for the next command. RFC 5321 §4.5.3.2.7: at least 5 minutes.
+    /// The wait for the next command. RFC 5321 §4.5.3.2.7: at least 5 minutes.
     pub command_wait_max: Duration,
-    /// Wait for the next octets of content. RFC 5321 §4.5.3.2.5: 3 minutes.
+    /// The wait for the next octets of content. RFC 5321 §4.5.3.2.5: 3 minutes.
     pub content_wait_max: Duration,
-    /// How long content may come below `content_rate_min` before that counts.
+    /// How long content may arrive more slowly than `content_rate_min`.
     pub content_rate_grace: Duration,
-    /// The least octets a second of content, on average after the grace.
+    /// The minimum octets per second of content, on average after the grace period.
     pub content_rate_min: u32,
-    /// A session as a whole; a message that is under way at its end may finish.
+    /// The duration of a session. A message in progress at its end may be completed.
     pub session_max: Duration,
 }
 
@@ -271,6 +275,7 @@ impl Default for Limits {
     }
 }
 
-/// The largest message that, with our trace field on top, stays under SES's 40 MB after base64: 30,000,000 octets raw,
-/// less what is reserved for the field. SES guide, "Service quotas"; whether MB means 10^6 is not said, so the smaller.
+/// The largest message that stays below SES's 40 MB after base64, together with the trace field: 30,000,000 raw octets,
+/// less the octets reserved for the field. SES guide, "Service quotas". It does not define MB, so the smaller value,
+/// 10^6, is used.
 pub const MESSAGE_OCTETS_MAX: u64 = 30_000_000 - crate::mail::trace::TRACE_OCTETS_MAX as u64;

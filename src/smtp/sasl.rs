@@ -1,25 +1,25 @@
-//! AUTH PLAIN and AUTH LOGIN, exchange by exchange. RFC 4954, RFC 4616; LOGIN after draft-murchison-sasl-login.
+//! AUTH PLAIN and AUTH LOGIN. RFC 4954, RFC 4616; LOGIN after draft-murchison-sasl-login.
 //!
-//! Only these two: CRAM-MD5 would need passwords in clear on our side, and clients pick the first mechanism they know. Where every
-//! name and password is accepted, an empty name is accepted too, and CRAM-MD5 (RFC 2195) is offered to clients that know nothing
-//! else: its challenge is always the same, because no response is looked at.
+//! Only these two: CRAM-MD5 would need the passwords in clear on the server, and clients use the first mechanism that
+//! they support. Where every name and password is accepted, an empty name is accepted too, and CRAM-MD5 (RFC 2195) is
+//! offered to clients that support nothing else. Its challenge is constant, because no response is verified.
 
 use crate::mail::{Credentials, Password, Reply, replies};
 use base64::Engine;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-/// Some clients leave the padding out.
+/// Accepts base64 without padding, which some clients send.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Names longer than this are nobody's.
+/// No user name is longer, so a longer one is not looked up.
 const NAME_OCTETS_MAX: usize = 255;
-/// Passwords longer than this are nobody's, and hashing them costs time.
+/// No password is longer, so a longer one is not hashed, which would cost time.
 const PASSWORD_OCTETS_MAX: usize = 1024;
 
-/// Where an exchange is: what the next line must be.
+/// The state of an exchange: what the next line must be.
 #[derive(Debug)]
 pub(super) enum Exchange {
     /// PLAIN without an initial response.
@@ -32,18 +32,18 @@ pub(super) enum Exchange {
     CramMd5,
 }
 
-/// What a line of an exchange leads to.
+/// The result of a line of an exchange.
 #[derive(Debug)]
 pub(super) enum Progress {
-    /// Send `334` with this text, read another line.
+    /// Send `334` with this text and read another line.
     Challenge(&'static str, Exchange),
-    /// Verify these.
+    /// Verify these credentials.
     Verify(Credentials),
     /// The exchange failed.
     Fail(Reply),
 }
 
-/// Begins an exchange. `any`: every name and password is accepted.
+/// Starts an exchange. `any`: every name and password is accepted.
 pub(super) fn begin(mechanism: &str, initial_response: Option<&str>, any: bool) -> Progress {
     let exchange = match mechanism {
         "PLAIN" => Exchange::Plain,
@@ -60,13 +60,13 @@ pub(super) fn begin(mechanism: &str, initial_response: Option<&str>, any: bool) 
     }
 }
 
-/// "Username:" and "Password:", as every server sends them and some clients compare them.
+/// "Username:" and "Password:" in base64, exactly as all servers send them: some clients compare the text.
 const LOGIN_NAME: &str = "VXNlcm5hbWU6";
 const LOGIN_PASSWORD: &str = "UGFzc3dvcmQ6";
 /// `<0.0@gatepost>`, in the form of RFC 2195 §2.
 const CRAM_MD5: &str = "PDAuMEBnYXRlcG9zdD4=";
 
-/// Goes on with a line from the client.
+/// Continues an exchange with a line from the client.
 pub(super) fn respond(exchange: Exchange, line: &str, any: bool) -> Progress {
     if line.trim() == "*" {
         return Progress::Fail(replies::AUTHENTICATION_CANCELLED);
@@ -78,24 +78,24 @@ pub(super) fn respond(exchange: Exchange, line: &str, any: bool) -> Progress {
         };
     }
     let Ok(octets) = BASE64.decode(line.trim()) else { return Progress::Fail(replies::BAD_BASE64) };
-    // RFC 4616: UTF-8. Latin-1 names cannot match one of ours.
+    // RFC 4616 requires UTF-8. A name in Latin-1 matches no user.
     let Ok(text) = String::from_utf8(octets) else { return Progress::Fail(replies::BAD_CREDENTIALS) };
     match exchange {
         Exchange::LoginName => Progress::Challenge(LOGIN_PASSWORD, Exchange::LoginPassword(text)),
         Exchange::Plain => plain(&text),
         Exchange::LoginPassword(name) => verify(&name, &text),
-        // Begun only where every response is accepted.
+        // Started only where every response is accepted.
         Exchange::CramMd5 => Progress::Fail(replies::BAD_CREDENTIALS),
     }
 }
 
-/// Where nothing is verified, what the client said is forgotten.
+/// Nothing is verified, so the name and password are discarded.
 fn accept_any() -> Progress {
     Progress::Verify(Credentials { name: String::new(), password: Password::new("") })
 }
 
-/// `[authzid] NUL authcid NUL passwd`. mutt and nullmailer repeat the name as authzid; acting for somebody else is not
-/// something that we offer.
+/// `[authzid] NUL authcid NUL passwd`. mutt and nullmailer repeat the name as authzid. Authorization as another user is
+/// not supported.
 fn plain(text: &str) -> Progress {
     let parts: Vec<&str> = text.split('\0').collect();
     match parts[..] {
@@ -131,7 +131,7 @@ mod tests {
             ("plain, initial response", "PLAIN", Some(encode("\0ann\0secret")), vec![], "ann:secret"),
             ("plain, two steps", "PLAIN", None, vec![encode("\0ann\0secret")], "ann:secret"),
             ("plain, authzid is the user", "PLAIN", Some(encode("ann\0ann\0secret")), vec![], "ann:secret"),
-            ("plain, for somebody else", "PLAIN", Some(encode("bob\0ann\0secret")), vec![], "535"),
+            ("plain, authzid is another user", "PLAIN", Some(encode("bob\0ann\0secret")), vec![], "535"),
             ("plain, no padding", "PLAIN", Some("AGEAYg".to_owned()), vec![], "a:b"),
             ("plain, not base64", "PLAIN", Some("!".to_owned()), vec![], "501"),
             ("plain, two parts", "PLAIN", Some(encode("ann\0secret")), vec![], "501"),

@@ -49,13 +49,13 @@ pub struct Session {
     pub(super) state: State,
     pub(super) input: BytesMut,
     lines: Lines,
-    /// More octets than `INPUT_OCTETS_MAX` came while a question was open, and were discarded: the session must close.
+    /// More than `INPUT_OCTETS_MAX` arrived while a question was open, and were discarded: the session must close.
     input_overflowed: bool,
     output: BytesMut,
     pub(super) encrypted: bool,
     pub(super) greeted: bool,
     pub(super) authenticated: bool,
-    /// A MAIL was accepted, a login succeeded, or the caller knows the client.
+    /// A MAIL was accepted, a login succeeded, or the caller recognised the client.
     recognised: bool,
     draining: bool,
     pub(super) transactions: u32,
@@ -64,26 +64,26 @@ pub struct Session {
     errors: u32,
     pub(super) auth_failures: u32,
     started: Instant,
-    /// When the wait that is going on began: for a command, for the next octets.
+    /// When the current wait for a command or for octets began.
     pub(super) waiting_since: Instant,
     pub(super) now: Instant,
 }
 
-/// Octets that may queue up while a question is open. A caller that minds `wants_octets` never comes near.
+/// Octets that are buffered while a question is open. A caller that respects `wants_octets` does not reach the limit.
 const INPUT_OCTETS_MAX: usize = 1024 * 1024;
 
-/// Octets of replies that may wait for `poll_transmit`; at more, no further command is looked at. One HELP of six octets
-/// makes a hundred, and there is no need to answer somebody who does not read.
+/// Octets of replies that are buffered for `poll_transmit`. Above this, no further command is run: one HELP of six octets
+/// causes a reply of a hundred, which a client that does not read would accumulate.
 const OUTPUT_OCTETS_MAX: usize = 64 * 1024;
 
-/// How a TLS handshake begins. RFC 8446 §5.1: content type, and the major version of every TLS.
+/// The start of a TLS handshake. RFC 8446 §5.1: content type, and the major version of every TLS.
 const TLS_HANDSHAKE: &[u8] = &[22, 3];
 
-/// RFC 5321 §4.5.3.1.3, with the verb: longer ones are looked at when they come.
+/// RFC 5321 §4.5.3.1.3, with the verb. Longer lines are not prefetched.
 const FORWARD_PATH_LINE_OCTETS_MAX: usize = 512;
 
 impl Session {
-    /// A new connection; for implicit TLS, after the handshake. The greeting is ready in `poll_transmit`.
+    /// A session for a new connection; for implicit TLS, after the handshake. The greeting is ready in `poll_transmit`.
     pub fn new(settings: Arc<Settings>, now: Instant) -> Self {
         let mut session = Self {
             encrypted: settings.tls == TlsMode::Implicit,
@@ -111,25 +111,25 @@ impl Session {
         session
     }
 
-    /// Octets from the peer.
+    /// Passes octets received from the client.
     pub fn handle_octets(&mut self, octets: &[u8], now: Instant) {
         self.input.extend_from_slice(octets);
         self.handle_input(now);
     }
 
-    /// The buffer that `handle_octets` fills, for callers that read straight into it: append, then `handle_input`.
+    /// The buffer that `handle_octets` fills, for callers that read into it directly: append, then call `handle_input`.
     pub fn input_buffer(&mut self) -> &mut BytesMut {
         &mut self.input
     }
 
-    /// Octets were appended to `input_buffer`.
+    /// Reports that octets were appended to `input_buffer`.
     pub fn handle_input(&mut self, now: Instant) {
         self.now = now;
         match &mut self.state {
             State::Data(_) | State::Chunk { .. } | State::DiscardChunk { .. } => self.waiting_since = now,
             // Discard plaintext received before the TLS handshake, and input after the final reply.
             State::Handshake | State::Closing(_) | State::Closed => self.input.clear(),
-            // The question is still answered: the message may have been accepted.
+            // The answer is still sent to the client: the message may have been accepted.
             State::Pending(_) if self.input.len() > INPUT_OCTETS_MAX => {
                 self.input.clear();
                 self.input_overflowed = true;
@@ -138,7 +138,7 @@ impl Session {
         }
     }
 
-    /// The answer to the question that is open.
+    /// Passes the answer to the open question.
     pub fn handle_answer(&mut self, answer: Answer, now: Instant) {
         self.now = now;
         let pending = match std::mem::take(&mut self.state) {
@@ -154,7 +154,7 @@ impl Session {
                 self.errors = 0;
                 self.write(&replies::ACCEPTED.with_text(&format!("Ok {id}")));
             }
-            // An answer that does not belong to the question: promise nothing.
+            // The answer does not fit the question: refuse, so that no message is confirmed without a receipt.
             (PendingQuestion::Commit, Answer::Proceed) | (_, Answer::Accepted(_)) => {
                 self.refused(pending, replies::LOCAL_ERROR)
             }
@@ -201,8 +201,8 @@ impl Session {
             PendingQuestion::Credentials => self.auth_failed(&reply),
             PendingQuestion::ForwardPath(transaction, _) => {
                 self.state = State::Command(transaction);
-                // Not counted as an error: a mailing list with many denied recipients is no misbehaviour, and if the session ended the
-                // client would retry it for ever.
+                // Not counted as an error: denied recipients of a mailing list are not abuse, and a client whose
+                // session is closed would retry the message again and again.
                 self.write(&reply);
             }
             // The client sends the chunk without waiting for the reply.
@@ -213,8 +213,8 @@ impl Session {
         }
     }
 
-    /// The TLS handshake is done. Plaintext received after STARTTLS is discarded, and so is what EHLO said. Ignored without
-    /// [`Action::StartTls`] before.
+    /// Reports that the TLS handshake is complete. Plaintext received after STARTTLS and the word of EHLO are
+    /// discarded. Ignored without a preceding [`Action::StartTls`].
     pub fn handle_tls_established(&mut self, now: Instant) {
         self.now = now;
         if !matches!(self.state, State::Handshake) {
@@ -228,7 +228,7 @@ impl Session {
         self.state = State::Command(Transaction::None);
     }
 
-    /// A deadline of `poll_timeout` has passed.
+    /// Reports that the deadline of `poll_timeout` has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
         if let Some(Deadline { reply, .. }) = self.deadline().filter(|deadline| now >= deadline.at) {
@@ -236,18 +236,18 @@ impl Session {
         }
     }
 
-    /// The service is shutting down: 421 as soon as no message is under way.
+    /// Reports that the service is shutting down: 421 is sent as soon as no message is in progress.
     pub fn handle_drain(&mut self, now: Instant) {
         self.now = now;
         self.draining = true;
     }
 
-    /// The client is one that may send, although its MAIL may still be deferred.
+    /// Reports that the caller recognised the client as one that may send, although its MAIL may still be deferred.
     pub fn handle_recognised(&mut self) {
         self.recognised = true;
     }
 
-    /// Another client needs the connection. A recognised client keeps it.
+    /// Closes the connection because another client needs the capacity. Ignored if the client is recognised.
     pub fn handle_shed(&mut self, now: Instant) {
         self.now = now;
         if !self.recognised && matches!(self.state, State::Command(_) | State::Sasl(_)) {
@@ -265,8 +265,8 @@ impl Session {
         matches!(self.state, State::Data(_) | State::Chunk { .. } | State::DiscardChunk { .. })
     }
 
-    /// The forward-paths of RCPT commands that are in the input buffer behind the current one, up to the first line that is no
-    /// RCPT or cannot be read. The lines stay in the buffer.
+    /// The forward-paths of RCPT commands in the input buffer after the current command, up to the first line that is
+    /// not a valid RCPT. The lines stay in the buffer.
     pub fn forward_paths_ahead(&self) -> Vec<ForwardPath> {
         let mut paths = Vec::new();
         let mut rest = &self.input[..];
@@ -281,28 +281,28 @@ impl Session {
         paths
     }
 
-    /// The last command's verb; empty before the first, `?` if unknown.
+    /// The last command's verb; empty before the first command, `?` if unknown.
     pub fn last_verb(&self) -> &'static str {
         self.last_verb
     }
 
-    /// Whether AUTH succeeded, also where every name and password is accepted.
+    /// Whether AUTH succeeded. True also where every name and password is accepted.
     pub fn is_authenticated(&self) -> bool {
         self.authenticated
     }
 
-    /// Whether the session closed because the client said QUIT. Any other close may come while the client still sends.
+    /// Whether the session closed because of QUIT. After any other close the client may still be sending.
     pub fn has_quit(&self) -> bool {
         self.last_verb == "QUIT"
     }
 
-    /// Replies that are ready to send.
+    /// Returns replies that are ready to be sent.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
         (!self.output.is_empty()).then(|| self.output.split().freeze())
     }
 
-    /// When to call `handle_timeout`, if no octets arrive before. `None` while a question is open: whoever answers it has a deadline
-    /// of its own.
+    /// When to call `handle_timeout`, if no octets arrive before. `None` while a question is open: the caller that
+    /// answers it has a deadline of its own.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.deadline().map(|deadline| deadline.at)
     }
@@ -333,13 +333,14 @@ impl Session {
         Some(Deadline { at, reply: replies::CONTENT_TOO_SLOW })
     }
 
-    /// Whether octets from the client are processed now. While they are not, leave them in the socket: that bounds them.
+    /// Whether octets from the client are processed now. If not, leave them in the socket, so that TCP flow control
+    /// bounds them.
     pub fn wants_octets(&self) -> bool {
         !matches!(self.state, State::Pending(_) | State::Handshake | State::Closing(_) | State::Closed)
             && self.output.len() < OUTPUT_OCTETS_MAX
     }
 
-    /// What to do next; `None`: wait for octets or for the deadline.
+    /// What to do next. `None`: wait for octets or for the deadline.
     pub fn poll(&mut self) -> Option<Action> {
         loop {
             if matches!(self.state, State::Command(_) | State::Sasl(_)) {
@@ -378,14 +379,14 @@ impl Session {
         }
     }
 
-    /// Between commands, with no message under way, is where a session ends that must.
+    /// Whether the session must close now: between commands, with no message in progress.
     fn must_close(&self) -> bool {
         let message_under_way = matches!(self.state, State::Command(Transaction::Chunks(_)));
         !message_under_way && (self.draining || self.now >= self.started + self.settings.limits.session_max)
     }
 
     fn poll_command(&mut self, transaction: Transaction) -> Progress {
-        // A handshake has no line end where one would be looked for: it would wait for one, or be many bad commands.
+        // A TLS handshake contains no line ends: as commands it would wait for one, or be many invalid commands.
         if self.commands == 0 && !self.encrypted && self.input.starts_with(TLS_HANDSHAKE) {
             self.input.clear();
             self.close_reported(&replies::NOT_TLS);
@@ -417,7 +418,7 @@ impl Session {
                 (Err(bad), StrayDots::Quote) => command::parse_with_stray_dots(&line).ok_or(bad),
                 (parsed, _) => parsed,
             },
-            Some(reply) => Err(BadCommand::unread(verb, reply)),
+            Some(reply) => Err(BadCommand::verb_only(verb, reply)),
         };
         match parsed {
             Ok(command) => self.run(transaction, verb, command),
@@ -428,17 +429,17 @@ impl Session {
         }
     }
 
-    /// The next line without its line end, or the reply that it earns.
+    /// The next line without its line end, or an invalid line with its reply.
     pub(super) fn take_line(&mut self, octets_max: usize, too_long: &Reply) -> Option<Result<Bytes, BadLine>> {
         self.lines.take(&mut self.input, octets_max, too_long)
     }
 
-    /// Refuses a command: sends the reply, counts the error and reports it. The transaction stays as it is.
+    /// Refuses a command: sends the reply, counts the error and reports it. The transaction does not change.
     pub(super) fn refuse(&mut self, transaction: Transaction, verb: &'static str, reply: &Reply) -> Progress {
         self.refuse_line(transaction, verb, reply, String::new())
     }
 
-    /// The same for a line that cannot be read, with its argument for the log.
+    /// Refuses a line that cannot be parsed, with its argument for the log.
     fn refuse_line(
         &mut self,
         transaction: Transaction,
@@ -452,13 +453,13 @@ impl Session {
         Progress::Do(Action::Report { verb, argument, reply: reply.clone() })
     }
 
-    /// Replies with a refusal and counts it; too many and the session ends.
+    /// Sends a refusal and counts it. Too many end the session.
     pub(super) fn count_error(&mut self, reply: &Reply) {
         if reply.code() == SERVICE_CLOSING {
             return self.close_reported(reply);
         }
         self.write(reply);
-        // A deferral is not the client's error: a client that empties its queue while SES throttles receives many.
+        // A deferral is not an error of the client: a client that empties its queue while SES throttles receives many.
         if reply.is_temporary() {
             return;
         }
@@ -480,29 +481,29 @@ impl Session {
         }
     }
 
-    /// Whether AUTH can be used now.
+    /// Whether AUTH is currently available.
     pub(super) fn offers_auth(&self) -> bool {
         self.settings.auth != AuthMode::Off && (self.encrypted || self.settings.auth_in_clear && !self.tls_missing())
     }
 
-    /// Whether STARTTLS can be used now.
+    /// Whether STARTTLS is currently available.
     pub(super) fn offers_starttls(&self) -> bool {
         self.settings.tls == TlsMode::StartTls && !self.encrypted
     }
 
-    /// Whether TLS must come first.
+    /// Whether TLS must be started first.
     pub(super) fn tls_missing(&self) -> bool {
         self.settings.require_tls && !self.encrypted
     }
 
-    /// Closes; the caller of the session has not seen why yet.
+    /// Closes the session with a reply and an action for the log.
     fn close_with(&mut self, reply: &Reply) {
         self.write(reply);
         let closing = Action::Closing { after: self.last_verb, reply: reply.clone() };
         self.state = State::Closing(Some(Box::new(closing)));
     }
 
-    /// Closes, for a reason that is reported otherwise.
+    /// Closes the session with a reply; the reason is logged elsewhere.
     pub(super) fn close_reported(&mut self, reply: &Reply) {
         self.write(reply);
         self.state = State::Closing(None);
@@ -518,10 +519,11 @@ impl Session {
     }
 }
 
-/// RFC 5321 §4.2.1: 421 announces that the connection closes, so it does, also where policy or an embedder chose the code.
+/// RFC 5321 §4.2.1: 421 announces that the connection closes. The session therefore closes for every 421, including one
+/// from policy or an embedder.
 const SERVICE_CLOSING: u16 = 421;
 
-/// Does not show the input: a line of an AUTH exchange is a password.
+/// Omits the input: a line of an AUTH exchange contains a password.
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session").field("state", &self.state).finish_non_exhaustive()

@@ -1,4 +1,4 @@
-//! What no dialogue can show: callers that make mistakes, and peers that do not read. The dialogues themselves are
+//! Tests that dialogues cannot express: callers that make mistakes, and clients that do not read. The dialogues are in
 //! `tests/transcripts`.
 
 use super::super::{Action, Question};
@@ -7,16 +7,16 @@ use crate::mail::{Clock, MessageId, SystemClock};
 
 const ENVELOPE: &[u8] = b"EHLO x\r\nMAIL FROM:<a@a.example>\r\nRCPT TO:<b@b.example>\r\n";
 
-fn session(hear: &[u8]) -> (Session, Instant) {
+fn session(octets: &[u8]) -> (Session, Instant) {
     let now = SystemClock.now();
     let mut settings = Settings::new("relay.example");
     settings.tls = TlsMode::StartTls;
     let mut session = Session::new(Arc::new(settings), now);
-    session.handle_octets(hear, now);
+    session.handle_octets(octets, now);
     (session, now)
 }
 
-/// Agrees to everything up to a question of this kind, which stays open.
+/// Accepts everything up to a question of this kind, which stays open.
 fn ask(session: &mut Session, now: Instant, wanted: fn(&Question) -> bool) {
     while let Some(action) = session.poll() {
         match action {
@@ -25,10 +25,10 @@ fn ask(session: &mut Session, now: Instant, wanted: fn(&Question) -> bool) {
             _ => {}
         }
     }
-    panic!("never asked");
+    panic!("the question was not asked");
 }
 
-/// The last reply, with everything done that needs no answer.
+/// The last reply, after all actions that need no answer.
 fn last_reply(session: &mut Session) -> String {
     while session.poll().is_some() {}
     let octets = session.poll_transmit().unwrap_or_default();
@@ -39,9 +39,9 @@ fn accepted() -> Answer {
     Answer::Accepted(Receipt::Provider(MessageId::new("id").unwrap()))
 }
 
-/// A peer that sent a million NOOPs and read nothing once made fourteen million octets of replies.
+/// Regression: a client that sent a million NOOPs and read nothing caused fourteen million octets of buffered replies.
 #[test]
-fn a_peer_that_does_not_read_is_not_answered_for_ever() {
+fn replies_to_a_client_that_does_not_read_are_bounded() {
     for line in [&b"NOOP\r\n"[..], b"HELP\r\n", b"EHLO\r\n", b"MAIL FROM:<a@a.example>\r\n"] {
         let (mut session, now) = session(&line.repeat(30_000));
         let mut sent = 0;
@@ -63,8 +63,8 @@ fn a_peer_that_does_not_read_is_not_answered_for_ever() {
     }
 }
 
-/// Once an overflow closed the session while the house was sending: the answer went nowhere and the client, told 421,
-/// sent the message again.
+/// Regression: an overflow closed the session while the message was being sent. The answer was lost, and the client
+/// received 421 and sent the message again.
 #[test]
 fn a_flood_during_a_question_does_not_lose_its_answer() {
     let (mut session, now) = session(ENVELOPE);
@@ -84,9 +84,9 @@ fn a_flood_during_a_question_does_not_lose_its_answer() {
     assert!(session.poll().is_none());
 }
 
-/// Once a chunk that was answered with `Accepted` was run as commands.
+/// Regression: a chunk whose question received `Accepted` was run as commands.
 #[test]
-fn an_answer_of_the_wrong_kind_promises_nothing_and_keeps_in_step() {
+fn an_answer_of_the_wrong_kind_is_a_refusal_and_keeps_the_order() {
     for (name, command, wanted, answer) in [
         (
             "chunk",
@@ -110,7 +110,7 @@ fn an_answer_of_the_wrong_kind_promises_nothing_and_keeps_in_step() {
     }
 }
 
-/// Agrees to everything.
+/// Accepts everything.
 fn agree(session: &mut Session, now: Instant) {
     while let Some(action) = session.poll() {
         if matches!(action, Action::Ask(_)) {
@@ -119,9 +119,9 @@ fn agree(session: &mut Session, now: Instant) {
     }
 }
 
-/// No receipt, no 250: not even when somebody's policy refuses with it.
+/// There is no 250 without a receipt, even if a policy refuses with that code.
 #[test]
-fn a_refusal_that_says_yes_is_a_local_error() {
+fn a_refusal_with_a_positive_code_is_a_local_error() {
     let (mut session, now) = session(ENVELOPE);
     session.handle_octets(b"DATA\r\n.\r\n", now);
     ask(&mut session, now, |question| matches!(question, Question::Commit { .. }));
@@ -141,9 +141,9 @@ fn an_answer_without_a_question_changes_nothing() {
     assert!(!session.encrypted);
 }
 
-/// Once a handshake that ended after the close brought the session back.
+/// Regression: a handshake that ended after the close reopened the session.
 #[test]
-fn what_is_closed_stays_closed() {
+fn a_closed_session_stays_closed() {
     let (mut session, now) = session(b"QUIT\r\n");
     assert_eq!(last_reply(&mut session), replies::BYE.to_string());
     session.handle_tls_established(now);
@@ -153,7 +153,7 @@ fn what_is_closed_stays_closed() {
 }
 
 #[test]
-fn a_session_does_not_print_what_came_in() {
+fn a_session_does_not_print_its_input() {
     let (session, _) = session(b"AUTH PLAIN AGFubgBzZWNyZXQ=\r\n");
     assert!(!format!("{session:?}").contains("AGFubg"));
 }

@@ -18,30 +18,30 @@ pub(super) enum State {
     Data(IncomingContent),
     /// The next octets are content of a BDAT chunk.
     Chunk { content: IncomingContent, remaining: u64, last: bool },
-    /// The content is complete, with a last line end that the client left out of its last chunk.
+    /// The content is complete, including a last line end that the client omitted.
     ContentEnd { long_lines: bool },
     /// The next octets are a chunk of a refused BDAT: they are discarded, then the reply is sent.
     DiscardChunk { remaining: u64, reply: Reply, rate: TransferRate },
-    /// The TLS handshake is going on.
+    /// The TLS handshake is in progress.
     Handshake,
-    /// The last reply is being sent; the action to return before `Close`, for the log.
+    /// The last reply is being sent. Holds the action to return before `Close`, for the log.
     Closing(Option<Box<Action>>),
     /// The session is over.
     Closed,
 }
 
-/// What `poll` leaves while it takes the state: a handler that does not set another one ends the transaction.
+/// The value that `poll` leaves while it takes the state: a handler that sets no other state ends the transaction.
 impl Default for State {
     fn default() -> Self {
         Self::Command(Transaction::None)
     }
 }
 
-/// How far a mail transaction is.
+/// The progress of a mail transaction.
 #[derive(Debug)]
 pub(super) enum Transaction {
     None,
-    /// MAIL was accepted, no RCPT was yet.
+    /// MAIL was accepted, RCPT not yet.
     Mail(ReversePath, MailParameters),
     /// At least one RCPT was accepted.
     Rcpt(Envelope),
@@ -49,7 +49,7 @@ pub(super) enum Transaction {
     Chunks(IncomingContent),
 }
 
-/// Which question is open, and what its answer needs.
+/// The open question, with the data that its answer needs.
 #[derive(Debug)]
 pub(super) enum PendingQuestion {
     Credentials,
@@ -61,7 +61,7 @@ pub(super) enum PendingQuestion {
 }
 
 impl Transaction {
-    /// With one more recipient.
+    /// Adds a recipient.
     pub(super) fn with(self, path: ForwardPath) -> Self {
         match self {
             Self::Mail(reverse_path, parameters) => Self::Rcpt(Envelope::new(reverse_path, parameters, path)),
@@ -74,17 +74,17 @@ impl Transaction {
     }
 }
 
-/// What a step of `poll` came to.
+/// The result of a step of `poll`.
 pub(super) enum Progress {
     /// The caller must do this.
     Do(Action),
-    /// Look at the state again.
+    /// The state changed; take another step.
     Again,
-    /// Nothing to do until octets come.
+    /// Wait for octets.
     Wait,
 }
 
-/// By when something must happen, and the reply if it does not.
+/// A deadline, and the reply if it passes.
 pub(super) struct Deadline {
     pub(super) at: Instant,
     pub(super) reply: Reply,

@@ -25,6 +25,13 @@ impl NullTransport {
     }
 }
 
+impl Default for NullTransport {
+    /// One that keeps the content and nothing else.
+    fn default() -> Self {
+        Self::with_octets_held(|octets| octets)
+    }
+}
+
 #[async_trait]
 impl Transport for NullTransport {
     async fn send(&self, message: Permitted, _deadline: Instant) -> Outcome {

@@ -224,7 +224,8 @@ async fn a_connection_is_kept_only_for_a_client_that_has_shown_the_token() {
 async fn an_admin_address_that_others_can_reach_needs_a_token() {
     let endpoint = AdminEndpoint::Tcp(([0, 0, 0, 0], 0).into());
     let policy = AppPolicy::local(vec![AddressPattern::parse("*@example.com").unwrap()]);
-    let builder = Builder::new("relay.example", policy, NullTransport::default()).listener(listener("plain", |smtp| smtp));
+    let builder =
+        Builder::new("relay.example", policy, NullTransport::default()).listener(listener("plain", |smtp| smtp));
     let error = builder.admin(AdminSettings { endpoint, token: None }).start().unwrap_err();
     assert!(error.to_string().contains("set a token"), "{error}");
 }

@@ -3,11 +3,13 @@
 use crate::support::{NOTE, Pair, Smtp, TestRelay, TestSetup, listener, tls_listener};
 use base64::Engine;
 use gatepost::auth::{PasswordHash, Users, UsersSettings};
+use gatepost::builder::Builder;
 use gatepost::mail::SystemClock;
 use gatepost::mail::parameters::AppName;
-use gatepost::policy::{AddressPattern, App, CertificateMatch, MatchCriteria};
+use gatepost::policy::{AddressPattern, App, AppPolicy, CertificateMatch, MatchCriteria};
 use gatepost::server::{ClientCertificates, Endpoint, ListenerSettings, TlsSettings};
 use gatepost::smtp::{AuthMode, Settings, TlsMode};
+use gatepost::transport::NullTransport;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};

@@ -14,10 +14,10 @@ use tokio::time::timeout;
 
 use crate::emulator::Credential;
 
-/// Nothing on loopback takes this long; a test that waits so long has failed.
+/// Nothing on loopback takes this long; a test that waits longer has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Who signs, how, and where to.
+/// The credentials, the signature and the destination of requests.
 #[derive(Clone, Debug)]
 pub(super) struct Client {
     pub(super) address: SocketAddr,
@@ -26,9 +26,9 @@ pub(super) struct Client {
     pub(super) service: String,
     /// Added to the client's clock.
     pub(super) seconds_ahead: i64,
-    /// What is declared and signed as the hash of the body, instead of the real one.
+    /// The declared and signed hash of the body, instead of the real one.
     pub(super) payload_hash: Option<String>,
-    /// Whether the hash travels in its own field.
+    /// Whether the hash is sent in its own field.
     pub(super) declares_hash: bool,
     /// Left out of the signed fields.
     pub(super) unsigned_field: Option<&'static str>,
@@ -123,7 +123,7 @@ impl Client {
         let names = signed.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
         let canonical_fields: String = signed.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        // The tests use no other character that is encoded twice, and queries that are sorted already.
+        // The tests use no other character that is encoded twice, and only sorted queries.
         let canonical_path = path.replace('%', "%25").replace('@', "%40");
         let canonical = format!("{method}\n{canonical_path}\n{query}\n{canonical_fields}\n{names}\n{hash}");
         let scope = format!("{date}/{}/{}/aws4_request", self.region, self.service);
@@ -173,7 +173,7 @@ impl Connection {
         timeout(PATIENCE, self.stream.read_to_end(&mut rest)).await.is_ok()
     }
 
-    /// The head of the next answer, and where it ends.
+    /// The head of the next response, without the body.
     pub(super) async fn read_head(&mut self) -> io::Result<String> {
         loop {
             if let Some(end) = find(&self.read, b"\r\n\r\n") {

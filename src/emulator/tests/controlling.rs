@@ -1,4 +1,4 @@
-//! The door for tests in other languages.
+//! The control API for tests in other languages.
 
 use super::*;
 use serde_json::json;
@@ -50,7 +50,7 @@ async fn a_script_with_one_mistake_is_refused_whole() {
 }
 
 #[tokio::test]
-async fn requests_and_connections_are_counted_faulted_ones_too() {
+async fn requests_and_connections_are_counted_including_faulted_ones() {
     let (emulator, client) = start(EmulatorSettings::default()).await;
     emulator.script([Fault::ResetBeforeBody, Fault::throttled()]);
     for _ in 0..3 {
@@ -104,7 +104,7 @@ async fn messages_latency_and_health_are_reached_over_http() {
 }
 
 #[tokio::test]
-async fn a_web_page_on_this_machine_is_kept_out() {
+async fn requests_of_web_pages_are_refused() {
     let (emulator, client) = start(EmulatorSettings::default()).await;
     for (fields, status) in [
         ("Host: localhost:1\r\n", 200),

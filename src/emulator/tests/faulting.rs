@@ -1,4 +1,4 @@
-//! Every fault: what the client meets, how often it was seen to try, and whether the message was taken.
+//! Every fault: the response for the client, the number of attempts, and whether the message was accepted.
 
 use std::io::ErrorKind;
 use std::num::NonZeroU32;
@@ -38,7 +38,7 @@ async fn every_error_by_name_refuses_once_with_its_status_and_text() {
 }
 
 #[tokio::test]
-async fn a_refusal_can_have_its_own_text_and_say_when_to_come_back() {
+async fn a_refusal_can_have_its_own_text_and_retry_time() {
     let fault = Fault::Refuse {
         error: ErrorName::TooManyRequestsException,
         message: Some("slower".to_owned()),
@@ -102,7 +102,7 @@ async fn a_reset_before_the_body_is_a_reset_and_nothing_is_accepted() {
 }
 
 #[tokio::test]
-async fn accept_then_reset_has_taken_the_message() {
+async fn accept_then_reset_accepts_the_message() {
     let (emulator, answer) = once(Fault::AcceptThenReset, 1).await;
     assert_eq!(answer.expect_err("no answer").kind(), ErrorKind::ConnectionReset);
     assert_eq!(emulator.requests()[0].outcome, RequestOutcome::Reset);
@@ -110,7 +110,7 @@ async fn accept_then_reset_has_taken_the_message() {
 }
 
 #[tokio::test]
-async fn garbage_and_a_missing_id_have_taken_the_message() {
+async fn garbage_and_a_missing_id_accept_the_message() {
     let (emulator, answer) = once(Fault::Garbage, 1).await;
     let answer = answer.expect("an answer");
     assert_eq!(answer.status, 200);
@@ -179,7 +179,7 @@ async fn a_slow_answer_breaks_off_after_its_longest_time() {
 }
 
 #[tokio::test]
-async fn a_client_that_cannot_sign_is_told_so_even_where_a_fault_is_scripted() {
+async fn a_wrong_signature_is_reported_even_where_a_fault_is_scripted() {
     for fault in [Fault::Hang, Fault::AcceptThenHang, Fault::AcceptThenReset, Fault::Garbage, Fault::throttled()] {
         let (emulator, mut client) = start(EmulatorSettings::default()).await;
         emulator.script([fault.clone()]);
@@ -226,7 +226,7 @@ async fn latency_delays_the_answer() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_before_the_answer_is_written_down() {
+async fn a_client_that_leaves_before_the_response_is_recorded() {
     let (emulator, client) = start(EmulatorSettings::default()).await;
     emulator.set_latency(Duration::from_secs(60));
     let request = client::small_request("ann@example.com", "bob@example.net").to_string();

@@ -1,4 +1,4 @@
-//! What is kept of an accepted message, where, and for how long.
+//! What is stored of an accepted message, where, and for how long.
 
 use super::client::request;
 use super::*;
@@ -16,7 +16,7 @@ async fn send(client: &Client, request: &Value) -> client::Answer {
 }
 
 #[tokio::test]
-async fn an_accepted_message_is_kept_with_all_that_was_said_about_it() {
+async fn an_accepted_message_is_stored_with_all_its_parameters() {
     let (emulator, client) = start(EmulatorSettings::default()).await;
     let message = "From: Ann <ann@mail.example.com>\r\nTo: elsewhere@example.org\r\n\r\nh\u{e9}llo\r\n";
     let mut request = request(message, &["bob@example.net", "bounce+x@simulator.amazonses.com"]);
@@ -27,19 +27,19 @@ async fn an_accepted_message_is_kept_with_all_that_was_said_about_it() {
     let answer = send(&client, &request).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let id = answer.json()["MessageId"].as_str().expect("an id").to_owned();
-    let kept = emulator.messages();
-    assert_eq!(kept.len(), 1);
-    let kept = &kept[0];
-    assert_eq!(kept.message_id, id);
-    assert_eq!(kept.raw, message.as_bytes());
-    assert_eq!(kept.from, "ann@mail.example.com");
-    assert_eq!(kept.to, ["bob@example.net", "bounce+x@simulator.amazonses.com", "eve@example.net"]);
-    assert_eq!(kept.destination.bcc, ["eve@example.net"]);
-    assert_eq!(kept.outcomes, [DeliveryOutcome::Delivery, DeliveryOutcome::Bounce, DeliveryOutcome::Delivery]);
-    assert_eq!(kept.configuration_set.as_deref(), Some("gatepost-dev"));
-    assert_eq!(kept.email_tags, [("queue-id".to_owned(), "abc_1".to_owned())]);
-    assert_eq!(kept.parameters.feedback_forwarding_email_address.as_deref(), Some("bounces@example.com"));
-    assert_eq!(kept.readings.authors().into_iter().collect::<Vec<_>>(), ["ann@mail.example.com"]);
+    let messages = emulator.messages();
+    assert_eq!(messages.len(), 1);
+    let captured = &messages[0];
+    assert_eq!(captured.message_id, id);
+    assert_eq!(captured.raw, message.as_bytes());
+    assert_eq!(captured.from, "ann@mail.example.com");
+    assert_eq!(captured.to, ["bob@example.net", "bounce+x@simulator.amazonses.com", "eve@example.net"]);
+    assert_eq!(captured.destination.bcc, ["eve@example.net"]);
+    assert_eq!(captured.outcomes, [DeliveryOutcome::Delivery, DeliveryOutcome::Bounce, DeliveryOutcome::Delivery]);
+    assert_eq!(captured.configuration_set.as_deref(), Some("gatepost-dev"));
+    assert_eq!(captured.email_tags, [("queue-id".to_owned(), "abc_1".to_owned())]);
+    assert_eq!(captured.parameters.feedback_forwarding_email_address.as_deref(), Some("bounces@example.com"));
+    assert_eq!(captured.readings.authors().into_iter().collect::<Vec<_>>(), ["ann@mail.example.com"]);
     let seen = emulator.requests();
     assert_eq!((seen[0].outcome, seen[0].message_id.as_deref()), (RequestOutcome::Answered(200), Some(id.as_str())));
     emulator.stop().await;

@@ -30,7 +30,7 @@ async fn refuses_to_listen_beyond_loopback() {
 }
 
 #[tokio::test]
-async fn refuses_settings_that_make_no_sense() {
+async fn refuses_invalid_settings() {
     let no_key = EmulatorSettings { credentials: vec![], ..EmulatorSettings::default() };
     assert!(matches!(Emulator::start(no_key).await, Err(EmulatorError::Settings(_))));
     let mut no_rate = EmulatorSettings::default();
@@ -67,7 +67,7 @@ async fn a_connection_is_kept_open_for_the_next_request() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_bound_wait_for_a_place() {
+async fn connections_beyond_the_limit_wait() {
     let mut settings = EmulatorSettings::default();
     settings.bounds.connections_max = 1;
     let (emulator, client) = start(settings).await;

@@ -1,4 +1,4 @@
-//! The operations that only look.
+//! The read operations.
 
 use super::*;
 use serde_json::json;
@@ -8,7 +8,7 @@ async fn get(client: &Client, path: &str) -> client::Answer {
 }
 
 #[tokio::test]
-async fn the_account_tells_access_quota_and_what_was_sent() {
+async fn the_account_has_access_quota_and_sent_recipients() {
     let (emulator, client) = start(EmulatorSettings::default()).await;
     client.send("ann@example.com", "bob@example.net").await.expect("an answer");
     let account = get(&client, "/v2/email/account").await.json();

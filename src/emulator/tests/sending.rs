@@ -1,4 +1,4 @@
-//! What SES would take, and what it would not.
+//! Which messages SES would accept, and which not.
 
 use super::client::{Answer, request};
 use super::*;
@@ -29,7 +29,7 @@ async fn send(client: &Client, request: &Value) -> Answer {
 }
 
 #[tokio::test]
-async fn what_ses_refuses_is_refused_in_its_words() {
+async fn what_ses_refuses_is_refused_with_its_text() {
     let mut settings = EmulatorSettings::default();
     settings.configuration_sets.insert("paused".into(), ConfigurationSet { sending_enabled: false });
     settings.tenants.insert(
@@ -202,7 +202,7 @@ async fn what_ses_refuses_is_refused_in_its_words() {
 }
 
 #[tokio::test]
-async fn what_ses_takes_is_taken() {
+async fn what_ses_accepts_is_accepted() {
     let mut settings = EmulatorSettings::default();
     let delegated = "arn:aws:ses:us-east-1:999999999999:identity/example.org";
     settings.delegated_identity_arns.push(delegated.to_owned());
@@ -242,10 +242,10 @@ async fn what_ses_takes_is_taken() {
         let answer = send(&client, &request).await;
         assert_eq!(answer.status, 200, "{name}: {answer:?}");
     }
-    let kept = emulator.messages();
-    assert!(kept.iter().take(7).all(|message| message.configuration_set.as_deref() == Some("gatepost-dev")));
-    assert_eq!(kept[3].from, "ann@example.com");
-    assert!(kept[3].readings.authors().contains("eve@evil.test"), "the octets are kept as they came");
+    let messages = emulator.messages();
+    assert!(messages.iter().take(7).all(|message| message.configuration_set.as_deref() == Some("gatepost-dev")));
+    assert_eq!(messages[3].from, "ann@example.com");
+    assert!(messages[3].readings.authors().contains("eve@evil.test"), "the octets are messages as they came");
     emulator.stop().await;
 }
 
@@ -258,9 +258,9 @@ async fn without_destination_the_header_names_the_recipients() {
     assert_eq!(send(&client, &request).await.status, 200);
     request.as_object_mut().expect("an object").remove("Destination");
     assert_eq!(send(&client, &request).await.status, 200);
-    let kept = emulator.messages();
-    assert_eq!(kept[0].to, ["bob@example.net"], "with a destination, exactly that");
-    assert_eq!(kept[1].to, ["a@example.net", "b@example.net", "c@example.net", "d@example.net"]);
+    let messages = emulator.messages();
+    assert_eq!(messages[0].to, ["bob@example.net"], "with a destination, exactly that");
+    assert_eq!(messages[1].to, ["a@example.net", "b@example.net", "c@example.net", "d@example.net"]);
     emulator.stop().await;
 }
 
@@ -290,7 +290,7 @@ async fn the_size_after_base64_is_bounded() {
     let refused = send(&client, &raw(&message(3_001))).await;
     assert_eq!(refused.error(), (400, "BadRequestException"));
     assert_eq!(refused.message(), "Message length is more than 4000 bytes long: '4004'.");
-    // Beyond what the door admits at all: announced, and found out while reading.
+    // Above the limit of a request body: refused from the declared length, or while the body is read.
     let huge = vec![b' '; 400_000];
     let signed = client.sign("POST", "/v2/email/outbound-emails", &huge);
     assert_eq!(client.connect().await.exchange(&signed).await.map(|answer| answer.status).unwrap_or(413), 413);
@@ -344,7 +344,7 @@ async fn the_sandbox_knows_verified_recipients_rate_and_quota() {
 }
 
 #[tokio::test]
-async fn an_account_that_may_not_send_says_why() {
+async fn an_account_that_may_not_send_returns_the_reason() {
     for (change, want) in [
         (AccountSettings { sending_enabled: false, ..AccountSettings::default() }, "SendingPausedException"),
         (

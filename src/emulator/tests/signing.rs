@@ -1,4 +1,4 @@
-//! Who is let in.
+//! Which signatures are accepted.
 
 use super::*;
 
@@ -20,7 +20,7 @@ async fn each_mistake_in_a_signature_has_its_error() {
         ("slow clock", with(|client| client.seconds_ahead = -310), "InvalidSignatureException"),
         ("fast clock", with(|client| client.seconds_ahead = 310), "InvalidSignatureException"),
         (
-            "token nobody knows",
+            "unknown token",
             with(|client| client.credential.session_token = Some("t".into())),
             "UnrecognizedClientException",
         ),
@@ -45,7 +45,7 @@ async fn each_mistake_in_a_signature_has_its_error() {
 }
 
 #[tokio::test]
-async fn what_is_signed_rightly_passes_in_every_form() {
+async fn valid_signatures_pass_in_every_form() {
     let (emulator, good) = start(EmulatorSettings::default()).await;
     let with = |change: fn(&mut Client)| {
         let mut client = good.clone();
@@ -132,7 +132,7 @@ async fn a_changed_request_does_not_pass() {
 }
 
 #[tokio::test]
-async fn a_request_without_a_signature_is_told_so() {
+async fn a_request_without_a_signature_receives_its_error() {
     let (emulator, client) = start(EmulatorSettings::default()).await;
     let digits = |octet: &str| {
         let (time, digits) = (now(), octet.repeat(32));
@@ -181,7 +181,7 @@ async fn temporary_credentials_need_their_token_and_sign_it() {
 }
 
 #[tokio::test]
-async fn the_emulators_clock_can_be_wrong_and_its_date_field_says_so() {
+async fn the_emulators_clock_can_be_wrong_and_is_in_the_date_field() {
     let settings = EmulatorSettings { clock_ahead_seconds: 3600, ..EmulatorSettings::default() };
     let (emulator, mut client) = start(settings).await;
     let answer = client.call("GET", ACCOUNT, b"").await.expect("an answer");

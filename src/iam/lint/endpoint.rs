@@ -1,9 +1,9 @@
-//! What VPC endpoint policies ask for beyond IAM. A document that breaks these is refused when the endpoint is created or
-//! changed (`NO_WILDCARD`), minutes after the command said yes in the worst case.
-//! AWS PrivateLink Guide, "Control access to VPC endpoints using endpoint policies".
+//! Rules of VPC endpoint policies beyond IAM. AWS refuses a document that violates them when the endpoint is created or
+//! changed (`NO_WILDCARD`), which may be minutes after the command succeeded. AWS PrivateLink Guide, "Control access to
+//! VPC endpoints using endpoint policies".
 
 use super::Report;
-use super::sheet::{Asked, Entry, Sheet};
+use super::lenient::{LenientCondition, LenientDocument, LenientStatement};
 use crate::iam::service::SYSTEM_ID_KEYS;
 
 /// "An endpoint policy can contain up to 20,480 characters (including white space)."
@@ -11,38 +11,38 @@ const ENDPOINT_CHARACTERS_MAX: usize = 20_480;
 /// "At least six consecutive characters before or after each wildcard character", with a string condition operator.
 const LITERALS_BESIDE_WILDCARD: usize = 6;
 
-pub(super) fn look(sheet: &Sheet<'_>, report: &mut Report<'_>) {
-    let characters = sheet.text.chars().count();
+pub(super) fn check(document: &LenientDocument<'_>, report: &mut Report<'_>) {
+    let characters = document.text.chars().count();
     if characters > ENDPOINT_CHARACTERS_MAX {
         report.document(
             "endpoint-size",
             format!("has {characters} characters; an endpoint policy has at most {ENDPOINT_CHARACTERS_MAX}, white space included"),
         );
     }
-    for entry in &sheet.statements {
-        for asked in &entry.conditions {
-            wildcards(entry, asked, report);
-            system_ids(entry, asked, report);
-            keys(entry, asked, report);
+    for statement in &document.statements {
+        for condition in &statement.conditions {
+            wildcards(statement, condition, report);
+            system_ids(statement, condition, report);
+            keys(statement, condition, report);
         }
-        let named = entry.principals.iter().map(|(_, name)| name).chain(&entry.resources);
-        let compared = entry.conditions.iter().flat_map(|asked| &asked.values);
+        let named = statement.principals.iter().map(|(_, name)| name).chain(&statement.resources);
+        let compared = statement.conditions.iter().flat_map(|condition| &condition.values);
         for text in named.chain(compared).filter(|text| text.starts_with("arn:")) {
-            account_or_wildcard(entry, text, report);
+            account_or_wildcard(statement, text, report);
         }
     }
 }
 
-fn wildcards(entry: &Entry, asked: &Asked, report: &mut Report<'_>) {
-    if !asked.compares_text() || !asked.has_wildcards() {
+fn wildcards(statement: &LenientStatement, condition: &LenientCondition, report: &mut Report<'_>) {
+    if !condition.compares_text() || !condition.has_wildcards() {
         return;
     }
-    for value in &asked.values {
+    for value in &condition.values {
         if !enough_beside_each_wildcard(value) {
             report.statement(
                 "endpoint-wildcard",
-                entry,
-                Some(&asked.key),
+                statement,
+                Some(&condition.key),
                 format!(
                     "{value:?}: an endpoint policy wants at least {LITERALS_BESIDE_WILDCARD} characters in a row before or \
                      after each wildcard of a string operator; write the value out, or leave it to the role's policy"
@@ -58,28 +58,28 @@ fn enough_beside_each_wildcard(value: &str) -> bool {
     runs.windows(2).all(|pair| pair.iter().any(|run| *run >= LITERALS_BESIDE_WILDCARD))
 }
 
-fn system_ids(entry: &Entry, asked: &Asked, report: &mut Report<'_>) {
-    if !SYSTEM_ID_KEYS.iter().any(|key| key.eq_ignore_ascii_case(&asked.key)) {
+fn system_ids(statement: &LenientStatement, condition: &LenientCondition, report: &mut Report<'_>) {
+    if !SYSTEM_ID_KEYS.iter().any(|key| key.eq_ignore_ascii_case(&condition.key)) {
         return;
     }
-    let wildcard = asked.has_wildcards() && asked.values.iter().any(|value| value.contains(['*', '?']));
-    if wildcard || asked.bare.starts_with("numeric") {
+    let wildcard = condition.has_wildcards() && condition.values.iter().any(|value| value.contains(['*', '?']));
+    if wildcard || condition.bare.starts_with("numeric") {
         report.statement(
             "endpoint-system-key",
-            entry,
-            Some(&asked.key),
-            format!("{} on a key that holds a system's id: an endpoint policy takes neither wildcards nor numeric operators there", asked.operator),
+            statement,
+            Some(&condition.key),
+            format!("{} on a key that holds a system's id: an endpoint policy takes neither wildcards nor numeric operators there", condition.operator),
         );
     }
 }
 
-fn keys(entry: &Entry, asked: &Asked, report: &mut Report<'_>) {
-    let key = asked.key.to_ascii_lowercase();
+fn keys(statement: &LenientStatement, condition: &LenientCondition, report: &mut Report<'_>) {
+    let key = condition.key.to_ascii_lowercase();
     if key.starts_with("ses:") {
         report.statement(
             "endpoint-unproven",
-            entry,
-            Some(&asked.key),
+            statement,
+            Some(&condition.key),
             "AWS does not document that an SES endpoint policy knows the keys of SES; try it out before you rely on it, \
              or leave the condition to the role's policy, which must allow as well"
                 .to_owned(),
@@ -88,20 +88,20 @@ fn keys(entry: &Entry, asked: &Asked, report: &mut Report<'_>) {
     if key == "aws:sourceip" {
         report.statement(
             "endpoint-source-ip",
-            entry,
-            Some(&asked.key),
+            statement,
+            Some(&condition.key),
             "a request through an endpoint does not carry aws:SourceIp but aws:VpcSourceIp".to_owned(),
         );
     }
 }
 
 /// "The account portion of an ARN is an account ID or a wildcard, not both."
-fn account_or_wildcard(entry: &Entry, text: &str, report: &mut Report<'_>) {
+fn account_or_wildcard(statement: &LenientStatement, text: &str, report: &mut Report<'_>) {
     let account = text.split(':').nth(4).unwrap_or_default();
     if account.contains(['*', '?']) && account != "*" {
         report.statement(
             "endpoint-account",
-            entry,
+            statement,
             None,
             format!("{text:?}: in an endpoint policy the account of an ARN is an id or *, not a mixture"),
         );

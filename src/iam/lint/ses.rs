@@ -1,35 +1,35 @@
-//! Rules about what SES makes of a policy: which actions there are, which resources and keys each knows, and that raw
-//! content is sent under another action than the operation's name says.
+//! Rules about SES: which actions exist, which resources and keys each supports, and that raw content requires another
+//! action than the name of the operation suggests.
 
-use super::sheet::{Asked, Entry, Sheet};
+use super::lenient::{LenientCondition, LenientDocument, LenientStatement};
 use super::{Kind, NO_CONFIGURATION_SET, Report, did_you_mean};
 use crate::iam::arn::not_allowed;
 use crate::iam::service::{Action, actions, actions_named, is_global_key, own_keys, resource_types};
 
-pub(super) fn look(sheet: &Sheet<'_>, report: &mut Report<'_>) {
-    if sheet.kind == Kind::Trust {
+pub(super) fn check(document: &LenientDocument<'_>, report: &mut Report<'_>) {
+    if document.kind == Kind::Trust {
         return;
     }
-    for entry in &sheet.statements {
-        for text in &entry.actions {
-            action(entry, text, report);
+    for statement in &document.statements {
+        for text in &statement.actions {
+            action(statement, text, report);
         }
-        resources(entry, report);
-        for asked in &entry.conditions {
-            key(entry, asked, report);
+        resources(statement, report);
+        for condition in &statement.conditions {
+            key(statement, condition, report);
         }
     }
-    raw(sheet, report);
-    if sheet.kind == Kind::Identity {
-        configuration_set(sheet, report);
+    raw(document, report);
+    if document.kind == Kind::Identity {
+        configuration_set(document, report);
     }
 }
 
-fn action(entry: &Entry, text: &str, report: &mut Report<'_>) {
-    let key = if entry.not_action { "NotAction" } else { "Action" };
+fn action(statement: &LenientStatement, text: &str, report: &mut Report<'_>) {
+    let key = if statement.not_action { "NotAction" } else { "Action" };
     let Some((service, name)) = text.split_once(':') else {
         if text != "*" && actions().any(|action| action.name.eq_ignore_ascii_case(text)) {
-            report.statement("unknown-action", entry, Some(key), format!("{text:?}: did you mean \"ses:{text}\"?"));
+            report.statement("unknown-action", statement, Some(key), format!("{text:?}: did you mean \"ses:{text}\"?"));
         }
         return;
     };
@@ -37,34 +37,34 @@ fn action(entry: &Entry, text: &str, report: &mut Report<'_>) {
         let text = format!(
             "{text:?}: the prefix is ses for both versions of the API, so this names nothing; did you mean \"ses:{name}\"?"
         );
-        report.statement("unknown-action", entry, Some(key), text);
+        report.statement("unknown-action", statement, Some(key), text);
         return;
     }
     if service.eq_ignore_ascii_case("ses") && actions_named(text).is_empty() {
         let near = did_you_mean(name, actions().map(|action| action.name));
         let hint = near.map(|near| format!("; did you mean \"ses:{near}\"?")).unwrap_or_default();
-        report.statement("unknown-action", entry, Some(key), format!("SES has no action {text:?}{hint}"));
+        report.statement("unknown-action", statement, Some(key), format!("SES has no action {text:?}{hint}"));
     }
 }
 
 /// Whether each resource is of a type that some action of the statement is checked against, and each action meets one.
-fn resources(entry: &Entry, report: &mut Report<'_>) {
-    if entry.not_resource
-        || entry.not_action
-        || entry.resources.is_empty()
-        || entry.actions.iter().any(|text| text == "*")
+fn resources(statement: &LenientStatement, report: &mut Report<'_>) {
+    if statement.not_resource
+        || statement.not_action
+        || statement.resources.is_empty()
+        || statement.actions.iter().any(|text| text == "*")
     {
         return;
     }
-    let ours = entry.actions.iter().all(|text| text.to_ascii_lowercase().starts_with("ses:"));
-    let known: Vec<Action> = entry.known_actions().collect();
+    let ours = statement.actions.iter().all(|text| text.to_ascii_lowercase().starts_with("ses:"));
+    let known: Vec<Action> = statement.known_actions().collect();
     if !ours || known.is_empty() {
         return;
     }
-    let consequence = if entry.denies { "so this Deny never applies" } else { "so nothing is allowed by it" };
+    let consequence = if statement.denies { "so this Deny never applies" } else { "so nothing is allowed by it" };
     let all_star = known.iter().all(Action::takes_only_star);
-    let mut say = |rule, text: String| report.statement(rule, entry, Some("Resource"), text);
-    for text in &entry.resources {
+    let mut finding = |rule, text: String| report.statement(rule, statement, Some("Resource"), text);
+    for text in &statement.resources {
         let parts: Vec<&str> = text.splitn(6, ':').collect();
         let [_, _, service, _, _, resource] = parts[..] else { continue };
         let (name, _) = resource.split_once('/').unwrap_or((resource, ""));
@@ -73,23 +73,23 @@ fn resources(entry: &Entry, report: &mut Report<'_>) {
             continue;
         }
         if service != "ses" {
-            say("resource-type", format!("{text:?} is not a resource of SES, {consequence}"));
+            finding("resource-type", format!("{text:?} is not a resource of SES, {consequence}"));
         } else if !resource_types().any(|known| known == name) {
             let near = did_you_mean(name, resource_types());
             let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-            say("resource-type", format!("{text:?}: SES has no resources of type {name:?}, {consequence}{hint}"));
+            finding("resource-type", format!("{text:?}: SES has no resources of type {name:?}, {consequence}{hint}"));
         } else if !all_star && !known.iter().any(|action| action.resource_types().any(|checked| checked == name)) {
-            say("resource-type", format!("{text:?}: none of the actions is checked against {name}, {consequence}"));
+            finding("resource-type", format!("{text:?}: none of the actions is checked against {name}, {consequence}"));
         }
     }
-    if entry.resources.iter().any(|text| text == "*") {
+    if statement.resources.iter().any(|text| text == "*") {
         return;
     }
-    for text in &entry.actions {
+    for text in &statement.actions {
         if let [only] = actions_named(text)[..]
             && only.takes_only_star()
         {
-            say(
+            finding(
                 "star-only",
                 format!("{text} takes only Resource \"*\", {consequence}; give it a statement of its own"),
             );
@@ -97,48 +97,52 @@ fn resources(entry: &Entry, report: &mut Report<'_>) {
     }
 }
 
-fn key(entry: &Entry, asked: &Asked, report: &mut Report<'_>) {
-    let Some((prefix, _)) = asked.key.split_once(':') else { return };
-    let mut say = |text: String| report.statement("condition-key", entry, Some(&asked.key), text);
+fn key(statement: &LenientStatement, condition: &LenientCondition, report: &mut Report<'_>) {
+    let Some((prefix, _)) = condition.key.split_once(':') else { return };
+    let mut finding = |text: String| report.statement("condition-key", statement, Some(&condition.key), text);
     match prefix.to_ascii_lowercase().as_str() {
-        "ses" if !own_keys().any(|known| known.eq_ignore_ascii_case(&asked.key)) => {
-            let near = did_you_mean(&asked.key, own_keys());
+        "ses" if !own_keys().any(|known| known.eq_ignore_ascii_case(&condition.key)) => {
+            let near = did_you_mean(&condition.key, own_keys());
             let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-            say(format!("SES has no such key, {}{hint}", consequence(entry, asked)));
+            finding(format!("SES has no such key, {}{hint}", consequence(statement, condition)));
         }
         "ses" => {
             // A wildcard names many actions; there the key is for those that have it.
-            let without: Vec<&str> = entry
+            let without: Vec<&str> = statement
                 .actions
                 .iter()
-                .filter(|_| !entry.not_action)
+                .filter(|_| !statement.not_action)
                 .filter(|text| {
                     let named = actions_named(text);
-                    !named.is_empty() && !named.iter().any(|action| action.provides(&asked.key))
+                    !named.is_empty() && !named.iter().any(|action| action.provides(&condition.key))
                 })
                 .map(String::as_str)
                 .collect();
             if !without.is_empty() {
-                say(format!("SES does not provide it for {}, {}", without.join(", "), consequence(entry, asked)));
+                finding(format!(
+                    "SES does not provide it for {}, {}",
+                    without.join(", "),
+                    consequence(statement, condition)
+                ));
             }
         }
-        "aws" if !is_global_key(&asked.key) => {
-            let near = did_you_mean(&asked.key, crate::iam::service::GLOBAL_KEYS);
+        "aws" if !is_global_key(&condition.key) => {
+            let near = did_you_mean(&condition.key, crate::iam::service::GLOBAL_KEYS);
             let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-            say(format!("AWS has no such global key, {}{hint}", consequence(entry, asked)));
+            finding(format!("AWS has no such global key, {}{hint}", consequence(statement, condition)));
         }
         _ => {}
     }
 }
 
-/// What becomes of a statement that asks for a key that no request has.
-fn consequence(entry: &Entry, asked: &Asked) -> &'static str {
-    let holds = if asked.bare == "null" {
-        asked.values.iter().any(|value| value.eq_ignore_ascii_case("true"))
+/// The effect of a condition on a key that no request has.
+fn consequence(statement: &LenientStatement, condition: &LenientCondition) -> &'static str {
+    let holds = if condition.bare == "null" {
+        condition.values.iter().any(|value| value.eq_ignore_ascii_case("true"))
     } else {
-        asked.true_without_key()
+        condition.true_without_key()
     };
-    match (holds, entry.denies) {
+    match (holds, statement.denies) {
         (true, true) => "so the condition always holds and the Deny hits every request",
         (true, false) => "so the condition always holds and limits nothing",
         (false, true) => "so the condition never holds and the Deny hits no request",
@@ -147,40 +151,45 @@ fn consequence(entry: &Entry, asked: &Asked) -> &'static str {
 }
 
 /// `SendEmail` of the SES v2 API with raw content, and everything over SMTP, is authorised as `ses:SendRawEmail`.
-fn raw(sheet: &Sheet<'_>, report: &mut Report<'_>) {
-    let covers =
-        |entry: &Entry| entry.not_action || entry.names("SendRawEmail") || entry.actions.iter().any(|text| text == "*");
-    for entry in sheet.statements.iter().filter(|entry| entry.names("SendEmail") && !covers(entry)) {
-        let elsewhere = sheet
+fn raw(document: &LenientDocument<'_>, report: &mut Report<'_>) {
+    let covers = |statement: &LenientStatement| {
+        statement.not_action || statement.names("SendRawEmail") || statement.actions.iter().any(|text| text == "*")
+    };
+    for statement in document.statements.iter().filter(|statement| statement.names("SendEmail") && !covers(statement)) {
+        let elsewhere = document
             .statements
             .iter()
-            .any(|other| (other.allows, other.denies) == (entry.allows, entry.denies) && covers(other));
+            .any(|other| (other.allows, other.denies) == (statement.allows, statement.denies) && covers(other));
         if elsewhere {
             continue;
         }
-        let text = if entry.denies {
+        let text = if statement.denies {
             "ses:SendEmail is denied and ses:SendRawEmail is not: raw content, which a relay sends, passes"
         } else {
             "ses:SendEmail without ses:SendRawEmail: raw content, which a relay sends, is authorised as ses:SendRawEmail, \
              also by SendEmail of the v2 API"
         };
-        report.statement("send-raw-email", entry, Some("Action"), text.to_owned());
+        report.statement("send-raw-email", statement, Some("Action"), text.to_owned());
     }
 }
 
 /// SES authorises a message for its configuration set too, also for one that the identity or the account has by default.
-fn configuration_set(sheet: &Sheet<'_>, report: &mut Report<'_>) {
-    let sends = |entry: &&Entry| {
-        entry.allows && !entry.not_resource && !entry.resources.is_empty() && entry.names("SendRawEmail")
+fn configuration_set(document: &LenientDocument<'_>, report: &mut Report<'_>) {
+    let sends = |statement: &&LenientStatement| {
+        statement.allows
+            && !statement.not_resource
+            && !statement.resources.is_empty()
+            && statement.names("SendRawEmail")
     };
-    let anywhere = sheet.statements.iter().filter(|entry| entry.allows).any(|entry| {
-        let sends = entry.not_action || entry.names("SendRawEmail") || entry.actions.iter().any(|text| text == "*");
-        sends && (entry.not_resource || entry.resources.iter().any(|text| covers_a_set(text)))
+    let anywhere = document.statements.iter().filter(|statement| statement.allows).any(|statement| {
+        let sends =
+            statement.not_action || statement.names("SendRawEmail") || statement.actions.iter().any(|text| text == "*");
+        sends && (statement.not_resource || statement.resources.iter().any(|text| covers_a_set(text)))
     });
-    let Some(entry) = sheet.statements.iter().find(sends).filter(|_| !anywhere) else { return };
+    let Some(statement) = document.statements.iter().find(sends).filter(|_| !anywhere) else { return };
     let text = "no configuration set is among the resources, so a message with one is refused, also with one that the identity \
                 or the account has by default; add arn:…:configuration-set/NAME";
-    report.statement(NO_CONFIGURATION_SET, entry, Some("Resource"), text.to_owned());
+    report.statement(NO_CONFIGURATION_SET, statement, Some("Resource"), text.to_owned());
 }
 
 /// Whether a resource pattern can fit a configuration set.

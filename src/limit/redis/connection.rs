@@ -1,9 +1,9 @@
-//! The connection that is there or is not, and nobody who waits for it.
+//! The Redis connection, behind a circuit breaker. While the breaker is open, calls fail at once.
 //!
-//! A circuit breaker. Closed: decisions use the connection, each for `wait_max` at most. An error, or three answers in a row
-//! that do not come in time, open it: from then on decisions are told at once that there is nothing. One task of our own
-//! connects again, waits longer each time, and closes it only when Redis has run a script that writes, within `wait_max`.
-//! So no session is the one that finds out. Every change of state is one log line.
+//! Closed: decisions use the connection, each for at most `wait_max`. An error, or three consecutive late answers, open
+//! the breaker. A background task then reconnects with growing waits, and closes the breaker only when Redis has run a
+//! script that writes, within `wait_max`. So no session waits for a connection attempt. Every change of state is one
+//! log line.
 
 use super::scripts::Call;
 use super::wire::{Fault, RedisWire};
@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
-/// A Redis that limits and pacing share. Clones are the same connection.
+/// A Redis connection that limits and pacing share. Clones share the connection.
 #[derive(Clone, Debug)]
 pub struct RedisConnection {
     shared: Arc<Shared>,
@@ -29,7 +29,7 @@ struct Shared {
     settings: RedisSettings,
     clock: Arc<dyn Clock>,
     live: RwLock<Option<ActiveConnection>>,
-    /// Answers in a row that did not come in time.
+    /// Consecutive late answers.
     slow: AtomicU32,
     broken: Notify,
 }
@@ -40,11 +40,11 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// A connection that was good a moment ago.
+/// A connection that the background task has verified.
 #[derive(Clone)]
 pub(super) struct ActiveConnection {
     link: RedisWire,
-    /// Which, so that a late error of an old one does not break the new one.
+    /// The number of the connection, so that a late error of an earlier one does not close the current one.
     number: u64,
 }
 
@@ -54,43 +54,45 @@ impl ActiveConnection {
     }
 }
 
-/// There is no Redis now.
+/// Redis is not available.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unavailable;
 
-/// So many answers in a row that are late open the breaker. One may be a fork or a slow command of somebody else.
+/// The number of consecutive late answers that open the breaker. A single one may be a fork of the server or a slow
+/// command of another client.
 const SLOW_MAX: u32 = 3;
-/// Between two attempts to connect: from, up to. As long as some of a fleet are back and others are not, more gets through.
+/// The shortest and the longest wait between two connection attempts. While a part of a fleet uses Redis and a part
+/// does not, more than the limits allow passes.
 const WAIT_MIN: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(2);
-/// A connection that was good for this long: the next break begins with the short waits again.
+/// After a connection that lasted this long, the waits start at the shortest again.
 const STEADY: Duration = Duration::from_secs(10);
 
 impl RedisConnection {
-    /// Connects, and stays connected as long as there is a clone. Needs a tokio runtime.
+    /// Connects, and reconnects as long as there is a clone. Needs a tokio runtime.
     ///
     /// # Errors
-    /// [`RedisError`] if the settings are wrong; and, unless `start_without` is set, if Redis does not answer.
+    /// [`RedisError`] if the settings are invalid, or if Redis does not answer and `start_without` is not set.
     pub async fn connect(settings: RedisSettings, clock: Arc<dyn Clock>) -> Result<Self, RedisError> {
         settings.check()?;
         let (live, slow, broken) = (RwLock::new(None), AtomicU32::new(0), Notify::new());
         let shared = Arc::new(Shared { settings, clock, live, slow, broken });
-        let (first, told) = oneshot::channel();
-        let keeper = AbortOnDropHandle::new(tokio::spawn(keep(Arc::clone(&shared), first)));
-        let why = match told.await {
+        let (first, result) = oneshot::channel();
+        let keeper = AbortOnDropHandle::new(tokio::spawn(maintain(Arc::clone(&shared), first)));
+        let why = match result.await {
             Ok(Ok(())) => return Ok(Self { shared, _keeper: Arc::new(keeper) }),
             Ok(Err(Fault(why))) => why,
             Err(_) => "the connection ended".to_owned(),
         };
         let settings = &shared.settings;
         if !settings.start_without {
-            return Err(RedisError::Unreachable { place: settings.place(), why });
+            return Err(RedisError::Unreachable { place: settings.address(), why });
         }
-        warn!(redis = settings.place(), why, "starting without Redis: {}", settings.meanwhile());
+        warn!(redis = settings.address(), why, "starting without Redis: {}", settings.fallback());
         Ok(Self { shared, _keeper: Arc::new(keeper) })
     }
 
-    /// Whether decisions are made in Redis now.
+    /// Whether decisions currently use Redis.
     pub fn is_connected(&self) -> bool {
         self.live().is_ok()
     }
@@ -107,7 +109,7 @@ impl RedisConnection {
         self.shared.live.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Unavailable)
     }
 
-    /// Does something with a connection, for no longer than a decision may wait.
+    /// Runs an operation on a connection, for at most the time that a decision may wait.
     pub(super) async fn bounded<T>(
         &self,
         live: &ActiveConnection,
@@ -127,8 +129,8 @@ impl RedisConnection {
         Err(Unavailable)
     }
 
-    /// One call for its effect. Nobody minds if it is lost.
-    pub(super) async fn tell(&self, calls: &[Call]) {
+    /// Makes calls whose results are not needed. An error is ignored.
+    pub(super) async fn send(&self, calls: &[Call]) {
         if let Ok(live) = self.live() {
             let _ = self.bounded(&live, live.run(calls)).await;
         }
@@ -144,10 +146,10 @@ impl Shared {
         *live = None;
         drop(live);
         warn!(
-            redis = self.settings.place(),
+            redis = self.settings.address(),
             why,
             "Redis is left alone until it answers: {}",
-            self.settings.meanwhile()
+            self.settings.fallback()
         );
         self.broken.notify_one();
     }
@@ -158,18 +160,18 @@ impl Shared {
     }
 }
 
-/// Connects, and again whenever that is needed.
-async fn keep(shared: Arc<Shared>, first: oneshot::Sender<Result<(), Fault>>) {
+/// The background task: connects, and reconnects whenever the connection fails.
+async fn maintain(shared: Arc<Shared>, first: oneshot::Sender<Result<(), Fault>>) {
     let (mut first, mut wait) = (Some(first), WAIT_MIN);
     let mut tell_first = move |outcome| first.take().is_some_and(|first| first.send(outcome).is_ok());
-    let place = shared.settings.place();
+    let address = shared.settings.address();
     for number in 0.. {
-        // A task of its own: a TLS provider that cannot be chosen panics in there, and that is an error like others.
+        // In its own task: a TLS provider that cannot be selected panics inside, and the panic becomes an error.
         let began = tokio::spawn(begin(shared.settings.clone())).await;
         match began.unwrap_or_else(|error| Err(Fault(error.to_string()))) {
             Ok(link) => {
                 shared.close_breaker(link, number);
-                info!(redis = place, "Redis answers: limits are shared");
+                info!(redis = address, "Redis answers: limits are shared");
                 tell_first(Ok(()));
                 let since = shared.clock.now();
                 shared.broken.notified().await;
@@ -178,7 +180,7 @@ async fn keep(shared: Arc<Shared>, first: oneshot::Sender<Result<(), Fault>>) {
                 }
             }
             Err(fault) => {
-                debug!(redis = place, why = fault.0, "Redis does not answer");
+                debug!(redis = address, why = fault.0, "Redis does not answer");
                 tell_first(Err(fault));
             }
         }
@@ -187,11 +189,11 @@ async fn keep(shared: Arc<Shared>, first: oneshot::Sender<Result<(), Fault>>) {
     }
 }
 
-/// A connection that has shown that it works, and works in time.
+/// A connection that has run a script in time.
 async fn begin(settings: RedisSettings) -> Result<RedisWire, Fault> {
     let open = async {
         let link = RedisWire::open(&settings).await?;
-        // The script may have to be sent and compiled first.
+        // The first call may have to transfer and compile the script.
         link.probe(&settings.prefix).await?;
         Ok::<RedisWire, Fault>(link)
     };
@@ -201,7 +203,7 @@ async fn begin(settings: RedisSettings) -> Result<RedisWire, Fault> {
     Ok(link)
 }
 
-/// A wait between the half and the whole of it, so that a fleet does not come back in one moment.
+/// A wait between half of `wait` and `wait`, so that a fleet does not reconnect at the same moment.
 fn spread(wait: Duration) -> Duration {
     let part = RandomState::new().hash_one(0) % 1_000;
     wait / 2 + wait.mul_f64(part as f64 / 2_000.0)

@@ -1,4 +1,4 @@
-//! A Redis that misbehaves: a listener in this process that speaks as much of the protocol as we use.
+//! Tests against a Redis that misbehaves: a server in this process with the part of the protocol that the limiter uses.
 
 use super::super::{OnRedisError, RedisLimiter, RedisTokenBucket, RedisUrl};
 use super::*;
@@ -14,20 +14,20 @@ use std::sync::Mutex;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-/// How it behaves.
+/// The behaviour of the server.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// There is room for everything.
+    /// Every take is granted.
     Room,
-    /// There is none for a second.
+    /// No take is granted for a second.
     Full,
-    /// Nothing is said.
+    /// It does not answer.
     Silent,
-    /// Half an answer, and the connection is closed.
+    /// It sends half an answer and closes the connection.
     Closing,
-    /// What no Redis says.
+    /// It sends what no Redis sends.
     Garbage,
-    /// A script's answer that no script of ours gives.
+    /// A script returns text, which the scripts here never do.
     Text,
     /// It has become a replica.
     ReadOnly,
@@ -36,11 +36,11 @@ enum Mode {
 struct Fake {
     port: u16,
     mode: Mutex<Mode>,
-    /// Digests of scripts that it knows.
+    /// Digests of known scripts.
     scripts: Mutex<HashSet<String>>,
-    /// What it was asked, by first word.
-    asked: Mutex<Vec<String>>,
-    /// Round trips: reads that brought at least one command.
+    /// The received commands, by first word.
+    received: Mutex<Vec<String>>,
+    /// Round trips: reads that returned at least one command.
     trips: AtomicU32,
 }
 
@@ -49,7 +49,7 @@ impl Fake {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (mode, trips) = (Mutex::new(Mode::Room), AtomicU32::new(0));
-        let fake = Arc::new(Self { port, mode, scripts: Mutex::default(), asked: Mutex::default(), trips });
+        let fake = Arc::new(Self { port, mode, scripts: Mutex::default(), received: Mutex::default(), trips });
         let server = Arc::clone(&fake);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -65,8 +65,8 @@ impl Fake {
         *self.mode.lock().unwrap() = mode;
     }
 
-    fn asked(&self) -> Vec<String> {
-        std::mem::take(&mut self.asked.lock().unwrap())
+    fn received(&self) -> Vec<String> {
+        std::mem::take(&mut self.received.lock().unwrap())
     }
 
     async fn serve(&self, stream: TcpStream) -> Option<()> {
@@ -90,7 +90,7 @@ impl Fake {
         if !words[0].starts_with("EVAL") {
             return "+OK\r\n".to_owned();
         }
-        self.asked.lock().unwrap().push(words[0].clone());
+        self.received.lock().unwrap().push(words[0].clone());
         let digest = if words[0] == "EVAL" {
             let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, words[1].as_bytes());
             digest.as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
@@ -121,7 +121,7 @@ impl Fake {
         RedisSettings::new(url, NonZeroU32::new(2).unwrap())
     }
 
-    /// With a bound that a busy machine keeps.
+    /// Connects with a time limit that holds on a busy machine.
     async fn connect(&self, on_error: OnRedisError) -> RedisConnection {
         self.connect_for(on_error, Duration::from_secs(5)).await
     }
@@ -135,7 +135,7 @@ impl Fake {
         store
     }
 
-    /// Until the breaker is as it should be.
+    /// Waits until the breaker is in the expected state.
     async fn until_connected(&self, store: &RedisConnection, connected: bool) {
         let patience = SystemClock.now() + Duration::from_secs(20);
         while store.is_connected() != connected {
@@ -187,7 +187,7 @@ impl Sender {
         LimitStep { client: &self.0, granted: &self.1, reverse_path: &ReversePath::Null, stage }
     }
 
-    async fn told(&self, limiter: &RedisLimiter) -> String {
+    async fn reply(&self, limiter: &RedisLimiter) -> String {
         match limiter.take(&self.mail()).await {
             Ok(LimitDecision::Taken(_)) => "ok".to_owned(),
             Ok(LimitDecision::Over { reply, .. }) => reply.to_string(),
@@ -201,50 +201,50 @@ async fn scripts_are_sent_whole_only_when_the_server_does_not_know_them() {
     let fake = Fake::start().await;
     let store = fake.connect(OnRedisError::Defer).await;
     let limiter = limiter(&store, &["10/s", "20/min"], OnExceeded::Defer);
-    assert_eq!(Sender::new().told(&limiter).await, "ok");
-    fake.asked();
-    assert_eq!(Sender::new().told(&limiter).await, "ok");
-    assert_eq!(fake.asked(), ["EVALSHA", "EVALSHA"]);
+    assert_eq!(Sender::new().reply(&limiter).await, "ok");
+    fake.received();
+    assert_eq!(Sender::new().reply(&limiter).await, "ok");
+    assert_eq!(fake.received(), ["EVALSHA", "EVALSHA"]);
     fake.scripts.lock().unwrap().clear();
-    assert_eq!(Sender::new().told(&limiter).await, "ok", "a failover, or SCRIPT FLUSH");
-    assert_eq!(fake.asked(), ["EVALSHA", "EVALSHA", "EVAL", "EVAL"]);
+    assert_eq!(Sender::new().reply(&limiter).await, "ok", "a failover, or SCRIPT FLUSH");
+    assert_eq!(fake.received(), ["EVALSHA", "EVALSHA", "EVAL", "EVAL"]);
 }
 
 #[tokio::test]
-async fn what_several_steps_cost_is_one_round_trip() {
+async fn several_steps_take_one_round_trip() {
     let fake = Fake::start().await;
     let store = fake.connect(OnRedisError::Defer).await;
     let limiter = limiter(&store, &["10/s", "20/min", "30/day"], OnExceeded::Defer);
     let sender = Sender::new();
-    assert_eq!(sender.told(&limiter).await, "ok");
+    assert_eq!(sender.reply(&limiter).await, "ok");
     let before = fake.trips.load(Ordering::Relaxed);
-    fake.asked();
+    fake.received();
     let decisions = limiter.take_each(&[sender.mail(), sender.mail(), sender.mail()]).await;
     assert!(decisions.iter().all(|decision| matches!(decision, Ok(LimitDecision::Taken(_)))));
-    assert_eq!((fake.asked().len(), fake.trips.load(Ordering::Relaxed) - before), (9, 1));
+    assert_eq!((fake.received().len(), fake.trips.load(Ordering::Relaxed) - before), (9, 1));
 }
 
 #[tokio::test]
-async fn a_redis_that_says_nothing_costs_three_decisions_their_wait_and_then_none() {
+async fn a_silent_redis_delays_three_decisions_and_no_more() {
     let fake = Fake::start().await;
     let store = fake.connect_for(OnRedisError::Defer, Duration::from_millis(50)).await;
     let (limiter, sender) = (limiter(&store, &["10/s"], OnExceeded::Defer), Sender::new());
     fake.be(Mode::Silent);
     for _ in 0..SLOW_MAX {
         let began = SystemClock.now();
-        assert_eq!(sender.told(&limiter).await, "Redis does not answer");
+        assert_eq!(sender.reply(&limiter).await, "Redis does not answer");
         let took = began.elapsed();
         assert!(took >= Duration::from_millis(50) && took < Duration::from_secs(2), "{took:?}");
     }
     assert!(!store.is_connected());
     let began = SystemClock.now();
     for _ in 0..1_000 {
-        assert_eq!(sender.told(&limiter).await, "Redis does not answer");
+        assert_eq!(sender.reply(&limiter).await, "Redis does not answer");
     }
-    assert!(began.elapsed() < Duration::from_secs(2), "nobody waits any more: {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(2), "no further decision waits: {:?}", began.elapsed());
     fake.be(Mode::Room);
     fake.until_connected(&store, true).await;
-    assert_eq!(sender.told(&limiter).await, "ok");
+    assert_eq!(sender.reply(&limiter).await, "ok");
 }
 
 #[tokio::test]
@@ -253,80 +253,82 @@ async fn one_late_answer_is_no_outage() {
     let store = fake.connect_for(OnRedisError::Allow, Duration::from_millis(50)).await;
     let (limiter, sender) = (limiter(&store, &["10/s"], OnExceeded::Defer), Sender::new());
     fake.be(Mode::Silent);
-    assert_eq!([sender.told(&limiter).await, sender.told(&limiter).await], ["ok", "ok"], "two late ones");
+    assert_eq!([sender.reply(&limiter).await, sender.reply(&limiter).await], ["ok", "ok"], "two late ones");
     assert!(store.is_connected());
 }
 
 #[tokio::test]
-async fn what_cannot_be_understood_opens_the_breaker_at_once() {
+async fn an_invalid_answer_opens_the_breaker_at_once() {
     for mode in [Mode::Closing, Mode::Garbage, Mode::Text, Mode::ReadOnly] {
         let fake = Fake::start().await;
         let store = fake.connect(OnRedisError::Defer).await;
         let (limiter, sender) = (limiter(&store, &["10/s"], OnExceeded::Defer), Sender::new());
         fake.be(mode);
-        assert_eq!(sender.told(&limiter).await, "Redis does not answer");
+        assert_eq!(sender.reply(&limiter).await, "Redis does not answer");
         assert!(!store.is_connected());
-        // It stays open as long as the probe gets no better answer.
+        // It stays open as long as the probe fails.
         sleep(Duration::from_millis(400)).await;
         assert!(!store.is_connected());
         fake.be(Mode::Room);
         fake.until_connected(&store, true).await;
-        assert_eq!(sender.told(&limiter).await, "ok");
+        assert_eq!(sender.reply(&limiter).await, "ok");
     }
 }
 
 #[tokio::test]
-async fn without_redis_each_relay_counts_its_part_and_rejects_nothing_for_good() {
+async fn without_redis_each_relay_counts_its_part_and_rejects_nothing_permanently() {
     let fake = Fake::start().await;
     let store = fake.connect(OnRedisError::Local).await;
     let (limiter, sender) = (limiter(&store, &["10/h", "1000/day"], OnExceeded::Reject), Sender::new());
-    let LimitDecision::Taken(of_redis) = limiter.take(&sender.mail()).await.unwrap() else { panic!("there is room") };
+    let LimitDecision::Taken(of_redis) = limiter.take(&sender.mail()).await.unwrap() else {
+        panic!("within the limit")
+    };
     fake.be(Mode::Full);
-    assert_eq!(sender.told(&limiter).await, "550 5.7.1 Rate limit exceeded");
+    assert_eq!(sender.reply(&limiter).await, "550 5.7.1 Rate limit exceeded");
     fake.be(Mode::ReadOnly);
     for _ in 0..4 {
-        assert_eq!(sender.told(&limiter).await, "ok");
+        assert_eq!(sender.reply(&limiter).await, "ok");
     }
     let LimitDecision::Taken(of_ours) = limiter.take(&sender.mail()).await.unwrap() else { panic!("the fifth of ten") };
     assert!(!store.is_connected());
-    assert_eq!(sender.told(&limiter).await, "451 4.7.1 Rate limit reached, try again later");
-    // What Redis gave is not given back here, and what was given here is.
+    assert_eq!(sender.reply(&limiter).await, "451 4.7.1 Rate limit reached, try again later");
+    // The amount taken in Redis is not returned here; the amount taken here is.
     limiter.give_back(of_redis).await;
-    assert!(sender.told(&limiter).await.starts_with("451"));
+    assert!(sender.reply(&limiter).await.starts_with("451"));
     limiter.give_back(of_ours).await;
-    assert_eq!(sender.told(&limiter).await, "ok");
+    assert_eq!(sender.reply(&limiter).await, "ok");
 }
 
 #[tokio::test]
-async fn a_step_that_took_nothing_has_nothing_to_give_back() {
+async fn a_refused_step_returns_nothing() {
     let fake = Fake::start().await;
     let store = fake.connect(OnRedisError::Defer).await;
     let limiter = limiter(&store, &["10/s", "20/min"], OnExceeded::Defer);
     fake.be(Mode::Full);
-    fake.asked();
-    assert_eq!(Sender::new().told(&limiter).await, "451 4.7.1 Rate limit reached, try again in 1 s");
-    assert_eq!(fake.asked(), ["EVALSHA", "EVALSHA"], "nothing was taken");
+    fake.received();
+    assert_eq!(Sender::new().reply(&limiter).await, "451 4.7.1 Rate limit reached, try again in 1 s");
+    assert_eq!(fake.received(), ["EVALSHA", "EVALSHA"], "nothing was taken");
 }
 
 #[tokio::test]
-async fn a_delay_waits_for_room_and_is_bounded_in_an_outage() {
+async fn a_delay_waits_for_capacity_and_is_bounded_in_an_outage() {
     let fake = Fake::start().await;
     let store = fake.connect(OnRedisError::Defer).await;
     let patience = OnExceeded::Delay(Duration::from_secs(3));
     let (limiter, sender) = (limiter(&store, &["10/s"], patience), Sender::new());
     fake.be(Mode::Full);
-    let room = async {
+    let make_room = async {
         sleep(Duration::from_millis(300)).await;
         fake.be(Mode::Room);
     };
     let began = SystemClock.now();
-    let (told, ()) = tokio::join!(sender.told(&limiter), room);
-    assert_eq!(told, "ok");
+    let (reply, ()) = tokio::join!(sender.reply(&limiter), make_room);
+    assert_eq!(reply, "ok");
     assert!(began.elapsed() >= Duration::from_secs(1));
 }
 
 #[tokio::test]
-async fn a_start_without_redis_is_an_error_or_what_the_operator_wants() {
+async fn a_start_without_redis_is_an_error_unless_configured() {
     let fake = Fake::start().await;
     fake.be(Mode::ReadOnly);
     let error = RedisConnection::connect(fake.settings(), Arc::new(SystemClock)).await.unwrap_err();
@@ -335,7 +337,7 @@ async fn a_start_without_redis_is_an_error_or_what_the_operator_wants() {
     let settings = RedisSettings { start_without: true, ..fake.settings() };
     let store = RedisConnection::connect(settings, Arc::new(SystemClock)).await.unwrap();
     let limiter = limiter(&store, &["10/h"], OnExceeded::Defer);
-    assert_eq!(Sender::new().told(&limiter).await, "ok", "one of its five");
+    assert_eq!(Sender::new().reply(&limiter).await, "ok", "one of its five");
     assert!(!store.is_connected());
     fake.be(Mode::Room);
     fake.until_connected(&store, true).await;
@@ -343,7 +345,7 @@ async fn a_start_without_redis_is_an_error_or_what_the_operator_wants() {
 }
 
 #[tokio::test]
-async fn the_accounts_own_rate_is_shared_and_has_the_same_ways_out() {
+async fn the_account_rate_is_shared_and_has_the_same_fallback() {
     let rate = TokenRate { per_second: 10.0, burst: 4.0, reserve: 2.0 };
     let fake = Fake::start().await;
     let local = RedisTokenBucket::new(&fake.connect(OnRedisError::Local).await, "main");

@@ -1,7 +1,7 @@
 //! Limits counted in Redis.
 //!
-//! What a step costs, its keys and its replies are those of the limiter in this process; only the counting is elsewhere.
-//! A call that was not answered in time may have been counted: that is never too little.
+//! Costs, keys and replies are those of the local limiter; only the counting differs. A call without an answer in time
+//! may have been counted, so an outage can only count too much.
 
 use super::connection::{RedisConnection, Unavailable};
 use super::scripts::{self, Call, TAKEN};
@@ -9,7 +9,7 @@ use super::token_bucket::unavailable;
 use super::{OnRedisError, RedisError, RedisSettings};
 use crate::limit::calendar::{Calendar, until};
 use crate::limit::local::{LocalLimiter, NO_DATE_WAIT};
-use crate::limit::matching::{ActiveLimits, Charge, Charges, KeyHash, NoRoom};
+use crate::limit::matching::{ActiveLimits, Charge, Charges, ExceededWindow, KeyHash};
 use crate::limit::rule::{LimitRule, Period, Quota, Rate, Window};
 use crate::limit::{LimitDecision, LimitError, LimitStanding, LimitStatus, LimitStep, Limiter, Note, Reservation};
 use crate::mail::parameters::AppName;
@@ -21,36 +21,36 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-/// Keeps counts in Redis, for everybody with the same prefix.
+/// Counts in Redis, together with all relays that have the same prefix.
 #[derive(Debug)]
 pub struct RedisLimiter {
     store: RedisConnection,
     rules: ActiveLimits,
-    /// LimitKey rule, by window.
+    /// By rule, then by window.
     meters: Vec<Vec<Meter>>,
     calendar: Calendar,
-    /// Where this process counts its part without Redis.
+    /// Counts this instance's part of the limits while Redis is not available.
     local: Option<LocalLimiter>,
 }
 
 #[derive(Debug)]
 enum Meter {
-    /// The rate, and its end of the key: counts of another rate would mean something else.
+    /// The rate, and the end of its key: counts of another rate are not comparable.
     Rate(Rate, String),
     Quota(Quota),
 }
 
-/// What a step took, and when: which period it is given back to.
+/// What a step took, and the time, which determines the period that a refund goes to.
 struct Taken {
     charges: Charges,
     wall: SystemTime,
 }
 
-/// Counts are kept for this long after their period, for clocks that are set back.
+/// How long counts are stored after the end of their period, for clocks that are set back.
 const KEPT_SECONDS: u64 = 86_400;
 
 impl RedisLimiter {
-    /// These limits, in a store that is connected. Days and months are those of the zone.
+    /// A limiter with these rules over an open connection. Days and months are those of the zone.
     pub fn new(store: &RedisConnection, rules: Vec<LimitRule>, zone: TimeZone) -> Self {
         let RedisSettings { instances, on_error, .. } = *store.settings();
         let local = (on_error == OnRedisError::Local).then(|| {
@@ -66,7 +66,7 @@ impl RedisLimiter {
         }
     }
 
-    /// Connects for these limits alone.
+    /// Connects for this limiter alone.
     ///
     /// # Errors
     /// As [`RedisConnection::connect`].
@@ -83,17 +83,17 @@ impl RedisLimiter {
         &self.meters[usize::from(charge.rule)][usize::from(charge.window)]
     }
 
-    /// What a step costs; an error where it needs no question: it never passes, or there is no calendar.
-    fn charges(&self, step: &LimitStep<'_>) -> Result<Charges, NoRoom> {
+    /// What a step costs. An error where Redis is not needed: the step never fits, or there is no valid date.
+    fn charges(&self, step: &LimitStep<'_>) -> Result<Charges, ExceededWindow> {
         let charges = self.rules.charges(step);
         let wall = self.store.clock().wall();
         for charge in &charges {
-            let no_room = |wait| NoRoom { rule: charge.rule, wait };
+            let exceeded = |wait| ExceededWindow { rule: charge.rule, wait };
             match self.meter(charge) {
-                Meter::Rate(rate, _) if charge.amount > rate.burst() => return Err(no_room(None)),
-                Meter::Quota(quota) if charge.amount > quota.amount => return Err(no_room(None)),
+                Meter::Rate(rate, _) if charge.amount > rate.burst() => return Err(exceeded(None)),
+                Meter::Quota(quota) if charge.amount > quota.amount => return Err(exceeded(None)),
                 Meter::Quota(quota) if self.calendar.span(quota.per, wall).is_none() => {
-                    return Err(no_room(Some(NO_DATE_WAIT)));
+                    return Err(exceeded(Some(NO_DATE_WAIT)));
                 }
                 Meter::Rate(..) | Meter::Quota(_) => {}
             }
@@ -101,13 +101,13 @@ impl RedisLimiter {
         Ok(charges)
     }
 
-    /// One word about one key. The hash tag keeps what a limit counts for one fact on one node of a cluster.
+    /// One call for one key. The hash tag stores all counts of a limit for one fact on one node of a cluster.
     fn call(&self, verb: Verb, charge: &Charge, wall: SystemTime) -> Call {
         let (prefix, amount) = (&self.store.settings().prefix, charge.amount.get());
         match self.meter(charge) {
             Meter::Rate(rate, end) => {
                 let key = format!("{prefix}:{{{:032x}}}:{end}", charge.key);
-                // As the limiter in this process rounds it: to whole nanoseconds.
+                // Rounded to whole nanoseconds, as in the local limiter.
                 let interval = rate.interval().as_nanos() as f64 / 1_000.0;
                 let cost = f64::from(amount) * interval;
                 let slack = f64::from(rate.burst().get() - amount.min(rate.burst().get())) * interval;
@@ -122,45 +122,45 @@ impl RedisLimiter {
                 let span = self.calendar.span(quota.per, wall);
                 let (start, end) = span.map_or((0, 0), |span| (span.start, span.end));
                 let key = format!("{prefix}:{{{:032x}}}:{name}:{start}", charge.key);
-                let kept = until(end, wall).as_secs() + KEPT_SECONDS;
+                let seconds = until(end, wall).as_secs() + KEPT_SECONDS;
                 match verb {
-                    Verb::Take => Call::new(&scripts::TAKE_QUOTA, key, [&quota.amount, &amount, &kept]),
-                    Verb::GiveBack => Call::new(&scripts::GIVE_BACK_QUOTA, key, [&amount, &kept]),
+                    Verb::Take => Call::new(&scripts::TAKE_QUOTA, key, [&quota.amount, &amount, &seconds]),
+                    Verb::GiveBack => Call::new(&scripts::GIVE_BACK_QUOTA, key, [&amount, &seconds]),
                     Verb::Look => Call::new(&scripts::LOOK_QUOTA, key, []),
                 }
             }
         }
     }
 
-    /// How long there is no room, as the script said it.
-    fn wait(&self, charge: &Charge, said: i64, wall: SystemTime) -> Duration {
+    /// The time without capacity, from the script's answer.
+    fn wait(&self, charge: &Charge, answer: i64, wall: SystemTime) -> Duration {
         match self.meter(charge) {
-            Meter::Rate(..) => Duration::from_micros(u64::try_from(said).unwrap_or_default().max(1)),
+            Meter::Rate(..) => Duration::from_micros(u64::try_from(answer).unwrap_or_default().max(1)),
             Meter::Quota(quota) => {
                 self.calendar.span(quota.per, wall).map_or(NO_DATE_WAIT, |span| until(span.end, wall))
             }
         }
     }
 
-    /// Takes for each of some steps all that it costs, or nothing. All ask in one round trip; a second one gives back what
-    /// was taken beside something that had no room, so until then that looks taken to others.
-    async fn take_all(&self, steps: &[&Charges]) -> Result<Vec<Result<Reservation, NoRoom>>, Unavailable> {
+    /// Takes for each step all that it costs, or nothing. All calls are in one round trip. A second one returns what
+    /// was taken for steps that were refused; until then, it counts as taken.
+    async fn take_all(&self, steps: &[&Charges]) -> Result<Vec<Result<Reservation, ExceededWindow>>, Unavailable> {
         let live = self.store.live()?;
         let wall = self.store.clock().wall();
         let calls: Vec<Call> =
             steps.iter().flat_map(|charges| charges.iter()).map(|charge| self.call(Verb::Take, charge, wall)).collect();
         let work = async {
-            let mut said = live.run(&calls).await?.into_iter();
+            let mut answers = live.run(&calls).await?.into_iter();
             let (mut outcomes, mut back) = (Vec::with_capacity(steps.len()), Vec::new());
             for charges in steps {
-                let said: Vec<i64> = said.by_ref().take(charges.len()).collect();
-                let full = charges.iter().zip(&said).find(|(_, said)| **said != TAKEN);
+                let answers: Vec<i64> = answers.by_ref().take(charges.len()).collect();
+                let full = charges.iter().zip(&answers).find(|(_, answer)| **answer != TAKEN);
                 outcomes.push(match full {
                     None => Ok(Reservation::new(Taken { charges: (*charges).clone(), wall })),
                     Some((charge, wait)) => {
-                        let taken = charges.iter().zip(&said).filter(|(_, said)| **said == TAKEN);
+                        let taken = charges.iter().zip(&answers).filter(|(_, answer)| **answer == TAKEN);
                         back.extend(taken.map(|(charge, _)| self.call(Verb::GiveBack, charge, wall)));
-                        Err(NoRoom { rule: charge.rule, wait: Some(self.wait(charge, *wait, wall)) })
+                        Err(ExceededWindow { rule: charge.rule, wait: Some(self.wait(charge, *wait, wall)) })
                     }
                 });
             }
@@ -172,9 +172,9 @@ impl RedisLimiter {
         self.store.bounded(&live, work).await
     }
 
-    /// What is left of a window, by what Redis said of it: the debt of a rate in nanoseconds, the count of a quota.
-    fn left(&self, charge: &Charge, said: i64) -> u64 {
-        match (self.meter(charge), u64::try_from(said).unwrap_or_default()) {
+    /// What remains of a window, from the script's answer: the debt of a rate in nanoseconds, or the count of a quota.
+    fn left(&self, charge: &Charge, answer: i64) -> u64 {
+        match (self.meter(charge), u64::try_from(answer).unwrap_or_default()) {
             (Meter::Rate(rate, _), debt_nanos) => {
                 let interval_nanos = u64::try_from(rate.interval().as_nanos()).unwrap_or(u64::MAX);
                 u64::from(rate.burst().get()).saturating_sub(debt_nanos.div_ceil(interval_nanos))
@@ -183,45 +183,46 @@ impl RedisLimiter {
         }
     }
 
-    async fn take_one(&self, charges: &Charges) -> Result<Result<Reservation, NoRoom>, Unavailable> {
+    async fn take_one(&self, charges: &Charges) -> Result<Result<Reservation, ExceededWindow>, Unavailable> {
         self.take_all(&[charges]).await?.pop().ok_or(Unavailable)
     }
 
-    /// What an outcome means; where the limit says `Delay`, waits for room.
+    /// Converts an outcome to a decision. Where the limit is `Delay`, waits for capacity.
     async fn decide(
         &self,
         step: &LimitStep<'_>,
         charges: &Charges,
-        mut outcome: Result<Result<Reservation, NoRoom>, Unavailable>,
+        mut outcome: Result<Result<Reservation, ExceededWindow>, Unavailable>,
         began: Instant,
     ) -> Result<LimitDecision, LimitError> {
         let mut waited_already = false;
         loop {
-            let no_room = match outcome {
+            let exceeded = match outcome {
                 Ok(Ok(ticket)) => return Ok(LimitDecision::Taken(ticket)),
-                Ok(Err(no_room)) => no_room,
+                Ok(Err(exceeded)) => exceeded,
                 Err(Unavailable) => return self.without(step, waited_already).await,
             };
             let waited = self.store.clock().now().saturating_duration_since(began);
-            let patience = self.rules.patience(no_room).saturating_sub(waited);
-            match no_room.wait {
+            let patience = self.rules.patience(exceeded).saturating_sub(waited);
+            match exceeded.wait {
                 Some(wait) if wait <= patience && !patience.is_zero() => tokio::time::sleep(wait).await,
-                _ => return Ok(self.rules.over(no_room, &step.stage)),
+                _ => return Ok(self.rules.over(exceeded, &step.stage)),
             }
             waited_already = true;
             outcome = self.take_one(charges).await;
         }
     }
 
-    /// What is decided without Redis.
+    /// Decides while Redis is not available.
     async fn without(&self, step: &LimitStep<'_>, waited_already: bool) -> Result<LimitDecision, LimitError> {
         match (self.store.settings().on_error, &self.local) {
             (OnRedisError::Allow, _) => Ok(LimitDecision::Taken(Reservation::default())),
             (OnRedisError::Local, Some(local)) => {
-                // Nobody waits twice, when the outage begins in the middle of a delay.
+                // If the outage begins during a delay, the step does not wait a second time.
                 let decision = if waited_already { local.try_take(step) } else { local.take(step).await? };
                 Ok(match decision {
-                    // A part of a limit is no ground for a rejection: the whole may have room, or be large enough.
+                    // A part of a limit does not justify a permanent rejection: the whole limit may have capacity, or
+                    // be large enough.
                     LimitDecision::Over { limit, reply, wait } if reply.is_permanent() => {
                         LimitDecision::Over { limit, reply: replies::RATE_LIMITED, wait }
                     }
@@ -233,7 +234,7 @@ impl RedisLimiter {
     }
 }
 
-/// Windows that a scrape of the metrics asks for at once.
+/// The number of windows in one call for the metrics.
 const STANDINGS_AT_ONCE: usize = 100;
 
 #[derive(Clone, Copy)]
@@ -252,7 +253,7 @@ impl Meter {
     }
 }
 
-/// What an instance counts of a limit without the others.
+/// The part of a limit that one instance counts without the others.
 fn part(rule: &LimitRule, instances: NonZeroU32) -> LimitRule {
     let windows = rule.windows.iter().map(|window| window.divided(instances)).collect();
     LimitRule { windows, ..rule.clone() }
@@ -265,7 +266,7 @@ impl Limiter for RedisLimiter {
         match self.charges(step) {
             Ok(charges) if charges.is_empty() => Ok(LimitDecision::Taken(Reservation::default())),
             Ok(charges) => self.decide(step, &charges, self.take_one(&charges).await, began).await,
-            Err(no_room) => Ok(self.rules.over(no_room, &step.stage)),
+            Err(exceeded) => Ok(self.rules.over(exceeded, &step.stage)),
         }
     }
 
@@ -275,9 +276,9 @@ impl Limiter for RedisLimiter {
 
     async fn take_each(&self, steps: &[LimitStep<'_>]) -> Vec<Result<LimitDecision, LimitError>> {
         let began = self.store.clock().now();
-        let charges: Vec<Result<Charges, NoRoom>> = steps.iter().map(|step| self.charges(step)).collect();
-        let asked: Vec<&Charges> = charges.iter().flatten().filter(|charges| !charges.is_empty()).collect();
-        let outcomes = if asked.is_empty() { Ok(Vec::new()) } else { self.take_all(&asked).await };
+        let charges: Vec<Result<Charges, ExceededWindow>> = steps.iter().map(|step| self.charges(step)).collect();
+        let to_take: Vec<&Charges> = charges.iter().flatten().filter(|charges| !charges.is_empty()).collect();
+        let outcomes = if to_take.is_empty() { Ok(Vec::new()) } else { self.take_all(&to_take).await };
         let mut outcomes = outcomes.map(VecDeque::from);
         let mut decisions = Vec::with_capacity(steps.len());
         for (step, charges) in steps.iter().zip(&charges) {
@@ -290,7 +291,7 @@ impl Limiter for RedisLimiter {
                     };
                     self.decide(step, charges, outcome, began).await
                 }
-                Err(no_room) => Ok(self.rules.over(*no_room, &step.stage)),
+                Err(exceeded) => Ok(self.rules.over(*exceeded, &step.stage)),
             });
         }
         decisions
@@ -300,9 +301,9 @@ impl Limiter for RedisLimiter {
         match (ticket.0, &self.local) {
             (Note::Other(note), _) => {
                 let Ok(taken) = note.downcast::<Taken>() else { return };
-                let back = |charge| self.call(Verb::GiveBack, charge, taken.wall);
-                let calls: Vec<Call> = taken.charges.iter().map(back).collect();
-                self.store.tell(&calls).await;
+                let refund = |charge| self.call(Verb::GiveBack, charge, taken.wall);
+                let calls: Vec<Call> = taken.charges.iter().map(refund).collect();
+                self.store.send(&calls).await;
             }
             (note @ Note::Charges(_), Some(local)) => local.refund(Reservation(note)),
             (Note::Charges(_) | Note::Nothing, _) => {}
@@ -313,12 +314,12 @@ impl Limiter for RedisLimiter {
         let charges = self.rules.charges(step);
         let wall = self.store.clock().wall();
         let calls: Vec<Call> = charges.iter().map(|charge| self.call(Verb::Look, charge, wall)).collect();
-        let said = match self.store.live() {
+        let answers = match self.store.live() {
             _ if calls.is_empty() => Ok(Vec::new()),
             Ok(live) => self.store.bounded(&live, live.run(&calls)).await,
             Err(unavailable) => Err(unavailable),
         };
-        let Ok(said) = said else {
+        let Ok(answers) = answers else {
             return match (self.store.settings().on_error, &self.local) {
                 (OnRedisError::Allow, _) => Ok(Vec::new()),
                 (OnRedisError::Local, Some(local)) => local.peek(step).await,
@@ -326,8 +327,8 @@ impl Limiter for RedisLimiter {
             };
         };
         let left = |charge: &Charge| {
-            let place = charges.iter().position(|known| known == charge);
-            self.left(charge, place.and_then(|place| said.get(place)).copied().unwrap_or_default())
+            let index = charges.iter().position(|other| other == charge);
+            self.left(charge, index.and_then(|index| answers.get(index)).copied().unwrap_or_default())
         };
         Ok(self.rules.views(step, left))
     }
@@ -336,14 +337,15 @@ impl Limiter for RedisLimiter {
         let standing = self.rules.standing(apps);
         let wall = self.store.clock().wall();
         let calls: Vec<Call> = standing.iter().map(|(charge, _)| self.call(Verb::Look, charge, wall)).collect();
-        let (mut said, wait_max) = (Vec::new(), self.store.settings().wait_max);
-        // In pieces, so that no decision waits long behind one. What goes wrong here is no reason to give up Redis.
+        let (mut answers, wait_max) = (Vec::new(), self.store.settings().wait_max);
+        // In chunks, so that no decision waits long behind one. An error here does not open the breaker.
         for calls in calls.chunks(STANDINGS_AT_ONCE) {
             let Ok(live) = self.store.live() else { break };
             let Ok(Ok(more)) = tokio::time::timeout(wait_max, live.run(calls)).await else { break };
-            said.extend(more);
+            answers.extend(more);
         }
-        let left: Vec<u64> = standing.iter().zip(said).map(|((charge, _), said)| self.left(charge, said)).collect();
-        self.rules.told(standing, &left)
+        let left: Vec<u64> =
+            standing.iter().zip(answers).map(|((charge, _), answer)| self.left(charge, answer)).collect();
+        self.rules.standings(standing, &left)
     }
 }

@@ -1,13 +1,13 @@
-//! Limits and pacing that a fleet shares, over Redis or Valkey.
+//! Limits and pacing that several relays share, over Redis or Valkey.
 //!
-//! [`RedisConnection`] is the connection: every wait for it is bounded, and when it fails it is left alone until it answers
-//! again, so no session ever waits for a Redis that is down. [`RedisLimiter`] and [`RedisTokenBucket`] count in it; what they do
-//! without it is the operator's choice, [`OnRedisError`].
+//! [`RedisConnection`] is the connection, behind a circuit breaker: every wait for it is bounded, and no session waits
+//! for a Redis that is down. [`RedisLimiter`] and [`RedisTokenBucket`] count in it. What they do while it is down is
+//! configured with [`OnRedisError`].
 //!
-//! A decision is one round trip: one script call for each window of each limit, one key each, so that they run in cluster
-//! mode too, sent together. Where one window has no room, a second round trip gives back what the others gave. The time is
-//! the server's, in microseconds; relays whose clocks differ count the same. Keys vanish when they say nothing any more.
-//! Needs Redis 6 or Valkey.
+//! A decision is one round trip: one script call for each window of each limit, with one key each, so that the calls
+//! work in cluster mode too. If one window is exceeded, a second round trip returns what the others took. The time is
+//! the server's, in microseconds, so the relays' clocks may differ. Keys expire when they carry no information any
+//! more. Requires Redis 6 or Valkey.
 
 mod connection;
 mod limiter;
@@ -24,37 +24,37 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// How to reach Redis, and what to do without it.
+/// How to connect to Redis, and what to do while it is down.
 #[derive(Clone)]
 pub struct RedisSettings {
-    /// Where it is. In cluster mode: a node, or the cluster's configuration endpoint.
+    /// The server. In cluster mode: a node, or the cluster's configuration endpoint.
     pub url: RedisUrl,
-    /// In cluster mode: other nodes to ask at the start when the first does not answer.
+    /// In cluster mode: further nodes that are tried at the start if the first does not answer.
     pub more_nodes: Vec<RedisUrl>,
     /// The ACL user. Default: the URL's, or `default`.
     pub username: Option<String>,
-    /// Its password. Default: the URL's.
+    /// The password. Default: the URL's.
     pub password: Option<String>,
-    /// Who issues the server's certificate, in PEM. Default: the authorities that the system trusts.
+    /// The certificate authorities of the server, in PEM. Default: the authorities of the operating system.
     pub authorities: Option<Vec<u8>>,
-    /// Whether keys are spread over several nodes. ElastiCache Serverless and MemoryDB want it.
+    /// Whether the server is a cluster. ElastiCache Serverless and MemoryDB require this.
     pub cluster: bool,
-    /// What keys begin with. Relays with the same prefix share their limits.
+    /// The prefix of all keys. Relays with the same prefix share their limits.
     pub prefix: String,
     /// How long a decision waits for an answer.
     pub wait_max: Duration,
-    /// How long connecting, TLS and AUTH may take. No session waits for it.
+    /// How long connecting, TLS and AUTH may take. No session waits for this.
     pub connect_max: Duration,
-    /// How many relays share the limits: without Redis, each counts its part.
+    /// How many relays share the limits: while Redis is down, each counts its part.
     pub instances: NonZeroU32,
-    /// What to do without Redis.
+    /// What to do while Redis is down.
     pub on_error: OnRedisError,
     /// Whether to start while Redis does not answer.
     pub start_without: bool,
 }
 
 impl RedisSettings {
-    /// The defaults: 50 ms a decision, local counts without Redis, no start without it.
+    /// The defaults: 50 ms per decision, local counts while Redis is down, no start without it.
     pub fn new(url: RedisUrl, instances: NonZeroU32) -> Self {
         Self {
             url,
@@ -72,7 +72,7 @@ impl RedisSettings {
         }
     }
 
-    /// What can be known to be wrong without connecting.
+    /// Checks everything that can be checked without connecting.
     ///
     /// # Errors
     /// [`RedisError::Settings`].
@@ -80,14 +80,14 @@ impl RedisSettings {
         wire::check(self)
     }
 
-    /// Where the server is, without secrets.
-    fn place(&self) -> String {
+    /// The server's address, without secrets.
+    fn address(&self) -> String {
         let nodes: Vec<String> = std::iter::once(&self.url).chain(&self.more_nodes).map(ToString::to_string).collect();
         nodes.join(" ")
     }
 
-    /// What happens without Redis, for the log.
-    fn meanwhile(&self) -> String {
+    /// What happens while Redis is down, for the log.
+    fn fallback(&self) -> String {
         match self.on_error {
             OnRedisError::Local => format!("limits are counted in this process, at 1/{} of each", self.instances),
             OnRedisError::Defer => "messages that a limit touches are deferred".to_owned(),
@@ -97,10 +97,10 @@ impl RedisSettings {
 }
 
 impl fmt::Debug for RedisSettings {
-    /// Without passwords.
+    /// Prints no passwords.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisSettings")
-            .field("place", &self.place())
+            .field("address", &self.address())
             .field("cluster", &self.cluster)
             .field("prefix", &self.prefix)
             .field("wait_max", &self.wait_max)
@@ -114,11 +114,11 @@ impl fmt::Debug for RedisSettings {
 /// What to do while Redis does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnRedisError {
-    /// Count in this process, each instance its part of every limit. Nothing is rejected for good by such a count.
+    /// Count in this process, each instance its part of every limit. Such a count rejects nothing permanently.
     Local,
-    /// 451.
+    /// Reply 451.
     Defer,
-    /// Let everything through.
+    /// Enforce no limits.
     Allow,
 }
 
@@ -127,10 +127,10 @@ pub enum OnRedisError {
 pub struct RedisUrl(ConnectionInfo);
 
 impl RedisUrl {
-    /// Reads it.
+    /// Parses a URL.
     ///
     /// # Errors
-    /// [`RedisError::Url`], which does not quote it.
+    /// [`RedisError::Url`], which does not contain the URL.
     pub fn parse(text: &str) -> Result<Self, RedisError> {
         if !text.starts_with("redis://") && !text.starts_with("rediss://") {
             return Err(RedisError::Url);
@@ -142,17 +142,17 @@ impl RedisUrl {
         }
     }
 
-    /// Whether it says TLS.
+    /// Whether the scheme is `rediss`.
     pub fn has_tls(&self) -> bool {
         matches!(self.0.addr(), ConnectionAddr::TcpTls { .. })
     }
 
-    /// Whether it says a password.
+    /// Whether the URL has a password.
     pub fn has_password(&self) -> bool {
         self.0.redis_settings().password().is_some()
     }
 
-    /// Whether it is this machine.
+    /// Whether the host is this machine.
     pub fn is_loopback(&self) -> bool {
         let (ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. }) = self.0.addr() else { return true };
         let address: Option<std::net::IpAddr> = host.trim_matches(['[', ']']).parse().ok();
@@ -177,18 +177,18 @@ impl fmt::Debug for RedisUrl {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RedisError {
-    /// The URL cannot be read. It may hold a password, so it is not shown.
+    /// The URL cannot be parsed. It may contain a password, so it is not shown.
     #[error("it is no URL of Redis: redis://HOST:PORT, or rediss://HOST:PORT for TLS")]
     Url,
-    /// The settings do not fit together, or the certificates cannot be read.
+    /// The settings contradict each other, or the certificates cannot be read.
     #[error("Redis settings: {0}")]
     Settings(String),
-    /// It cannot be reached, does not let us in, or does not run our scripts.
+    /// The server cannot be reached, refuses the login, or does not run the scripts.
     #[error("Redis at {place}: {why}")]
     Unreachable {
-        /// Where it should be.
+        /// The server's address.
         place: String,
-        /// What it said, or what the network said.
+        /// The answer of the server, or the network error.
         why: String,
     },
 }
@@ -206,7 +206,7 @@ mod tests {
             ("redis://10.0.0.1", Some("redis://10.0.0.1:6379")),
             ("redis://app:hunter2@cache.example:7000/3", Some("redis://cache.example:7000")),
             ("rediss://:hunter2@cache.example:7000", Some("rediss://cache.example:7000")),
-            // Verification of certificates cannot be switched off.
+            // Verification of certificates cannot be disabled.
             ("rediss://cache.example:7000/#insecure", None),
             ("cache.example:6379", None),
             ("http://cache.example", None),
@@ -219,7 +219,7 @@ mod tests {
                 Ok(url) => {
                     let mut settings = RedisSettings::new(url, NonZeroU32::MIN);
                     settings.password = Some("hunter2".to_owned());
-                    format!("{settings:?} {:?} {}", settings.url, settings.meanwhile())
+                    format!("{settings:?} {:?} {}", settings.url, settings.fallback())
                 }
                 Err(error) => format!("{error} {error:?}"),
             };

@@ -1,14 +1,14 @@
-//! What runs inside Redis: one short script a purpose, one key each, integers in answer.
+//! The Lua scripts that run inside Redis: one short script for each purpose, with one key and an integer answer.
 //!
-//! A rate is GCRA in its continuous form: a key holds the debt that is still to be paid back, in microseconds, and the
-//! server's time when it was written. What a take costs is added to the debt, and there is room as long as the debt before
-//! it is at most the slack. The theoretical arrival time itself is not stored: it is a number so large that a double has
-//! a quarter of a microsecond left for its fraction, and after a failover to a server whose clock is behind it would lie far
-//! ahead. A debt is small, and a clock that goes back only makes it last longer by as much. Keys live as long as their
-//! debt. A third number is there while nobody may take anything.
+//! A rate is GCRA in its continuous form: a key stores the debt that is still to be paid, in microseconds, and the
+//! server's time when it was written. A take adds its cost to the debt, and there is capacity as long as the earlier
+//! debt is at most the slack. The theoretical arrival time itself is not stored: it is so large that a double has only
+//! a quarter of a microsecond left for its fraction, and after a failover to a server whose clock is behind it would be
+//! far in the future. A debt is small, and a clock that goes back only makes it last longer by the difference. Keys
+//! live as long as their debt. During a pause, a third number has its end.
 //!
-//! Scripts are called by their digest, and sent whole when the server does not know them (a restart, `SCRIPT FLUSH`, a
-//! failover), which is one more round trip.
+//! Scripts are called by their digest. If the server does not know the digest (after a restart, `SCRIPT FLUSH` or a
+//! failover), the script is sent whole, which costs one more round trip.
 
 use ::redis::{Cmd, cmd};
 use smallvec::SmallVec;
@@ -18,7 +18,7 @@ use std::sync::LazyLock;
 /// A script.
 pub(super) struct Script {
     text: &'static str,
-    /// SHA-1 in hexadecimal, which is how Redis names scripts.
+    /// The SHA-1 digest in hexadecimal, by which Redis identifies scripts.
     name: String,
 }
 
@@ -44,7 +44,7 @@ impl Script {
     }
 }
 
-/// A script, a key, its arguments.
+/// A call: script, key and arguments.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     script: &'static LazyLock<Script>,
@@ -61,7 +61,7 @@ impl Call {
         Self { script, key, arguments: arguments.iter().map(ToString::to_string).collect() }
     }
 
-    /// LimitKey the script's digest, or with its text.
+    /// The command with the script's digest, or with its text.
     pub(super) fn command(&self, whole: bool) -> Cmd {
         let mut command = if whole { cmd("EVAL") } else { cmd("EVALSHA") };
         command.arg(if whole { self.script.text } else { &self.script.name }).arg(1).arg(&self.key);
@@ -72,10 +72,10 @@ impl Call {
     }
 }
 
-/// A take's answer when there was room. Anything else is how long it takes until there is, in microseconds.
+/// The answer of a take that was granted. Any other answer is the time until there is capacity, in microseconds.
 pub(super) const TAKEN: i64 = -1;
 
-/// What every script about a debt begins with. `now` fits a double exactly until the year 2255.
+/// The common beginning of the scripts about a debt. `now` fits a double exactly until the year 2255.
 macro_rules! debt {
     ($rest:literal) => {
         concat!(
@@ -108,7 +108,7 @@ end
     };
 }
 
-/// Microseconds that it costs; the most debt before it. A nanosecond of debt too many is an error of rounding.
+/// Arguments: the cost in microseconds; the slack. A nanosecond of debt above the slack is a rounding error.
 pub(super) static TAKE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(debt!(
         r"
@@ -121,7 +121,7 @@ return -1
     ))
 });
 
-/// Microseconds to give back.
+/// Argument: microseconds to return.
 pub(super) static GIVE_BACK: LazyLock<Script> = LazyLock::new(|| {
     Script::new(debt!(
         r"
@@ -134,7 +134,7 @@ return -1
     ))
 });
 
-/// Microseconds in which there is no room for anybody, whatever the slack.
+/// Argument: microseconds in which nothing is granted, whatever the slack.
 pub(super) static PAUSE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(debt!(
         r"
@@ -145,11 +145,11 @@ return -1
     ))
 });
 
-/// The debt, in nanoseconds.
+/// Returns the debt, in nanoseconds.
 pub(super) static LOOK: LazyLock<Script> =
     LazyLock::new(|| Script::new(debt!(r"return math.floor(math.min(debt * 1000 + 0.5, 1e15))")));
 
-/// The quota; how many; seconds until the count may go. Answers 0 when there is no room.
+/// Arguments: the quota; the amount; seconds until the count expires. Returns 0 if the quota is used up.
 pub(super) static TAKE_QUOTA: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -162,7 +162,7 @@ return -1
     )
 });
 
-/// How many to give back; seconds until the count may go.
+/// Arguments: the amount to return; seconds until the count expires.
 pub(super) static GIVE_BACK_QUOTA: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -178,6 +178,6 @@ return -1
     )
 });
 
-/// The count.
+/// Returns the count.
 pub(super) static LOOK_QUOTA: LazyLock<Script> =
     LazyLock::new(|| Script::new(r"return tonumber(redis.call('GET', KEYS[1]) or 0) or 0"));

@@ -1,5 +1,5 @@
-//! Against a real server: `GATEPOST_TEST_REDIS=redis://127.0.0.1:PORT cargo test --lib limit::redis -- --ignored`. The second
-//! tier does that.
+//! Tests against a real server: `GATEPOST_TEST_REDIS=redis://127.0.0.1:PORT cargo test --lib limit::redis --
+//! --ignored`. The second tier runs them.
 
 use super::scripts::{Call, GIVE_BACK, LOOK, PAUSE, Script, TAKE};
 use super::*;
@@ -20,7 +20,8 @@ use proptest::prelude::*;
 use std::sync::Arc;
 
 fn url() -> String {
-    std::env::var("GATEPOST_TEST_REDIS").expect("GATEPOST_TEST_REDIS says where a Redis is that may be emptied")
+    std::env::var("GATEPOST_TEST_REDIS")
+        .expect("GATEPOST_TEST_REDIS must be the URL of a Redis whose data may be deleted")
 }
 
 async fn raw() -> MultiplexedConnection {
@@ -30,7 +31,7 @@ async fn raw() -> MultiplexedConnection {
 /// Keys of one test.
 fn settings(prefix: &str) -> RedisSettings {
     let two = NonZeroU32::new(2).unwrap();
-    // A test does not fail because the machine is busy.
+    // A wait that is not exceeded on a busy machine.
     let wait_max = Duration::from_secs(5);
     let prefix = format!("{prefix}-{}", std::process::id());
     RedisSettings { prefix, wait_max, ..RedisSettings::new(RedisUrl::parse(&url()).unwrap(), two) }
@@ -72,7 +73,7 @@ fn is_taken(decision: &LimitDecision) -> bool {
 
 #[tokio::test]
 #[ignore = "needs a Redis"]
-async fn two_relays_find_the_same_keys_and_share_every_kind_of_limit() {
+async fn two_relays_use_the_same_keys_for_every_kind_of_limit() {
     for (by, rate) in [
         (LimitKey::App, "3/h"),
         (LimitKey::ReversePath, "3/h"),
@@ -90,13 +91,14 @@ async fn two_relays_find_the_same_keys_and_share_every_kind_of_limit() {
             taken.push(is_taken(&sender.mail(limiter).await));
         }
         assert_eq!(taken, [true, true, true, false, false], "{by:?} {rate}");
-        // For metrics: what counts all of an application or all of the relay, and nothing else.
+        // For metrics: only limits that count all of an application or all of the relay.
         let apps = ["a", "b"].map(|name| AppName::parse(name).unwrap());
-        let told = two.standings(&apps).await.into_iter();
-        let told: Vec<_> = told.map(|it| (it.app.as_ref().map(ToString::to_string), it.used(), it.left)).collect();
+        let standings = two.standings(&apps).await.into_iter();
+        let standings: Vec<_> =
+            standings.map(|it| (it.app.as_ref().map(ToString::to_string), it.used(), it.left)).collect();
         let of = |name: &str| Some(name.to_owned());
         assert_eq!(
-            told,
+            standings,
             match by {
                 LimitKey::App => vec![(of("a"), 3, 0), (of("b"), 0, 3)],
                 LimitKey::Relay => vec![(None, 3, 0)],
@@ -124,12 +126,12 @@ async fn all_windows_are_taken_or_none_and_give_back_what_they_took() {
     assert_eq!(left().await, [10, 5, 7]);
     let mut tickets = Vec::new();
     for _ in 0..5 {
-        let LimitDecision::Taken(ticket) = sender.mail(&limiter).await else { panic!("there is room") };
+        let LimitDecision::Taken(ticket) = sender.mail(&limiter).await else { panic!("within the limit") };
         tickets.push(ticket);
     }
     assert!(!is_taken(&sender.mail(&limiter).await), "the day is used up");
-    assert_eq!(left().await, [5, 0, 2], "and nothing of the others was taken");
-    // Several steps at once, of which one has no room.
+    assert_eq!(left().await, [5, 0, 2], "nothing was taken from the other windows");
+    // Several steps at once, one of which is over the limit.
     limiter.give_back(tickets.pop().unwrap()).await;
     let mail = sender.step(LimitStage::Mail);
     let decisions = limiter.take_each(&[mail, mail, mail]).await;
@@ -140,7 +142,7 @@ async fn all_windows_are_taken_or_none_and_give_back_what_they_took() {
 
 #[tokio::test]
 #[ignore = "needs a Redis"]
-async fn keys_vanish_when_they_say_nothing_any_more() {
+async fn keys_expire_when_their_bucket_is_full() {
     let store = store("vanish").await;
     let rules = vec![rule("app", LimitKey::App, Measure::Messages, &["20/s", "5/day", "5/month"])];
     let limiter = RedisLimiter::new(&store, rules, TimeZone::UTC);
@@ -165,7 +167,7 @@ async fn keys_vanish_when_they_say_nothing_any_more() {
 
 #[tokio::test]
 #[ignore = "needs a Redis"]
-async fn octets_and_recipients_cost_what_they_are() {
+async fn octets_and_recipients_are_counted_as_amounts() {
     let store = store("cost").await;
     let rules = vec![
         rule("octets", LimitKey::App, Measure::Octets, &["1000/h"]),
@@ -187,12 +189,12 @@ async fn octets_and_recipients_cost_what_they_are() {
     assert_eq!(message(400, 2).await, "ok");
     let path = ForwardPath::new(Mailbox::parse("b@b.example").unwrap()).unwrap();
     let free = limiter.take(&sender.step(LimitStage::Rcpt(&path))).await.unwrap();
-    assert!(is_taken(&free), "no limit touches it");
+    assert!(is_taken(&free), "no limit applies to it");
 }
 
 #[tokio::test]
 #[ignore = "needs a Redis"]
-async fn the_accounts_own_rate_is_one_bucket() {
+async fn relays_share_one_bucket_for_the_account_rate() {
     let rate = TokenRate { per_second: 0.01, burst: 5.0, reserve: 2.0 };
     let (one, two) = (store("tokens").await, store("tokens").await);
     let (one, two) = (RedisTokenBucket::new(&one, "main"), RedisTokenBucket::new(&two, "main"));
@@ -211,7 +213,7 @@ async fn the_accounts_own_rate_is_one_bucket() {
     assert!(wait > Duration::from_secs(3_590), "whatever the slack: {wait:?}");
 }
 
-/// The scripts with a clock of ours in place of the server's.
+/// Runs the scripts with a simulated clock instead of the server's.
 struct Scripts {
     connection: MultiplexedConnection,
     key: String,
@@ -235,7 +237,7 @@ impl Scripts {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
-    /// Decisions, waits and what is left are those of the limiter in this process, at any rate and after any history.
+    /// At any rate and after any history, decisions, waits and remaining amounts are those of the local limiter.
     #[test]
     #[ignore = "needs a Redis"]
     fn the_script_decides_as_the_limiter_in_this_process(
@@ -256,17 +258,17 @@ proptest! {
             let mut lua = Scripts { connection, key, now_micros: 1_795_000_000_000_000 };
             let _: () = cmd("DEL").arg(&lua.key).query_async(&mut lua.connection).await.unwrap();
             for (permille, amount, returned) in steps {
-                // From nothing to three intervals.
+                // From zero to three intervals.
                 let micros = (interval * permille as f64 / 1e6) as u64;
                 clock.advance(Duration::from_micros(micros));
                 lua.now_micros += micros;
                 let stage = LimitStage::Message { author: &author, octets: 1, recipients: amount as usize };
                 let decision = local.take(&sender.step(stage)).await.unwrap();
                 if amount > burst { continue }
-                let said = lua.call(&TAKE, &[f64::from(amount) * interval, f64::from(burst - amount) * interval]).await;
+                let answer = lua.call(&TAKE, &[f64::from(amount) * interval, f64::from(burst - amount) * interval]).await;
                 match decision {
                     LimitDecision::Taken(ticket) => {
-                        assert_eq!(said, scripts::TAKEN);
+                        assert_eq!(answer, scripts::TAKEN);
                         if returned {
                             local.give_back(ticket).await;
                             lua.call(&GIVE_BACK, &[f64::from(amount) * interval]).await;
@@ -274,7 +276,7 @@ proptest! {
                     }
                     LimitDecision::Over { wait, .. } => {
                         let wait = wait.unwrap().as_nanos().div_ceil(1_000);
-                        assert!(said.abs_diff(i64::try_from(wait).unwrap()) <= 1, "{said} {wait}");
+                        assert!(answer.abs_diff(i64::try_from(wait).unwrap()) <= 1, "{answer} {wait}");
                     }
                 }
                 let left = local.peek(&sender.step(stage)).await.unwrap()[0].left;
@@ -285,7 +287,7 @@ proptest! {
         });
     }
 
-    /// The same for the account's own rate.
+    /// The same property for the token bucket of the account's rate.
     #[test]
     #[ignore = "needs a Redis"]
     fn the_script_paces_as_this_process_does(
@@ -303,7 +305,7 @@ proptest! {
                 let micros = (permille as f64 / per_second) as u64;
                 clock.advance(Duration::from_micros(micros));
                 lua.now_micros += micros;
-                // Now and then the provider throttles.
+                // Occasionally the provider throttles.
                 if let Some(over) = pause.checked_sub(6_500_000) {
                     let micros = (over as f64 / per_second) as u64;
                     local.pause(Duration::from_micros(micros)).await;
@@ -312,11 +314,11 @@ proptest! {
                 let cost = f64::from(recipients) / per_second * 1e6;
                 let reserve = if guaranteed { reserve } else { 0.0 };
                 let slack = ((burst - f64::from(recipients)).max(0.0) + reserve) / per_second * 1e6;
-                let said = lua.call(&TAKE, &[cost, slack]).await;
+                let answer = lua.call(&TAKE, &[cost, slack]).await;
                 match local.try_take(recipients, rate, guaranteed) {
-                    Take::Granted => assert_eq!(said, scripts::TAKEN),
+                    Take::Granted => assert_eq!(answer, scripts::TAKEN),
                     Take::NeverFits => panic!("a bucket pays a large message back"),
-                    Take::RetryAfter(wait) => assert!(said.abs_diff(wait.as_micros() as i64) <= 2, "{said} {wait:?}"),
+                    Take::RetryAfter(wait) => assert!(answer.abs_diff(wait.as_micros() as i64) <= 2, "{answer} {wait:?}"),
                 }
             }
         });

@@ -1,4 +1,5 @@
-//! One connection to Redis, or to the nodes of a cluster: calls go out together, numbers come back.
+//! The protocol on one connection to Redis, or to the nodes of a cluster: calls are sent together, integers are
+//! returned.
 
 use super::scripts::{self, Call};
 use super::{RedisError, RedisSettings, RedisUrl};
@@ -9,14 +10,14 @@ use ::redis::io::tcp::TcpSettings;
 use ::redis::{AsyncConnectionConfig, Client, Cmd, ConnectionInfo, Pipeline, TlsCertificates, Value};
 use tokio::task::JoinSet;
 
-/// Open. Clones are the same connection.
+/// An open connection. Clones share it.
 #[derive(Clone)]
 pub(super) enum RedisWire {
     One(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
 
-/// Why it is of no use any more.
+/// Why the connection cannot be used any more.
 #[derive(Debug)]
 pub(super) struct Fault(pub(super) String);
 
@@ -33,29 +34,29 @@ enum Answer {
 }
 
 impl RedisWire {
-    /// Connects and logs in. Whoever calls bounds the time.
+    /// Connects and logs in. The caller bounds the time.
     pub(super) async fn open(settings: &RedisSettings) -> Result<Self, Fault> {
         if settings.cluster {
             return Ok(Self::Cluster(cluster(settings)?.get_async_connection().await?));
         }
-        // Answers are awaited for as long as the decision says, not longer and not shorter.
+        // The caller's deadline bounds the wait for an answer, not the client library.
         let config =
             AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(Some(settings.connect_max));
         Ok(Self::One(client(settings)?.get_multiplexed_async_connection_with_config(&config).await?))
     }
 
-    /// All of the calls, in one round trip if the server knows the scripts.
+    /// Runs all calls, in one round trip if the server knows the scripts.
     pub(super) async fn run(&self, calls: &[Call]) -> Result<Vec<i64>, Fault> {
         let mut answers = self.send(calls.iter().map(|call| call.command(false)).collect()).await?;
         let unknown = |answers: &[Answer]| -> Vec<usize> {
             let places = answers.iter().enumerate();
-            places.filter(|(_, answer)| matches!(answer, Answer::NoScript)).map(|(place, _)| place).collect()
+            places.filter(|(_, answer)| matches!(answer, Answer::NoScript)).map(|(index, _)| index).collect()
         };
         let again = unknown(&answers);
         if !again.is_empty() {
-            let whole = again.iter().filter_map(|place| calls.get(*place)).map(|call| call.command(true)).collect();
-            for (place, answer) in again.into_iter().zip(self.send(whole).await?) {
-                answers[place] = answer;
+            let whole = again.iter().filter_map(|index| calls.get(*index)).map(|call| call.command(true)).collect();
+            for (index, answer) in again.into_iter().zip(self.send(whole).await?) {
+                answers[index] = answer;
             }
         }
         let number = |answer| match answer {
@@ -79,18 +80,18 @@ impl RedisWire {
                     Err(error) => Ok(vec![answer_of(error)?]),
                 }
             }
-            // Each key is on its own node. What is sent without waiting for answers goes out together all the same.
+            // Each key is on its own node. The commands are still sent concurrently.
             Self::Cluster(connection) => {
                 let mut sent = JoinSet::new();
                 let mut answers = Vec::with_capacity(commands.len());
-                for (place, command) in commands.into_iter().enumerate() {
+                for (index, command) in commands.into_iter().enumerate() {
                     let mut connection = connection.clone();
-                    sent.spawn(async move { (place, connection.req_packed_command(&command).await) });
+                    sent.spawn(async move { (index, connection.req_packed_command(&command).await) });
                     answers.push(Answer::NoScript);
                 }
                 while let Some(done) = sent.join_next().await {
-                    let (place, value) = done.map_err(|error| Fault(error.to_string()))?;
-                    answers[place] = match value {
+                    let (index, value) = done.map_err(|error| Fault(error.to_string()))?;
+                    answers[index] = match value {
                         Ok(value) => answer(value)?,
                         Err(error) => answer_of(error)?,
                     };
@@ -100,7 +101,7 @@ impl RedisWire {
         }
     }
 
-    /// Whether it lets us run a script that writes: a replica, or a user without the rights, does not.
+    /// Checks that the server runs a script that writes: a replica, or a user without the rights, does not.
     pub(super) async fn probe(&self, prefix: &str) -> Result<(), Fault> {
         let call = Call::new(&scripts::TAKE, format!("{prefix}:{{probe}}"), [&1, &1_000_000]);
         self.run(&[call]).await.map(|_| ())
@@ -122,7 +123,7 @@ fn answer_of(error: ::redis::RedisError) -> Result<Answer, Fault> {
 
 const NO_SCRIPT: &str = "NOSCRIPT";
 
-/// The URL with the user and password that stand beside it.
+/// The URL with the user and password of the settings.
 fn info(settings: &RedisSettings, RedisUrl(info): &RedisUrl) -> ConnectionInfo {
     let mut redis = info.redis_settings().clone();
     if let Some(username) = &settings.username {
@@ -134,7 +135,8 @@ fn info(settings: &RedisSettings, RedisUrl(info): &RedisUrl) -> ConnectionInfo {
     info.clone().set_redis_settings(redis).set_tcp_settings(without_delay())
 }
 
-/// A small command that waits for the acknowledgement of the one before it (Nagle) would wait up to 40 ms, of our 50.
+/// Disables Nagle's algorithm: a small command that waits for the acknowledgement of the previous one would wait up to
+/// 40 ms of the 50 ms of a decision.
 fn without_delay() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)
 }
@@ -150,7 +152,7 @@ fn client(settings: &RedisSettings) -> Result<Client, ::redis::RedisError> {
 
 fn cluster(settings: &RedisSettings) -> Result<ClusterClient, ::redis::RedisError> {
     let nodes = std::iter::once(&settings.url).chain(&settings.more_nodes).map(|url| info(settings, url));
-    // Redirections are followed for as long as the decision waits; it is given up outside.
+    // The caller's deadline bounds the retries of redirections.
     let mut builder = ClusterClient::builder(nodes)
         .connection_timeout(settings.connect_max)
         .response_timeout(settings.connect_max)
@@ -164,10 +166,10 @@ fn cluster(settings: &RedisSettings) -> Result<ClusterClient, ::redis::RedisErro
     builder.build()
 }
 
-/// A slot that moved, and its new node just then: more is a cluster that is not well.
+/// Enough for a slot that moved and a new node that fails at that moment. More means that the cluster is unhealthy.
 const CLUSTER_RETRIES: u32 = 3;
 
-/// What can be known to be wrong without connecting.
+/// Checks everything that can be checked without connecting.
 pub(super) fn check(settings: &RedisSettings) -> Result<(), RedisError> {
     let built = if settings.cluster { cluster(settings).map(|_| ()) } else { client(settings).map(|_| ()) };
     built.map_err(|error| RedisError::Settings(error.to_string()))

@@ -1,33 +1,34 @@
-//! What the Content fields of one part say.
+//! Parses the Content fields of one part.
 //!
-//! Mail programs read parameters in different ways: with regard to quotes or without, RFC 2231 pieces by number or as they
-//! stand, folds with or without their blanks. Each reading may give another file name; all of them are kept.
+//! Mail programs parse parameters differently: with or without regard to quotes, RFC 2231 pieces by number or in their
+//! order, folds with or without their blanks. Each interpretation may give another file name; all of them are
+//! collected.
 
 use super::{BOUNDARY_OCTETS_MAX, MimeError, MimeLimits, TransferEncoding};
 use crate::mail::words;
 
-/// The facts of one header section.
+/// The Content fields of one header section.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
-    /// `type/subtype` of the first Content-Type.
+    /// `type/subtype` of the first Content-Type field.
     pub(super) media_type: Option<String>,
     pub(super) boundaries: Vec<Vec<u8>>,
-    /// A multipart by any reading.
+    /// A multipart in any interpretation.
     pub(super) multipart: bool,
-    /// A message by any reading.
+    /// A message in any interpretation.
     pub(super) message: bool,
     pub(super) encoding: Option<TransferEncoding>,
     pub(super) names: Vec<String>,
-    /// A field stands twice.
+    /// A field occurs twice.
     pub(super) repeated: bool,
-    /// A name in a charset that cannot be read.
+    /// A name is in a charset that cannot be decoded.
     opaque: bool,
     parameters: usize,
-    /// Octets that were looked at, once for each reading.
+    /// Octets processed, counted for each interpretation.
     pub(super) visited: u64,
 }
 
-/// Which of the fields it is that matter here.
+/// The fields that are evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Name {
     Type,
@@ -36,7 +37,7 @@ pub(super) enum Name {
 }
 
 impl Name {
-    /// Blanks before the colon are dropped, as many readers do.
+    /// Blanks before the colon are ignored, as in many mail programs.
     pub(super) fn of(name: &[u8]) -> Option<Self> {
         let known = [
             (&b"content-type"[..], Self::Type),
@@ -48,18 +49,18 @@ impl Name {
     }
 }
 
-/// Candidates for the boundary of one multipart; more are an attack.
+/// The maximum number of candidates for the boundary of one multipart.
 const BOUNDARIES_MAX: usize = 8;
 
 impl Fields {
-    /// Takes in one field. `value`: what follows the colon, folds included.
+    /// Adds a field. `value`: the text after the colon, with folds.
     pub(super) fn take(&mut self, name: Name, value: &[u8], limits: &MimeLimits) -> Result<(), MimeError> {
         let unfolded = without_folds(value, false);
         if name == Name::Encoding {
             self.take_encoding(&unfolded);
             return Ok(());
         }
-        // Python decodes the whole field before it looks for parameters.
+        // Python decodes the whole field before it parses the parameters.
         let decoded = words::decode(&String::from_utf8_lossy(&unfolded)).into_owned().into_bytes();
         let tight = without_folds(value, true);
         if name == Name::Type {
@@ -103,14 +104,15 @@ impl Fields {
         self.take_kind(value)
     }
 
-    /// Whether it has parts, by any reading. Some readers take the body of every message/* for a message.
+    /// Determines whether the part contains parts, in any interpretation. Some mail programs take the body of every
+    /// message/* for a message.
     fn take_kind(&mut self, value: &[u8]) -> Result<(), MimeError> {
         let first = value.split(|octet| *octet == b';').next().unwrap_or_default().trim_ascii();
         let first = &first[..first.len().min(MEDIA_TYPE_OCTETS_MAX)];
         let lower = first.to_ascii_lowercase();
         self.multipart |= lower.starts_with(b"multipart");
         self.message |= lower.starts_with(b"message");
-        // A missing semicolon does not keep lenient readers from finding it.
+        // Lenient mail programs find the boundary without a semicolon before it.
         match memchr::memmem::find(&lower, b"boundary=").map(|at| token(&first[at + b"boundary=".len()..])) {
             Some(value) => {
                 self.add_boundary(value.strip_prefix(b"\"").unwrap_or(value).strip_suffix(b"\"").unwrap_or(value))
@@ -119,19 +121,21 @@ impl Fields {
         }
     }
 
-    /// The parameters in every reading that is not among those `seen`. Returns the most that one of them has.
+    /// Adds the parameters of every interpretation that is not in `seen`. Returns the largest number of parameters of
+    /// one interpretation.
     fn take_parameters(&mut self, value: &[u8], seen: &mut Vec<Vec<Parameter>>) -> Result<usize, MimeError> {
         let quoted = by_quotes(value, false);
         self.visited += value.len() as u64;
         let mut most = quoted.len();
         let in_quotes = quoted.iter().any(|parameter| parameter.base == b"boundary" && parameter.quoted);
         self.take_reading(quoted, seen)?;
-        // Where there is nothing that readers treat in different ways, all of them read the same.
+        // Without special characters, all interpretations are equal.
         if value.iter().any(|octet| TSPECIALS.contains(octet)) {
             for mut reading in [by_quotes(value, true), by_separators(value, b";"), by_separators(value, b"; \t,")] {
                 self.visited += value.len() as u64;
                 most = most.max(reading.len());
-                // Each boundary more makes parts of lines that are none to most readers.
+                // Boundaries outside the quotes would split parts at lines that most mail programs do not see as
+                // delimiters.
                 reading.retain(|parameter| !(in_quotes && parameter.base == b"boundary"));
                 self.take_reading(reading, seen)?;
             }
@@ -139,9 +143,9 @@ impl Fields {
         Ok(most)
     }
 
-    /// What one reading of the parameters gives, if it is a new one.
+    /// Adds the result of one interpretation, if it is not in `seen`.
     fn take_reading(&mut self, reading: Vec<Parameter>, seen: &mut Vec<Vec<Parameter>>) -> Result<(), MimeError> {
-        // Only these matter.
+        // Only these are evaluated.
         let matters = |parameter: &Parameter| matches!(&*parameter.base, b"boundary" | b"name" | b"filename");
         let parameters: Vec<Parameter> = reading.into_iter().filter(matters).collect();
         if parameters.is_empty() || seen.contains(&parameters) {
@@ -168,14 +172,14 @@ impl Fields {
         self.add_boundary(&without_charset(&plain))?;
         pieces.sort_by(|a, b| a.base.cmp(&b.base));
         for group in pieces.chunk_by(|a, b| a.base == b.base).filter(|group| group.iter().any(|piece| piece.split)) {
-            // As they stand; by number; and by number up to a gap, of two with one number the first.
+            // In their order; by number; and by number up to a gap, with the first of two equal numbers.
             self.add_names(group);
             let mut numbered = group.to_vec();
             numbered.sort_by_key(|piece| piece.number);
             self.add_names(&numbered);
             numbered.retain(|piece| piece.number.is_some());
             numbered.dedup_by_key(|piece| piece.number);
-            let whole = numbered.iter().zip(0..).take_while(|(piece, place)| piece.number == Some(*place)).count();
+            let whole = numbered.iter().zip(0..).take_while(|(piece, index)| piece.number == Some(*index)).count();
             if (1..group.len()).contains(&whole) {
                 self.add_names(&numbered[..whole]);
             }
@@ -184,7 +188,7 @@ impl Fields {
     }
 
     fn add_boundary(&mut self, boundary: &[u8]) -> Result<(), MimeError> {
-        // Trailing blanks are no part of it (RFC 2046 §5.1.1).
+        // Trailing blanks are not part of the boundary (RFC 2046 §5.1.1).
         let boundary = boundary.trim_ascii_end();
         if boundary.len() > BOUNDARY_OCTETS_MAX {
             return Err(MimeError::BoundaryTooLong(BOUNDARY_OCTETS_MAX));
@@ -199,7 +203,7 @@ impl Fields {
         Ok(())
     }
 
-    /// The names that these pieces, put together, may stand for: percent-encoded where RFC 2231 says so, everywhere, and
+    /// Adds the names that the joined pieces can have: percent-decoded where RFC 2231 requires it, everywhere, and
     /// nowhere.
     fn add_names(&mut self, pieces: &[&Parameter]) {
         let join = |decode: fn(&Parameter) -> bool| -> Vec<u8> {
@@ -231,23 +235,23 @@ impl Fields {
     }
 }
 
-/// RFC 2045 §5.1, and what else readers treat in different ways.
+/// RFC 2045 §5.1, and further characters that mail programs treat differently.
 const TSPECIALS: &[u8] = b"()<>@,\\\"[]?' \t";
 
-/// What ends a value without quotes, to a strict reader.
+/// The end of an unquoted value in a strict interpretation.
 const TOKEN_ENDS: &[u8] = b"<>@,\\\"[]?= \t";
 
-/// A media type is shorter; of a longer one, the start is enough to know it.
+/// A media type is shorter. Of a longer text, the start is sufficient.
 const MEDIA_TYPE_OCTETS_MAX: usize = 100;
 
-/// The first word of a value, comments and parameters behind it dropped.
+/// The first word of a value, without comments and parameters.
 fn token(value: &[u8]) -> &[u8] {
     let value = value.trim_ascii_start();
     let end = value.iter().position(|octet| matches!(octet, b';' | b'(' | b' ' | b'\t')).unwrap_or(value.len());
     &value[..end]
 }
 
-/// `keep_blanks == false` as RFC 5322 §2.2.3 has it: the CR LF goes. `tight`: with the blanks behind it.
+/// Removes folds. As RFC 5322 §2.2.3 defines it, the CR LF is removed; with `tight`, the blanks after it too.
 fn without_folds(value: &[u8], tight: bool) -> Vec<u8> {
     let mut unfolded = Vec::with_capacity(value.len());
     let mut blanks = false;
@@ -265,28 +269,28 @@ fn without_folds(value: &[u8], tight: bool) -> Vec<u8> {
     unfolded
 }
 
-/// RFC 2231 §4: `charset'language'text`.
+/// Removes the prefix of RFC 2231 §4: `charset'language'text`.
 fn without_charset(value: &[u8]) -> Vec<u8> {
     value.splitn(3, |octet| *octet == b'\'').nth(2).unwrap_or(value).to_vec()
 }
 
-/// One parameter of a reading.
+/// One parameter in one interpretation.
 #[derive(Debug)]
 struct Parameter {
     /// The name in lower case, up to the first `*`.
     base: Vec<u8>,
-    /// There is a `*` in the name.
+    /// The name contains a `*`.
     split: bool,
-    /// RFC 2231 §3: which piece.
+    /// RFC 2231 §3: the number of the piece.
     number: Option<u32>,
-    /// RFC 2231 §4: a `*` at the end of the name, so the value is percent-encoded.
+    /// RFC 2231 §4: the name ends with `*`, so the value is percent-encoded.
     extended: bool,
     value: Vec<u8>,
-    /// The value stood in quotes.
+    /// The value was in quotes.
     quoted: bool,
 }
 
-/// With or without quotes around its value.
+/// Compares without regard to quotes.
 impl PartialEq for Parameter {
     fn eq(&self, other: &Self) -> bool {
         let key = |parameter: &Self| (parameter.split, parameter.number, parameter.extended);
@@ -309,8 +313,8 @@ impl Parameter {
     }
 }
 
-/// RFC 2045 §5.1: quotes and comments count. A value without quotes ends at a semicolon or comment, or, with `token`, at
-/// anything that is no token. The type in front may be missing.
+/// RFC 2045 §5.1, with quotes and comments. An unquoted value ends at a semicolon or comment, or, with `token`, at any
+/// character that is not part of a token. The type at the start may be missing.
 fn by_quotes(value: &[u8], token: bool) -> Vec<Parameter> {
     let mut parameters = Vec::new();
     let first = value.split(|octet| *octet == b';').next().unwrap_or_default();
@@ -344,7 +348,7 @@ fn by_quotes(value: &[u8], token: bool) -> Vec<Parameter> {
     parameters
 }
 
-/// Quotes and comments count for nothing but the quotes around a value.
+/// Ignores the syntax of quotes and comments, except quotes around a value.
 fn by_separators(value: &[u8], separators: &[u8]) -> Vec<Parameter> {
     let quote = |octet: &u8| matches!(octet, b'"' | b'\'' | b' ' | b'\t');
     let pairs = value.split(|octet| separators.contains(octet)).filter_map(|pair| {
@@ -357,26 +361,26 @@ fn by_separators(value: &[u8], separators: &[u8]) -> Vec<Parameter> {
     pairs.collect()
 }
 
-/// A name without comments; one that does not end takes the rest.
+/// A name without comments. An unclosed comment extends to the end.
 fn without_comments(name: &[u8]) -> Vec<u8> {
     let mut depth = 0_usize;
-    let mut kept = Vec::with_capacity(name.len());
+    let mut text = Vec::with_capacity(name.len());
     for &octet in name {
         match octet {
             b'(' => depth += 1,
             b')' => depth = depth.saturating_sub(1),
-            _ if depth == 0 => kept.push(octet),
+            _ if depth == 0 => text.push(octet),
             _ => {}
         }
     }
-    kept
+    text
 }
 
 fn after(value: &[u8], mark: u8) -> &[u8] {
     memchr::memchr(mark, value).map_or(&[], |at| &value[at + 1..])
 }
 
-/// The text of a quoted string up to its end, or to that of the value, and what follows.
+/// The text of a quoted string up to its end or to the end of the value, and the octets after it.
 fn quoted(rest: &[u8]) -> (Vec<u8>, &[u8]) {
     let mut text = Vec::new();
     let mut octets = rest.iter().enumerate();
@@ -390,7 +394,7 @@ fn quoted(rest: &[u8]) -> (Vec<u8>, &[u8]) {
     (text, &[])
 }
 
-/// Blanks and comments (RFC 5322 §3.2.2) go. Iterative: their depth is the client's choice.
+/// Skips blanks and comments (RFC 5322 §3.2.2). Iterative, because the client chooses their depth.
 fn skip_comments(rest: &[u8]) -> &[u8] {
     let mut depth = 0_usize;
     let mut octets = rest.iter().enumerate();

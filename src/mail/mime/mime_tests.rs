@@ -17,7 +17,7 @@ fn scan(text: &str) -> Result<Structure, MimeError> {
     scan_with(MimeLimits::default(), text.replace('\n', "\r\n").as_bytes(), 64 * 1024).map(|(structure, _)| structure)
 }
 
-/// A message with one part of those header fields.
+/// A message with one part that has these header fields.
 fn attached(headers: &str) -> String {
     format!(
         "From: a@b.example\nContent-Type: multipart/mixed; boundary=\"x y\"\n\n--x y\nContent-Type: text/plain\n\nhello\n\
@@ -84,7 +84,7 @@ fn a_file_name_is_found_in_every_spelling() {
 }
 
 #[test]
-fn a_part_is_found_wherever_a_reader_sees_one() {
+fn a_part_is_found_wherever_a_mail_program_finds_one() {
     let evil = "Content-Disposition: attachment; filename=a.exe\n\nMZ\n";
     let multipart = |kind: &str, body: &str| format!("From: a@b.example\nContent-Type: {kind}\n\n{body}");
     for (name, text) in [
@@ -154,7 +154,7 @@ fn text_about_attachments_is_no_attachment() {
 }
 
 #[test]
-fn parts_lie_where_they_are_said_to_lie() {
+fn parts_have_the_reported_positions() {
     let text =
         "From: a@b.example\nContent-Type: multipart/mixed; boundary=b\n\npreamble\n--b\nContent-Type: text/html\n\
                 Content-Transfer-Encoding: BASE64 (x)\n\none\ntwo\n--b\n\nthree\n--b\nContent-Type: message/rfc822\n\n\
@@ -181,7 +181,7 @@ fn parts_lie_where_they_are_said_to_lie() {
     }
 }
 
-/// Once, what followed the end of a digest was taken for one more message.
+/// Regression: text after the end of a digest was taken for another message.
 #[test]
 fn a_digest_has_as_many_messages_as_parts() {
     let text =
@@ -193,7 +193,7 @@ fn a_digest_has_as_many_messages_as_parts() {
 }
 
 #[test]
-fn readers_that_may_disagree_are_told_from_those_that_do_not() {
+fn ambiguous_structures_are_detected() {
     for (certain, name, text) in [
         (true, "plain", "From: a@b.example\n\nx\n".to_owned()),
         (true, "multipart", attached("X: y")),
@@ -207,7 +207,7 @@ fn readers_that_may_disagree_are_told_from_those_that_do_not() {
 }
 
 #[test]
-fn names_that_are_none_are_not_found() {
+fn other_text_is_not_taken_for_a_name() {
     for headers in [
         "Content-Type: application/x; hostname=www.example.com",
         "Content-Disposition: attachment; filename*0=\"report.com\"; filename*1=\"pany.pdf\"",
@@ -221,7 +221,7 @@ fn names_that_are_none_are_not_found() {
 }
 
 #[test]
-fn each_bound_has_its_refusal() {
+fn each_limit_has_its_error() {
     let limits = MimeLimits {
         depth_max: 2,
         parts_max: 6,
@@ -259,9 +259,9 @@ fn a_long_epilogue_is_no_header_section() {
     assert!(scan(&text).is_ok());
 }
 
-/// Work is proportional to the octets, whatever they are. Each token a million times, alone and inside a part.
+/// The work is proportional to the octets, for any content. Each token a million times, alone and inside a part.
 #[test]
-fn no_message_costs_more_than_its_size_says() {
+fn the_work_is_proportional_to_the_size() {
     const TIMES: usize = 100_000;
     let tokens = [
         "--",
@@ -316,7 +316,7 @@ fn no_message_costs_more_than_its_size_says() {
     for frame in frames {
         for token in tokens {
             let text = format!("{}\r\n\r\n{frame}{}\r\n", "From: a@b.example", token.repeat(TIMES));
-            // The frame is the message's own header, or the body of one.
+            // The frame is the header section of the message, or the body of a part.
             for text in [text.replacen("\r\n\r\n", "\r\n", 1), text] {
                 let end = crate::mail::headers::blank_line(text.as_bytes(), 0).unwrap_or(text.len());
                 let Ok(header) = crate::mail::HeaderSection::parse(&text.as_bytes()[..end], &Default::default()) else {
@@ -335,9 +335,9 @@ fn no_message_costs_more_than_its_size_says() {
     }
 }
 
-/// Boundaries that differ only at their ends, as deep as they may be nested.
+/// Boundaries that differ only in their last octet, nested to the maximum depth.
 #[test]
-fn lines_that_are_nearly_delimiters_cost_no_more() {
+fn the_work_is_proportional_for_lines_that_almost_are_delimiters() {
     let boundaries: Vec<String> = (0..20).map(|n| format!("{}{}", "b".repeat(60), char::from(b'a' + n))).collect();
     let mut text = "From: a@b.example\r\n".to_owned();
     for boundary in &boundaries {
@@ -349,7 +349,7 @@ fn lines_that_are_nearly_delimiters_cost_no_more() {
     assert!(visited <= 25 * text.len() as u64, "{visited} of {}", text.len());
 }
 
-/// A well-formed message, as programs build them.
+/// A well-formed message, as programs create it.
 fn message() -> impl Strategy<Value = String> {
     let text = "(([a-zA-Z .-]{0,20}\r\n){0,4})";
     let leaf = (text, 0..5_usize, "[a-z]{1,8}\\.[a-z]{1,3}").prop_map(|(text, kind, name)| match kind {
@@ -374,7 +374,7 @@ fn message() -> impl Strategy<Value = String> {
     tree.prop_map(|tree| format!("From: a@b.example\r\nMIME-Version: 1.0\r\n{tree}"))
 }
 
-/// Media types and names of all parts, by mail-parser.
+/// Media types and names of all parts, according to mail-parser.
 fn theirs(message: &mail_parser::Message<'_>, seen: &mut Vec<(String, Option<String>)>) {
     use mail_parser::{MimeHeaders, PartType};
     for part in &message.parts {
@@ -386,9 +386,10 @@ fn theirs(message: &mail_parser::Message<'_>, seen: &mut Vec<(String, Option<Str
     }
 }
 
-/// Once the rest of such a line was read as the first field of its part where the network had cut the line.
+/// Regression: the rest of such a line was parsed as the first field of its part, depending on where the network
+/// divided the line.
 #[test]
-fn a_long_delimiter_is_one_line_however_it_is_cut() {
+fn a_long_delimiter_is_one_line_wherever_it_is_divided() {
     let long = "x".repeat(200);
     let text = format!(
         "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b{long}Content-Type: a/b\r\n\r\n--b{}x\r\nA: b\r\n--b{long}--\r\n",
@@ -404,7 +405,7 @@ fn a_long_delimiter_is_one_line_however_it_is_cut() {
 proptest! {
     #[test]
     fn mail_parser_sees_the_same_parts_and_names(text in message(), pieces in 1..40_usize) {
-        // mail-parser panics at a message that is all there is in a message.
+        // mail-parser panics on a message that contains only a message.
         prop_assume!(!text.contains("rfc822\r\n\r\nSubject: inside\r\nContent-Type: message/rfc822"));
         let (structure, _) = scan_with(MimeLimits::default(), text.as_bytes(), pieces).unwrap();
         let mut seen = Vec::new();
@@ -417,9 +418,9 @@ proptest! {
         prop_assert!(structure.is_certain());
     }
 
-    /// Where the network cuts the message changes nothing.
+    /// The result does not depend on where the network divides the message.
     #[test]
-    fn pieces_make_no_difference(
+    fn the_result_does_not_depend_on_the_pieces(
         text in "(--b|--b--|--bc|-|\r\n|\r\n|\r\n|a: b|Content-Type: multipart/mixed; boundary=b|Content-Type: multipart/x; boundary=bc|\
                  Content-Disposition: x; filename=a| folded|x){0,40}",
         pieces in 1..20_usize,

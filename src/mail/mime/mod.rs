@@ -1,10 +1,10 @@
-//! The parts of a message: where each one lies, its media type, transfer encoding and file names.
+//! The MIME parts of a message: position, media type, transfer encoding and file names.
 //!
-//! [`Scanner`] reads the body once, as it comes, in linear time, without recursion and without a copy of it. What it keeps
-//! is bounded by [`MimeLimits`]; a message beyond a bound is refused. Boundaries and names are read in every way that mail
-//! programs do: what any of them would show as an attachment has its name in [`Structure::names`]. Where readings differ on
-//! where parts lie, [`Structure::is_certain`] says so.
-//! RFC 2045 §5 (fields), RFC 2046 §5.1 (multipart), §5.2 (message), RFC 2183, RFC 2231 and RFC 2047 (names).
+//! [`Scanner`] reads the body once while it is received, in linear time, without recursion and without copying it.
+//! [`MimeLimits`] bounds the stored data; a message over a limit is refused. Boundaries and names are parsed in every
+//! way that mail programs do: if any of them would show an attachment, its name is in [`Structure::names`]. If the
+//! interpretations disagree about the positions of parts, [`Structure::is_certain`] is false. RFC 2045 §5 (fields), RFC
+//! 2046 §5.1 (multipart), §5.2 (message), RFC 2183, RFC 2231 and RFC 2047 (names).
 
 mod fields;
 mod scanner;
@@ -13,18 +13,18 @@ pub use scanner::Scanner;
 
 use std::ops::Range;
 
-/// Bounds on the parts of a message.
+/// Limits of the parts of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MimeLimits {
-    /// Multiparts and messages inside each other.
+    /// Depth of nested multiparts and messages.
     pub depth_max: usize,
-    /// Parts of the whole message; SES takes 500 (SES guide, "Service quotas").
+    /// Parts of the whole message; SES accepts 500 (SES guide, "Service quotas").
     pub parts_max: usize,
     /// Octets of one part's header section.
     pub header_octets_max: usize,
     /// Fields of one part's header section.
     pub header_fields_max: usize,
-    /// Parameters of the fields of one part, the pieces of RFC 2231 counted one by one.
+    /// Parameters of the fields of one part; each piece of RFC 2231 is counted.
     pub parameters_max: usize,
     /// Octets of the Content-Type and Content-Disposition fields of all parts together.
     pub parameter_octets_max: usize,
@@ -65,7 +65,7 @@ pub enum MimeError {
     /// Over [`MimeLimits::parameter_octets_max`].
     #[error("Content-Type and Content-Disposition of all MIME parts are longer than {0} octets")]
     ParametersTooLarge(usize),
-    /// A file name in a charset such as EBCDIC, in which nothing can be read.
+    /// A file name in a charset such as EBCDIC that cannot be decoded.
     #[error("File name of a MIME part is in a charset that cannot be read")]
     UnreadableName,
     /// Over [`BOUNDARY_OCTETS_MAX`].
@@ -73,44 +73,45 @@ pub enum MimeError {
     BoundaryTooLong(usize),
 }
 
-/// RFC 2046 §5.1.1 allows 70; more are found in the wild.
+/// RFC 2046 §5.1.1 allows 70; clients use longer ones.
 pub const BOUNDARY_OCTETS_MAX: usize = 256;
 
-/// How a part's body is encoded (RFC 2045 §6).
+/// The transfer encoding of a part's body (RFC 2045 §6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TransferEncoding {
-    /// Not at all: `7bit`, `8bit`, `binary`, or no field.
+    /// `7bit`, `8bit`, `binary`, or no field.
     #[default]
     Identity,
     /// `quoted-printable`.
     QuotedPrintable,
     /// `base64`.
     Base64,
-    /// Something else, or more than one.
+    /// Any other encoding, or more than one.
     Other,
 }
 
-/// One part. Offsets are of the body of the message: 0 is the octet after the blank line behind its header section.
+/// One part. Offsets are relative to the body of the message: 0 is the octet after the blank line that ends its header
+/// section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// The multipart or message that it is in: a place in [`Structure::parts`]. `None`: it is the message itself.
+    /// The multipart or message that contains the part: an index of [`Structure::parts`]. `None`: the message itself.
     pub parent: Option<usize>,
-    /// Its header section, without the blank line. Empty for the message itself.
+    /// The header section, without the blank line. Empty for the message itself.
     pub header: Range<u64>,
-    /// Its body, without the CR LF that belongs to the boundary delimiter behind it.
+    /// The body, without the CR LF that belongs to the following delimiter.
     pub body: Range<u64>,
-    /// `type/subtype` in lower case; `text/plain` where it says nothing.
+    /// `type/subtype` in lower case; `text/plain` if the field is missing.
     pub media_type: String,
-    /// How its body is encoded.
+    /// The transfer encoding of the body.
     pub encoding: TransferEncoding,
-    /// Its file name, in every reading.
+    /// The file names, in every interpretation.
     pub names: Vec<String>,
-    /// Every reader sees this part, with this header.
+    /// Whether every mail program finds this part with this header section.
     pub certain: bool,
 }
 
 impl Part {
-    /// Whether the media type is one of these types (`text`, `multipart`).
+    /// Whether the media type has this type (`text`, `multipart`).
     pub fn is_type(&self, name: &str) -> bool {
         self.media_type.split('/').next() == Some(name)
     }
@@ -124,18 +125,18 @@ pub struct Structure {
 }
 
 impl Structure {
-    /// The parts in the order in which they begin; the first is the message itself. Those that only some readers see are
-    /// among them ([`Part::certain`]).
+    /// The parts in the order of their start; the first is the message itself. Includes parts that only some mail
+    /// programs find ([`Part::certain`]).
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }
 
-    /// File names of attachments, in every reading.
+    /// File names of attachments, in every interpretation.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().flat_map(|part| part.names.iter().map(String::as_str))
     }
 
-    /// Whether all readers agree on where the parts lie.
+    /// Whether all interpretations agree about the positions of the parts.
     pub fn is_certain(&self) -> bool {
         self.certain
     }

@@ -1,7 +1,7 @@
-//! The walk through the body, line by line.
+//! Scans the body line by line.
 //!
-//! Where a line starts, it may be a boundary delimiter of any multipart that is open; inside a header section it may be a
-//! field. Everything else is passed over by a search for the next line that begins with `--`.
+//! A line may be a boundary delimiter of any open multipart; inside a header section it may be a field. All other
+//! octets are skipped by a search for the next line that begins with `--`.
 
 use super::fields::{Fields, Name};
 use super::{MimeError, MimeLimits, Part, Structure};
@@ -9,38 +9,38 @@ use memchr::memmem::Finder;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-/// Reads the parts of a message whose body comes piece by piece.
+/// Finds the parts of a message whose body is received in pieces.
 #[derive(Debug)]
 pub struct Scanner {
     limits: MimeLimits,
     at: At,
-    /// The start of a line that came in pieces.
+    /// The start of a line that was received in pieces.
     line: Vec<u8>,
     /// Octets of the body before the next one.
     offset: u64,
-    /// Where the current line starts.
+    /// The position of the current line.
     line_start: u64,
-    /// Multiparts and messages that are open, the outermost first.
+    /// The open multiparts and messages, the outermost first.
     levels: Vec<Level>,
-    /// Of the multiparts that are open.
+    /// The boundaries of the open multiparts.
     boundaries: Vec<Boundary>,
     parts: Vec<Part>,
     certain_parts: usize,
     certain: bool,
-    /// Octets of Content fields of all parts.
+    /// Octets of the Content fields of all parts.
     parameter_octets: usize,
     name_octets: usize,
     visited: u64,
 }
 
-/// Where the next octet falls.
+/// The position of the next octet.
 #[derive(Debug)]
 enum At {
     /// In a line of a header section.
     Header(Box<Header>),
     /// In a line of a body that may be a delimiter.
     Line,
-    /// In a line of a body that is none.
+    /// In a line of a body that is not a delimiter.
     Text,
 }
 
@@ -48,25 +48,25 @@ enum At {
 #[derive(Debug, Default)]
 struct Header {
     fields: Fields,
-    /// The field that the last line belongs to, if it is one that matters.
+    /// The field of the last line, if it is evaluated.
     field: Option<(Name, Vec<u8>)>,
     octets: usize,
     count: usize,
-    /// The part is one that every reader sees, and each line so far is a field.
+    /// Every mail program finds the part, and each line so far is a field.
     certain: bool,
 }
 
-/// A multipart or a message that is open.
+/// An open multipart or message.
 #[derive(Debug)]
 struct Level {
     part: usize,
-    /// A close delimiter has come. Some readers go on looking for parts.
+    /// Its close delimiter was found. Some mail programs continue to search for parts.
     closed: bool,
     /// Parts without a Content-Type are messages (RFC 2046 §5.1.5).
     digest: bool,
 }
 
-/// A boundary of an open multipart. Most lines differ from it in the first octets, which are compared as one number.
+/// The boundary of an open multipart. Most lines differ from it in the first octets, which are compared as one number.
 #[derive(Debug)]
 struct Boundary {
     level: usize,
@@ -75,21 +75,22 @@ struct Boundary {
     mask: u64,
 }
 
-/// What a line that begins with two hyphens is.
+/// A line that begins with two hyphens and a boundary.
 struct Delimiter {
     level: usize,
     close: bool,
-    /// Nothing stands behind the boundary but blanks.
+    /// Only blanks follow the boundary.
     exact: bool,
 }
 
-/// What is looked at of a line that begins with a boundary. In a longer one something else than blanks may follow.
+/// The octets of a delimiter line that are examined. In a longer line, the boundary may be followed by other text than
+/// blanks.
 const DELIMITER_OCTETS_MAX: usize = 2 * super::BOUNDARY_OCTETS_MAX;
 
 static DASHES: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n--"));
 
 impl Scanner {
-    /// For the body of a message with these header fields: name, and what follows the colon.
+    /// A scanner for the body of a message with these header fields: name, and text after the colon.
     ///
     /// # Errors
     /// [`MimeError`].
@@ -120,16 +121,16 @@ impl Scanner {
         Ok(scanner)
     }
 
-    /// The next octets of the body.
+    /// Processes the next octets of the body.
     ///
     /// # Errors
-    /// [`MimeError`]; then the rest need not be given.
+    /// [`MimeError`]. The remaining octets need not be passed.
     pub fn feed(&mut self, octets: &[u8]) -> Result<(), MimeError> {
         self.visited += octets.len() as u64;
         let mut rest = octets;
         while !rest.is_empty() {
             let consumed = match self.at {
-                // No multipart is open: nothing that follows can be a part.
+                // No multipart is open, so the remaining octets cannot contain a part.
                 At::Text | At::Line if self.boundaries.is_empty() => rest.len(),
                 At::Text => self.pass_over(rest),
                 At::Line if self.line.is_empty() && rest[0] != b'-' => {
@@ -144,7 +145,7 @@ impl Scanner {
         Ok(())
     }
 
-    /// The body has ended.
+    /// Ends the body.
     ///
     /// # Errors
     /// [`MimeError`].
@@ -158,7 +159,7 @@ impl Scanner {
         Ok(Structure { parts: self.parts, certain: self.certain })
     }
 
-    /// Octets of memory that it holds.
+    /// Octets of memory in use.
     pub fn octets_held(&self) -> u64 {
         let header = match &self.at {
             At::Header(header) => header.field.as_ref().map_or(0, |(_, value)| value.capacity()),
@@ -169,20 +170,20 @@ impl Scanner {
             as u64
     }
 
-    /// Octets that were looked at, each reading and each comparison counted: what the work is proportional to.
+    /// Octets processed, counted for each interpretation and comparison. The work is proportional to this number.
     pub fn octets_visited(&self) -> u64 {
         self.visited
     }
 
-    /// Passes over lines that cannot be delimiters. Returns how many octets.
+    /// Skips lines that cannot be delimiters. Returns the number of octets.
     fn pass_over(&mut self, rest: &[u8]) -> usize {
         let mut passed = 0;
         let octets = loop {
             match DASHES.find(&rest[passed..]) {
-                // Enough of the line is here to see that it is no delimiter.
+                // Enough of the line is available to exclude a delimiter.
                 Some(at) if self.is_other(&rest[passed + at + 3..]) => passed += at + 3,
                 Some(at) => break passed + at + 1,
-                // The end of what came may be the start of such a line.
+                // The end of the input may be the start of such a line.
                 None if rest.ends_with(b"\n-") => break rest.len() - 1,
                 None => break rest.len(),
             }
@@ -193,13 +194,14 @@ impl Scanner {
         octets
     }
 
-    /// Whether what follows two hyphens begins with no boundary. Not known for less than eight octets.
+    /// Whether the text after two hyphens does not begin with a boundary. False if fewer than eight octets are
+    /// available.
     fn is_other(&self, text: &[u8]) -> bool {
         let start = first_octets(text);
         text.len() >= 8 && self.boundaries.iter().all(|boundary| (start ^ boundary.start) & boundary.mask != 0)
     }
 
-    /// The next line begins that many octets on.
+    /// Records that the next line begins after this number of octets.
     fn start_line(&mut self, octets: usize) {
         self.line_start = self.offset + octets as u64;
         if matches!(self.at, At::Text) {
@@ -207,7 +209,7 @@ impl Scanner {
         }
     }
 
-    /// Puts a line together. Returns how many octets of `rest` belong to it.
+    /// Collects a line. Returns the number of octets of `rest` that belong to it.
     fn gather(&mut self, rest: &[u8]) -> Result<usize, MimeError> {
         let end = memchr::memchr(b'\n', rest).map(|end| end + 1);
         let octets = end.unwrap_or(rest.len());
@@ -222,7 +224,7 @@ impl Scanner {
             }
             let line = std::mem::take(&mut self.line);
             self.take_line(&line, line_end)?;
-            // Its memory serves the next line.
+            // Reuses the memory for the next line.
             self.line = line;
             self.line.clear();
         }
@@ -230,7 +232,7 @@ impl Scanner {
         Ok(octets)
     }
 
-    /// A line has come that is not complete: whether it can still be what it is gathered for.
+    /// Checks whether an incomplete line can still be a field or a delimiter.
     fn check_line(&mut self) -> Result<(), MimeError> {
         if self.line.len() > DELIMITER_OCTETS_MAX {
             let mut line = std::mem::take(&mut self.line);
@@ -256,7 +258,7 @@ impl Scanner {
         }
     }
 
-    /// A header section over its limit is refused, unless it may be none.
+    /// Refuses a header section over its limit, unless it may not be a header section.
     fn header_too_large(&mut self) -> Result<(), MimeError> {
         match std::mem::replace(&mut self.at, At::Text) {
             At::Header(header) if header.certain => Err(MimeError::HeaderTooLarge(self.limits.header_octets_max)),
@@ -271,7 +273,8 @@ impl Scanner {
         }
     }
 
-    /// Takes in a line, with its line end if it has one, and where the next one begins. Of a long delimiter its start.
+    /// Processes a line, with its line end if it has one, and the position of the next line. Of a long delimiter, only
+    /// the start.
     fn take_line(&mut self, line: &[u8], end: u64) -> Result<(), MimeError> {
         if let Some(delimiter) = self.delimiter(line) {
             return self.take_delimiter(&delimiter, end);
@@ -295,7 +298,7 @@ impl Scanner {
         };
         match over {
             Some(error) if header.certain => return Err(error),
-            // What may be no header section is no reason to refuse.
+            // If it may not be a header section, its size is not a reason to refuse.
             Some(_) => return self.end_header(header, self.line_start, self.line_start),
             None => {}
         }
@@ -317,7 +320,7 @@ impl Scanner {
                 header.certain &= !text[..colon].ends_with(b" ") && !text[..colon].ends_with(b"\t");
                 header.field = Name::of(&text[..colon]).map(|name| (name, line[colon + 1..].to_vec()));
             }
-            // To some readers the header section ends here, to others the line counts for nothing.
+            // For some mail programs the header section ends length; others ignore the line.
             _ => header.certain = false,
         }
         Ok(())
@@ -341,7 +344,8 @@ impl Scanner {
         header.fields.take(name, value, &self.limits)
     }
 
-    /// A header section without a blank line, and no body. If it is that of a message, so is the one inside.
+    /// Ends a header section without a blank line and without a body. If the part is a message, the header section of
+    /// the message inside ends too.
     fn end_headers(&mut self, end: u64) -> Result<(), MimeError> {
         while let At::Header(header) = std::mem::replace(&mut self.at, At::Text) {
             self.end_header(header, end, end)?;
@@ -349,19 +353,19 @@ impl Scanner {
         Ok(())
     }
 
-    /// The header section of the newest part has ended at `end`; its body begins at `body`.
+    /// Ends the header section of the newest part at `end`; its body begins at `body`.
     fn end_header(&mut self, mut header: Box<Header>, end: u64, body: u64) -> Result<(), MimeError> {
         self.end_field(&mut header)?;
         let Fields { media_type, boundaries, multipart, message, encoding, names, repeated, visited, .. } =
             header.fields;
         self.visited += visited;
-        let place = self.parts.len() - 1;
-        let digest = self.parts[place]
+        let index = self.parts.len() - 1;
+        let digest = self.parts[index]
             .parent
             .is_some_and(|parent| self.levels.iter().any(|level| level.part == parent && level.digest));
         let default = if digest { "message/rfc822" } else { "text/plain" };
         let message = message || digest && media_type.is_none();
-        let part = &mut self.parts[place];
+        let part = &mut self.parts[index];
         part.header.end = end;
         part.body = body..body;
         part.media_type = media_type.unwrap_or_else(|| default.to_owned());
@@ -369,20 +373,20 @@ impl Scanner {
         self.name_octets += names.iter().map(|name| name.len() + size_of::<String>()).sum::<usize>();
         part.names = names;
         let certain = part.certain && header.certain && !repeated;
-        // A part that only some readers see matters to the others if it hides more of them.
+        // If only some mail programs find the part, the others disagree only if it contains further parts.
         let agreed = if part.certain { certain && boundaries.len() <= 1 } else { boundaries.is_empty() && !message };
         part.certain = certain;
         self.certain &= agreed;
         self.at = At::Line;
         if multipart && !boundaries.is_empty() {
-            let digest = self.parts[place].media_type == "multipart/digest";
-            self.push_level(Level { part: place, closed: false, digest })?;
+            let digest = self.parts[index].media_type == "multipart/digest";
+            self.push_level(Level { part: index, closed: false, digest })?;
             let level = self.levels.len() - 1;
             self.boundaries.extend(boundaries.into_iter().map(|text| Boundary::new(level, text)));
         }
         if message {
-            self.push_level(Level { part: place, closed: false, digest: false })?;
-            self.push_part(Some(place), body..body, certain)?;
+            self.push_level(Level { part: index, closed: false, digest: false })?;
+            self.push_part(Some(index), body..body, certain)?;
             self.at = At::Header(Box::new(Header { certain, ..Header::default() }));
         }
         Ok(())
@@ -397,7 +401,8 @@ impl Scanner {
     }
 
     fn push_part(&mut self, parent: Option<usize>, header: Range<u64>, certain: bool) -> Result<(), MimeError> {
-        // Those that only some readers see, such as what follows a multipart, do not count against a good message.
+        // Parts that only some mail programs find, such as text after a multipart, do not make a valid message exceed
+        // the limit.
         let most = if certain { self.limits.parts_max } else { 2 * self.limits.parts_max };
         let counted = if certain { self.certain_parts } else { self.parts.len() };
         if counted >= most {
@@ -410,8 +415,8 @@ impl Scanner {
         Ok(())
     }
 
-    /// The delimiter that a line is: the innermost whose boundary is all that stands there, else the innermost whose
-    /// boundary it begins with (RFC 2046 §5.1.1 asks for no more).
+    /// The delimiter in a line: the innermost whose boundary is followed by nothing, else the innermost whose boundary
+    /// is a prefix (which is sufficient by RFC 2046 §5.1.1).
     fn delimiter(&mut self, line: &[u8]) -> Option<Delimiter> {
         let text = line.strip_prefix(b"--").filter(|_| !self.boundaries.is_empty())?;
         self.visited += text.len() as u64;
@@ -435,22 +440,22 @@ impl Scanner {
         best
     }
 
-    /// Begins a part whose header section starts at `start`.
+    /// Starts a part whose header section begins at `start`.
     fn take_delimiter(&mut self, &Delimiter { level, close, exact }: &Delimiter, start: u64) -> Result<(), MimeError> {
         self.end_headers(self.line_start)?;
-        // The CR LF in front belongs to the delimiter.
+        // The CR LF before the line belongs to the delimiter.
         self.close(level + 1, self.line_start.saturating_sub(2));
         let certain = exact && !close && !self.levels[level].closed;
         self.certain &= exact && !self.levels[level].closed;
         self.levels[level].closed |= close;
         let container = self.levels[level].part;
-        // What follows a close delimiter is a part to some readers only.
+        // After a close delimiter, only some mail programs find parts.
         self.push_part(Some(container), start..start, certain)?;
         self.at = At::Header(Box::new(Header { certain, ..Header::default() }));
         Ok(())
     }
 
-    /// Ends everything inside of the outermost levels that stay.
+    /// Ends all levels except the outermost `levels`.
     fn close(&mut self, levels: usize, end: u64) {
         for part in
             self.levels.get(levels..).unwrap_or_default().iter().map(|level| level.part).chain([self.parts.len() - 1])
@@ -473,10 +478,10 @@ impl Boundary {
     }
 }
 
-/// The first eight octets as a number, with zeros where there are fewer.
+/// The first eight octets as a number, padded with zeros.
 fn first_octets(text: &[u8]) -> u64 {
     let mut octets = [0; 8];
-    let here = text.len().min(8);
-    octets[..here].copy_from_slice(&text[..here]);
+    let length = text.len().min(8);
+    octets[..length].copy_from_slice(&text[..length]);
     u64::from_be_bytes(octets)
 }

@@ -1,8 +1,8 @@
-//! What "access denied" looks like.
+//! The texts of an "access denied" error.
 //!
-//! SES speaks it in two forms, and a reader of the text has to understand both: the service's own, with a back-tick, an
-//! apostrophe and no reason; and the general IAM form, which names the type of the policy that decided.
-//! IAM User Guide, "Troubleshoot access denied error messages"; field captures 2016 to 2026.
+//! SES uses two forms, and a client has to recognise both: its own, with a back-tick, an apostrophe and no reason; and
+//! the general IAM form, which names the type of the policy that decided. IAM User Guide, "Troubleshoot access denied
+//! error messages"; field captures 2016 to 2026.
 
 /// Which text an `AccessDeniedException` carries.
 #[derive(Clone, Debug, PartialEq, Eq)]

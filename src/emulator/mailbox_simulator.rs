@@ -1,13 +1,13 @@
-//! What becomes of each recipient after acceptance.
+//! The delivery outcome of each recipient after acceptance.
 //!
-//! Nothing is delivered; the outcome is only written beside the message, as the events of a configuration set would
-//! have told it. The mailbox simulator's addresses take labels (`bounce+label@`), work in the sandbox, and count toward
-//! the send rate but not toward the daily quota. SES Developer Guide, "Using the mailbox simulator".
+//! Nothing is delivered; the outcome is only recorded with the message, as the events of a configuration set would
+//! report it. The addresses of the mailbox simulator accept labels (`bounce+label@`), work in the sandbox, and count
+//! toward the send rate but not toward the daily quota. SES Developer Guide, "Using the mailbox simulator".
 
 use super::address::Mailbox;
 use super::settings::{EmulatorSettings, SuppressionReason};
 
-/// What becomes of one recipient.
+/// The outcome of one recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeliveryOutcome {
@@ -24,7 +24,7 @@ pub enum DeliveryOutcome {
 }
 
 impl DeliveryOutcome {
-    /// The word used in `GET /messages`.
+    /// The word in `GET /messages`.
     pub fn as_str(self) -> &'static str {
         match self {
             DeliveryOutcome::Delivery => "delivery",

@@ -1,4 +1,4 @@
-//! What names look like: accounts, regions, endpoints.
+//! The syntax of account ids, regions and endpoint ids.
 
 /// Twelve digits.
 pub(in crate::iam) fn is_account(text: &str) -> bool {

@@ -1,22 +1,22 @@
-//! A document as it is written, read with indulgence: what is not there is empty, what is odd is left out. The strict
-//! reader has its say beside it.
+//! A document, parsed leniently for the rules: missing elements are empty, unknown ones are ignored. The strict parser
+//! is `document`; lint needs a second one because it checks documents that the strict parser refuses.
 
 use super::Kind;
 use crate::iam::json::Json;
 use crate::iam::service::{Action, actions_named};
 
 /// A document.
-pub(super) struct Sheet<'a> {
+pub(super) struct LenientDocument<'a> {
     pub(super) kind: Kind,
     pub(super) text: &'a str,
-    /// Whether policy variables count.
+    /// Whether policy variables are enabled.
     pub(super) variables: bool,
-    pub(super) statements: Vec<Entry>,
+    pub(super) statements: Vec<LenientStatement>,
 }
 
 /// A statement.
 #[derive(Default)]
-pub(super) struct Entry {
+pub(super) struct LenientStatement {
     pub(super) number: usize,
     pub(super) sid: Option<String>,
     pub(super) allows: bool,
@@ -28,11 +28,11 @@ pub(super) struct Entry {
     pub(super) not_action: bool,
     pub(super) resources: Vec<String>,
     pub(super) not_resource: bool,
-    pub(super) conditions: Vec<Asked>,
+    pub(super) conditions: Vec<LenientCondition>,
 }
 
 /// A condition.
-pub(super) struct Asked {
+pub(super) struct LenientCondition {
     /// As written.
     pub(super) operator: String,
     /// Without `ForAllValues:`, `ForAnyValue:` and `IfExists`, lower case.
@@ -44,13 +44,13 @@ pub(super) struct Asked {
     pub(super) values: Vec<String>,
 }
 
-impl Asked {
+impl LenientCondition {
     /// Whether it compares texts, with wildcards or without.
     pub(super) fn compares_text(&self) -> bool {
         self.bare.starts_with("string")
     }
 
-    /// Whether wildcards mean something in its values.
+    /// Whether its values may contain wildcards.
     pub(super) fn has_wildcards(&self) -> bool {
         self.bare.ends_with("like") || self.bare.starts_with("arn")
     }
@@ -61,7 +61,7 @@ impl Asked {
     }
 }
 
-impl Entry {
+impl LenientStatement {
     /// Whether the statement's `Action` names an action.
     pub(super) fn names(&self, action: &str) -> bool {
         !self.not_action && self.known_actions().any(|known| known.name == action)
@@ -74,25 +74,26 @@ impl Entry {
     }
 }
 
-impl<'a> Sheet<'a> {
+impl<'a> LenientDocument<'a> {
     pub(super) fn read(kind: Kind, text: &'a str, variables: bool, statements: Vec<Json>) -> Self {
-        let statements = statements.into_iter().enumerate().map(|(before, value)| entry(before + 1, value)).collect();
+        let statements =
+            statements.into_iter().enumerate().map(|(before, value)| statement(before + 1, value)).collect();
         Self { kind, text, variables, statements }
     }
 }
 
-fn entry(number: usize, value: Json) -> Entry {
-    let mut entry = Entry { number, ..Entry::default() };
+fn statement(number: usize, value: Json) -> LenientStatement {
+    let mut statement = LenientStatement { number, ..LenientStatement::default() };
     for (element, value) in members(value) {
         match element.as_str() {
-            "Sid" => entry.sid = value.into_text(),
+            "Sid" => statement.sid = value.into_text(),
             "Effect" => {
                 let effect = value.into_text().unwrap_or_default();
-                (entry.allows, entry.denies) = (effect == "Allow", effect == "Deny");
+                (statement.allows, statement.denies) = (effect == "Allow", effect == "Deny");
             }
             "Principal" | "NotPrincipal" => {
-                entry.not_principal = element == "NotPrincipal";
-                entry.principals = match value {
+                statement.not_principal = element == "NotPrincipal";
+                statement.principals = match value {
                     Json::Text(name) => vec![("*".to_owned(), name)],
                     object => members(object)
                         .into_iter()
@@ -101,28 +102,29 @@ fn entry(number: usize, value: Json) -> Entry {
                 };
             }
             "Action" | "NotAction" => {
-                (entry.not_action, entry.actions) = (element == "NotAction", texts(value));
+                (statement.not_action, statement.actions) = (element == "NotAction", texts(value));
             }
             "Resource" | "NotResource" => {
-                (entry.not_resource, entry.resources) = (element == "NotResource", texts(value));
+                (statement.not_resource, statement.resources) = (element == "NotResource", texts(value));
             }
             "Condition" => {
-                entry.conditions = members(value).into_iter().flat_map(|(name, keys)| asked(&name, keys)).collect()
+                statement.conditions =
+                    members(value).into_iter().flat_map(|(name, keys)| condition(&name, keys)).collect()
             }
             _ => {}
         }
     }
-    entry
+    statement
 }
 
-fn asked(operator: &str, keys: Json) -> Vec<Asked> {
+fn condition(operator: &str, keys: Json) -> Vec<LenientCondition> {
     let folded = operator.to_ascii_lowercase();
     let (for_all, for_any) = (folded.starts_with("forallvalues:"), folded.starts_with("foranyvalue:"));
     let bare = folded.rsplit(':').next().unwrap_or_default();
     let (bare, if_exists) = bare.strip_suffix("ifexists").map_or((bare, false), |bare| (bare, true));
     members(keys)
         .into_iter()
-        .map(|(key, values)| Asked {
+        .map(|(key, values)| LenientCondition {
             operator: operator.to_owned(),
             bare: bare.to_owned(),
             for_all,

@@ -1,20 +1,20 @@
-//! Every author that somebody could read out of a message.
+//! Finds every author that any mail program could see in a message.
 //!
-//! A relay that judges the author has won only if no reader downstream sees another one. Readers differ: in where lines
-//! end, in which of two fields counts, in what a comment or a quoted string hides. This file reads a message in all of
-//! these ways at once and judges nothing, so that a test can say: the forbidden author is in none of them.
+//! A relay that checks the author is effective only if no mail program shows another one. Mail programs differ: where
+//! lines end, which of two fields is used, what a comment or a quoted string hides. This file applies all of these
+//! interpretations at once and makes no decision, so that a test can assert that a forbidden author is in none of them.
 //!
-//! Deliberately crude and deliberately its own: it shares no code with the relay, whose strictness it is there to check.
-//! It sees too much rather than too little.
+//! It is deliberately simple, and shares no code with the relay that it tests. It finds too many addresses rather than
+//! too few.
 
 use std::collections::BTreeSet;
 
 use mail_parser::{HeaderName, HeaderValue, MessageParser};
 
-/// The author of one message, read in many ways. Addresses have their domain in lower case.
+/// The author of one message, in many interpretations. Addresses have a domain in lower case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuthorReadings {
-    /// What mail-parser reads, over every From field it sees.
+    /// The result of mail-parser, for every From field that it finds.
     pub parser: Vec<String>,
     /// The first From field, unfolded.
     pub first_field: Option<String>,
@@ -22,19 +22,19 @@ pub struct AuthorReadings {
     pub last_field: Option<String>,
     /// Each different From field that appears when lines end in CRLF, in LF, or in either of CR and LF.
     pub fields: Vec<String>,
-    /// Everything that looks like an address between `<` and `>`.
+    /// Every text between `<` and `>` that looks like an address.
     pub angle_bracketed: Vec<String>,
     /// The obsolete forms of RFC 5322 §4.4: comments and quoted names taken away, white space around dots and at-signs
     /// closed, groups and source routes opened.
     pub obsolete: Vec<String>,
-    /// Everything that looks like an address anywhere in a From field, names and comments included.
+    /// Every text in a From field that looks like an address, including names and comments.
     pub anywhere: Vec<String>,
     /// The same, of Sender and Resent-From fields.
     pub other_fields: Vec<String>,
 }
 
 impl AuthorReadings {
-    /// Reads a raw message.
+    /// Parses a raw message.
     pub fn read(raw: &[u8]) -> Self {
         let fields = fields_named(raw, &["from"]);
         let mut readings = Self {
@@ -57,8 +57,8 @@ impl AuthorReadings {
         readings
     }
 
-    /// Every address that some reader takes for the author. Display names and comments are not in it; they are in
-    /// [`anywhere`](Self::anywhere).
+    /// Every address that a mail program takes for the author, without those in display names and comments, which are
+    /// in [`anywhere`](Self::anywhere).
     pub fn authors(&self) -> BTreeSet<&str> {
         [&self.parser, &self.angle_bracketed, &self.obsolete].into_iter().flatten().map(String::as_str).collect()
     }
@@ -78,7 +78,7 @@ fn parser_reading(raw: &[u8]) -> Vec<String> {
     found
 }
 
-/// How a reader finds the end of a line.
+/// How a parser finds the end of a line.
 #[derive(Clone, Copy)]
 enum LineEnd {
     Crlf,
@@ -119,7 +119,7 @@ impl LineEnd {
                 if let (true, Some(field)) = (open, found.last_mut()) {
                     field.push_str(&String::from_utf8_lossy(line));
                 }
-                // Some readers do not fold and take such a line for a field.
+                // Some mail programs do not unfold, and take such a line for a field.
                 if !names_match(line, names) {
                     continue;
                 }
@@ -135,7 +135,7 @@ impl LineEnd {
 
 fn names_match(line: &[u8], names: &[&str]) -> bool {
     let Some(colon) = memchr::memchr(b':', line) else { return false };
-    // NUL and other controls are dropped by some readers, so they do not make another name here.
+    // Some mail programs ignore NUL and other controls, so the name is compared without them.
     let name: Vec<u8> = line[..colon].iter().copied().filter(|octet| octet.is_ascii_graphic()).collect();
     names.iter().any(|wanted| name.eq_ignore_ascii_case(wanted.as_bytes()))
 }
@@ -152,7 +152,7 @@ fn last_field(raw: &[u8]) -> Option<String> {
     LineEnd::Lf.fields(raw, &["from"]).pop()
 }
 
-/// What stands between each `<` and the next `>`.
+/// The texts between each `<` and the next `>`.
 fn angle_brackets(text: &str) -> impl Iterator<Item = &str> {
     text.split('<').skip(1).map(|open| open.split('>').next().unwrap_or(open))
 }
@@ -195,9 +195,10 @@ fn domain_end(octets: &[u8], start: usize) -> usize {
     start + octets[start..].iter().take_while(|octet| is_domain(octet)).count()
 }
 
-/// Takes `(comments)` away, nested ones too, but not inside quotes.
+/// Removes `(comments)`, including nested ones, but not inside quotes.
 fn without_comments(text: &str) -> String {
-    let (mut kept, mut depth, mut quoted, mut escaped) = (String::with_capacity(text.len()), 0_usize, false, false);
+    let (mut text_only, mut depth, mut quoted, mut escaped) =
+        (String::with_capacity(text.len()), 0_usize, false, false);
     for letter in text.chars() {
         let literal = std::mem::take(&mut escaped);
         match letter {
@@ -211,28 +212,28 @@ fn without_comments(text: &str) -> String {
             _ => {}
         }
         if depth == 0 {
-            kept.push(letter);
+            text_only.push(letter);
         }
     }
-    kept
+    text_only
 }
 
-/// Takes quoted strings away that are not part of an address: those not followed by a dot or an at-sign.
+/// Removes quoted strings that are not part of an address: those that are not followed by a dot or an at-sign.
 fn without_names(text: &str) -> String {
-    let mut kept = String::with_capacity(text.len());
+    let mut text_only = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(open) = rest.find('"') {
-        kept.push_str(&rest[..open]);
+        text_only.push_str(&rest[..open]);
         let quoted = &rest[open..];
         let close = closing_quote(quoted);
         let (string, after) = quoted.split_at(close);
         if after.trim_start().starts_with(['@', '.']) {
-            kept.push_str(string);
+            text_only.push_str(string);
         }
         rest = after;
     }
-    kept.push_str(rest);
-    kept
+    text_only.push_str(rest);
+    text_only
 }
 
 /// One past the quote that closes the one the text begins with; the end if none does.
@@ -269,7 +270,7 @@ fn lower_domain(address: &str) -> String {
     }
 }
 
-/// Adds what is not there yet. The lists are short; a message full of addresses is cut off at [`ENTRIES_MAX`].
+/// Adds addresses that the list does not contain. A list is truncated at [`ENTRIES_MAX`].
 fn extend(list: &mut Vec<String>, more: impl IntoIterator<Item = String>) {
     for entry in more {
         if list.len() < ENTRIES_MAX && !list.contains(&entry) {
@@ -278,8 +279,8 @@ fn extend(list: &mut Vec<String>, more: impl IntoIterator<Item = String>) {
     }
 }
 
-/// How far back an opening quote is looked for, so that a field full of quotes costs linear time. RFC 5321 §4.5.3.1.1
-/// allows a local part 64 octets.
+/// The distance in which an opening quote is searched, so that a field full of quotes takes linear time. RFC 5321
+/// §4.5.3.1.1 allows a local part of 64 octets.
 const QUOTED_OCTETS_MAX: usize = 1_000;
 
 /// Different addresses or fields listed under one reading.

@@ -1,8 +1,8 @@
-//! Every SendEmail request seen, and every connection.
+//! A log of all SendEmail requests and connections.
 //!
-//! A request is entered when its head has been read, before anything else happens to it, so that a request that is
-//! reset, left hanging or abandoned is in the ledger too: "how often did the client try" is the question it answers.
-//! The list is bounded, the oldest entries go; the counts are not.
+//! A request is recorded when its head has been read, before any other processing, so that the log includes requests
+//! that are reset, left hanging or abandoned: it shows how often a client tried. The list is bounded, and the oldest
+//! entries are removed; the counts include them.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,17 +18,17 @@ use super::lock;
 pub struct SeenRequest {
     /// Counts from 1.
     pub number: u64,
-    /// When its head had been read, by the emulator's clock.
+    /// When its head was read, by the emulator's clock.
     pub seen_at: Timestamp,
-    /// The connection it came on; the first one is 1.
+    /// The number of the connection; the first one is 1.
     pub connection: u64,
-    /// The scripted fault, by name; absent if there was none.
+    /// The name of the scripted fault, if any.
     pub fault: Option<&'static str>,
     /// How it ended.
     pub outcome: RequestOutcome,
     /// Name of the error it was answered with.
     pub error: Option<&'static str>,
-    /// The message was accepted under this id, whether or not the client was told.
+    /// The message was accepted with this id, even if the client did not receive it.
     pub message_id: Option<String>,
 }
 
@@ -44,7 +44,7 @@ pub enum RequestOutcome {
     Reset,
     /// It hung, as scripted, until the client left or the emulator stopped it.
     Hung,
-    /// The client left, or the emulator was stopped, before there was an answer.
+    /// The client closed the connection, or the emulator was stopped, before a response was sent.
     Abandoned,
 }
 
@@ -66,7 +66,7 @@ impl RequestOutcome {
 pub struct Counts {
     /// SendEmail requests seen, faulted ones included.
     pub send_email_requests: u64,
-    /// Messages accepted, whether or not the client was told.
+    /// Messages accepted, even if the client did not receive the response.
     pub messages_accepted: u64,
     /// Requests of any kind, the control API's included.
     pub http_requests: u64,
@@ -79,7 +79,7 @@ pub struct Counts {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(super) struct RequestLog {
     entries: Mutex<Entries>,
     pub(super) http_requests: AtomicU64,
     pub(super) connections_opened: AtomicU64,
@@ -93,7 +93,7 @@ struct Entries {
     recent: VecDeque<SeenRequest>,
 }
 
-impl Ledger {
+impl RequestLog {
     /// Enters a request. The entry is closed by the ticket, or as abandoned when the ticket is dropped.
     pub(super) fn enter(self: &Arc<Self>, connection: u64, fault: Option<&'static str>, seen_at: Timestamp) -> Ticket {
         let mut entries = lock(&self.entries);
@@ -112,7 +112,7 @@ impl Ledger {
             error: None,
             message_id: None,
         });
-        Ticket { ledger: Arc::clone(self), number, if_dropped: RequestOutcome::Abandoned }
+        Ticket { request_log: Arc::clone(self), number, if_dropped: RequestOutcome::Abandoned }
     }
 
     pub(super) fn recent(&self) -> Vec<SeenRequest> {
@@ -137,10 +137,10 @@ impl Ledger {
 
     fn update(&self, number: u64, change: impl FnOnce(&mut SeenRequest)) {
         let mut entries = lock(&self.entries);
-        // Numbers are consecutive, so the place of an entry follows from the first one.
+        // Numbers are consecutive, so the index of an entry follows from the first one.
         let first = entries.recent.front().map_or(u64::MAX, |entry| entry.number);
-        let place = number.checked_sub(first).and_then(|place| usize::try_from(place).ok());
-        if let Some(entry) = place.and_then(|place| entries.recent.get_mut(place)) {
+        let index = number.checked_sub(first).and_then(|index| usize::try_from(index).ok());
+        if let Some(entry) = index.and_then(|index| entries.recent.get_mut(index)) {
             change(entry);
         }
     }
@@ -149,21 +149,21 @@ impl Ledger {
 /// The open entry of one request.
 #[derive(Debug)]
 pub(super) struct Ticket {
-    ledger: Arc<Ledger>,
+    request_log: Arc<RequestLog>,
     number: u64,
     if_dropped: RequestOutcome,
 }
 
 impl Ticket {
     pub(super) fn accepted(&self, message_id: &str) {
-        self.ledger.update(self.number, |entry| entry.message_id = Some(message_id.to_owned()));
+        self.request_log.update(self.number, |entry| entry.message_id = Some(message_id.to_owned()));
     }
 
     pub(super) fn refused(&self, error: &'static str) {
-        self.ledger.update(self.number, |entry| entry.error = Some(error));
+        self.request_log.update(self.number, |entry| entry.error = Some(error));
     }
 
-    /// From here on, dropping the ticket means this.
+    /// Sets the outcome that is recorded when the guard is dropped.
     pub(super) fn will_end(&mut self, outcome: RequestOutcome) {
         self.if_dropped = outcome;
     }
@@ -176,7 +176,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.ledger.update(self.number, |entry| entry.outcome = self.if_dropped);
+        self.request_log.update(self.number, |entry| entry.outcome = self.if_dropped);
     }
 }
 
