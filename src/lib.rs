@@ -24,7 +24,7 @@
 //! # The path of one message
 //!
 //! 1. [`server`] accepts the connection and passes octets to [`smtp::Session`], which answers syntax and order by itself.
-//! 2. AUTH, MAIL and RCPT are questions to [`relay::SessionHandler`]: [`policy`] decides, then [`limit`].
+//! 2. AUTH, MAIL and RCPT are questions to [`relay`]: [`policy`] decides, then [`limit`].
 //! 3. Content is scanned and stored in memory or an unlinked file (`relay/reception.rs`).
 //! 4. At the end of data the message waits for a slot in the send queue (`relay/send_queue.rs`).
 //! 5. `relay/admission.rs` decides about the whole message and makes a [`mail::Permitted`], the only thing that a

@@ -74,7 +74,7 @@ const fn operator(name: &'static str, kind: Kind, negated: bool) -> Operator {
 }
 
 /// The supported operators. `BinaryEquals` is not supported: no key of a mail relay has binary values.
-pub const OPERATORS: &[Operator] = &[
+pub(crate) const OPERATORS: &[Operator] = &[
     operator("StringEquals", Kind::StringEquals, false),
     operator("StringNotEquals", Kind::StringEquals, true),
     operator("StringEqualsIgnoreCase", Kind::StringEqualsIgnoreCase, false),
@@ -272,6 +272,7 @@ impl Condition {
 
     /// Whether the condition has no set qualifier on a key with several values in this request: AWS does not document
     /// the result.
+    #[cfg(feature = "cli")]
     pub(super) fn is_open_on_many(&self, context: &Context) -> bool {
         let many = context.get(&self.key_folded).is_some_and(|values| values.len() > 1);
         many && self.qualifier.is_none() && self.operator.kind != Kind::Null
@@ -279,6 +280,7 @@ impl Condition {
 
     /// Whether the condition is `ForAnyValue:…IfExists` on a key that this request lacks: AWS does not document the
     /// result.
+    #[cfg(feature = "cli")]
     pub(super) fn is_open_on_missing(&self, context: &Context) -> bool {
         let missing = context.get(&self.key_folded).is_none();
         missing && self.if_exists && self.qualifier == Some(SetQualifier::ForAnyValue)

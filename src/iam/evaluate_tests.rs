@@ -1,6 +1,6 @@
 use super::*;
+use crate::iam::condition::{OPERATORS, Operator};
 use crate::iam::document::{DocumentError, DocumentKind};
-use crate::iam::{Operator, condition::OPERATORS};
 
 fn document(json: &str) -> Document {
     Document::parse("test.json", json, DocumentKind::Identity).unwrap()

@@ -7,8 +7,8 @@
 //! access", "Sending authorization policy examples"; AWS PrivateLink Guide.
 
 use super::lint::Kind;
-pub use super::needs::{NeedError, Needs, ReadActions, Trust};
-pub use super::statement_writer::Generated;
+pub(crate) use super::needs::{NeedError, Needs, ReadActions, Trust};
+pub(crate) use super::statement_writer::Generated;
 use super::statement_writer::{Line, Who, document};
 use super::trust;
 
@@ -16,7 +16,7 @@ use super::trust;
 ///
 /// # Errors
 /// [`NeedError`]: a value that no policy can contain.
-pub fn generate(needs: &Needs) -> Result<Vec<Generated>, NeedError> {
+pub(crate) fn generate(needs: &Needs) -> Result<Vec<Generated>, NeedError> {
     needs.check()?;
     // In the order in which the commands must be run: first the role, then its policy.
     let mut documents: Vec<Generated> = trust::document(needs).into_iter().collect();

@@ -17,11 +17,11 @@ use super::simulate::PolicyType;
 use lenient::{LenientDocument, LenientStatement};
 
 /// The rule about sending without a configuration set, which does not count where no message has one.
-pub const NO_CONFIGURATION_SET: &str = "no-configuration-set";
+pub(crate) const NO_CONFIGURATION_SET: &str = "no-configuration-set";
 
 /// What a document is attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// To a user, group or role; also permissions boundary and session policy.
     Identity,
     /// To a VPC endpoint.
@@ -57,7 +57,7 @@ impl Kind {
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// The rule's name.
     pub rule: &'static str,
     /// The document's name: the file.
@@ -92,7 +92,7 @@ impl std::fmt::Display for Finding {
 }
 
 /// Checks a document.
-pub fn lint(name: &str, json: &str, kind: Kind) -> Vec<Finding> {
+pub(crate) fn lint(name: &str, json: &str, kind: Kind) -> Vec<Finding> {
     let mut report = Report { document: name, findings: Vec::new() };
     let (variables, statements) = match open(name, json) {
         Ok(read) => read,

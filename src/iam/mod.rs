@@ -5,24 +5,31 @@
 //! implicit deny for each policy type, and the intersection of the types. IAM User Guide, "IAM JSON policy elements"
 //! and "Policy evaluation logic" (the code names the pages where it implements them).
 
-pub mod arn;
-pub mod condition;
-pub mod context;
+pub(crate) mod arn;
+pub(crate) mod condition;
+pub(crate) mod context;
 pub mod document;
 pub mod evaluate;
-pub mod generate;
+#[cfg(feature = "cli")]
+pub(crate) mod generate;
 mod json;
-pub mod lint;
+#[cfg(feature = "cli")]
+pub(crate) mod lint;
+#[cfg(feature = "cli")]
 mod needs;
-pub mod pattern;
-pub mod region;
-pub mod service;
-pub mod simulate;
+pub(crate) mod pattern;
+#[cfg(feature = "cli")]
+pub(crate) mod region;
+#[cfg(feature = "cli")]
+pub(crate) mod service;
+#[cfg(feature = "cli")]
+pub(crate) mod simulate;
+#[cfg(feature = "cli")]
 mod statement_writer;
+#[cfg(feature = "cli")]
 mod trust;
 
 pub use arn::Arn;
-pub use condition::{Condition, Operator, SetQualifier};
 pub use context::Context;
 pub use document::{Document, DocumentError, DocumentKind, Effect, Statement};
 pub use evaluate::{Decision, Mismatch, Request, Trace, evaluate, trace};

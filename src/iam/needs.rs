@@ -4,7 +4,7 @@ use super::lint::arn_syntax::{is_account, is_endpoint, is_region};
 
 /// The permissions that the relay needs, with names and places.
 #[derive(Clone, Debug, Default)]
-pub struct Needs {
+pub(crate) struct Needs {
     /// `aws` or `aws-us-gov`.
     pub partition: String,
     /// `us-east-1`.
@@ -31,7 +31,7 @@ pub struct Needs {
 
 /// Reading actions; each only if it is used.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ReadActions {
+pub(crate) struct ReadActions {
     /// `ses:GetAccount`: quota, sandbox, whether sending is paused.
     pub account: bool,
     /// `ses:GetEmailIdentity`, on the identities.
@@ -44,7 +44,7 @@ pub struct ReadActions {
 
 /// An environment in which the relay runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trust {
+pub(crate) enum Trust {
     /// On an EC2 instance, by instance profile.
     Ec2,
     /// In an ECS task.
@@ -77,7 +77,7 @@ pub enum Trust {
 /// A value that cannot be written into a policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {value:?}: {wanted}")]
-pub struct NeedError {
+pub(crate) struct NeedError {
     /// Which fact.
     pub what: &'static str,
     /// The value.
@@ -88,7 +88,7 @@ pub struct NeedError {
 
 impl Needs {
     /// The role's ARN.
-    pub fn role_arn(&self) -> String {
+    pub(crate) fn role_arn(&self) -> String {
         format!("arn:{}:iam::{}:role/{}", self.partition, self.account, self.role_name)
     }
 

@@ -125,6 +125,7 @@ impl Pattern {
     }
 
     /// Whether one of its variables has neither value nor default in this context, so that it fits nothing.
+    #[cfg(feature = "cli")]
     pub(super) fn is_unset(&self, context: &Context) -> bool {
         let pieces: &[Piece] = if let Form::Pieces(pieces) = &self.0 { pieces } else { &[] };
         pieces.iter().any(|piece| matches!(piece, Piece::Variable(key, None) if context.single(key).is_none()))

@@ -9,7 +9,7 @@ use super::lint::{did_you_mean, distance};
 
 /// The result of checking the name of a region.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Region {
+pub(crate) enum Region {
     /// In the table.
     Known,
     /// The name has the form of a region but is not in the table. With the nearest region of the table, if it is
@@ -26,7 +26,7 @@ pub enum Region {
 
 impl Region {
     /// Checks a name.
-    pub fn of(text: &str) -> Self {
+    pub(crate) fn of(text: &str) -> Self {
         let plain = text.trim().to_ascii_lowercase();
         let zone = plain.strip_suffix(|c: char| c.is_ascii_lowercase()).filter(|region| is_region(region));
         match (is_region(text), zone) {
@@ -47,7 +47,7 @@ impl Region {
 }
 
 /// Every region of the table.
-pub fn all() -> impl Iterator<Item = &'static str> {
+pub(crate) fn all() -> impl Iterator<Item = &'static str> {
     REGIONS.iter().flat_map(|names| names.split_ascii_whitespace())
 }
 
@@ -61,7 +61,7 @@ fn nearest(text: &str) -> Option<&'static str> {
 }
 
 /// The partition of a region of the table.
-pub fn partition_of(region: &str) -> Option<&'static str> {
+pub(crate) fn partition_of(region: &str) -> Option<&'static str> {
     let index = REGIONS.iter().position(|names| names.split_ascii_whitespace().any(|name| name == region))?;
     PARTITIONS.get(index).copied()
 }
@@ -87,7 +87,7 @@ const REGIONS: &[&str] = &[
 
 /// The service and the region in the host name of an AWS endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointName {
+pub(crate) struct EndpointName {
     /// `email`, `email-fips`, `email-smtp`, `mail-manager-smtp` or another.
     pub service: String,
     /// The region.
@@ -108,7 +108,7 @@ impl EndpointName {
     /// The region in a URL such as `https://email.eu-west-1.amazonaws.com` or
     /// `https://vpce-….email.eu-west-1.vpce.amazonaws.com`. `None`: the host is not an AWS endpoint with a region in
     /// its name.
-    pub fn of_url(url: &str) -> Option<Self> {
+    pub(crate) fn of_url(url: &str) -> Option<Self> {
         let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
         let host = rest.split(['/', ':']).next().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
         let name = SUFFIXES.iter().find_map(|suffix| host.strip_suffix(suffix))?;

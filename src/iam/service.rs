@@ -9,7 +9,7 @@ use super::{Context, pattern::Pattern};
 
 /// One action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Action {
+pub(crate) struct Action {
     /// Without prefix: `SendRawEmail`.
     pub name: &'static str,
     types: &'static str,
@@ -18,29 +18,29 @@ pub struct Action {
 
 impl Action {
     /// The resource types that the action is checked against; empty: it supports only `*`.
-    pub fn resource_types(&self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn resource_types(&self) -> impl Iterator<Item = &'static str> {
         self.types.split_ascii_whitespace()
     }
 
     /// Whether its statements must have `Resource: "*"`.
-    pub const fn takes_only_star(&self) -> bool {
+    pub(crate) const fn takes_only_star(&self) -> bool {
         self.types.is_empty()
     }
 
     /// Whether SES fills in this key, `ses:FromAddress`, for it.
-    pub fn provides(&self, key: &str) -> bool {
+    pub(crate) fn provides(&self, key: &str) -> bool {
         key.split_once(':').is_some_and(|(_, name)| self.keys.split(' ').any(|known| known.eq_ignore_ascii_case(name)))
     }
 }
 
 /// Every action.
-pub fn actions() -> impl Iterator<Item = Action> {
+pub(crate) fn actions() -> impl Iterator<Item = Action> {
     ACTIONS.iter().map(|&(name, types, keys)| Action { name, types, keys })
 }
 
 /// The actions that an `Action` element such as `ses:Send*` matches. Empty for another service, or if no action
 /// matches.
-pub fn actions_named(element: &str) -> Vec<Action> {
+pub(crate) fn actions_named(element: &str) -> Vec<Action> {
     let none = Context::new();
     let (service, name) = element.split_once(':').unwrap_or(("*", element));
     let fits = |pattern: &str, text: &str| {
@@ -54,12 +54,12 @@ pub fn actions_named(element: &str) -> Vec<Action> {
 }
 
 /// Every type of resource.
-pub fn resource_types() -> impl Iterator<Item = &'static str> {
+pub(crate) fn resource_types() -> impl Iterator<Item = &'static str> {
     ACTIONS.iter().flat_map(|(_, types, _)| types.split_ascii_whitespace())
 }
 
 /// Every key of SES's own, with prefix.
-pub fn own_keys() -> impl Iterator<Item = String> {
+pub(crate) fn own_keys() -> impl Iterator<Item = String> {
     let mut keys: Vec<&str> = ACTIONS.iter().flat_map(|(_, _, keys)| keys.split_ascii_whitespace()).collect();
     keys.sort_unstable();
     keys.dedup();
@@ -67,13 +67,13 @@ pub fn own_keys() -> impl Iterator<Item = String> {
 }
 
 /// Whether a global key is known; one with a slash is a family (`aws:PrincipalTag/team`).
-pub fn is_global_key(key: &str) -> bool {
+pub(crate) fn is_global_key(key: &str) -> bool {
     let key = key.split_once('/').map_or(key, |(family, _)| family);
     GLOBAL_KEYS.iter().any(|known| known.eq_ignore_ascii_case(key))
 }
 
 /// Keys with several values, which require `ForAllValues:` or `ForAnyValue:`.
-pub const MULTIVALUED_KEYS: &[&str] = &[
+pub(crate) const MULTIVALUED_KEYS: &[&str] = &[
     "ses:Recipients",
     "aws:CalledVia",
     "aws:PrincipalOrgPaths",
@@ -85,7 +85,7 @@ pub const MULTIVALUED_KEYS: &[&str] = &[
 
 /// Global keys whose value is the id of a system: an endpoint policy allows neither wildcards nor numeric operators on
 /// them. AWS PrivateLink Guide, "Control access to VPC endpoints using endpoint policies".
-pub const SYSTEM_ID_KEYS: &[&str] = &[
+pub(crate) const SYSTEM_ID_KEYS: &[&str] = &[
     "aws:PrincipalAccount",
     "aws:PrincipalOrgID",
     "aws:ResourceAccount",
@@ -100,7 +100,7 @@ pub const SYSTEM_ID_KEYS: &[&str] = &[
 ];
 
 /// IAM User Guide, "AWS global condition context keys".
-pub const GLOBAL_KEYS: &[&str] = &[
+pub(crate) const GLOBAL_KEYS: &[&str] = &[
     "aws:AssumedRoot",
     "aws:CalledVia",
     "aws:CalledViaFirst",

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 /// What a document is attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PolicyType {
+pub(crate) enum PolicyType {
     /// To the organisation, an organisational unit or the account of the resource (RCP).
     Rcp,
     /// The organisation, an organisational unit or the account of the principal (SCP).
@@ -32,12 +32,8 @@ pub enum PolicyType {
 }
 
 impl PolicyType {
-    /// In the order of evaluation, and of the report.
-    pub const ALL: [Self; 7] =
-        [Self::Rcp, Self::Scp, Self::Resource, Self::Identity, Self::Boundary, Self::Session, Self::Endpoint];
-
     /// As AWS calls it in its denials. "Troubleshoot access denied error messages".
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Rcp => "resource control policy",
             Self::Scp => "service control policy",
@@ -53,7 +49,7 @@ impl PolicyType {
     ///
     /// # Errors
     /// [`DocumentError`].
-    pub fn parse(self, name: &str, json: &str) -> Result<Document, DocumentError> {
+    pub(crate) fn parse(self, name: &str, json: &str) -> Result<Document, DocumentError> {
         let kind = match self {
             Self::Rcp | Self::Resource | Self::Endpoint => DocumentKind::Resource,
             Self::Scp | Self::Identity | Self::Boundary | Self::Session => DocumentKind::Identity,
@@ -67,7 +63,7 @@ impl PolicyType {
 
     /// The first violation of this type's grammar: position and rule. AWS Organizations User Guide, "RCP syntax"; AWS
     /// PrivateLink Guide, "Control access to VPC endpoints".
-    pub fn restriction(self, document: &Document) -> Option<(String, &'static str)> {
+    pub(crate) fn restriction(self, document: &Document) -> Option<(String, &'static str)> {
         let everything = |document: &Document| {
             // RCPFullAWSAccess, which AWS attaches itself.
             matches!(&document.statements[..], [only] if only.conditions.is_empty()
@@ -104,11 +100,11 @@ impl PolicyType {
 
 /// The documents that apply.
 #[derive(Clone, Debug, Default)]
-pub struct Policies(BTreeMap<PolicyType, Vec<Vec<Document>>>);
+pub(crate) struct Policies(BTreeMap<PolicyType, Vec<Vec<Document>>>);
 
 impl Policies {
     /// None: nothing is attached.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
@@ -116,7 +112,7 @@ impl Policies {
     ///
     /// Service control policies that are attached again form another level (organisation, unit, account), and every
     /// level must allow. Further documents of other types are added to the earlier ones.
-    pub fn attach(&mut self, policy_type: PolicyType, documents: Vec<Document>) {
+    pub(crate) fn attach(&mut self, policy_type: PolicyType, documents: Vec<Document>) {
         let levels = self.0.entry(policy_type).or_default();
         match levels.first_mut() {
             Some(all) if policy_type != PolicyType::Scp => all.extend(documents),
@@ -131,7 +127,7 @@ impl Policies {
 
 /// The outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Every relevant type allows.
     Allowed,
     /// A statement denies.
@@ -142,7 +138,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// The name of the verdict in IAM's simulator.
-    pub const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
             Self::ExplicitDeny => "explicitDeny",
@@ -153,7 +149,7 @@ impl Verdict {
 
 /// The decision of the documents of one type, on one level.
 #[derive(Clone, Debug)]
-pub struct Said<'a> {
+pub(crate) struct Said<'a> {
     /// The type.
     pub policy_type: PolicyType,
     /// The decision of these documents alone.
@@ -164,7 +160,7 @@ pub struct Said<'a> {
 
 /// Everything about one request.
 #[derive(Clone, Debug)]
-pub struct Outcome<'a> {
+pub(crate) struct Outcome<'a> {
     /// The outcome.
     pub verdict: Verdict,
     /// The type that decided. Where several deny, the first in the order of evaluation.
@@ -179,7 +175,7 @@ pub struct Outcome<'a> {
 
 impl Outcome<'_> {
     /// The clause with which AWS explains a denial, if it does: "because no … policy allows the … action".
-    pub fn clause(&self, action: &str) -> Option<String> {
+    pub(crate) fn clause(&self, action: &str) -> Option<String> {
         let name = self.decided_by.name();
         match self.verdict {
             Verdict::Allowed => None,
@@ -207,7 +203,7 @@ enum Grant {
 }
 
 /// Evaluates one request.
-pub fn simulate<'a>(policies: &'a Policies, request: &Request<'_>) -> Outcome<'a> {
+pub(crate) fn simulate<'a>(policies: &'a Policies, request: &Request<'_>) -> Outcome<'a> {
     let context = implied(request);
     let request = Request { context: &context, ..*request };
     let has_boundary = policies.0.contains_key(&PolicyType::Boundary);

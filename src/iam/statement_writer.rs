@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 /// One document.
 #[derive(Clone, Debug, Serialize)]
-pub struct Generated {
+pub(crate) struct Generated {
     /// The title.
     pub title: String,
     /// The file's name that the commands use.

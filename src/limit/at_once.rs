@@ -23,7 +23,7 @@ pub(super) struct AtOnce {
 
 /// A slot for one verification of a client. Dropping it releases the slot.
 #[must_use]
-pub struct Verification {
+pub(crate) struct Verification {
     _permit: OwnedSemaphorePermit,
     _entry: Entry,
 }

@@ -8,24 +8,24 @@ use std::time::{Duration, Instant};
 
 /// The amount that was taken and is not paid yet.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Debt {
+pub(crate) struct Debt {
     /// The theoretical arrival time: when the debt is paid. `None`: nothing was taken.
     paid_at: Option<Instant>,
 }
 
 impl Debt {
     /// The time until the debt is at most `slack`. Zero: now.
-    pub fn wait(&self, slack: Duration, now: Instant) -> Duration {
+    pub(crate) fn wait(&self, slack: Duration, now: Instant) -> Duration {
         self.paid_at.map_or(Duration::ZERO, |paid_at| paid_at.saturating_duration_since(now)).saturating_sub(slack)
     }
 
     /// Adds a cost to the debt.
-    pub fn take(&mut self, cost: Duration, now: Instant) {
+    pub(crate) fn take(&mut self, cost: Duration, now: Instant) {
         self.paid_at = Some(self.paid_at.map_or(now, |paid_at| paid_at.max(now)) + cost);
     }
 
     /// Subtracts a cost from the debt.
-    pub fn give_back(&mut self, cost: Duration) {
+    pub(crate) fn give_back(&mut self, cost: Duration) {
         self.paid_at = self.paid_at.map(|paid_at| paid_at.checked_sub(cost).unwrap_or(paid_at));
     }
 }

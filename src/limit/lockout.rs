@@ -53,7 +53,7 @@ impl Default for LockoutSettings {
 }
 
 /// Counts failed attempts.
-pub struct Lockout {
+pub(crate) struct Lockout {
     settings: LockoutSettings,
     by_client_and_name: RateMeter,
     by_client: RateMeter,
@@ -66,7 +66,7 @@ pub struct Lockout {
 
 /// Whether a client may try a name and password now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoginStatus {
+pub(crate) enum LoginStatus {
     /// Immediately.
     Free,
     /// After this delay.
@@ -77,7 +77,7 @@ pub enum LoginStatus {
 
 impl Lockout {
     /// A lockout without failures.
-    pub fn new(settings: LockoutSettings, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(settings: LockoutSettings, clock: Arc<dyn Clock>) -> Self {
         Self {
             by_client_and_name: RateMeter::new(settings.by_client_and_name),
             by_client: RateMeter::new(settings.by_client),
@@ -91,7 +91,7 @@ impl Lockout {
     }
 
     /// The status of a client with a name.
-    pub fn standing(&self, client: &Client, name: &str) -> LoginStatus {
+    pub(crate) fn standing(&self, client: &Client, name: &str) -> LoginStatus {
         let (now, [here, everywhere, any]) = (self.now(), self.keys(client, name));
         if self.by_client.left(any, now) == 0 {
             return LoginStatus::Locked(self.by_client.wait(any, now));
@@ -106,7 +106,7 @@ impl Lockout {
     }
 
     /// Records that name and password were wrong.
-    pub fn failed(&self, client: &Client, name: &str) {
+    pub(crate) fn failed(&self, client: &Client, name: &str) {
         let (now, [here, everywhere, any]) = (self.now(), self.keys(client, name));
         let _ = self.by_client.take(any, NonZeroU32::MIN, now);
         // A refused take needs no action: the client is locked out or delayed already.
@@ -115,7 +115,7 @@ impl Lockout {
     }
 
     /// Waits for a verification slot of the client. `None`: no slot became free in time.
-    pub async fn verification(&self, client: &Client) -> Option<Verification> {
+    pub(crate) async fn verification(&self, client: &Client) -> Option<Verification> {
         self.at_once.enter(network(client)).await
     }
 

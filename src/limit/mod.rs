@@ -22,16 +22,18 @@ mod redis;
 mod rule;
 mod token_bucket;
 
-pub use at_once::Verification;
-pub use gcra::Debt;
+pub(crate) use gcra::Debt;
 pub use local::LocalLimiter;
-pub use lockout::{Lockout, LockoutSettings, LoginStatus};
-pub use pacer::{PaceChange, PaceDecision, PaceSettings, PaceView, Pacer, PacerPermit};
+pub use lockout::LockoutSettings;
+pub(crate) use lockout::{Lockout, LoginStatus};
+pub use pacer::PaceSettings;
+pub(crate) use pacer::{PaceChange, PaceDecision, Pacer, PacerPermit};
 pub use quota_journal::StateError;
 #[cfg(feature = "redis")]
 pub use redis::{OnRedisError, RedisConnection, RedisError, RedisLimiter, RedisSettings, RedisTokenBucket, RedisUrl};
 pub use rule::{LimitKey, LimitRule, Measure, OnExceeded, Period, Quota, Rate, RuleError, Window};
-pub use token_bucket::{LocalTokenBucket, TokenBucket, TokenRate};
+pub(crate) use token_bucket::LocalTokenBucket;
+pub use token_bucket::{TokenBucket, TokenRate};
 
 use crate::mail::parameters::AppName;
 use crate::mail::{Client, ForwardPath, Granted, Mailbox, Reply, ReversePath, RuleName};

@@ -35,7 +35,7 @@ impl Default for PaceSettings {
 }
 
 /// The pace of all sending.
-pub struct Pacer {
+pub(crate) struct Pacer {
     settings: PaceSettings,
     tokens: Arc<dyn TokenBucket>,
     clock: Arc<dyn Clock>,
@@ -64,7 +64,7 @@ struct Closed {
 
 /// What was taken, to be used or returned.
 #[derive(Clone, Copy, Debug)]
-pub struct PacerPermit {
+pub(crate) struct PacerPermit {
     recipients: u32,
     rate: TokenRate,
     began: Instant,
@@ -72,7 +72,7 @@ pub struct PacerPermit {
 
 /// Whether a message may be sent now.
 #[derive(Debug)]
-pub enum PaceDecision {
+pub(crate) enum PaceDecision {
     /// The message may be sent.
     Go(PacerPermit),
     /// Try again after this time.
@@ -83,7 +83,7 @@ pub enum PaceDecision {
 
 /// The current pace, for metrics and for `explain`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct PaceView {
+pub(crate) struct PaceView {
     /// Recipients per second; `None`: no pace.
     pub recipients_per_second: Option<f64>,
     /// The account's quota as last reported.
@@ -96,7 +96,7 @@ pub struct PaceView {
 
 /// What an outcome changed, for the log.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum PaceChange {
+pub(crate) enum PaceChange {
     /// The provider throttled: the rate is lowered, after a pause.
     Slowed {
         /// The new rate.
@@ -127,7 +127,7 @@ const TRIAL: Duration = Duration::from_secs(60);
 
 impl Pacer {
     /// A pacer over a token bucket.
-    pub fn new(settings: PaceSettings, tokens: Arc<dyn TokenBucket>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(settings: PaceSettings, tokens: Arc<dyn TokenBucket>, clock: Arc<dyn Clock>) -> Self {
         Self { settings, tokens, clock, state: Mutex::default(), seed: RandomState::new().hash_one(0) }
     }
 
@@ -136,7 +136,7 @@ impl Pacer {
     }
 
     /// Takes the tokens for a message with this number of recipients.
-    pub async fn take(&self, recipients: u32, guaranteed: bool) -> PaceDecision {
+    pub(crate) async fn take(&self, recipients: u32, guaranteed: bool) -> PaceDecision {
         let began = self.clock.now();
         let rate = {
             let mut state = self.state();
@@ -157,12 +157,12 @@ impl Pacer {
     }
 
     /// Returns tokens that were not used.
-    pub async fn give_back(&self, taken: PacerPermit) {
+    pub(crate) async fn give_back(&self, taken: PacerPermit) {
         self.tokens.give_back(taken.recipients, taken.rate).await;
     }
 
     /// Records the account's quota.
-    pub fn account(&self, quota: AccountQuota) {
+    pub(crate) fn account(&self, quota: AccountQuota) {
         let mut state = self.state();
         state.account = Some(quota);
         // The report is about the last 24 hours: if there is capacity again, one message may be tried sooner.
@@ -173,7 +173,7 @@ impl Pacer {
     }
 
     /// Records the outcome of the attempt that the tokens were taken for.
-    pub async fn record_outcome(&self, taken: PacerPermit, outcome: &Outcome) -> Option<PaceChange> {
+    pub(crate) async fn record_outcome(&self, taken: PacerPermit, outcome: &Outcome) -> Option<PaceChange> {
         let now = self.clock.now();
         let (pause, is_first) = {
             let mut state = self.state();
@@ -236,7 +236,7 @@ impl Pacer {
     }
 
     /// The current pace.
-    pub fn view(&self) -> PaceView {
+    pub(crate) fn view(&self) -> PaceView {
         let now = self.clock.now();
         let mut state = self.state();
         let rate = self.rate(&mut state, now);

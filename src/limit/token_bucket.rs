@@ -35,7 +35,7 @@ pub trait TokenBucket: Send + Sync + 'static {
 }
 
 /// A bucket counted in this process.
-pub struct LocalTokenBucket {
+pub(crate) struct LocalTokenBucket {
     clock: Arc<dyn Clock>,
     times: Mutex<Times>,
 }
@@ -54,13 +54,13 @@ impl std::fmt::Debug for LocalTokenBucket {
 
 impl LocalTokenBucket {
     /// A full bucket.
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         let now = clock.now();
         Self { clock, times: Mutex::new(Times { debt: Debt::default(), paused_until: now }) }
     }
 
     /// See [`TokenBucket::take`].
-    pub fn try_take(&self, recipients: u32, rate: TokenRate, guaranteed: bool) -> Take {
+    pub(crate) fn try_take(&self, recipients: u32, rate: TokenRate, guaranteed: bool) -> Take {
         let now = self.clock.now();
         let time = |recipients: f64| Duration::from_secs_f64((recipients / rate.per_second).min(SECONDS_MAX));
         let cost = f64::from(recipients);

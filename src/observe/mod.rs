@@ -11,6 +11,7 @@ mod repeats;
 mod words;
 
 pub use log::{AddressForm, LogObserver};
+#[cfg(feature = "admin")]
 pub use metrics::Metrics;
 #[cfg(feature = "admin")]
 pub(crate) use metrics::{LimitMoment, MetricsSnapshot, ProcessSnapshot, prometheus_text};

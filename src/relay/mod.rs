@@ -1,6 +1,6 @@
 //! The work: from a question of the SMTP session to its answer.
 //!
-//! [`Relay`] holds the components and the budgets. A [`SessionHandler`] answers the questions of one connection, always in the same
+//! [`Relay`] holds the components and the budgets. A `SessionHandler` answers the questions of one connection, always in the same
 //! order: policy, limiter, memory and disk, policy and limiter for the whole message, send slot, transport. A 250 at the end of data is
 //! made from a [`Receipt`](crate::mail::Receipt) only.
 
@@ -35,7 +35,9 @@ pub use send_queue::SendQueueSettings;
 pub(crate) use session_handler::SessionHandler;
 
 use crate::auth::Authenticator;
-use crate::limit::{LimitStanding, Limiter, Lockout, Pacer};
+#[cfg(feature = "admin")]
+use crate::limit::LimitStanding;
+use crate::limit::{Limiter, Lockout, Pacer};
 use crate::mail::headers::HeaderLimits;
 use crate::mail::mime::MimeLimits;
 use crate::mail::parameters::AppName;
@@ -193,6 +195,7 @@ impl Relay {
     }
 
     /// The pacer.
+    #[cfg(feature = "admin")]
     pub(crate) fn pace(&self) -> Option<&Arc<Pacer>> {
         self.pace.as_ref()
     }
@@ -203,6 +206,7 @@ impl Relay {
     }
 
     /// How full the limits of these applications are.
+    #[cfg(feature = "admin")]
     pub(crate) async fn standings(&self, apps: &[AppName]) -> Vec<LimitStanding> {
         self.limiter.standings(apps).await
     }

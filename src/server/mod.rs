@@ -3,7 +3,7 @@
 //! A listener accepts, checks the connection limits, reads the PROXY header of trusted proxies, and gives each
 //! connection to one task (on the thread with the fewest, where the relay has threads of its own) that carries octets between
 //! the socket and its [`Session`](crate::smtp::Session), and questions between the session and its
-//! [`SessionHandler`](crate::relay::SessionHandler).
+//! [`relay`](crate::relay).
 
 mod certificate_choice;
 mod connection;
@@ -20,6 +20,7 @@ pub(crate) use connection_limits::ConnectionLimits;
 pub(crate) use listener::Bound;
 pub use listener::{BindError, Endpoint, ListenerAddress};
 pub(crate) use threads::Threads;
+#[cfg(feature = "cli")]
 pub(crate) use tls::names_in_pem;
 pub use tls::{ClientCertificates, PemPair, TlsError, TlsSettings};
 

@@ -80,6 +80,7 @@ fn old_version(der: &[u8]) -> Option<u32> {
 }
 
 /// The names that a certificate in PEM is good for: those of the first one in the text.
+#[cfg(feature = "cli")]
 pub(crate) fn names_in_pem(chain: &[u8]) -> Vec<String> {
     let first = CertificateDer::pem_slice_iter(chain).next().and_then(Result::ok);
     first.map(|der| read_certificate(&der).names).unwrap_or_default()
