@@ -1,11 +1,11 @@
-//! How many instructions the hot parts take: `cargo bench --no-default-features --bench instructions`.
+//! Instructions of the frequently executed parts: `cargo bench --no-default-features --bench instructions`.
 //!
-//! Needs valgrind. A count hardly differs from run to run, however busy the machine is, so a change of one percent is
-//! seen; it says nothing of caches, system calls or waiting, for which there are `parts` and `load`.
+//! Needs valgrind. Counts hardly differ from run to run, however busy the machine is, so a change of one percent is
+//! visible. Caches, system calls and waiting are not measured; `parts` and `load` measure them.
 //!
 //! Every case runs twice under callgrind, with few and with many iterations, each in a process of its own; the difference,
-//! divided, is what one iteration takes, without the start of the process and of the case. `--save FILE` writes the counts,
-//! `--against FILE` compares with them, a word selects cases by name.
+//! divided, is the count of one iteration, without the start of the process and of the case. `--save FILE` writes the counts,
+//! `--against FILE` compares with them, another argument selects cases by name.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
 mod cases;
@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 /// One iteration of a case.
 type Iteration = Box<dyn FnMut()>;
-/// Makes a case when it is its turn: a thousand applications are not made for nothing.
+/// Creates a case only when it runs, because a thousand applications take time.
 type Case = (String, Box<dyn FnOnce() -> Iteration>);
 
 const FEW: u64 = 20;
@@ -70,7 +70,7 @@ fn main() -> io::Result<()> {
     }
 }
 
-/// Runs a case under callgrind, and reads how many instructions there were.
+/// Runs a case under callgrind and returns the number of instructions.
 fn instructions(name: &str, iterations: u64) -> io::Result<u64> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
@@ -97,7 +97,7 @@ fn case(name: impl Into<String>, make: impl FnOnce() -> Iteration + 'static) -> 
     (name.into(), Box::new(make))
 }
 
-/// A case that needs nothing made.
+/// A case without preparation.
 fn plain<T>(name: impl Into<String>, mut work: impl FnMut() -> T + 'static) -> Case {
     case(name, move || {
         Box::new(move || {
@@ -165,7 +165,7 @@ fn all() -> Vec<Case> {
     cases
 }
 
-/// Session by session, so that none sees its limit of messages.
+/// A new session for each iteration, so that none reaches its limit of messages.
 fn session() -> Iteration {
     let settings = Arc::new(Settings::new("relay.example"));
     let start = gatepost::mail::Clock::now(&gatepost::mail::SystemClock);

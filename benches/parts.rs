@@ -1,7 +1,7 @@
-//! What the parts cost: `cargo bench --no-default-features --bench parts`.
+//! The cost of single parts: `cargo bench --no-default-features --bench parts`.
 //!
-//! One binary, quick to build without the AWS SDK; with it, `--features ses`, calls to SES are measured too. Quote ratios
-//! between rows of one run; absolute times are the machine's.
+//! One binary that builds fast without the AWS SDK; with `--features ses`, calls to SES are measured too. Compare rows
+//! of one run by their ratios; absolute times depend on the machine.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod cases;
@@ -70,7 +70,7 @@ fn scanning(c: &mut Criterion) {
     group.finish();
 }
 
-/// From what happened to what the peer hears.
+/// From an outcome to the reply.
 fn replying(c: &mut Criterion) {
     let mut group = c.benchmark_group("reply");
     let id = MessageId::new("0100018f-0123456789abcdef-000000").unwrap();
@@ -223,8 +223,8 @@ fn redis(c: &mut Criterion, url: &str) {
     group.finish();
 }
 
-/// A call to SES, from the permitted message to the outcome: `--features ses`. The other side is a socket that reads a
-/// request and answers at once, which the last row shows by itself.
+/// A call to SES, from the permitted message to the outcome: `--features ses`. The server is a socket that reads a
+/// request and answers at once; the last row measures it alone.
 fn calling(c: &mut Criterion) {
     #[cfg(feature = "ses")]
     calls::all(c);
@@ -287,7 +287,7 @@ mod calls {
 
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\n{\"MessageId\":\"1\"}";
 
-    /// Accepts everything, looking at nothing but the length of a request. Ends with the process.
+    /// Accepts everything, and reads only the length of a request. Ends with the process.
     fn answerer() -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -316,7 +316,7 @@ mod calls {
         }
     }
 
-    /// Only a relay can permit a message, so one does.
+    /// A permitted message, from a relay, because only a relay can create one.
     async fn permitted(octets: usize) -> Permitted {
         let kept = Keeper::default();
         let policy = AppPolicy::local(vec![AddressPattern::parse("*@a.example").unwrap()]);

@@ -1,7 +1,7 @@
-//! A relay inside another program, with a policy and a way out of its own.
+//! A relay inside another program, with its own policy and transport.
 //!
-//! `cargo run --example embed`. A test runs it too, so it is what the public builder really is.
-#![allow(clippy::print_stdout, unreachable_pub, reason = "an example shows what it does; a test includes it")]
+//! Run it with `cargo run --example embed`. A test runs it too, so it always matches the public builder.
+#![allow(clippy::print_stdout, unreachable_pub, reason = "an example prints its result; a test includes this file")]
 
 use gatepost::builder::Builder;
 use gatepost::mail::{Granted, MessageId, Outcome, Permitted, Refusal, RuleName, replies};
@@ -13,14 +13,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-#[allow(dead_code, reason = "as part of a test it has another main")]
+#[allow(dead_code, reason = "a test that includes this file has its own main")]
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     println!("{:#?}", demonstrate().await?);
     Ok(())
 }
 
-/// Everybody may send, if it is an invoice.
+/// Every client may send, but only invoices.
 struct InvoicesOnly;
 
 impl InvoicesOnly {
@@ -51,7 +51,7 @@ impl Policy for InvoicesOnly {
     }
 }
 
-/// A way out that keeps what it gets.
+/// A transport that stores the messages in memory.
 #[derive(Clone, Default)]
 struct Archive(Arc<Mutex<Vec<Permitted>>>);
 
@@ -75,19 +75,19 @@ impl Transport for Archive {
     }
 }
 
-/// What happened.
+/// The replies that the client received, and the number of messages that the transport received.
 #[derive(Debug)]
-pub struct Told {
+pub struct Outcomes {
     /// The reply to an invoice.
     pub accepted: String,
-    /// The reply to something else.
+    /// The reply to another message.
     pub refused: String,
     /// Messages in the archive.
     pub delivered: usize,
 }
 
 /// Starts a relay, sends two messages through it, and stops it.
-pub async fn demonstrate() -> Result<Told, Box<dyn Error>> {
+pub async fn demonstrate() -> Result<Outcomes, Box<dyn Error>> {
     let archive = Archive::default();
     let smtp = gatepost::smtp::Settings::new("relay.example");
     let relay = Builder::new("relay.example", InvoicesOnly, archive.clone())
@@ -100,10 +100,10 @@ pub async fn demonstrate() -> Result<Told, Box<dyn Error>> {
     let refused = send(address, "Hello").await?;
     relay.stop().await;
     let delivered = archive.0.lock().map(|kept| kept.len()).unwrap_or_default();
-    Ok(Told { accepted, refused, delivered })
+    Ok(Outcomes { accepted, refused, delivered })
 }
 
-/// One message over a bare socket, everything in one write; the reply to the end of data.
+/// Sends one message over a plain socket, in one write. Returns the reply to the end of data.
 async fn send(address: std::net::SocketAddr, subject: &str) -> Result<String, Box<dyn Error>> {
     let mut stream = tokio::net::TcpStream::connect(address).await?;
     let dialogue = format!(

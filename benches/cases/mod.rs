@@ -1,6 +1,6 @@
-//! What the benchmarks of parts do their work on: messages, applications, documents, limits, the corpus of From fields.
+//! Input for the benchmarks of parts: messages, applications, documents, limits, the corpus of From fields.
 //!
-//! Shared by `parts` (wall time) and `instructions` (counts), so that both speak of the same work.
+//! Shared by `parts` (wall time) and `instructions` (counts), so that both measure the same work.
 
 use bytes::Bytes;
 use gatepost::iam::{Document, DocumentKind};
@@ -17,7 +17,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-/// The answer of a future that has it at once, as the built-in policy has.
+/// The result of a future that is ready at once, such as those of the built-in policy.
 pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answer) => answer,
@@ -38,7 +38,7 @@ pub(crate) fn body(octets: usize, dots: bool) -> Vec<u8> {
     line.iter().copied().cycle().take(octets / line.len() * line.len()).chain(*b".\r\n").collect()
 }
 
-/// Everything that a decision about a message is made of.
+/// Everything that a decision about a message needs.
 pub(crate) struct Message {
     pub(crate) client: Client,
     pub(crate) envelope: Envelope,
@@ -127,10 +127,10 @@ pub(crate) fn document() -> Arc<Document> {
     Arc::new(Document::parse("role.json", &json, DocumentKind::Identity).unwrap())
 }
 
-/// How often nothing is refused.
+/// A rate that is never reached.
 const FAST: &str = "1000000000/s";
 
-/// Limits that have room: what each message pays. The first is one number in one store, the last what an operator sets.
+/// Limits that are not reached: the cost for each message. The first is one number in one store, the last a typical configuration.
 pub(crate) fn limiters() -> Vec<(&'static str, LocalLimiter)> {
     let rule = |name: &str, by, windows: &[&str]| LimitRule {
         name: RuleName::parse(name).unwrap(),
@@ -152,14 +152,14 @@ pub(crate) fn limiters() -> Vec<(&'static str, LocalLimiter)> {
         .collect()
 }
 
-/// Values of the From fields of `tests/corpus`: those that mail has, and those that attackers try.
+/// Values of the From fields of `tests/corpus`: those of ordinary mail, and those of attacks.
 pub(crate) fn from_fields() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let values = |text: &str| -> Vec<Vec<u8>> {
         let headers = text.lines().map(|line| {
             let case: serde_json::Value = serde_json::from_str(line).unwrap();
             case["header"].as_str().unwrap().as_bytes().to_vec()
         });
-        // What has no field that can be read has no value to parse either.
+        // A message without a readable From field has no value to parse.
         headers
             .filter_map(|header| {
                 let octets = Bytes::from([&header[..], b"\r\n"].concat());

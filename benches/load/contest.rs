@@ -1,4 +1,4 @@
-//! Subjects taken in turns, round after round, so that what else the machine does meets them alike; medians and ratios.
+//! Measures subjects alternately, round by round, so that other load on the machine affects all of them; medians and ratios.
 
 use crate::drive::{LimitKey, Load, Report, Smtp};
 use crate::machine::{self, CpuTime, Memory};
@@ -27,16 +27,16 @@ impl Stage {
     }
 }
 
-/// Who is measured.
+/// The program that is measured.
 #[derive(Clone, Copy)]
 pub(crate) enum Subject<'a> {
-    /// A relay; the generator sends.
+    /// A relay; the generator sends to it.
     Relay(&'a Relay),
     /// Several relays behind a balancer: their CPU and memory together.
     Fleet(&'a [Relay]),
-    /// The SDK alone, which sends itself.
+    /// The SDK alone, which sends by itself.
     Sdk,
-    /// What is measured is the sender: against a sink, or the emulator's ceiling.
+    /// The sender itself: to a sink, or to the emulator for its maximum.
     Sender,
 }
 
@@ -53,7 +53,7 @@ impl<'a> Entry<'a> {
         Self { name, subject: Subject::Relay(relay), load }
     }
 
-    /// The yardstick for a load on a relay: the same messages, straight to the emulator.
+    /// The baseline for a load on a relay: the same messages, directly to the emulator.
     pub(crate) fn sdk(endpoint: &str, load: &Load) -> Self {
         let by = LimitKey::Sdk { endpoint: endpoint.to_owned() };
         Self { name: "aws-sdk-sesv2 alone", subject: Subject::Sdk, load: Load { by, ..load.clone() } }
@@ -76,7 +76,7 @@ pub(crate) struct Round {
 }
 
 impl Round {
-    /// What is wrong with it, if anything: every acceptance must be one message at SES and no more.
+    /// The fault of this round, if any: every acceptance must be exactly one message at SES.
     pub(crate) fn fault(&self) -> Option<String> {
         let report = &self.report;
         let what = if report.broken > 0 {
@@ -84,7 +84,7 @@ impl Round {
         } else if report.distinct != report.accepted {
             format!("{} message ids for {} acceptances", report.distinct, report.accepted)
         } else if self.ses_accepted != report.accepted {
-            format!("SES has {} messages, and clients were told of {}", self.ses_accepted, report.accepted)
+            format!("SES has {} messages, and clients received {} acceptances", self.ses_accepted, report.accepted)
         } else if report.accepted == 0 {
             "nothing was accepted".to_owned()
         } else {
@@ -129,11 +129,11 @@ pub(crate) fn round(stage: &mut Stage, entry: &Entry<'_>) -> io::Result<Round> {
 pub(crate) struct Contest {
     names: Vec<String>,
     pub(crate) rounds: Vec<Vec<Round>>,
-    /// Opened to SES by each subject, the warm round included.
+    /// Connections to SES opened by each subject, including the warm-up round.
     pub(crate) ses_connections: Vec<u64>,
 }
 
-/// Every subject once for warmth, and then `rounds` times in turns.
+/// Every subject once as a warm-up, and then `rounds` times alternately.
 pub(crate) fn contest(stage: &mut Stage, rounds: usize, entries: &[Entry<'_>]) -> io::Result<Contest> {
     let mut all = vec![Vec::new(); entries.len()];
     let mut connections = Vec::new();
@@ -143,7 +143,7 @@ pub(crate) fn contest(stage: &mut Stage, rounds: usize, entries: &[Entry<'_>]) -
         connections.push(warm.ses_connections);
     }
     for number in 0..rounds {
-        // Who goes first changes, because who goes second finds warmer caches.
+        // The order changes, because the second subject finds warmer caches.
         for place in 0..entries.len() {
             let place = if number % 2 == 0 { place } else { entries.len() - 1 - place };
             let done = round(stage, &entries[place])?;
@@ -163,12 +163,12 @@ impl Contest {
         median(self.rounds[subject].iter().map(of).collect())
     }
 
-    /// The median over the rounds of what the subject shows relative to another in the same round.
+    /// The median over the rounds of the ratio of one subject to another in the same round.
     pub(crate) fn ratio(&self, subject: usize, to: usize, of: impl Fn(&Round) -> f64) -> f64 {
         median(self.rounds[subject].iter().zip(&self.rounds[to]).map(|(one, other)| of(one) / of(other)).collect())
     }
 
-    /// The median over the rounds of how much more it is.
+    /// The median over the rounds of the difference.
     pub(crate) fn more(&self, subject: usize, than: usize, of: impl Fn(&Round) -> f64) -> f64 {
         median(self.rounds[subject].iter().zip(&self.rounds[than]).map(|(one, other)| of(one) - of(other)).collect())
     }
@@ -231,10 +231,10 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// Enough for pools to fill and code to be paged in.
+/// Long enough to fill pools and to page in code.
 const WARM_SECONDS: f64 = 0.5;
 
-/// A load on a relay's plain listener, as most scenarios have it.
+/// A load on a relay's plain listener, for most scenarios.
 pub(crate) fn plain(relay: &Relay, connections: usize, octets: usize, seconds: f64) -> Load {
     Load::closed(LimitKey::Smtp(Smtp::plain(relay.plain, relay.applications)), connections, octets, seconds)
 }

@@ -1,10 +1,10 @@
-//! Sending at a measured pace: the closed loop and the open loop, for every kind of sender.
+//! Sends a load: the closed loop and the open loop, for every kind of sender.
 //!
-//! *Closed*: each connection sends its next message when the last is answered. Shows what CPU a message costs and what
-//! rate is the most. Where SES takes its time, connections begin at random moments of that time: programs that know nothing
-//! of each other do not begin in one instant, and a closed loop would keep them together. *Open*: messages become due at a
-//! rate, answered or not, as at the door of a real service; latency counts from when a message was **due**, so a stall is
-//! seen by every message that it delayed (no coordinated omission).
+//! *Closed*: each connection sends its next message after the reply to the last. Shows the CPU per message and the maximum
+//! rate. With a latency of SES, connections start at random times within it: independent programs do not start at the same
+//! instant, and a closed loop would keep them in step. *Open*: messages become due at a rate, whether or not earlier ones are
+//! answered, as at a real service; latency counts from the time when a message was **due**, so every message that a stall
+//! delayed shows it (no coordinated omission).
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
@@ -16,21 +16,21 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// What is to be sent, by whom, how fast.
+/// The sender, the messages and the rate of a load.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Load {
     pub(crate) by: LimitKey,
-    /// Connections, or calls at a time.
+    /// Connections, or concurrent calls.
     pub(crate) connections: usize,
     /// Size of a message.
     pub(crate) octets: usize,
     pub(crate) recipients: usize,
     pub(crate) seconds: f64,
-    /// Ends after so many messages, however long that takes.
+    /// Ends after this number of messages, however long that takes.
     pub(crate) messages_max: Option<u64>,
-    /// Messages a second, all connections together: an open loop.
+    /// Messages a second over all connections: an open loop.
     pub(crate) rate: Option<f64>,
-    /// Closed loop: within how many milliseconds the connections begin.
+    /// Closed loop: milliseconds within which the connections start.
     pub(crate) spread_ms: u64,
 }
 
@@ -39,7 +39,7 @@ impl Load {
         Self { by, connections, octets, recipients: 1, seconds, messages_max: None, rate: None, spread_ms: 0 }
     }
 
-    /// The same load from mail clients that behave otherwise.
+    /// The same load from mail clients with other behaviour.
     pub(crate) fn with(&self, change: impl FnOnce(Smtp) -> Smtp) -> Self {
         let by = match self.by.clone() {
             LimitKey::Smtp(smtp) => LimitKey::Smtp(change(smtp)),
@@ -50,7 +50,7 @@ impl Load {
 }
 
 impl Smtp {
-    /// A client that sends one message after the other in clear.
+    /// A client that sends one message after the other without TLS.
     pub(crate) fn plain(server: std::net::SocketAddr, applications: usize) -> Self {
         Self {
             server,
@@ -65,50 +65,50 @@ impl Smtp {
     }
 }
 
-/// Who sends.
+/// The kind of sender.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum LimitKey {
     /// A mail client.
     Smtp(Smtp),
-    /// The yardstick: a program that calls SES itself, with the SDK.
+    /// The baseline: a program that calls SES itself, with the SDK.
     Sdk { endpoint: String },
-    /// One signed request, written again and again: what the emulator can take.
+    /// One signed request, sent repeatedly: the maximum rate of the emulator.
     Replay { endpoint: String },
 }
 
-/// How a mail client behaves.
+/// The behaviour of a mail client.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Smtp {
     pub(crate) server: std::net::SocketAddr,
-    /// Connections come from the addresses of so many applications, in that network.
+    /// Connections come from the addresses of this number of applications, in this network.
     pub(crate) applications: usize,
     pub(crate) network: crate::network::Network,
     /// MAIL, RCPT and DATA in one segment.
     pub(crate) pipelining: bool,
-    /// STARTTLS, and whose certificates to trust.
+    /// STARTTLS, and the trusted authority.
     pub(crate) authority: Option<PathBuf>,
     /// AUTH PLAIN: name and password.
     pub(crate) login: Option<(String, String)>,
-    /// Then QUIT and a new connection.
+    /// Messages before QUIT and a new connection.
     pub(crate) messages_per_connection: Option<u64>,
-    /// Tries a message again that was deferred.
+    /// Retries a message that was deferred.
     pub(crate) patient: bool,
 }
 
-/// What came of it.
+/// The result of a load.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) accepted: u64,
-    /// Message ids that were quoted by acceptances: as many as accepted, if each was a message of its own.
+    /// Different message ids in positive replies: equal to `accepted` if each was a separate message.
     pub(crate) distinct: u64,
-    /// Other answers, by code.
+    /// Other replies, by code.
     pub(crate) refused: BTreeMap<u16, u64>,
-    /// Connections that broke; the first words of the first.
+    /// Connections that broke; the text of the first error.
     pub(crate) broken: u64,
     pub(crate) trouble: Option<String>,
-    /// Open loop: due, but not sent before the patience was over.
+    /// Open loop: due, but not sent within [`CATCH_UP_MAX`] after the end.
     pub(crate) unsent: u64,
-    /// From the first to the last answer.
+    /// From the first to the last reply.
     pub(crate) seconds: f64,
     pub(crate) p50_ms: f64,
     pub(crate) p90_ms: f64,
@@ -122,31 +122,31 @@ impl Report {
     }
 }
 
-/// An answer to one message.
+/// The reply to one message.
 pub(crate) enum Answer {
-    /// With the message id that was quoted, hashed.
+    /// With the hash of the message id in the reply.
     Accepted(u64),
     Refused(u16),
 }
 
-/// One connection, or one caller.
+/// One connection, or one caller of the API.
 pub(crate) trait Sender: Send + 'static {
-    /// Connects, so that the first message is as quick as the others.
+    /// Connects, so that the first message is as fast as the others.
     fn prepare(&mut self) -> impl Future<Output = io::Result<()>> + Send;
 
-    /// Sends a message. An error means that nobody knows what became of it.
+    /// Sends a message. After an error its outcome is unknown.
     fn send(&mut self) -> impl Future<Output = io::Result<Answer>> + Send;
 
-    /// Says goodbye.
+    /// Ends the connection.
     fn end(&mut self) -> impl Future<Output = ()> + Send;
 }
 
-/// How long an open loop that could not keep up goes on after its end.
+/// How long an open loop that is behind its rate continues after its end.
 const CATCH_UP_MAX: Duration = Duration::from_secs(5);
-/// Connections opened at a time: more overflow listen queues, and a lost SYN costs a second.
+/// Concurrent connection attempts: more would overflow listen queues, and a lost SYN takes a second.
 const DIALS_AT_A_TIME: usize = 64;
 
-/// Sends the load and reports.
+/// Sends the load and returns the report.
 pub(crate) async fn drive<S: Sender>(load: &Load, senders: Vec<S>) -> Report {
     let mut report = Report::default();
     let mut dialling = JoinSet::new();
@@ -170,7 +170,7 @@ pub(crate) async fn drive<S: Sender>(load: &Load, senders: Vec<S>) -> Report {
     let schedule = Arc::new(Schedule::new(load));
     if let Some(dues) = &schedule.dues {
         let (schedule, dues) = (Arc::clone(&schedule), dues.clone());
-        // A thread of its own, because a tokio timer is up to a millisecond late, which is much beside half a one.
+        // A separate thread, because a tokio timer is up to a millisecond late, and latencies here are half a millisecond.
         std::thread::spawn(move || {
             for due in dues {
                 std::thread::sleep((schedule.began + due).saturating_duration_since(Instant::now()));
@@ -222,13 +222,13 @@ impl Report {
     }
 }
 
-/// When to send.
+/// The schedule of the messages.
 struct Schedule {
     began: Instant,
     ends: Instant,
     messages_max: u64,
     begun: AtomicU64,
-    /// Open loop: since the beginning, in order.
+    /// Open loop: times since the start, in order.
     dues: Option<Vec<Duration>>,
     due: Semaphore,
     taken: AtomicUsize,
@@ -255,10 +255,10 @@ impl Schedule {
         }
     }
 
-    /// When the next message of this connection is due; `None`: that was all.
+    /// When the next message of this connection is due; `None` at the end.
     async fn next(&self) -> Option<Instant> {
         if let Some(dues) = &self.dues {
-            // Closed when the last is due: what is left is taken without waiting.
+            // The channel closes when the last message is due; the rest is received without waiting.
             if let Ok(permit) = self.due.acquire().await {
                 permit.forget();
             }
@@ -270,7 +270,7 @@ impl Schedule {
     }
 }
 
-/// Independent arrivals (a Poisson process), the same ones in every run: evenly spaced ones flatter a queue.
+/// Independent arrivals (a Poisson process), the same in every run: evenly spaced ones would make a queue look too good.
 fn arrivals(rate: f64, length: Duration) -> Vec<Duration> {
     let mut random = Random::default();
     let (mut at, mut dues) = (0.0, Vec::new());
@@ -302,7 +302,7 @@ impl Random {
     }
 }
 
-/// What one connection saw.
+/// The results of one connection.
 #[derive(Default)]
 struct Part {
     ids: Vec<u64>,
@@ -330,7 +330,7 @@ async fn work<S: Sender>(mut sender: S, schedule: Arc<Schedule>, begins: Duratio
             Ok(Answer::Refused(code)) => *part.refused.entry(code).or_default() += 1,
             Err(error) => {
                 part.broken.push(error);
-                // A server that is gone would otherwise be asked as fast as it can say no.
+                // Without a pause, a stopped server would be contacted in a busy loop.
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
@@ -339,12 +339,12 @@ async fn work<S: Sender>(mut sender: S, schedule: Arc<Schedule>, begins: Duratio
     part
 }
 
-/// FNV-1a: two ids of one run with the same hash would show as a repeated message, and are less likely than that.
+/// FNV-1a: two ids with the same hash would look like a repeated message, but are very unlikely within one run.
 pub(crate) fn hash(octets: &[u8]) -> u64 {
     octets.iter().fold(0xcbf2_9ce4_8422_2325, |hash, octet| (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// A message of that size, with one line in fifty that begins with a dot. `application` is who sends it.
+/// A message of this size, in which one line in fifty begins with a dot. `application` is the sender.
 pub(crate) fn message(application: usize, octets: usize) -> Vec<u8> {
     let mut text = format!(
         "From: Billing <billing@app{application}.example.com>\r\nTo: Bob <bob@elsewhere.example>\r\n\
@@ -363,7 +363,7 @@ pub(crate) fn message(application: usize, octets: usize) -> Vec<u8> {
         text.extend_from_slice(&line[..line.len().min(room)]);
         number += 1;
     }
-    // Whatever the last line was cut to, it ends as a line.
+    // The last line may be cut, but ends with CR LF.
     while text.last().is_some_and(|octet| b"\r\n".contains(octet)) {
         text.pop();
     }
@@ -371,7 +371,7 @@ pub(crate) fn message(application: usize, octets: usize) -> Vec<u8> {
     text
 }
 
-/// Who the messages go to.
+/// The recipients.
 pub(crate) fn recipients(count: usize) -> impl Iterator<Item = String> {
     (0..count).map(|number| format!("bob{number}@elsewhere.example"))
 }

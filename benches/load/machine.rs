@@ -1,18 +1,18 @@
-//! What the kernel knows of a process: its CPU time and its memory. And which machine this is.
+//! CPU time and memory of a process, from the kernel, and a description of the machine.
 //!
-//! Linux only: `/proc` is where CPU time of another process can be read while it lives.
+//! Linux only: `/proc` has the CPU time of another process while it runs.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::process::Command;
 
-/// CPU time that a process has used so far.
+/// The CPU time of a process since its start.
 #[derive(Clone, Debug)]
 pub(crate) struct CpuTime {
-    /// User and system time of all its threads, those that ended included, in whole ticks.
+    /// User and system time of all its threads, including those that ended, in whole ticks.
     ticks: u64,
-    /// Nanoseconds by thread, of those that live.
+    /// Nanoseconds of each running thread.
     threads: BTreeMap<u64, u64>,
 }
 
@@ -22,7 +22,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 impl CpuTime {
     pub(crate) fn of(process: u32) -> io::Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-        // The name stands in parentheses and may hold anything. proc(5): utime and stime are fields 14 and 15.
+        // The name is in parentheses and may contain any character. proc(5): utime and stime are fields 14 and 15.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
         let ticks = [11, 12].iter().filter_map(|place| fields.get(*place)?.parse::<u64>().ok()).sum();
         let mut threads = BTreeMap::new();
@@ -37,7 +37,7 @@ impl CpuTime {
         Ok(Self { ticks, threads })
     }
 
-    /// Seconds since then: in nanoseconds where no thread has ended, else in ticks, which count those too.
+    /// Seconds since then: from nanoseconds if no thread has ended, otherwise from ticks, which include ended threads.
     pub(crate) fn seconds_since(&self, before: &Self) -> f64 {
         let sum = |threads: &BTreeMap<u64, u64>| threads.values().sum::<u64>();
         if !before.threads.is_empty() && before.threads.keys().all(|thread| self.threads.contains_key(thread)) {
@@ -51,9 +51,9 @@ impl CpuTime {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
     pub(crate) resident: f64,
-    /// Of it, what is the process's own: the rest is mapped from files, and the system may drop it at any time.
+    /// The part that is not mapped from files. The system may drop the rest at any time.
     pub(crate) anonymous: f64,
-    /// The most that was resident since the start, or since [`forget_peak`].
+    /// The maximum of resident memory since the start, or since [`forget_peak`].
     pub(crate) peak: f64,
 }
 
@@ -69,7 +69,7 @@ impl Memory {
     }
 }
 
-/// Lets the peak begin anew. proc(5), clear_refs: 5.
+/// Resets the peak. proc(5), clear_refs: 5.
 pub(crate) fn forget_peak(process: u32) -> io::Result<()> {
     fs::write(format!("/proc/{process}/clear_refs"), "5")
 }
@@ -80,7 +80,7 @@ pub(crate) fn describe() -> String {
     let model = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = model.lines().find_map(|line| line.strip_prefix("model name")?.split(':').nth(1)).unwrap_or("?");
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    // The part of a distribution's or cloud's own naming says nothing about speed.
+    // The suffix of a distribution or cloud says nothing about speed.
     let kernel = kernel.split('-').next().unwrap_or("?").trim().to_owned();
     let rustc = Command::new("rustc").arg("--version").output();
     let rustc = rustc.map_or_else(|_| "rustc ?".to_owned(), |output| String::from_utf8_lossy(&output.stdout).into());
@@ -88,7 +88,7 @@ pub(crate) fn describe() -> String {
     format!("{cores} cores of {}, Linux {kernel}, {rustc}", model.trim())
 }
 
-/// How busy the machine was in the last minute, this run included.
+/// The load average of the last minute, including this run.
 pub(crate) fn load_average() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(f64::NAN)
@@ -97,10 +97,10 @@ pub(crate) fn load_average() -> f64 {
 /// A benchmark without optimisation measures the compiler.
 pub(crate) const OPTIMISED: bool = !cfg!(debug_assertions);
 
-/// Thousands of connections need as many file descriptors.
+/// Raises the limit on file descriptors, for thousands of connections.
 pub(crate) fn raise_file_descriptors() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;
-    // Where it cannot be raised, connections fail, and that is reported.
+    // If it cannot be raised, connections fail, and the report shows it.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }

@@ -1,17 +1,17 @@
-//! The relay under load, from end to end, on this machine and without AWS: `cargo bench --bench load`.
+//! Measures the relay under load, end to end, on this machine and without AWS: `cargo bench --bench load`.
 //!
-//! The real binary is driven by a load generator and hands on to the SES emulator. In turns with it, the bare
-//! `aws-sdk-sesv2` sends the same messages to the same emulator: that is the yardstick, and ratios to it are what the
-//! targets are about, because the machine cancels out of them. Each part is a process of its own (this binary again, in
-//! a role), so that the CPU of each is known; what generator and emulator can do alone is shown first.
+//! A load generator sends to the real binary, which sends to the SES emulator. Alternating with it, the bare
+//! `aws-sdk-sesv2` sends the same messages to the same emulator: this is the baseline. Targets are ratios to it, because
+//! they do not depend on the machine. Each part is a separate process (this binary, in a role), so that the CPU of each is
+//! known; the first rows show what generator and emulator reach alone.
 //!
-//! One run, file by file: `table` has the scenarios, `contest` takes subjects in turns, `relay` writes configurations,
-//! `processes` starts everything, `roles` is what runs in them: `drive` sends at a pace, through `smtp` or `ses`.
-//! `machine` reads CPU and memory. `vpc` does it over network namespaces, `plot` draws.
+//! The files: `table` has the scenarios, `contest` measures subjects alternately, `relay` writes configurations,
+//! `processes` starts everything, `roles` runs in the processes: `drive` sends at a rate, with `smtp` or `ses`.
+//! `machine` reads CPU and memory. `vpc` measures over network namespaces, `plot` draws.
 //!
-//! Promises: counts are asserted in every round (each acceptance is one message at SES, with an id of its own), times
-//! never are. Ends by itself, and leaves no process behind however it ends. Listens on loopback, or in namespaces that it
-//! makes. Without `--bench`, as `cargo test --bench load` runs it, it only shows that everything works.
+//! Counts are asserted in every round (each acceptance is one message at SES, with its own id), times are not. The
+//! benchmark ends by itself, and leaves no process however it ends. It listens on loopback, or in namespaces that it
+//! creates. Without `--bench`, as in `cargo test --bench load`, it only checks that everything works.
 #![allow(clippy::print_stdout)]
 // Time is what this program measures.
 #![allow(clippy::disallowed_methods)]
@@ -37,23 +37,23 @@ use std::io;
 use std::path::PathBuf;
 use table::{Own, Run, Scale};
 
-/// Measures gatepost from end to end, in turns with the bare aws-sdk-sesv2.
+/// Measures gatepost end to end, alternating with the bare aws-sdk-sesv2.
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench load --")]
 struct Arguments {
-    /// Without any: standard, or own where a load is described
+    /// Default: standard, or own if options describe a load
     profile: Option<Profile>,
-    /// Connections, and calls at a time of the SDK
+    /// Connections, and concurrent calls of the SDK
     #[arg(long, default_value_t = 16)]
     connections: usize,
-    /// Octets of a message
+    /// Bytes of a message
     #[arg(long, default_value_t = 10_000)]
     size: usize,
     /// Milliseconds that SES takes for a message
     #[arg(long, default_value_t = 0)]
     latency_ms: u64,
     /// Messages a second, whether or not earlier ones are answered (open loop). Without it, each connection sends the next
-    /// message after the last answer
+    /// message after the last reply
     #[arg(long)]
     rate: Option<f64>,
     /// Seconds of a round
@@ -77,22 +77,22 @@ struct Arguments {
     /// MAIL, RCPT and DATA at once
     #[arg(long)]
     pipelining: bool,
-    /// More connections, which do nothing
+    /// Additional idle connections
     #[arg(long, default_value_t = 0)]
     idle: usize,
     /// One pattern instead of 1,000 applications, limits, log and metrics
     #[arg(long)]
     bare: bool,
-    /// The relay's binary. Default: the one that this build made
+    /// The relay's binary. Default: the one of this build
     #[arg(long)]
     relay: Option<PathBuf>,
-    /// Write all results there
+    /// Write all results to this file
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Measure latency against offered rate too, and draw it there
+    /// Measure latency against offered rate too, and draw it into this file
     #[arg(long)]
     svg: Option<PathBuf>,
-    /// What cargo says to every benchmark
+    /// Passed by cargo to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -101,15 +101,15 @@ struct Arguments {
 enum Profile {
     /// Every scenario that has a target: about five minutes
     Standard,
-    /// Every scenario as short as can be: does it work?
+    /// Every scenario as short as possible, to check that it works
     Smoke,
-    /// One scenario, as described by the options
+    /// One scenario, described by the options
     Own,
-    /// What applications, limits, documents, log and metrics cost
+    /// The cost of applications, limits, documents, log and metrics
     Prices,
     /// Latency against offered rate
     Sweep,
-    /// Two relays behind a balancer, over network namespaces; wants root
+    /// Two relays behind a balancer, over network namespaces; needs root
     Vpc,
 }
 
@@ -119,7 +119,7 @@ fn main() -> io::Result<()> {
         return match arguments.get(1).and_then(|word| word.to_str()) {
             Some("exec") => processes::exec(&arguments[2..]),
             Some(role) => roles::take(role),
-            None => Err(io::Error::other("which role?")),
+            None => Err(io::Error::other("role is missing")),
         };
     }
     run(&Arguments::parse())
@@ -138,7 +138,7 @@ fn run(arguments: &Arguments) -> io::Result<()> {
     let command = format!("cargo bench --bench load -- {}", command.join(" "));
     println!("{command}\n{machine}; load average before: {:.1}", machine::load_average());
     if !machine::OPTIMISED {
-        println!("Built without optimisation: counts are good, times mean nothing.");
+        println!("Built without optimisation: counts are valid, times are not.");
     }
     let binary = arguments.relay.clone().unwrap_or_else(|| env!("CARGO_BIN_EXE_gatepost").into());
     let mut run = Run::new(Workshop::open(binary)?, scale)?;
@@ -169,7 +169,7 @@ fn run(arguments: &Arguments) -> io::Result<()> {
 }
 
 impl Arguments {
-    /// Which profile the options mean.
+    /// The profile that follows from the options.
     fn meant(&self) -> Profile {
         let described = self.rate.is_some()
             || self.starttls

@@ -1,4 +1,4 @@
-//! Latency against offered rate as an SVG, by hand: two axes and four lines need no library.
+//! Draws latency against offered rate as an SVG, without a library: two axes and four lines.
 
 use crate::table::{Own, Point};
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! Starting, asking and ending the processes of a run.
+//! Starts, controls and stops the processes of a run.
 
 use crate::machine::CpuTime;
 use crate::roles::{Bucket, Role, SesOrder};
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A process that ends with its handle.
+/// A process that is stopped when its handle is dropped.
 pub(crate) struct Process(Child);
 
 impl Process {
@@ -27,7 +27,7 @@ impl Process {
         CpuTime::of(self.id())
     }
 
-    /// Asks it to end, and waits.
+    /// Sends SIGTERM, and waits.
     pub(crate) fn stop(mut self) -> io::Result<()> {
         if let Some(id) = rustix::process::Pid::from_raw(self.0.id().cast_signed()) {
             rustix::process::kill_process(id, rustix::process::Signal::TERM)?;
@@ -55,15 +55,15 @@ impl Drop for Process {
     }
 }
 
-/// Where a process is put: on this machine, or in a network namespace of it.
+/// Where a process runs: on this machine, or in one of its network namespaces.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Place {
     pub(crate) namespace: Option<String>,
 }
 
 impl Place {
-    /// A command there. Between it and us stands this binary in the role `exec`, which asks the kernel to end the program
-    /// together with us, however we end; and `ip netns exec`. Both replace themselves, so the process id is the program's.
+    /// A command there. It is started through this binary in the role `exec`, which makes the kernel stop the program when
+    /// this process ends, and through `ip netns exec`. Both replace themselves, so the process id is that of the program.
     pub(crate) fn command(&self, program: &OsStr) -> io::Result<Command> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["role", "exec"]);
@@ -88,7 +88,7 @@ pub(crate) fn exec(arguments: &[std::ffi::OsString]) -> io::Result<()> {
 pub(crate) struct Helper {
     input: ChildStdin,
     output: BufReader<ChildStdout>,
-    /// What it said when it was ready.
+    /// The line that it printed when it was ready.
     pub(crate) ready: Value,
     pub(crate) process: Process,
 }
@@ -98,8 +98,8 @@ impl Helper {
         let this = std::env::current_exe()?;
         let mut command = match role.is_measured() {
             true => place.command(this.as_os_str())?,
-            // Here it runs on the processors of what is measured, and is woken by each of its packets: it must not cut it
-            // short for that, as no other machine would.
+            // It runs on the processors of the measured process, which wakes it with each packet. It must not preempt that
+            // process, as no other machine would.
             false => {
                 let mut command = place.command(OsStr::new("chrt"))?;
                 command.args(["-b", "0"]).arg(&this);
@@ -116,7 +116,7 @@ impl Helper {
         Ok(helper)
     }
 
-    /// One order, one answer.
+    /// Sends one order and returns the answer.
     pub(crate) fn ask(&mut self, order: &impl Serialize) -> io::Result<Value> {
         let mut line = serde_json::to_vec(order)?;
         line.push(b'\n');
@@ -137,7 +137,7 @@ impl Helper {
     }
 }
 
-/// The emulator, and what it counted.
+/// The emulator and its counts.
 pub(crate) struct Ses(pub Helper);
 
 impl Ses {
@@ -170,7 +170,7 @@ pub(crate) fn relay(
     let pair = gatepost::emulator::Credential::default();
     let mut command = place.command(binary.as_os_str())?;
     for (name, _) in std::env::vars_os() {
-        // No account of the machine's user may come into play.
+        // No AWS credentials of the user may be used.
         if name.to_string_lossy().starts_with("AWS_") || name.to_string_lossy().starts_with("GATEPOST_") {
             command.env_remove(name);
         }

@@ -7,40 +7,40 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 
-/// What a relay is given to do beside relaying.
+/// The features that a relay has enabled.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// Applications, each with a network, two patterns of From and a configuration of its own. 0: one pattern for all.
+    /// Applications, each with a network, two From patterns and its own configuration set. 0: one pattern for all.
     pub(crate) applications: usize,
     /// Three limits, each of which every message touches.
     pub(crate) limits: bool,
-    /// A line of JSON a message, written to a file.
+    /// One JSON log line per message, written to a file.
     pub(crate) log: bool,
-    /// The operator's door, and with it metrics.
+    /// The admin endpoint with metrics.
     pub(crate) metrics: bool,
-    /// An IAM document of twenty statements, which every message must be allowed by.
+    /// An IAM document of twenty statements, which must allow every message.
     pub(crate) document: bool,
-    /// Octets of memory for messages.
+    /// Bytes of memory for messages.
     pub(crate) memory_octets: Option<u64>,
-    /// Seconds for a hand-off.
+    /// The deadline in seconds.
     pub(crate) deadline_seconds: Option<u64>,
-    /// Where it listens. Its listeners take free ports there.
+    /// The address for its listeners, which take free ports.
     pub(crate) host: Ipv4Addr,
-    /// Where applications have their addresses.
+    /// The network of the applications' addresses.
     pub(crate) network: network::Network,
     /// Networks of balancers.
     pub(crate) proxies: Vec<String>,
-    /// More lines for the file.
+    /// Further lines for the configuration file.
     pub(crate) more: String,
 }
 
 impl Settings {
-    /// As it would run in a company: a thousand applications, limits, log and metrics.
+    /// As in production: a thousand applications, limits, log and metrics.
     pub(crate) fn full() -> Self {
         Self { applications: APPLICATIONS, limits: true, log: true, metrics: true, ..Self::bare() }
     }
 
-    /// Nothing but one pattern.
+    /// Only one pattern.
     pub(crate) fn bare() -> Self {
         Self {
             applications: 0,
@@ -68,11 +68,11 @@ pub(crate) struct Relay {
     pub(crate) applications: usize,
     pub(crate) plain: SocketAddr,
     pub(crate) starttls: SocketAddr,
-    /// AUTH required, in clear.
+    /// AUTH required, without TLS.
     pub(crate) auth: SocketAddr,
 }
 
-/// What relays of one run share: the binary, certificates, a password's hash, and a directory that goes with the run.
+/// Shared by the relays of one run: the binary, certificates, a password hash, and a directory that is removed at the end.
 pub(crate) struct Workshop {
     binary: PathBuf,
     directory: tempfile::TempDir,
@@ -94,12 +94,12 @@ impl Workshop {
         Ok(Self { binary, password_hash: hash.to_string(), directory, made: 0 })
     }
 
-    /// Whose certificates a client has to trust.
+    /// The authority that a client must trust.
     pub(crate) fn authority(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
     }
 
-    /// Starts a relay in front of that endpoint.
+    /// Starts a relay that sends to this endpoint.
     pub(crate) fn start(&mut self, settings: &Settings, endpoint: &str, place: &Place) -> io::Result<Relay> {
         self.made += 1;
         let (plain, starttls, auth) = self.ports(settings)?;
@@ -108,7 +108,7 @@ impl Workshop {
         let log = file.with_extension("log");
         let listens = || match &place.namespace {
             None => TcpStream::connect(auth).is_ok(),
-            // Out of reach from here; the last listener is told of in the log.
+            // Not reachable from this namespace; the log has a line for the last listener.
             Some(_) => std::fs::read_to_string(&log).is_ok_and(|text| text.contains(&auth.to_string())),
         };
         let process = processes::relay(&self.binary, &file, &log, listens, place)?;
@@ -117,11 +117,11 @@ impl Workshop {
 
     fn ports(&self, settings: &Settings) -> io::Result<(SocketAddr, SocketAddr, SocketAddr)> {
         if settings.host != Ipv4Addr::LOCALHOST {
-            // A machine of its own has all ports.
+            // In its own namespace all ports are free.
             let at = |port| SocketAddr::from((settings.host, port));
             return Ok((at(2525), at(2587), at(2526)));
         }
-        // Held together until all are chosen, or two would be the same.
+        // All sockets stay open until all ports are chosen, so that no port is chosen twice.
         let listeners = [(); 3].map(|()| std::net::TcpListener::bind((settings.host, 0)));
         let [plain, starttls, auth] = listeners;
         Ok((plain?.local_addr()?, starttls?.local_addr()?, auth?.local_addr()?))
@@ -132,7 +132,7 @@ impl Workshop {
         let [plain, starttls, auth] = listeners;
         let proxies = format!("proxy_protocol_from = {:?}", settings.proxies);
         let level = if settings.log { "info" } else { "error" };
-        // A shutdown waits longer than any message takes.
+        // A shutdown waits longer than the deadline of a message.
         let grace = settings.deadline_seconds.map_or(25, |seconds| seconds + 10);
         let mut text = format!(
             r#"hostname = "relay.example"

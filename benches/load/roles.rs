@@ -1,7 +1,7 @@
-//! The processes of a run: each is this binary again, so that the CPU of each can be told apart.
+//! The processes of a run: each is this binary in a role, so that the CPU of each is known separately.
 //!
 //! A role prints one line of JSON when it is ready, then answers each line of JSON on its standard input with one line,
-//! and ends when its input does: whoever started it may die in any way, and nothing is left behind.
+//! and ends when its input ends. So it also ends if its parent process crashes.
 
 use crate::drive::{LimitKey, Load, Report, drive};
 use crate::{machine, ses, smtp};
@@ -17,15 +17,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-/// The rate of SES, in recipients a second; without it, there is none.
+/// The rate of SES, in recipients a second; unlimited if not set.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Bucket {
     pub(crate) rate: Option<f64>,
-    /// Recipients at once; without it, a second's worth.
+    /// Recipients at once; if not set, the recipients of one second.
     pub(crate) at_once: Option<u32>,
-    /// What GetAccount reports, if that is not the rate.
+    /// The rate that GetAccount returns, if different.
     pub(crate) reported: Option<f64>,
-    /// GetAccount may not be called.
+    /// GetAccount is denied.
     pub(crate) is_secret: bool,
 }
 
@@ -35,28 +35,28 @@ impl Bucket {
     }
 }
 
-/// What a process is for.
+/// The role of a process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Role {
-    /// Sends loads: orders are [`Order`]s. The yardstick has as many threads as the relay has, one for each core; for a mail
-    /// client one is enough and costs least.
+    /// Sends loads: orders are [`Order`]s. The baseline has one thread per core, like the relay; a mail client has one
+    /// thread, which costs least.
     Client { threads: usize },
     /// SES: orders are [`SesOrder`]s.
     Emulator { bucket: Bucket },
-    /// An SMTP server that forgets: what the generator alone can do.
+    /// An SMTP server that discards messages: for the maximum rate of the generator.
     Sink,
-    /// Passes connections on to servers in turn, with a PROXY header of version 2 if they believe it.
+    /// Forwards connections to servers in turn, with a PROXY header of version 2 if they expect it.
     Balancer { listen: SocketAddr, servers: Vec<SocketAddr>, proxy: bool },
 }
 
 impl Role {
-    /// Whether it is what is measured, and not something on another machine.
+    /// Whether this process is measured, rather than standing for another machine.
     pub(crate) fn is_measured(&self) -> bool {
         matches!(self, Self::Client { threads: 0 })
     }
 }
 
-/// What a client does next.
+/// The next order for a client.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
     Load(Load),
@@ -65,14 +65,14 @@ pub(crate) enum Order {
     Release,
 }
 
-/// What an emulator does next.
+/// The next order for an emulator.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum SesOrder {
     LatencyMilliseconds(u64),
     Counts,
 }
 
-/// Takes a role until the input ends.
+/// Runs a role until the input ends.
 pub(crate) fn take(role: &str) -> io::Result<()> {
     machine::raise_file_descriptors();
     let role = serde_json::from_str(role)?;
@@ -92,11 +92,11 @@ pub(crate) fn take(role: &str) -> io::Result<()> {
     })
 }
 
-/// Answers lines until there are no more.
+/// Answers lines until the input ends.
 struct Lines(mpsc::Receiver<io::Result<String>>);
 
 impl Lines {
-    /// Says that the role is ready. A thread reads, because nobody else can wait for a pipe and be idle meanwhile.
+    /// Prints that the role is ready. A thread reads the input, because reading a pipe blocks.
     fn begin(ready: &Value) -> io::Result<Self> {
         answer(ready)?;
         let (lines, read) = mpsc::channel(1);
@@ -226,7 +226,7 @@ async fn pass_on(mut client: TcpStream, server: SocketAddr, proxy: bool) -> io::
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     if let (true, SocketAddr::V4(from), SocketAddr::V4(to)) = (proxy, client.peer_addr()?, client.local_addr()?) {
-        // proxy-protocol.txt, section 2.2: signature, version 2 and PROXY, TCP over IPv4, twelve octets of addresses.
+        // proxy-protocol.txt, section 2.2: signature, version 2 and PROXY, TCP over IPv4, twelve bytes of addresses.
         let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c".to_vec();
         header.extend_from_slice(&from.ip().octets());
         header.extend_from_slice(&to.ip().octets());
@@ -238,7 +238,7 @@ async fn pass_on(mut client: TcpStream, server: SocketAddr, proxy: bool) -> io::
     Ok(())
 }
 
-/// Says yes to everything, and looks at no more than where a message ends.
+/// Accepts everything, and searches only for the end of a message.
 async fn swallow(mut stream: TcpStream, numbers: Arc<AtomicU64>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.write_all(b"220 sink\r\n").await?;
@@ -251,7 +251,7 @@ async fn swallow(mut stream: TcpStream, numbers: Arc<AtomicU64>) -> io::Result<(
         let mut replies = Vec::new();
         loop {
             if in_content {
-                // The content of this benchmark ends where its client stops to write.
+                // The client of this benchmark writes nothing after the end of the content.
                 if !buffer.ends_with(b"\r\n.\r\n") {
                     let keep = buffer.len().saturating_sub(5);
                     buffer.drain(..keep);

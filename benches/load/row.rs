@@ -1,18 +1,18 @@
-//! One line of the table, and what was wanted of it.
+//! One row of the table, and its target.
 
 use serde_json::{Value, json};
 use std::fmt;
 
-/// What was wanted.
+/// The target of a row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target {
     AtMost(f64),
     AtLeast(f64),
-    /// Shown, and nothing is wanted of it.
+    /// No target.
     None,
 }
 
-/// A line of the table.
+/// A row of the table.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) what: String,
@@ -31,7 +31,7 @@ impl Row {
         }
     }
 
-    /// A number to look at, without a target.
+    /// A row without a target.
     pub(crate) fn shown(what: &str, measured: f64, unit: &'static str) -> Self {
         Self { what: what.to_owned(), target: Target::None, goal: None, measured, unit }
     }

@@ -1,7 +1,7 @@
-//! Sending without SMTP: the yardstick, and what the emulator alone can take.
+//! Sends without SMTP: the baseline, and the maximum rate of the emulator.
 //!
-//! The yardstick is the bare `aws-sdk-sesv2` as a careful program has it (no retries, all timeouts, the SDK's own HTTP
-//! client), with as many callers as the relay has connections. It is what an application would pay that called SES itself.
+//! The baseline is the bare `aws-sdk-sesv2` as a careful program configures it (no retries, all timeouts, the SDK's own
+//! HTTP client), with as many callers as the relay has connections. It is the cost for an application that calls SES itself.
 
 use crate::drive::{Answer, Load, Sender, hash, message, recipients};
 use aws_config::retry::RetryConfig;
@@ -29,10 +29,10 @@ pub(crate) struct Caller {
     recipients: usize,
 }
 
-/// Clients by endpoint. A program makes one and keeps it, and with it the connections.
+/// Clients by endpoint. A program creates one client and keeps it with its connections.
 pub(crate) type Clients = HashMap<String, Client>;
 
-/// A caller for each connection of the load; they share a client, as a program's tasks do.
+/// One caller for each connection of the load; they share a client, like the tasks of a program.
 pub(crate) fn callers(load: &Load, endpoint: &str, clients: &mut Clients) -> Vec<Caller> {
     let client = clients.entry(endpoint.to_owned()).or_insert_with(|| client(endpoint));
     let content = Arc::new(message(0, load.octets));
@@ -85,7 +85,7 @@ impl Sender for Caller {
     async fn end(&mut self) {}
 }
 
-/// Writes the same request again and again.
+/// Sends the same request repeatedly.
 pub(crate) struct Repeater {
     address: SocketAddr,
     request: Arc<Vec<u8>>,
@@ -93,7 +93,7 @@ pub(crate) struct Repeater {
     buffer: Vec<u8>,
 }
 
-/// The request is the SDK's own, caught on its way: signed once, which the emulator believes for some minutes.
+/// The request was captured from the SDK. It is signed once; the emulator accepts the signature for some minutes.
 pub(crate) async fn repeaters(load: &Load, endpoint: &str) -> io::Result<Vec<Repeater>> {
     let address = endpoint.trim_start_matches("http://").parse().map_err(io::Error::other)?;
     let request = Arc::new(caught(load).await?);
@@ -115,12 +115,12 @@ async fn caught(load: &Load) -> io::Result<Vec<u8>> {
         }
     }
     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\n{\"MessageId\":\"1\"}").await?;
-    // What it makes of the answer does not matter.
+    // The SDK's result does not matter.
     let _ = call.await;
     Ok(request)
 }
 
-/// Where the body of an HTTP/1.1 message begins and ends, if all of it is there.
+/// The range of the body of an HTTP/1.1 message, if it is complete.
 fn complete(octets: &[u8]) -> Option<(usize, usize)> {
     let head = octets.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let text = std::str::from_utf8(&octets[..head]).ok()?;

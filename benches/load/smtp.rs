@@ -1,4 +1,4 @@
-//! The mail client: as little work as a client can do, so that it is not what is measured.
+//! The mail client. It does as little work as possible, so that its cost does not matter.
 
 use crate::drive::{Answer, Load, Sender, Smtp, hash, message, recipients};
 use std::io;
@@ -12,12 +12,12 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-/// Longest reply that is read.
+/// The longest reply, in bytes.
 const REPLY_OCTETS_MAX: usize = 64 * 1024;
-/// Between two attempts of a patient client.
+/// The time between two attempts of a client that retries.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
-/// What all connections of a load have in common.
+/// Shared by all connections of a load.
 pub(crate) struct Common {
     settings: Smtp,
     tls: Option<TlsConnector>,
@@ -27,9 +27,9 @@ pub(crate) struct Common {
 pub(crate) struct Client {
     common: Arc<Common>,
     source: Option<Ipv4Addr>,
-    /// MAIL and all RCPT and DATA, one command a line.
+    /// MAIL, all RCPT, and DATA, one command per line.
     commands: Vec<Vec<u8>>,
-    /// With dots stuffed and the end of data.
+    /// The content with escaped dots and the end of data.
     content: Vec<u8>,
     connection: Option<Connection>,
     sent: u64,
@@ -53,7 +53,7 @@ pub(crate) fn clients(load: &Load, settings: &Smtp) -> io::Result<Vec<Client>> {
             let application = if settings.applications == 0 { 0 } else { number * 61 % settings.applications };
             let source = (settings.applications > 0).then(|| crate::network::address(settings.network, application));
             let message = message(application, load.octets);
-            // As smtplib and curl do, among others.
+            // Like smtplib, curl and others.
             let size = message.len();
             let mut commands = vec![format!("MAIL FROM:<billing@app{application}.example.com> SIZE={size}\r\n")];
             commands.extend(recipients(load.recipients).map(|name| format!("RCPT TO:<{name}>\r\n")));
@@ -121,7 +121,7 @@ impl Sender for Client {
 
     async fn end(&mut self) {
         if let Some(mut connection) = self.connection.take() {
-            // Whoever does not answer goodbye has said all that was asked.
+            // A missing reply to QUIT is ignored: all messages were answered.
             let _ = connection.say(b"QUIT\r\n").await;
         }
     }
@@ -208,7 +208,7 @@ impl Connection {
         self.reply().await
     }
 
-    /// The code of the next reply, and the hash of its last line's last word.
+    /// The code of the next reply, and the hash of the last word of its last line.
     async fn reply(&mut self) -> io::Result<(u16, u64)> {
         loop {
             let mut at = 0;

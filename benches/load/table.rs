@@ -1,4 +1,4 @@
-//! The standard table: every scenario that has a target, measured in turns with what it is compared with.
+//! The standard table: every scenario that has a target, measured alternately with its baseline.
 
 use crate::contest::{Contest, Entry, Round, Stage, Subject, contest, plain, round};
 use crate::drive::{LimitKey, Load, Report, Smtp};
@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::io;
 use std::time::Duration;
 
-/// How long and how much.
+/// Duration and number of rounds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scale {
     pub(crate) seconds: f64,
@@ -32,7 +32,7 @@ impl Scale {
         throttled_seconds: 8.0,
         bucket_seconds: 30.0,
     };
-    /// As short as can be: shows that everything works, not how fast.
+    /// As short as possible: checks that everything works, measures nothing.
     pub(crate) const SMOKE: Self = Self {
         seconds: 0.5,
         rounds: 1,
@@ -43,7 +43,7 @@ impl Scale {
     };
 }
 
-/// What the command line asks for.
+/// The load that the command line describes.
 #[derive(Clone, Debug)]
 pub(crate) struct Own {
     pub(crate) settings: Settings,
@@ -67,8 +67,8 @@ pub(crate) struct Point {
     pub(crate) sdk: (f64, f64),
 }
 
-/// Offered rates of a sweep, and the last one relative to what the relay does in a closed loop: at all of it and more, a
-/// queue only grows.
+/// The number of offered rates of a sweep, and the last one relative to the closed-loop rate of the relay: from that rate
+/// on, a queue only grows.
 const SWEEP_STEPS: u32 = 9;
 const SWEEP_END: f64 = 0.9;
 
@@ -81,7 +81,7 @@ pub(crate) struct Run {
     contests: serde_json::Map<String, Value>,
 }
 
-/// Whose numbers a row takes, by place among the entries.
+/// The entry whose numbers a row shows.
 const RELAY: usize = 0;
 
 impl Run {
@@ -94,7 +94,7 @@ impl Run {
         (Value::Array(self.rows.iter().map(Row::to_json).collect()), Value::Object(self.contests.clone()))
     }
 
-    /// What each thing costs that a relay can be given to do, over one that has nothing to do but relay.
+    /// The cost of each feature of a relay, compared with a relay without features.
     pub(crate) fn prices(&mut self) -> io::Result<()> {
         let endpoint = self.stage.ses.endpoint()?;
         let bare = Settings::bare();
@@ -122,7 +122,7 @@ impl Run {
         Ok(())
     }
 
-    /// One relay and the yardstick, as the command line says.
+    /// One relay and the baseline, with the load of the command line.
     pub(crate) fn own(&mut self, own: &Own) -> io::Result<()> {
         self.stage.ses.latency(own.latency_ms)?;
         let endpoint = self.stage.ses.endpoint()?;
@@ -147,7 +147,7 @@ impl Run {
         let (pipelining, messages_per_connection) = (own.pipelining, own.messages_per_connection);
         let load = load.with(|smtp| Smtp { server, authority, login, pipelining, messages_per_connection, ..smtp });
         let entries = [Entry::relay("relay", &relay, load.clone()), Entry::sdk(&endpoint, &load)];
-        let done = self.contest("As asked for", &entries)?;
+        let done = self.contest("As configured", &entries)?;
         let rate = |round: &Round| round.report.rate();
         self.cpu_rows("CPU / bare SDK's", Target::None, None, &done);
         self.row("rate / bare SDK's", Target::None, None, done.ratio(RELAY, 1, rate), "×");
@@ -158,7 +158,7 @@ impl Run {
         relay.process.stop()
     }
 
-    /// Latency against offered rate, of the relay and of the yardstick: open loop, up to and beyond what the relay can do.
+    /// Latency against offered rate, of the relay and of the baseline: open loop, up to and beyond the relay's maximum.
     pub(crate) fn sweep(&mut self, own: &Own) -> io::Result<Vec<Point>> {
         self.stage.ses.latency(own.latency_ms)?;
         let endpoint = self.stage.ses.endpoint()?;
@@ -196,7 +196,7 @@ impl Run {
         Ok(points)
     }
 
-    /// Two relays in a network of their own.
+    /// Two relays in network namespaces.
     pub(crate) fn vpc(&mut self) -> io::Result<()> {
         let (rows, contests) = crate::vpc::run(&mut self.workshop, self.scale.seconds, self.scale.rounds)?;
         self.rows.extend(rows);
@@ -246,8 +246,8 @@ impl Run {
         self.rows.push(row);
     }
 
-    /// The CPU of the first subject by that of the second, as it is, and with the speed of the machine divided out: the
-    /// emulator does the same for each message, so what it took says how fast the machine was in a round.
+    /// The CPU of the first subject divided by that of the second, without and with correction for the speed of the machine:
+    /// the emulator does the same work for each message, so its CPU shows how fast the machine was in a round.
     fn cpu_rows(&mut self, what: &str, target: Target, goal: Option<f64>, done: &Contest) {
         self.row(what, target, goal, done.ratio(RELAY, 1, |round| round.cpu), "×");
         let steady = done.ratio(RELAY, 1, |round| round.cpu / round.emulator_cpu);
@@ -267,7 +267,7 @@ impl Run {
         Ok(done)
     }
 
-    /// What generator and emulator can do without the relay: the rest of the table says nothing where it comes near.
+    /// The rates of generator and emulator without the relay. A row close to them does not measure the relay.
     fn ceilings(&mut self) -> io::Result<()> {
         let sink = crate::processes::Helper::start(&Role::Sink, &Place::default())?;
         let endpoint = self.stage.ses.endpoint()?;
@@ -275,7 +275,7 @@ impl Run {
         for (size, octets) in [("10 KB", 10_000), ("1 MB", 1_000_000)] {
             let load = Load::closed(LimitKey::Smtp(smtp.clone()), 16, octets, self.scale.seconds);
             println!(
-                "\nCeilings, {size}, C=16: the generator into a sink that forgets, the emulator with a request signed once"
+                "\nCeilings, {size}, C=16: the generator with a sink, the emulator with a request that is signed once"
             );
             let report: Report = serde_json::from_value(self.stage.generator.ask(&Order::Load(load.clone()))?)?;
             self.row(&format!("{size}: the generator alone"), Target::None, None, report.rate(), "/s");
@@ -324,7 +324,7 @@ impl Run {
         let later = done.more(RELAY, 1, |round| round.report.p99_ms);
         self.row("50 ms, C=128: rate / bare SDK's", Target::AtLeast(0.95), None, rate, "×");
         self.row("50 ms, C=128: added to the bare SDK's p99", Target::AtMost(5.0), None, later, "ms");
-        // Those of the scenarios before are still open, so it is at most this.
+        // Connections of the earlier scenarios are still open, so this is an upper limit.
         let opened = done.ses_connections[RELAY] as f64;
         self.row("50 ms, C=128: connections opened to SES", Target::AtMost(128.0), None, opened, "");
         self.stage.ses.latency(0)
@@ -365,7 +365,7 @@ impl Run {
         let load = |relay| plain(relay, 16, 10_000, self.scale.seconds);
         let entries =
             [Entry::relay("relay, policy", policy, load(policy)), Entry::relay("relay, one pattern", bare, load(bare))];
-        // The smallest of the differences wants the most rounds.
+        // The smallest difference needs the most rounds.
         let rounds = 3 * self.scale.rounds;
         let done = self.contest_of("Policy: 1,000 apps, 3 limits each, 20 IAM statements", rounds, &entries)?;
         self.cpu_rows("1,000 apps, 3 limits, 20 statements: CPU / one pattern", Target::AtMost(1.05), None, &done);
@@ -406,7 +406,7 @@ impl Run {
         Ok(())
     }
 
-    /// All at once, more than the budget holds; SES takes half a second for each.
+    /// All at once, more than the memory budget; SES takes half a second for each.
     fn large_messages(&mut self) -> io::Result<()> {
         let count = self.scale.large_messages;
         println!("\n{count} messages of 10 MB at once, budget 128 MiB, SES 500 ms away");
@@ -438,7 +438,7 @@ impl Run {
         let mut stage = Stage::open(Bucket::of(QUOTA), &Place::default(), &Place::default())?;
         let relay = self.workshop.start(&Settings::full(), &stage.ses.endpoint()?, &Place::default())?;
         let load = |seconds| Entry::relay("relay", &relay, plain(&relay, 64, 10_000, seconds));
-        // What the account saved up before is spent first.
+        // First the tokens that have accumulated are used.
         round(&mut stage, &load(self.scale.throttled_seconds.min(2.0)))?;
         let done = round(&mut stage, &load(self.scale.throttled_seconds))?;
         if let Some(fault) = done.fault() {
@@ -454,7 +454,7 @@ impl Run {
         relay.process.stop()
     }
 
-    /// After five seconds in which the relay learns what SES takes.
+    /// After five seconds in which the relay learns the rate of SES.
     fn small_bucket(&mut self, what: &str, bucket: Bucket) -> io::Result<()> {
         println!("\nSES takes {what}, C=16");
         let mut stage = Stage::open(bucket, &Place::default(), &Place::default())?;

@@ -1,14 +1,14 @@
-//! Relays in a VPC: the same load over network namespaces, which the run makes and removes.
+//! Relays in a VPC: the same load over network namespaces, which the run creates and removes.
 //!
 //! ```text
 //!  client ── balancer ──┬── relay 1 ──┬── endpoint (SES, some milliseconds away)
 //!  10.204.0.0/16  PROXY v2 └── relay 2 ──┤
-//!                                     └── limits (Redis, where there is a redis-server)
+//!                                     └── limits (Redis, if redis-server is installed)
 //! ```
 //!
-//! Each name is a namespace with an address in 10.203.0.0/24, all of them at one bridge, which is in a namespace too: nothing
-//! of the machine's own network is touched or reached. Wants root, for that. The way to SES is as long as the emulator's
-//! latency says; the wires themselves are short, so a handshake costs less here than over a real network.
+//! Each name is a namespace with an address in 10.203.0.0/24, connected to one bridge, which is in a namespace too: the
+//! machine's own network is neither changed nor reachable. This needs root. The emulator's latency stands for the distance
+//! to SES; the links have no latency, so a handshake costs less here than over a real network.
 
 use crate::contest::{Contest, Entry, Stage, Subject, contest, round};
 use crate::drive::{LimitKey, Load, Smtp};
@@ -22,7 +22,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Where applications are: behind the client's address.
+/// The network of the applications, routed through the client.
 const APPLICATIONS_AT: Network = (10, 204);
 const MACHINES: [&str; 6] = ["client", "balancer", "relay-1", "relay-2", "endpoint", "limits"];
 const RELAYS: [&str; 2] = ["relay-1", "relay-2"];
@@ -33,7 +33,7 @@ const QUOTA: f64 = 400.0;
 /// Rows, and contests by name.
 pub(crate) type Results = (Vec<Row>, Vec<(String, Contest)>);
 
-/// Measures everything.
+/// Runs all measurements.
 pub(crate) fn run(workshop: &mut Workshop, seconds: f64, rounds: usize) -> io::Result<Results> {
     if !rustix::process::geteuid().is_root() {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "network namespaces want root"));
@@ -109,9 +109,9 @@ struct Fleet {
     relays: Vec<Relay>,
     endpoint: String,
     server: SocketAddr,
-    // Stop with their handles.
+    // They stop when their handles are dropped.
     _balancer: Helper,
-    _door: Helper,
+    _forwarder: Helper,
 }
 
 impl Fleet {
@@ -121,14 +121,14 @@ impl Fleet {
             &network.place("client"),
             &network.place("endpoint"),
         )?;
-        // The emulator listens on loopback only, also in there; this is the endpoint's address in the network.
-        let door = Role::Balancer {
+        // The emulator listens on loopback only, also in its namespace; this forwarder has the endpoint's address.
+        let role = Role::Balancer {
             listen: (address("endpoint"), 8005).into(),
             servers: vec![stage.ses.0.address()?],
             proxy: false,
         };
-        let door = Helper::start(&door, &network.place("endpoint"))?;
-        let endpoint = format!("http://{}", door.address()?);
+        let forwarder = Helper::start(&role, &network.place("endpoint"))?;
+        let endpoint = format!("http://{}", forwarder.address()?);
         let mut relays = Vec::new();
         for name in RELAYS {
             let settings = Settings {
@@ -143,7 +143,7 @@ impl Fleet {
         let servers = relays.iter().map(|relay| relay.plain).collect();
         let balancer = Role::Balancer { listen: (address("balancer"), 2525).into(), servers, proxy: true };
         let balancer = Helper::start(&balancer, &network.place("balancer"))?;
-        Ok(Self { stage, relays, endpoint, server: balancer.address()?, _balancer: balancer, _door: door })
+        Ok(Self { stage, relays, endpoint, server: balancer.address()?, _balancer: balancer, _forwarder: forwarder })
     }
 
     fn load(&self, connections: usize, rate: Option<f64>, seconds: f64) -> Load {
@@ -170,22 +170,22 @@ fn address(machine: &str) -> Ipv4Addr {
     Ipv4Addr::new(10, 203, 0, 10 + u8::try_from(place).unwrap_or_default())
 }
 
-/// A server for the shared limits, where the machine has one.
+/// A Redis server for the shared limits, if installed.
 fn redis(network: &VirtualNetwork) -> io::Result<Option<Process>> {
     let program = std::env::var_os("GATEPOST_BENCH_REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
     if Command::new(&program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
         return Ok(None);
     }
     let mut command = network.place("limits").command(&program)?;
-    // Nobody outside the namespaces reaches it.
+    // Not reachable from outside the namespaces.
     command.args(["--port", "6379", "--protected-mode", "no", "--save", "", "--appendonly", "no"]);
     let server = Process::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()))?;
-    // The relays wait for it themselves only if told so; a moment is enough for an empty one.
+    // The relays do not wait for Redis at their start; an empty one is ready after a moment.
     std::thread::sleep(Duration::from_millis(500));
     Ok(Some(server))
 }
 
-/// The namespaces. Gone with this value, and by signals too.
+/// The namespaces. They are removed when this value is dropped, and by signals.
 struct VirtualNetwork {
     run: u32,
 }
@@ -208,7 +208,7 @@ impl VirtualNetwork {
             ip(&["-n", &name, "addr", "add", &format!("{}/24", address(machine)), "dev", "eth0"])?;
             ip(&["-n", &name, "link", "set", "eth0", "up"])?;
         }
-        // The applications' machines: all their addresses are the client's, and only the balancer knows the way back.
+        // The applications: all their addresses belong to the client, and only the balancer has a route back.
         let applications = format!("{}.{}.0.0/16", APPLICATIONS_AT.0, APPLICATIONS_AT.1);
         ip(&["-n", &network.name("client"), "route", "add", "local", &applications, "dev", "lo"])?;
         let client = address("client").to_string();
@@ -225,7 +225,7 @@ impl VirtualNetwork {
         Place { namespace: Some(self.name(machine)) }
     }
 
-    /// A bridge takes a moment until it passes packets; a refusal from the other side shows that it does.
+    /// A bridge needs a moment before it forwards packets; a refused connection shows that it does.
     fn wait_until_connected(&self) -> io::Result<()> {
         let ends = Instant::now() + Duration::from_secs(10);
         for machine in RELAYS.into_iter().chain(["endpoint"]) {
@@ -234,7 +234,7 @@ impl VirtualNetwork {
                 let probe = format!("exec 3<>/dev/tcp/{to}/9");
                 let mut command = self.place("balancer").command("timeout".as_ref())?;
                 let done = command.args(["1", "bash", "-c", &probe]).stderr(Stdio::null()).status()?;
-                // timeout(1): 124 means that nobody answered at all.
+                // timeout(1): 124 means that there was no answer.
                 if done.code() != Some(124) {
                     break;
                 }
@@ -246,7 +246,7 @@ impl VirtualNetwork {
         Ok(())
     }
 
-    /// Ctrl-C and SIGTERM leave nothing behind either. The processes end with this one: see `Place::command`.
+    /// Ctrl-C and SIGTERM remove the namespaces too. The processes end with this one: see `Place::command`.
     fn remove_on_signals(&self) -> io::Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
         let run = self.run;
@@ -261,7 +261,7 @@ impl VirtualNetwork {
             if signalled.is_ok() {
                 // What cannot be removed now is removed by the next run.
                 let _ = clear_away(|of| of == run);
-                // The main thread waits for measurements, and nothing in it has to be finished.
+                // The main thread only waits for measurements, so the process may end here.
                 std::process::exit(130);
             }
         });

@@ -1,43 +1,79 @@
-//! The handbook: short chapters, read here or as Markdown files beside this one.
+//! The manual: one short chapter for each question. Read it here, or as the Markdown files next to this one.
+//!
+//! - Start: [`walk`], [`applications`], [`migration`].
+//! - Operate: [`operating`], [`replies`], [`failures`], [`outage`], [`unauthorized`].
+//! - Decide who sends what, and how much: [`policy`], [`limits`], [`performance`].
+//! - Understand and extend: [`vulnerabilities`], [`benchmark`], [`embedding`].
 
+/// Follow one message through the relay, from the connection to the reply.
+///
 #[doc = include_str!("walk.md")]
 pub mod walk {}
 
-#[doc = include_str!("policy.md")]
-pub mod policy {}
-
-#[doc = include_str!("limits.md")]
-pub mod limits {}
-
+/// Configure an application to send through gatepost, and the listener that it needs.
+///
 #[doc = include_str!("applications.md")]
 pub mod applications {}
 
+/// Translate the configuration of Postfix, aws-smtp-relay or smtprelay.
+///
+#[doc = include_str!("migration.md")]
+pub mod migration {}
+
+/// Check health, read metrics and log, check a configuration, set up TLS and the service.
+///
 #[doc = include_str!("operating.md")]
 pub mod operating {}
 
-#[doc = include_str!("performance.md")]
-pub mod performance {}
-
+/// Find the cause of a reply that a client received.
+///
 #[doc = include_str!("replies.md")]
 pub mod replies {}
 
+/// Look up each failure: what the client receives, whether the message was sent, who must act.
+///
 #[doc = include_str!("failures.md")]
 pub mod failures {}
 
+/// Know which programs lose mail while SES is not available, and prepare for it.
+///
 #[doc = include_str!("outage.md")]
 pub mod outage {}
 
+/// Find the cause when IAM denies a message, and write the policies that permit it.
+///
 #[doc = include_str!("unauthorized.md")]
 pub mod unauthorized {}
 
+/// Write a configuration that permits each application its own From addresses.
+///
+#[doc = include_str!("policy.md")]
+pub mod policy {}
+
+/// Limit what each application sends, without losing mail, on one relay or several.
+///
+#[doc = include_str!("limits.md")]
+pub mod limits {}
+
+/// Estimate CPU, memory and latency, and the number of relays.
+///
+#[doc = include_str!("performance.md")]
+pub mod performance {}
+
+/// Look up the known attacks on SMTP servers, and what prevents each.
+///
 #[doc = include_str!("vulnerabilities.md")]
 pub mod vulnerabilities {}
 
+/// Repeat the measurements, and judge their results.
+///
+#[doc = include_str!("benchmark.md")]
+pub mod benchmark {}
+
+/// Run a relay inside your own Rust program.
+///
 #[doc = include_str!("embedding.md")]
 pub mod embedding {}
-
-#[doc = include_str!("migration.md")]
-pub mod migration {}
 
 /// Compares the first table of a chapter with the rows of a table of the code.
 ///

@@ -1,4 +1,4 @@
-"""The admin endpoint and the files in deploy/, read by the programs that will read them."""
+"""The admin endpoint and the files in deploy/, checked by the programs that use them in production."""
 
 import os
 import pathlib
@@ -53,7 +53,7 @@ class Admin(unittest.TestCase):
         self.assertEqual((checked.returncode, checked.stdout + checked.stderr), (0, ""))
 
     def test_every_metric_is_in_the_chapter(self):
-        # Limits have samples once their application has sent something.
+        # A limit has samples after its application has sent a message.
         with smtplib.SMTP("127.0.0.1", self.relay.ports["plain"]) as client:
             client.sendmail("ann@example.com", ["bob@elsewhere.example"], CONTENT)
         names = set(re.findall(r"^# TYPE (\S+) ", self.get("/metrics"), re.MULTILINE))
@@ -76,7 +76,7 @@ class Admin(unittest.TestCase):
         self.wait_for_log("certificate read again")
         connect().quit()
         self.assertEqual(session.noop()[0], 250)
-        # Half a pair is no certificate: the one that works stays.
+        # Certificate and key do not match: the previous pair stays in use.
         good = (directory / "key.pem").read_bytes()
         (directory / "key.pem").write_bytes(good[: len(good) // 2])
         self.relay.process.send_signal(signal.SIGHUP)
@@ -115,7 +115,7 @@ class Admin(unittest.TestCase):
         words = [line.split() for line in lines if line and not line.startswith(("#", " "))]
         self.assertIn(["USER", "65532:65532"], words)
         self.assertIn(["STOPSIGNAL", "SIGTERM"], words)
-        # What its comments promise, without Docker: another user, and a root that cannot be written to.
+        # The promises of the Dockerfile's comments, without Docker: another user, and a read-only root.
         directory = pathlib.Path(tempfile.mkdtemp(dir=WORK, prefix="image-"))
         shutil.copy(BINARY, directory / "gatepost")
         for name in ("state", "tmp"):
@@ -125,7 +125,7 @@ class Admin(unittest.TestCase):
             "[[limit]]\nby = 'relay'\nrates = ['5/day']\n"
         (directory / "gatepost.toml").write_text(config)
         script = (
-            # Not over /tmp itself: the directory may be below it.
+            # Not on /tmp itself: the working directory may be below it.
             f"mount -o remount,ro,bind / && mount -t tmpfs -o mode=1777 tmpfs {directory}/tmp && "
             f"mount -t tmpfs -o mode=0777 tmpfs {directory}/state && "
             f"exec setpriv --reuid 65532 --regid 65532 --clear-groups timeout -s TERM 3 "

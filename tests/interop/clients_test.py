@@ -1,4 +1,4 @@
-"""What clients do that is no row of the matrix: wrong passwords, chunks, large messages."""
+"""Behaviour of clients that is not in the matrix: wrong passwords, CHUNKING, large messages."""
 
 import smtplib
 import ssl
@@ -30,7 +30,7 @@ class Clients(unittest.TestCase):
         self.relay.messages()
 
     def arrived(self, content=MESSAGE, to=(TO,)):
-        """One message arrived, with this content to these recipients."""
+        """Asserts that exactly one message arrived, with this content and these recipients."""
         (message,) = self.relay.messages()
         self.assertEqual(message["from"], "ann@example.com")
         self.assertEqual(message["to"], list(to))

@@ -1,8 +1,8 @@
-"""The messages of CPython's own email tests: odd, mostly legal, and written by people who read RFC 5322 for a living.
+"""The messages of CPython's own email tests: unusual, mostly legal, and written by experts on RFC 5322.
 
-Each is explained by `gatepost explain` with every author allowed. The ones that are refused are listed with the reason, so
-that a change of the From parser in either direction shows. Where policy sees a message, it sees the parts and file names that
-Python's email package sees.
+`gatepost explain` evaluates each with every author allowed. The refused ones are listed with the reason, so that a change of
+the From parser in either direction fails the test. For accepted messages, gatepost and Python's email package must find the
+same parts and file names.
 """
 
 import email
@@ -32,16 +32,16 @@ emulator = true
 
 NO_FROM = "Message has no From field"
 MALFORMED = "Malformed message header"
-# File → what the reply says.
+# File → text of the reply.
 REFUSED = {
     "msg_05.txt": "From field: address has no domain",
     "msg_11.txt": NO_FROM,
     "msg_15.txt": "To field has an address without a domain",
     "msg_18.txt": NO_FROM,
-    "msg_19.txt": MALFORMED,  # begins with an mbox line, as the next two of these
-    "msg_20.txt": "Duplicate header field",  # two Cc, which SES refuses
+    "msg_19.txt": MALFORMED,  # begins with an mbox line, like the next two
+    "msg_20.txt": "Duplicate header field",  # two Cc fields, which SES rejects
     "msg_25.txt": MALFORMED,
-    "msg_35.txt": MALFORMED,  # a line that is no field
+    "msg_35.txt": MALFORMED,  # a line that is not a field
     "msg_37.txt": NO_FROM,
     "msg_38.txt": NO_FROM,
     "msg_39.txt": NO_FROM,
@@ -50,17 +50,17 @@ REFUSED = {
 }
 
 
-# Files whose parts Python reads in another way. No file name is lost: every line that may be a delimiter begins a part here.
+# Files whose parts Python reads differently. No file name is lost: in gatepost every possible delimiter line begins a part.
 OTHER_PARTS = {
-    "msg_14.txt",  # "Content-Type: text": Python calls it text/plain
-    "msg_37.txt",  # boundary delimiters in a row: Python takes them for one
-    "msg_38.txt",  # a body with the boundaries of outer multiparts in it: the innermost boundary wins here, the outermost there
-    "msg_39.txt",  # nested multiparts with one boundary: the same
+    "msg_14.txt",  # "Content-Type: text": Python treats it as text/plain
+    "msg_37.txt",  # consecutive boundary delimiters: Python treats them as one
+    "msg_38.txt",  # a body that contains the boundaries of outer multiparts: gatepost uses the innermost boundary, Python the outermost
+    "msg_39.txt",  # nested multiparts with the same boundary: as above
 }
 
 
 def python_parts(message):
-    """Media types in order. Of the blocks of a delivery status, which Python takes for parts, the first counts here."""
+    """Media types in order. Python treats the blocks of a delivery status as parts; only the first is counted."""
     yield message.get_content_type()
     if message.is_multipart():
         parts = message.get_payload()

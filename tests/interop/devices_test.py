@@ -1,7 +1,7 @@
-"""Devices and programs that nobody can install, played octet by octet from what is known of them.
+"""Devices and programs that cannot be installed in a test, simulated byte by byte from documentation and reports.
 
-What they say is in tests/transcripts too, where the session alone is asked; here it goes through the compiled relay, with
-policy and SES behind, and at their own pace.
+tests/transcripts has their input for the session alone; here it goes through the compiled relay, with policy and SES, and at
+the speed of the devices.
 """
 
 import concurrent.futures
@@ -12,13 +12,13 @@ import unittest
 
 from relay_process import Relay, emulator, without_trace
 
-# Of the slow ones. A message of them takes long, but less than smtp.content_rate_grace_seconds.
+# Of the slow devices. A message takes long, but less than smtp.content_rate_grace_seconds.
 OCTET_SECONDS = 0.1
 
 
 @dataclasses.dataclass
 class Device:
-    """What it sends, step by step: after each, so many replies are awaited before it goes on."""
+    """The input, step by step. After each step the device waits for the given number of replies."""
 
     name: str
     steps: list
@@ -101,7 +101,7 @@ DEVICES = [
 
 
 def play(device, port):
-    """The codes of the replies that it received, and the seconds it took."""
+    """The codes of the replies, and the duration in seconds."""
     began = time.monotonic()
     with socket.create_connection(("localhost", port), timeout=60) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

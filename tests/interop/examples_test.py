@@ -1,6 +1,6 @@
-"""The files of config/examples: good as they stand, and each sends in the way it says.
+"""The files of config/examples: each is valid, and sends as its comments say.
 
-What this machine does not have is said by the environment: addresses, networks, and SES.
+Environment variables replace what this machine does not have: addresses, networks, and SES.
 """
 
 import os
@@ -17,13 +17,13 @@ import unittest
 from relay_process import BINARY, PATIENCE_SECONDS, WORK, Gatepost, free_port, hashed, wait_for_port
 
 EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "config" / "examples"
-# ConsoleMe's is tested with ConsoleMe: integrations/consoleme/tests/test_guide.py.
+# The file for ConsoleMe is tested with ConsoleMe: integrations/consoleme/tests/test_guide.py.
 ELSEWHERE = {"consoleme.toml"}
 HERE = '["127.0.0.0/8"]'
 
 
 class Example:
-    """One file in a directory that has what it names, and a relay that runs it."""
+    """One example in a directory with the files that it refers to, and a relay that runs it."""
 
     def __init__(self, name, **overrides):
         self.directory = pathlib.Path(tempfile.mkdtemp(dir=WORK, prefix="example-"))
@@ -61,7 +61,7 @@ class Example:
     messages = Gatepost.messages
 
     def send(self, author, to, client, reverse_path=None):
-        """The refusal, if there is one; otherwise what SES got."""
+        """The refusal, or the message at SES."""
         content = f"From: {author}\r\n" if author else ""
         with client:
             try:
@@ -89,7 +89,7 @@ class Example:
 
 
 def balanced(address):
-    """A client whose connection comes by a balancer that says it is from `address` (PROXY protocol, version 2)."""
+    """A client behind a balancer that reports its address as `address` (PROXY protocol, version 2)."""
 
     class Balanced(smtplib.SMTP):
         def _get_socket(self, *arguments):
@@ -103,7 +103,7 @@ def balanced(address):
 
 class Examples(unittest.TestCase):
     def good(self, example, *warnings):
-        """It is good as it stands, with these warnings and no other."""
+        """Asserts that the file is valid, with exactly these warnings."""
         self.assertEqual(example.checked.returncode, 0, example.checked)
         told = [line for line in example.checked.stdout.splitlines() if line.startswith("warning ")]
         self.assertEqual(len(told), len(warnings), told)
@@ -164,7 +164,7 @@ class Examples(unittest.TestCase):
             stolen = example.send("payroll@example.com", "ann@elsewhere.example", example.client(address="10.1.7.1", **by))
             self.assertEqual(stolen[:9], "550 5.7.1", "the password from another network")
             with self.assertRaises(smtplib.SMTPServerDisconnected):
-                # Not by the balancer: the relay waits for a header, and hangs up.
+                # Without the balancer: the relay waits for a header, and closes the connection.
                 example.client(1)
 
     def test_scanners(self):

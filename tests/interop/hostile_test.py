@@ -1,8 +1,8 @@
-"""Hostile messages cost what their size says: CPU as a multiple of SHA-256, memory within the budget, others undisturbed.
+"""The cost of hostile messages is bounded: CPU as a multiple of SHA-256, memory within the budget, no delay of other clients.
 
-Every token of MIME a million times, in every place where it could mean something; and what once ended the process, kept a
-thread for a minute or took more memory than the budget has. CPU is asserted where the relay is built as it is shipped; run
-`INTEROP_BINARY=target/dist/gatepost`, as tests/long/run does.
+The messages have each MIME token a million times, in every place where it has a meaning; and input that once ended the
+process, kept a thread busy for a minute, or exceeded the memory budget. CPU is asserted only for the released build:
+`INTEROP_BINARY=target/dist/gatepost`, as in tests/long/run.
 """
 
 import contextlib
@@ -20,10 +20,10 @@ from relay_process import BINARY, PATIENCE_SECONDS, Gatepost, free_port, wait_fo
 
 SHIPPED = "/dist/" in str(pathlib.Path(BINARY).resolve())
 CPU_RATIO_MAX = 15
-# What a message costs that has no size: its commands, its log lines, the call to SES.
+# The fixed cost of a message: its commands, its log lines, the call to SES.
 CPU_SECONDS_FREE = 0.02
 NOOP_SECONDS_MAX = 0.1
-# [memory] octets, and what the program and the buffers of its connections are beside it.
+# [memory] octets, and the memory of the program and of the connections' buffers.
 MEMORY_OCTETS_MAX = (256 + 64) * 1024 * 1024
 MESSAGE_OCTETS_MAX = 29_000_000
 TIMES = 1_000_000
@@ -50,7 +50,7 @@ FRAMES = {
 
 
 def corpus():
-    """Name and content of each message; whole lines, no line that is a dot."""
+    """Name and content of each message: complete lines, no line with only a dot."""
     for place, frame in FRAMES.items():
         for token in TOKENS:
             room = (MESSAGE_OCTETS_MAX - len(frame)) // len(token)
@@ -110,7 +110,7 @@ class Client:
 
 
 class Bystanders:
-    """Clients that say NOOP all the time: enough that one is on each thread of the relay."""
+    """Clients that send NOOP continuously: at least one on each thread of the relay."""
 
     def __init__(self, port, count=4):
         self.ended = threading.Event()
@@ -136,7 +136,7 @@ class Bystanders:
 
 
 def cpu_seconds(pid):
-    """Of all its threads, to the nanosecond."""
+    """CPU time of all threads, in nanosecond resolution."""
     total = 0
     for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -160,7 +160,7 @@ def hash_seconds(content):
 
 class Hostile(unittest.TestCase):
     def setUp(self):
-        """SES is another process, so that the relay's CPU is its own."""
+        """SES is another process, so that the relay's CPU time does not contain it."""
         self.emulator_port = free_port()
         command = [BINARY, "ses-emulator", "--listen", f"127.0.0.1:{self.emulator_port}"]
         self.emulator = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
-"""The load benchmark still works: every scenario once, as short as can be. Counts are asserted, times never are."""
+"""The load benchmark works: every scenario once, as short as possible. Counts are asserted, times are not."""
 
 import json
 import os
@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def benchmark(*arguments):
-    """What the benchmark wrote. It fails by itself where an acceptance is not exactly one message at SES."""
+    """The result of the benchmark. The benchmark itself fails unless each acceptance is exactly one message at SES."""
     with tempfile.TemporaryDirectory(dir=WORK, prefix="load-") as directory:
         results = pathlib.Path(directory) / "results.json"
         plot = pathlib.Path(directory) / "plot.svg"
@@ -45,7 +45,7 @@ class LoadBenchmark(unittest.TestCase):
         self.assertGreater(len(rows), 20)
         self.assertGreater(len(results["contests"]), 6)
         for what, row in rows.items():
-            # The emulator alone is measured without being asked for a number of its own.
+            # When the emulator alone is measured, there is no count to compare with.
             self.assertIsInstance(row["measured"], float, what)
         self.assertTrue(rows["6 × 10 MB: delivered"]["met"])
         self.assertTrue(rows["50 ms, C=128: connections opened to SES"]["met"])

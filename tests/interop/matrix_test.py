@@ -1,7 +1,7 @@
-"""Real clients, side by side: every scenario of the table with every client.
+"""Real clients: every scenario of the table with every client.
 
-What a client sent is known from a recorder between it and gatepost; what SES got is known from the emulator. In clear
-text the two are compared octet by octet, and behind TLS as what a reader makes of them.
+A recorder between client and gatepost shows what the client sent; the emulator shows what SES received. Without TLS the two
+are compared byte by byte, with TLS as parsed messages.
 """
 
 import concurrent.futures
@@ -22,7 +22,7 @@ from relay_process import WORK, Gatepost, emulator, hashed, without_trace  # noq
 from recorder import Recorder  # noqa: E402
 from scenarios import CLIENTS, MESSAGE_OCTETS_MAX, SCENARIOS  # noqa: E402
 
-# More than there are cores: most of a client's time is waiting.
+# More than the number of cores: clients wait most of the time.
 AT_A_TIME = 4
 LISTENERS = ("plain", "auth", "starttls", "implicit", "limited", "notices")
 TLS = {"starttls": "starttls", "implicit": "implicit"}
@@ -72,7 +72,7 @@ format = "json"
 
 
 class Bench:
-    """One client with a relay of its own, and a recorder before each of the relay's listeners."""
+    """One client with its own relay, and a recorder in front of each listener of the relay."""
 
     def __init__(self, name, client):
         self.name, self.client = name, client
@@ -94,9 +94,9 @@ class Bench:
         )
 
     def run(self, scenario):
-        """What the client said, what SES got and what went over the wire."""
+        """Output of the client, messages at SES, and the recorded dialogue."""
         for listener in self.listeners.values():
-            # Long enough for a line that is sent without waiting, short enough for everybody else.
+            # Long enough for a line that a client sends without waiting, short enough for the other clients.
             listener.reply_delay = 0.05 if scenario.name == "plain" else 0.0
         self.relay.script(scenario.faults)
         line = "\t".join(self.fields(scenario))
@@ -132,7 +132,7 @@ class Bench:
 
 
 def made(scenario):
-    """The message for clients that compose none. 8-bit text as it is, and more fields than should arrive."""
+    """The message for clients that compose none: raw 8-bit text, and fields that gatepost must remove."""
     subject = email.header.Header(scenario.subject, "utf-8" if not scenario.subject.isascii() else None).encode(linesep="\r\n")
     text = scenario.text.replace("\n", "\r\n")
     header = (
@@ -153,14 +153,14 @@ def made(scenario):
 
 
 class Run:
-    """One scenario with one client, and what is to be said of it."""
+    """One scenario with one client, and its result."""
 
     def __init__(self, scenario, client, outcome, told, messages, wire, message):
         self.scenario, self.client, self.outcome, self.told = scenario, client, outcome, told
         self.messages, self.wire, self.message = messages, wire, message
 
     def problems(self):
-        """Everything that is not as the table has it."""
+        """All differences from the table."""
         found = []
 
         def expect(what, got, wanted):
@@ -212,7 +212,7 @@ class Run:
         expect("recipients", sorted(message["to"]), sorted(good))
 
     def content(self, message, expect):
-        """What a reader sees is what was to be sent."""
+        """Compares the parsed message with the one that was to be sent."""
         scenario, raw = self.scenario, message["raw"]
         kind = {"plain": "E?SMTP", "limited": "E?SMTP", "auth": "ESMTPA"}.get(scenario.listener, "ESMTPSA")
         expect("trace field", bool(re.match(rf"Received: from unknown\r\n\tby relay\.example with {kind} id ".encode(), raw)), True)
@@ -231,7 +231,7 @@ class Run:
         expect("the notice has the reply", self.scenario.refusal.encode() in message["raw"], True)
 
     def octets(self, expect, exception):
-        """What SES got is what the client sent, octet by octet; and what was accepted went once."""
+        """Compares the message at SES with the client's, byte by byte; an accepted message was sent exactly once."""
         sent = [exchange for one in self.wire for exchange in one.of("DATA") if exchange.code == "250"]
         expect("messages on the wire and at SES", len(sent), len(self.messages))
         for exchange, message in zip(sent, self.messages):
@@ -241,7 +241,7 @@ class Run:
                 place = next((i for i, (a, b) in enumerate(zip(got, wanted)) if a != b), min(len(got), len(wanted)))
                 expect(f"octets from {place}", got[place : place + 80], wanted[place : place + 80])
         if sent and not self.client.composes and not (exception and exception.notice):
-            # The wire is the file, whatever the client is allowed to put on top.
+            # The client sent the file, except for header fields that it may add at the top.
             expect("the file's text on the wire", self.message.read_bytes().partition(b"\r\n\r\n")[2].rstrip() in sent[0].content, True)
 
 
@@ -249,7 +249,7 @@ HIDDEN = re.compile(r"(resent-)?bcc$|return-path$|x-ses-", re.IGNORECASE)
 
 
 def without_hidden(content):
-    """Without the fields that gatepost takes out: read line by line, not with a parser that could share a fault."""
+    """Without the fields that gatepost removes. Reads line by line: a parser could have the same fault as gatepost."""
     header, end, body = content.partition(b"\r\n\r\n")
     kept, hidden = [], False
     for line in header.split(b"\r\n"):
@@ -261,19 +261,19 @@ def without_hidden(content):
 
 
 def normal(text):
-    """Without the line ends that a composer may add or leave out at the end."""
+    """Without the final line ends, which a client may add or omit."""
     return text.replace("\r\n", "\n").rstrip("\n")
 
 
 def run_all(name, client):
-    """Problems by scenario, and the seconds it took."""
+    """Problems by scenario, and the duration in seconds."""
     began = time.monotonic()
     found = {}
     bench = Bench(name, client)
     try:
         for scenario in [*SCENARIOS, *client.scenarios]:
             found[scenario.name] = bench.run(scenario).problems()
-    except Exception as error:  # It shall not hide what the other clients found.
+    except Exception as error:  # The results of the other clients must not be lost.
         found["all"] = [f"{type(error).__name__}: {error}"]
     ended = bench.stop()
     if ended != (0, 0):
@@ -283,7 +283,7 @@ def run_all(name, client):
 
 class Matrix(unittest.TestCase):
     def test_every_client(self):
-        """INTEROP_CLIENTS, names with spaces between, chooses some."""
+        """The clients in INTEROP_CLIENTS (names separated by spaces), or all."""
         global PASSWORD
         PASSWORD = hashed("secret")
         chosen = os.environ.get("INTEROP_CLIENTS", "").split() or list(CLIENTS)

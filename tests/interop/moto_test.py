@@ -1,4 +1,4 @@
-"""An independent SES: moto's server takes what gatepost sends. It is signed and read by AWS's own Python code there.
+"""An independent SES: moto's server accepts the calls of gatepost. It checks and parses them with AWS's own Python code.
 
 Known quirks of moto 5.2.5: it adds the recipients of header fields to those of the request, verifies exact domains only,
 and fails on content that is not UTF-8; so the message here has no To field and is UTF-8.

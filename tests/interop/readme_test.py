@@ -1,4 +1,4 @@
-"""The README's shell blocks, run as they stand but for the ports and the way the binary is started."""
+"""The README's shell blocks, unchanged except for the ports and the way the binary is started."""
 
 import os
 import pathlib
@@ -32,7 +32,7 @@ class Readme(unittest.TestCase):
         }
 
     def block(self, start):
-        """The block that begins like this, with our ports and binary."""
+        """The block that begins with this text, with the ports and the binary of the test."""
         (text,) = [block for block in shell_blocks() if block.startswith(start)]
         return text.replace("cargo run -- ", f"{BINARY} ").replace("127.0.0.1:2525", f"127.0.0.1:{self.ports[0]}")
 
@@ -61,7 +61,7 @@ class Readme(unittest.TestCase):
         )
         try:
             wait_for_port(self.ports[0], relay)
-            # What the demo prints can be pasted as it is.
+            # The commands that the demo prints work unchanged.
             introduction = "".join(iter(relay.stdout.readline, "Ctrl-C stops it. The log follows.\n"))
             pasted = self.shell(introduction[introduction.index("  printf") :])
             self.assertEqual(pasted.returncode, 0, pasted)
@@ -90,7 +90,7 @@ class Readme(unittest.TestCase):
 
     def test_the_minimal_configuration_is_checked(self):
         check = self.block("cargo run -- check").splitlines()[0]
-        # One listener only: the overrides of the others do not belong to this file.
+        # This file has one listener, so the overrides for the others are left out.
         environment = {name: value for name, value in self.environment.items() if not name.startswith("GATEPOST_")}
         self.environment = environment
         checked = self.shell(check, AWS_REGION="us-east-1")

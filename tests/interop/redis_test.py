@@ -1,4 +1,4 @@
-"""Limits that two relays share over a real Redis: how exactly, and what happens when it stops, dies or forgets."""
+"""Limits that two relays share over a real Redis: their accuracy, and what happens when Redis hangs, stops or loses data."""
 
 import os
 import pathlib
@@ -15,12 +15,12 @@ import unittest
 from relay_process import BINARY, PATIENCE_SECONDS, WORK, Relay, emulator, free_port, wait_for_port
 
 CONTENT = b"From: Ann <ann@example.com>\r\nSubject: limits\r\n\r\nHello\r\n"
-# The bound is 50 ms; the rest is for machines that do other things too.
+# The limit is 50 ms; the rest is for busy machines.
 REPLY_SECONDS_MAX = 1.0
 
 
 class Redis:
-    """`redis-server` on a port of its own, with nothing on disk that outlives it."""
+    """`redis-server` on its own port, with no data on disk after it ends."""
 
     def __init__(self, *arguments, tls=False):
         self.port = free_port()
@@ -41,7 +41,7 @@ class Redis:
             self.process.wait(timeout=PATIENCE_SECONDS)
 
     def ask(self, *words):
-        """One command; the first line of the answer."""
+        """Sends one command; returns the first line of the response."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_SECONDS) as connection:
             connection.sendall(f"*{len(words)}\r\n".encode() + b"".join(f"${len(word)}\r\n{word}\r\n".encode() for word in words))
             return connection.makefile("rb").readline().decode().strip()
@@ -68,7 +68,7 @@ instances = 2
 
 
 class Load:
-    """Clients that send as much as a relay takes, and remember what they were told."""
+    """Clients that send as much as a relay accepts, and record the replies."""
 
     def __init__(self, relays, clients=3):
         self.accepted, self.deferred, self.other, self.slowest = 0, 0, [], 0.0
@@ -109,7 +109,7 @@ class Load:
 
 
 def told(relay):
-    """What one message is told."""
+    """The reply to one message."""
     with smtplib.SMTP("127.0.0.1", relay.ports["plain"], timeout=PATIENCE_SECONDS) as client:
         client.ehlo()
         code, text = client.mail("ann@example.com")
@@ -181,7 +181,7 @@ class Shared(unittest.TestCase):
         print(f"{counts} in {seconds:.3f} s, {paced:.1f} and a burst allowed")
         self.assertEqual(load.other, [])
         self.assertGreaterEqual(sum(counts), 0.95 * paced)
-        # The burst, what was under way at the end, and a reserve; two that do not know of each other would send twice it.
+        # The burst, messages in progress at the end, and a margin; two relays without Redis would send twice as much.
         self.assertLessEqual(sum(counts), 1.02 * paced + 20 + 6 + 20)
         self.assertGreater(min(counts), 0)
 
@@ -215,7 +215,7 @@ class Shared(unittest.TestCase):
         print(f"{counts} in {seconds:.2f} s; noticed in {noticed * 1000:.0f} ms; slowest reply {load.slowest * 1000:.0f} ms")
         self.assertEqual(load.other, [])
         self.assertLess(load.slowest, REPLY_SECONDS_MAX)
-        # One burst at the start; and for the outage two: the parts had theirs, and Redis has one again when it comes back.
+        # One burst at the start, and two for the outage: one in the relays' shares, and one in Redis when it is back.
         self.assertLessEqual(sum(counts), 1.01 * (3 * 20 + 40 * seconds))
         self.assertGreaterEqual(sum(counts), 0.8 * 40 * seconds, "mail went on")
 
@@ -241,7 +241,7 @@ class Shared(unittest.TestCase):
         print(f"{counts} in {seconds:.2f} s with two deaths; slowest reply {load.slowest * 1000:.0f} ms")
         self.assertEqual(load.other, [])
         self.assertLess(load.slowest, REPLY_SECONDS_MAX)
-        # Two bursts an outage; and as long as one is back and the other is not, its part beside the whole.
+        # Two bursts per outage; and while only one relay has reconnected, the share of the other in addition.
         self.assertLessEqual(sum(counts), 1.01 * (5 * 20 + 40 * seconds + 20 * apart))
         self.assertEqual([log(relay).count(LEFT_ALONE) for relay in relays], [2, 2], "one line a change")
 
@@ -317,7 +317,7 @@ class Shared(unittest.TestCase):
         self.assertIn("certificate", str(caught.exception), "an authority that nobody trusts")
 
     def test_cluster_mode(self):
-        # By itself it takes a second port 10,000 above the first, among those that the system gives to clients.
+        # Its default is a second port 10,000 above the first, in the range of the system's ephemeral ports.
         redis = self.redis("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
         self.assertEqual(redis.ask("CLUSTER", "ADDSLOTSRANGE", "0", "16383"), "+OK")
         deadline = time.monotonic() + PATIENCE_SECONDS

@@ -1,4 +1,4 @@
-"""A running gatepost for the tests beside this file: configuration, process, what the SES emulator got."""
+"""A running gatepost for the tests in this directory: configuration, process, messages at the SES emulator."""
 
 import base64
 import itertools
@@ -19,7 +19,7 @@ WORK = pathlib.Path(os.environ["INTEROP_WORK"])
 PATIENCE_SECONDS = 60
 
 
-# Below those that the system gives to clients: none of theirs takes one between our look and its use.
+# Below the ephemeral ports of the system, so that no client takes the port between this check and its use.
 PORTS = itertools.cycle(range(16_000, 32_000))
 for _ in range(random.randrange(16_000)):
     next(PORTS)
@@ -49,7 +49,7 @@ def wait_for_port(port, process):
 
 
 class Gatepost:
-    """`gatepost run` with ports of its own, a certificate for localhost and the configuration that `config` makes of it."""
+    """`gatepost run` with its own ports, a certificate for localhost and the configuration that `config` returns."""
 
     def __init__(self, ports, config, environment=None):
         self.directory = pathlib.Path(tempfile.mkdtemp(dir=WORK, prefix="relay-"))
@@ -73,7 +73,7 @@ class Gatepost:
         return f'certificate = {{ file = "{self.directory}/cert.pem" }}\nkey = {{ file = "{self.directory}/key.pem" }}\n'
 
     def stop(self):
-        """Drains, and says with what exit code."""
+        """Stops the relay and returns its exit code."""
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(timeout=PATIENCE_SECONDS)
         self.log.close()
@@ -82,13 +82,13 @@ class Gatepost:
         return code
 
     def script(self, faults):
-        """What the emulator answers to the next calls, instead of taking the message."""
+        """Sets the errors that the emulator returns for the next calls."""
         if faults:
             base = f"http://127.0.0.1:{self.ports['emulator']}"
             urllib.request.urlopen(f"{base}/faults", json.dumps(faults).encode()).close()
 
     def messages(self):
-        """What the emulator accepted and has not been asked for yet."""
+        """The messages that the emulator accepted since the last call."""
         base = f"http://127.0.0.1:{self.ports['emulator']}"
         with urllib.request.urlopen(f"{base}/messages") as answer:
             messages = [json.loads(line) for line in answer.read().splitlines()]
@@ -99,7 +99,8 @@ class Gatepost:
 
 
 class Relay(Gatepost):
-    """With a plain, a STARTTLS and an implicit TLS listener, each with optional AUTH, and one that normalizes line ends."""
+    """A configuration with a plain, a STARTTLS and an implicit TLS listener, each with optional AUTH, and one that normalizes line
+    ends."""
 
     LISTENERS = {"plain": "none", "starttls": "starttls", "implicit": "implicit"}
 
@@ -155,6 +156,6 @@ listen = "127.0.0.1:{relay.ports['emulator']}"
 
 
 def without_trace(raw):
-    """A message without the Received field that gatepost put on top."""
+    """The message without the Received field that gatepost added."""
     assert raw.startswith(b"Received: from unknown\r\n\tby relay.example with "), raw[:200]
     return raw.split(b"\r\n", 3)[3]

@@ -1,4 +1,4 @@
-"""The hostile corpus, read by Python's email package: what gatepost accepted shows no forbidden author there either."""
+"""The hostile corpus, parsed by Python's email package: it finds no forbidden author in a message that gatepost accepted."""
 
 import email
 import email.policy
@@ -14,7 +14,7 @@ CORPUS = pathlib.Path(__file__).resolve().parents[1] / "corpus"
 
 
 def readings(raw):
-    """Every address that Python's readers, old and new, take for an author."""
+    """Every address that Python's old and new parsers return as an author."""
     authors = set()
     for policy in (email.policy.compat32, email.policy.default, email.policy.SMTP):
         message = email.message_from_bytes(raw, policy=policy)
@@ -26,7 +26,7 @@ def readings(raw):
     return {address for address in authors if "@" in address}
 
 
-# The parameter came with a security fix in 3.11.10 and friends.
+# The parameter was added by a security fix in 3.11.10 and other versions.
 try:
     email.utils.getaddresses([""], strict=False)
     STRICT = True
@@ -44,7 +44,7 @@ class Spoofing(unittest.TestCase):
         assert cls.relay.stop() == 0
 
     def send(self, header):
-        """The reply to the end of data, over a bare socket: no client library would send this."""
+        """The reply to the end of data. Uses a socket, because no client library would send this message."""
         dialogue = (
             b"EHLO x\r\nMAIL FROM:<ann@example.com>\r\nRCPT TO:<bob@example.com>\r\nDATA\r\n"
             + header.encode() + b"\r\nbody\r\n.\r\nQUIT\r\n"

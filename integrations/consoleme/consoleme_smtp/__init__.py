@@ -1,10 +1,10 @@
 """An SMTP backend for an unmodified ConsoleMe.
 
-One notification, room by room: `plugin` is what ConsoleMe loads; `ses_hook` catches the call that would go to Amazon SES;
-`settings` says which relay, `message` composes, `delivery` speaks SMTP.
+The path of one notification: ConsoleMe loads `plugin`; `ses_hook` intercepts the call to Amazon SES; `settings` reads the
+configuration of the relay, `message` composes the message, `delivery` sends it over SMTP.
 
-Operators: set CONSOLEME_CONFIG_ENTRYPOINT=smtp_config. Who has a config plugin already: call `install()` in its
-`get_config_location()`.
+Operators: set CONSOLEME_CONFIG_ENTRYPOINT=smtp_config. With your own config plugin, call `install()` in its
+`get_config_location()` instead.
 """
 
 from consoleme_smtp.ses_hook import install

@@ -1,8 +1,8 @@
-"""One mail, one connection, one SMTP transaction.
+"""Sends one message: one connection, one SMTP transaction.
 
-Written out command by command instead of smtplib's sendmail, which hides the reply to the content (it has the id that
-the relay's log has too) and which of many recipients were refused when one was not. No second attempt: ConsoleMe has no
-queue, and what may have been sent must not be sent twice.
+This module issues each command itself instead of smtplib's sendmail, which does not return the reply to the content (it has
+the id that is also in the relay's log), nor the refused recipients if at least one was accepted. There is no second attempt:
+ConsoleMe has no queue, and a message that may have been sent must not be sent twice.
 """
 
 import re
@@ -14,7 +14,7 @@ from typing import Dict, Iterator, NamedTuple, Tuple
 from consoleme_smtp.message import Mail
 from consoleme_smtp.settings import Settings
 
-#: For the goodbye, when all has been said already.
+#: Timeout for QUIT, after the outcome is known.
 QUIT_SECONDS = 2.0
 
 
@@ -34,12 +34,12 @@ class Reply(NamedTuple):
 
 class Receipt(NamedTuple):
     reply: Reply
-    #: Recipients that the relay refused while it took others.
+    #: Recipients that the relay refused while it accepted others.
     refused: Dict[str, Reply]
 
 
 class NotDelivered(Exception):
-    """Where it ended (`step`), and why, in few words (`reason`: a reply's code and status, or the name of an error)."""
+    """The failed step (`step`) and the cause (`reason`: code and enhanced status of a reply, or the name of an exception)."""
 
     def __init__(self, step: str, reason: str, text: str) -> None:
         super().__init__(f"{step}: {text}")
@@ -67,7 +67,7 @@ def deliver(settings: Settings, mail: Mail) -> Receipt:
 
 @contextmanager
 def _session(settings: Settings) -> Iterator[smtplib.SMTP]:
-    """Greeted, encrypted and authenticated as the settings say, or not at all."""
+    """A session with EHLO, TLS and AUTH as configured. If one of them fails, there is no session."""
     host, port, timeout = settings.host, settings.port, settings.timeout_seconds
     with _step("connect", f" ({host}:{port})"):
         if settings.tls == "implicit":
@@ -77,7 +77,7 @@ def _session(settings: Settings) -> Iterator[smtplib.SMTP]:
     try:
         if settings.tls == "starttls":
             with _step("STARTTLS"):
-                # Raises where the relay does not offer it: a relay that is not asked to encrypt gets no mail in clear.
+                # Raises if the relay does not offer STARTTLS: nothing is sent in clear text.
                 smtp.starttls(context=settings.tls_context())
         with _step("EHLO"):
             smtp.ehlo_or_helo_if_needed()
@@ -90,13 +90,13 @@ def _session(settings: Settings) -> Iterator[smtplib.SMTP]:
 
 
 def _our_name() -> str:
-    """smtplib would ask the DNS, without a timeout; in a container, nobody may answer."""
+    """The name for EHLO. smtplib would query the DNS without a timeout; in a container there may be no answer."""
     name = socket.gethostname()
     return name if "." in name else "[127.0.0.1]"
 
 
 def _leave(smtp: smtplib.SMTP) -> None:
-    """Whatever happens to QUIT, the mail's outcome is settled: an error here would call a sent mail unsent."""
+    """Ends the session. Errors of QUIT are ignored: the outcome is known, and an error would report a sent message as unsent."""
     try:
         if smtp.sock is not None:
             smtp.sock.settimeout(QUIT_SECONDS)
@@ -109,12 +109,12 @@ def _leave(smtp: smtplib.SMTP) -> None:
 
 @contextmanager
 def _step(name: str, note: str = "") -> Iterator[None]:
-    """What fails inside failed at this step. The note is for what is no reply."""
+    """Converts an exception inside into NotDelivered with this step. The note is added to errors that are not SMTP replies."""
     try:
         yield
     except smtplib.SMTPResponseException as error:
         reply = _reply(error.smtp_code, error.smtp_error)
-        # The reply is all there is to know; a second traceback would bury it.
+        # The reply has all information; a second traceback would hide it.
         raise NotDelivered(name, reply.reason, str(reply)) from None
     except OSError as error:
         kind = type(error).__name__

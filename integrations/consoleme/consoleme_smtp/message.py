@@ -1,8 +1,8 @@
-"""From the parameters of SES's SendEmail to an envelope and a message.
+"""Converts the parameters of SES's SendEmail into an envelope and a message.
 
-Composes what SES would have: the same text and HTML parts, the sender, every recipient in To. Two things are mended
-that SES refuses the whole mail for: None among the recipients (a request without an application_admin), and a recipient
-that is no address (a login provider's user name). Lines stay below 998 octets, and nothing but ASCII leaves.
+Composes the same message as SES: the same text and HTML parts, the sender, every recipient in To. Two errors are corrected
+for which SES rejects the whole message: None among the recipients (a request without an application_admin), and a recipient
+that is not an address (a login provider's user name). Lines are shorter than 998 bytes, and the message is ASCII only.
 """
 
 import re
@@ -17,25 +17,25 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple
 
 
 class MessageError(Exception):
-    """No mail can be made of these parameters."""
+    """No message can be composed from these parameters."""
 
 
 class Mail(NamedTuple):
     reverse_path: str
     forward_paths: List[str]
     content: bytes
-    #: Recipients that are no address, and why.
+    #: Recipients that are not an address, with the reason.
     unusable: Dict[str, str]
 
 
 def without_gaps(recipients: Iterable[Any]) -> List[Any]:
-    """Without None, empty ones and duplicates; botocore refuses None before anybody else can look."""
+    """Removes None, empty values and duplicates. botocore rejects None before later hooks run."""
     return list(dict.fromkeys(recipient for recipient in recipients if recipient))
 
 
 def compose(parameters: Mapping[str, Any], send_source_arn: bool) -> Mail:
     destination = parameters["Destination"]
-    # ConsoleMe uses no other parameter. Losing a Bcc or a configuration set silently would be worse than losing the mail.
+    # ConsoleMe uses no other parameter. To ignore a Bcc or a configuration set would be worse than an error.
     strange = (set(parameters) - {"Source", "SourceArn", "Destination", "Message"}) | (set(destination) - {"ToAddresses"})
     if strange:
         raise MessageError(f"SendEmail with {', '.join(sorted(strange))} is not supported over SMTP")
@@ -57,7 +57,7 @@ def compose(parameters: Mapping[str, Any], send_source_arn: bool) -> Mail:
     message["To"] = ", ".join(map(_field, mailboxes.values()))
     message["Subject"] = _subject(parameters["Message"]["Subject"]["Data"])
     message["Date"] = formatdate()
-    # With a domain given, because finding out our own would ask the DNS, without a timeout.
+    # With a domain, because make_msgid would otherwise query the DNS for our own, without a timeout.
     message["Message-ID"] = make_msgid(domain=author.domain)
     if send_source_arn:
         message["X-SES-SOURCE-ARN"] = _one_line(parameters["SourceArn"])
@@ -70,15 +70,15 @@ def compose(parameters: Mapping[str, Any], send_source_arn: bool) -> Mail:
 
 
 def _mailbox(text: str) -> Address:
-    """One address, maybe with a name, which may be non-ASCII or encoded words."""
+    """One address with an optional display name, which may be non-ASCII or encoded words."""
     try:
         field: Any = policy.SMTP.header_factory("To", text)
         mailbox: Address
         (mailbox,) = field.addresses
-        # Obsolete: a period in a name, which many people write.
+        # Obsolete, but common: a period in a display name.
         strange = [defect for defect in field.defects if not isinstance(defect, ObsoleteHeaderDefect)]
     except Exception as error:
-        # The parser of old Pythons trips over some garbage.
+        # The parser of old Python versions raises exceptions on some invalid input.
         raise MessageError(f"{text!r} is no address") from error
     if strange or not (mailbox.username and mailbox.domain):
         raise MessageError(f"{text!r} is no address")
@@ -92,23 +92,23 @@ def _mailbox(text: str) -> Address:
 def _field(mailbox: Address) -> str:
     if mailbox.display_name.isascii():
         return formataddr((mailbox.display_name, mailbox.addr_spec))
-    # formataddr would make one encoded word, however long.
+    # formataddr would create a single encoded word of any length.
     return f"{Header(mailbox.display_name, 'utf-8').encode()} <{mailbox.addr_spec}>"
 
 
 def _subject(text: str) -> str:
     text = _one_line(text)
-    # A long word without a space can only be folded once it is encoded.
+    # A long word without a space can only be folded after encoding.
     return Header(text, "utf-8" if len(text) > 900 else None, header_name="Subject").encode()
 
 
 def _one_line(text: str) -> str:
-    """A line end here would begin a field of whoever named the role that is talked about."""
+    """Replaces control characters: with a line end, the name of an IAM role could add a header field."""
     return re.sub(r"[\x00-\x1f\x7f]+", " ", text)
 
 
 _QUOTED_PRINTABLE = charset.Charset("utf-8")
 _QUOTED_PRINTABLE.body_encoding = charset.QP
 
-# Not the newer EmailMessage: in old Pythons its folding breaks some names.
+# Not the newer EmailMessage: in old Python versions its folding breaks some names.
 _WIRE = policy.compat32.clone(linesep="\r\n")

@@ -1,6 +1,6 @@
-"""The config plugin: ConsoleMe's own, and the hook is in place before anything can be sent.
+"""The config plugin: ConsoleMe's default plugin, which also installs the hook before anything can be sent.
 
-ConsoleMe loads it first of all, in web and Celery processes alike.
+ConsoleMe loads it before all other plugins, in web and Celery processes.
 """
 
 import yaml
@@ -17,7 +17,8 @@ class Config(DefaultConfig):
     def get_config_location() -> str:
         location: str = DefaultConfig.get_config_location()
         install()
-        # Once. An error at a reload would end ConsoleMe's reloading for good; there, the next mail's error tells.
+        # Only at the start: an error during a reload would stop all further reloads of ConsoleMe. After a reload, the next message
+        # reports the error.
         if not Config._checked:
             _check(location)
             Config._checked = True
@@ -25,12 +26,12 @@ class Config(DefaultConfig):
 
 
 def _check(location: str) -> None:
-    """A wrong block stops the start instead of losing mail later. Where the file extends others, the rest of the block
-    may be in those, a password in AWS Secrets Manager for one: then the first mail tells."""
+    """Stops the start if the block is wrong, instead of losing messages later. If the file extends others, they may have the
+    rest of the block (for example a password in AWS Secrets Manager): then the first message reports the error."""
     try:
         with open(location) as file:
             content = yaml.safe_load(file)
     except OSError:
-        return  # ConsoleMe has the better words for it.
+        return  # ConsoleMe reports this error itself.
     if isinstance(content, dict) and not content.get("extends"):
         read_settings(content.get("smtp"))

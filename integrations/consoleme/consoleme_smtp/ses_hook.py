@@ -1,10 +1,11 @@
-"""Takes ConsoleMe's calls of SES's SendEmail off the wire.
+"""Intercepts ConsoleMe's calls to SES's SendEmail.
 
-ConsoleMe makes a new boto3 client a mail, always of boto3's default session. Two of that session's events are enough:
-at the first the parameters are as ConsoleMe gave them, at the second an answer keeps botocore from signing and sending.
-What is raised here comes out of `client.send_email()`, so ConsoleMe's own checks, log and metrics stay as they are.
+ConsoleMe creates a new boto3 client for each message, always from boto3's default session. Two events of that session are
+enough: at the first, the parameters are still those of ConsoleMe; at the second, returning a response prevents botocore from
+signing and sending the request. Exceptions raised here propagate out of `client.send_email()`, so ConsoleMe's own checks, log
+and metrics work as before.
 
-There is no way from here to SES: with any error, the mail is not sent.
+Nothing here calls SES: after any error, the message is not sent.
 """
 
 import sys
@@ -19,12 +20,12 @@ from consoleme_smtp.settings import SettingsError, read_settings
 
 
 def install() -> None:
-    """May be called again; ConsoleMe does so whenever it reloads its configuration."""
+    """Registers the hook. May be called repeatedly: ConsoleMe does so at each reload of its configuration."""
     if boto3.DEFAULT_SESSION is None:
         boto3.setup_default_session()
     events = boto3.DEFAULT_SESSION.events
     events.register("provide-client-params.ses.SendEmail", keep_parameters, unique_id="consoleme-smtp-parameters")
-    # First, because the first answer wins.
+    # First, because the first response is used.
     events.register_first("before-call.ses.SendEmail", send, unique_id="consoleme-smtp-send")
 
 
@@ -38,7 +39,7 @@ def keep_parameters(params: Mapping[str, Any], context: Dict[str, Any], **_: Any
 
 
 def send(context: Mapping[str, Any], **_: Any) -> Tuple[AWSResponse, Dict[str, Any]]:
-    # Not at the top: this module is loaded before ConsoleMe has read its configuration. And read for each mail, because
+    # Not imported at the top: this module is loaded before ConsoleMe has read its configuration. Read for each message, because
     # ConsoleMe reloads it.
     from consoleme.config import config
 
@@ -57,7 +58,7 @@ def send(context: Mapping[str, Any], **_: Any) -> Tuple[AWSResponse, Dict[str, A
 
 
 def _report_refused(receipt: Receipt, unusable: Mapping[str, str], parameters: Mapping[str, Any]) -> None:
-    """Some were served, so the call succeeds; the others must not be forgotten for that."""
+    """Logs and counts the refused recipients of a message that others received, because the call itself succeeds."""
     from consoleme.config import config
 
     reasons = [*(reply.reason for reply in receipt.refused.values()), *("no address" for _ in unusable)]

@@ -1,8 +1,8 @@
 """The `smtp:` block of ConsoleMe's YAML.
 
-Read once, whole: who holds Settings need not ask again. It fails closed: STARTTLS unless said otherwise, certificates
-always verified, no password over a network in clear unless said so twice. No error shows a value, since any of them may
-be a password that went to the wrong key.
+The block is validated as a whole, so a `Settings` object is always valid. The defaults are secure: STARTTLS unless configured
+otherwise, certificates always verified, no password in clear text over a network unless two keys permit it. No error shows a
+value, because any value may be a password under the wrong key.
 """
 
 import ipaddress
@@ -17,7 +17,7 @@ TIMEOUT_SECONDS_MAX = 60
 
 
 class SettingsError(Exception):
-    """What is wrong with the block, all of it."""
+    """All errors of the block."""
 
     def __init__(self, problems: List[str]) -> None:
         super().__init__("ConsoleMe's configuration, smtp: " + "; ".join(problems))
@@ -35,7 +35,7 @@ class Settings:
     send_source_arn: bool
 
     def tls_context(self) -> ssl.SSLContext:
-        """Made anew for each mail, so that a renewed file counts. With ca_file, nobody else is trusted."""
+        """Created for each message, so that a renewed file is used. With ca_file, no other authority is trusted."""
         context = ssl.create_default_context(cafile=self.ca_file)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         return context
@@ -68,17 +68,17 @@ def read_settings(block: Any) -> Settings:
     timeout = take("timeout_seconds", 25, _is_timeout, f"a number from 1 to {TIMEOUT_SECONDS_MAX}")
     send_source_arn = take("send_source_arn", False, _is_flag, "true or false")
     known = "host, tls, port, ca_file, username, password, auth_in_clear, timeout_seconds, send_source_arn"
-    problems += [f"{key} is no key; there are {known}" for key in left]
+    problems += [f"{key} is not a known key; the keys are {known}" for key in left]
 
     settings = Settings(host, port, tls, ca_file, username, password, float(timeout), send_source_arn)
     if problems:
         raise SettingsError(problems)
     if (username is None) != (password is None):
-        problems.append("username and password need each other")
+        problems.append("username and password must be set together")
     if tls == "none" and password is not None and not (auth_in_clear or _is_loopback(host)):
-        problems.append("without TLS, anybody on the way can read the password: set tls, or auth_in_clear: true")
+        problems.append("without TLS, the password can be read on the network: set tls, or auth_in_clear: true")
     if tls == "none" and ca_file is not None:
-        problems.append("ca_file is of no use without tls")
+        problems.append("ca_file has no effect without tls")
     elif tls != "none":
         try:
             settings.tls_context()
@@ -102,7 +102,7 @@ def _is_port(value: Any) -> bool:
 
 
 def _is_credential(value: Any) -> bool:
-    """smtplib sends no others."""
+    """smtplib supports only ASCII."""
     return _is_text(value) and value.isascii()
 
 

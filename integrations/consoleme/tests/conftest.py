@@ -1,8 +1,7 @@
-"""The real ConsoleMe and the real relay, and what each of them saw.
+"""Fixtures: the real ConsoleMe in this process, its log and its metrics.
 
-ConsoleMe reads its configuration once, when it is imported, and from then on this process is one ConsoleMe; the tests
-change the `smtp` and `ses` blocks in it as a reload would. Nothing can reach AWS: the keys are bogus, there is no
-instance metadata, and HTTPS leads to a closed port.
+ConsoleMe reads its configuration once, when it is imported. The tests then change the `smtp` and `ses` blocks as a reload
+would. Nothing can reach AWS: the keys are invalid, there is no instance metadata, and HTTPS goes to a closed port.
 """
 
 import logging
@@ -26,7 +25,7 @@ OFFLINE = {
     "AWS_MAX_ATTEMPTS": "1",
     "HTTPS_PROXY": "http://127.0.0.1:9",
     "HTTP_PROXY": "http://127.0.0.1:9",
-    # The emulator's door and other things on this machine.
+    # The emulator and other servers on this machine.
     "NO_PROXY": "127.0.0.1,localhost",
 }
 CONSOLEME_YAML = """
@@ -61,7 +60,7 @@ def consoleme(tmp_path_factory):
 
 
 class Seen(logging.Handler):
-    """ConsoleMe's log of one test, and its metrics."""
+    """ConsoleMe's log and metrics during one test."""
 
     def __init__(self):
         from recorded_metrics import COUNTS
@@ -76,12 +75,12 @@ class Seen(logging.Handler):
         self.entries.append((record.levelname, record.msg if isinstance(record.msg, dict) else {}, self.format(record)))
 
     def error(self):
-        """The one error: what it says, traceback included."""
+        """The text of the only error, with its traceback."""
         ((_, _, text),) = [entry for entry in self.entries if entry[0] == "ERROR"]
         return text
 
     def response(self):
-        """What ConsoleMe logged as SES's message id."""
+        """The value that ConsoleMe logged as SES's message id."""
         (response,) = [entry["response"] for level, entry, _ in self.entries if level == "DEBUG" and "response" in entry]
         return response
 
@@ -90,7 +89,7 @@ class Seen(logging.Handler):
 def seen(consoleme):
     handler = Seen()
     consoleme.logger.addHandler(handler)
-    # As ConsoleMe would have it, were pytest's handlers not there first.
+    # ConsoleMe sets this level unless handlers exist, and pytest's exist.
     consoleme.logger.setLevel(logging.DEBUG)
     yield handler
     consoleme.logger.removeHandler(handler)

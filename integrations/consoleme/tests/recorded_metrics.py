@@ -1,4 +1,4 @@
-"""A metrics plugin, as ConsoleMe's `metrics.metrics_plugin` takes it, that the tests can read."""
+"""A plugin for ConsoleMe's `metrics.metrics_plugin` that records counts for the tests."""
 
 COUNTS = []
 

@@ -1,5 +1,5 @@
-"""ConsoleMe's own functions, through a running gatepost, to what its SES emulator got; and what ConsoleMe logs and counts
-where they do not get there."""
+"""Calls ConsoleMe's own functions with a running gatepost and compares what its SES emulator received; for failures, checks
+what ConsoleMe logs and counts."""
 
 import asyncio
 import email
@@ -14,7 +14,7 @@ import pytest
 
 SENDER = "ConsoleMe <consoleme@example.com>"
 
-# In addition: recipients that are refused, and a listener with very little memory.
+# Added to the relay's configuration: recipients that are refused, and a listener with very little memory.
 LIMITED = """
 [[app]]
 name = "limited"
@@ -46,7 +46,7 @@ def relay():
 
 @pytest.fixture
 def smtp(consoleme, relay):
-    """Sets the `smtp` block, for a door of the relay; the emulator has forgotten what was before."""
+    """Sets the `smtp` block for a listener of the relay, and clears the emulator."""
 
     def use(door="plain", **more):
         tls = relay_process.Relay.LISTENERS.get(door, "none")
@@ -70,7 +70,7 @@ def emulator(relay, method, path, content=None):
 
 
 def the_mail(relay):
-    """The only one that arrived: as SES was told, and parsed."""
+    """The only message that arrived: the parameters of the SES call, and the parsed message."""
     (sent,) = relay.messages()
     return sent, email.message_from_bytes(relay_process.without_trace(sent["raw"]), policy=email.policy.SMTP)
 
@@ -106,7 +106,7 @@ def say(consoleme, to, subject="s", body="b"):
 
 
 def nothing_but(seen, *names):
-    """Which metrics were counted, ConsoleMe's and ours."""
+    """The metrics that were counted, of ConsoleMe and of the package."""
     assert [name for name, _ in seen.counts] == list(names)
 
 
@@ -119,7 +119,7 @@ def failed(seen, step, reason, text):
     assert "secret" not in said
 
 
-# What happens when a request changes and when somebody comments: all that this version of ConsoleMe calls.
+# Notifications of changed requests and of comments: all mail functions that this version of ConsoleMe calls.
 
 
 @pytest.mark.parametrize("door", ["plain", "starttls", "implicit"])
@@ -208,7 +208,7 @@ def test_a_reload_does_not_send_twice(consoleme, relay, smtp):
     the_mail(relay)
 
 
-# Oddities of ConsoleMe's mail.
+# Special cases of ConsoleMe's mail.
 
 
 def test_a_new_request_without_application_admin_reaches_the_requester(consoleme, relay, smtp, seen):
@@ -271,7 +271,7 @@ def test_the_override_for_development_works_as_ever(consoleme, relay, smtp):
     assert the_mail(relay)[0]["to"] == ["dev@example.com"]
 
 
-# Refusals: each in ConsoleMe's log and metrics, with the relay's reply.
+# Refusals: ConsoleMe's log and metrics have each, with the relay's reply.
 
 
 def test_a_refused_sender(consoleme, smtp, seen):
@@ -330,7 +330,7 @@ def test_a_throttle_of_ses_is_not_felt(consoleme, relay, smtp, seen):
 
 
 def test_the_daily_quota_of_ses(consoleme, smtp, seen):
-    # With a relay of its own, because that one sends nothing more for a while.
+    # With a separate relay, because after this error it sends nothing for some time.
     relay = relay_process.Relay(relay_process.emulator)
     try:
         emulator(relay, "POST", "/faults", ["daily-quota"])
@@ -370,7 +370,7 @@ def test_who_is_one_too_many_for_ses(consoleme, relay, smtp, seen):
     assert "'50@example.com': '452 4.5.3 Too many recipients" in seen.error()
 
 
-# No relay, a wrong one, or one that does not know us.
+# No relay, a wrong relay, or one that does not accept the credentials.
 
 
 def test_the_relay_is_down(consoleme, smtp, seen):

@@ -1,4 +1,4 @@
-"""Replies that a well-behaved relay seldom gives, from a server that says what it is told to."""
+"""Replies that a correct relay rarely returns, from a server with configured replies."""
 
 import socket
 import threading
@@ -13,7 +13,7 @@ MAIL = Mail("consoleme@example.com", ["ann@example.com", "bob@example.com"], b"S
 
 
 class Server:
-    """Answers each command with what is said for its beginning; the longest one counts. None: hangs up."""
+    """Answers each command with the reply for its longest configured prefix. None: closes the connection."""
 
     REPLIES = {
         "": "220 relay.example", "EHLO": "250-relay.example\r\n250 SIZE 1000", "MAIL": "250 2.1.0 Ok", "RCPT": "250 2.1.5 Ok",

@@ -1,5 +1,5 @@
-"""The operator's guide: its samples and commands, as they stand but for directories, addresses and the way a container is
-entered. Each ConsoleMe here is a process of its own that reads the YAML of the guide."""
+"""The operator's guide: its samples and commands, unchanged except for directories, addresses and the way a command is run in
+a container. Each ConsoleMe here is a separate process that reads the YAML of the guide."""
 
 import contextlib
 import email
@@ -31,7 +31,7 @@ def block(language, start):
 
 @pytest.fixture(scope="module")
 def host():
-    """A machine with the guide's steps 1 to 3 done; /etc is a directory here."""
+    """A machine after the guide's steps 1 to 3; /etc is a temporary directory."""
     directory = pathlib.Path(tempfile.mkdtemp(dir=relay_process.WORK, prefix="guide-"))
     for name in ("gatepost", "consoleme"):
         (directory / name).mkdir()
@@ -40,7 +40,7 @@ def host():
     host.prepared = host.shell(block("sh", "gatepost gen-cert"))
     assert host.prepared.returncode == 0, host.prepared
     consoleme = block("yaml", "ses:")
-    # Beside the guide's lines: no look at AWS at the start, and no DynamoDB.
+    # In addition to the guide's lines: no AWS call at the start, and no DynamoDB.
     offline = "environment: test\nconfig: {load_from_dynamo: false}\n"
     (directory / "consoleme" / "consoleme.yaml").write_text(offline + consoleme.replace("/etc/", f"{directory}/"))
     assert host.shell(block("sh", "install")).returncode == 0
@@ -57,7 +57,7 @@ class Host:
         self.log = self.directory / f"gatepost-{self.port}.log"
 
     def overrides(self, **more):
-        """The same file for a machine without Docker and AWS."""
+        """Overrides that adapt the file to a machine without Docker and AWS."""
         return {
             "GATEPOST_LISTENER__0__ADDRESS": f"127.0.0.1:{self.port}",
             "GATEPOST_APP__0__NETWORKS": '["127.0.0.0/8"]',
@@ -68,7 +68,7 @@ class Host:
         }
 
     def shell(self, script, environment=None):
-        """`gatepost` is the one under test; a container is entered by starting its command here."""
+        """Runs a script: `gatepost` is the binary under test, and `docker exec` runs the command on this machine."""
         inside = f"env PYTHONPATH={HERE / 'container'}:{os.environ.get('PYTHONPATH', '')} {' '.join(self.container())} "
         script = re.sub(r"^gatepost ", f"{relay_process.BINARY} ", script.replace("/etc/", f"{self.directory}/"), flags=re.MULTILINE)
         script = script.replace("docker exec consoleme python", inside + sys.executable)
@@ -107,7 +107,7 @@ class Host:
         return relay_process.Relay.messages(holder)
 
     def mail(self, times=1, to="you@example.com", sender=None):
-        """The guide's test mail, and the lines of ConsoleMe's log about it: from the guide's `docker logs … | grep`."""
+        """Sends the guide's test message; returns the lines of ConsoleMe's log that the guide's `docker logs … | grep` shows."""
         script = block("sh", "docker exec").replace("you@example.com", to)
         script = script.replace("asyncio.run(", "[asyncio.run(").replace('works."))', f'works.")) for _ in range({times})]')
         if sender:
@@ -183,14 +183,14 @@ def test_the_log_tells_why_and_the_relay_tells_more(host, relay, named, ending):
     last = entry["exc_info"].splitlines()[-1]
     assert last.startswith(f"consoleme_smtp.delivery.NotDelivered: {ending} (ref ")
     reference = re.search(r"\(ref (\S+)\)", last).group(1)
-    lines = [line for line in host.log.read_text().splitlines() if f"transaction={reference}" in line]
+    lines = [line for line in host.log.read_text().splitlines() if f"transaction={reference} " in line]
     (line,) = [line for line in lines if "command refused" in line]
     assert "fits no allowed pattern" in line
     assert host.messages() == []
 
 
 def test_a_container_of_another_network_may_not_send(host):
-    """With the file's own network, to which this machine does not belong."""
+    """With the network of the file, which does not contain this machine."""
     with host.relay(GATEPOST_APP__0__NETWORKS='["172.17.0.0/16"]'):
         (entry,) = host.mail()
         assert "MAIL: 550 5.7.1 Sending is not permitted for this client" in entry["exc_info"]
@@ -255,8 +255,8 @@ def test_a_good_block_starts(started):
     "smtp, problem",
     [
         ("", "smtp: the block is missing, or has no keys"),
-        ("{host: relay.internal, tls: none, username: consoleme, password: hunter2}", "smtp: without TLS, anybody on the way"),
-        ("{host: relay.internal, port: 0, passwrd: hunter2}", "smtp: port must be a whole number from 1 to 65535; passwrd is no key"),
+        ("{host: relay.internal, tls: none, username: consoleme, password: hunter2}", "smtp: without TLS, the password can be read"),
+        ("{host: relay.internal, port: 0, passwrd: hunter2}", "smtp: port must be a whole number from 1 to 65535; passwrd is not a known key"),
     ],
 )
 def test_a_wrong_block_stops_the_start(started, smtp, problem):

@@ -77,7 +77,7 @@ def test_a_sender_may_have_a_name(source, name):
     mail, message = composed(source=source)
     (author,) = message["From"].addresses
     assert author.addr_spec == "consoleme@example.com"
-    # The newer parser puts a space between two encoded words of a name.
+    # The newer parser adds a space between two encoded words of a name.
     raw = email.message_from_bytes(mail.content)["From"]
     assert str(make_header(decode_header(parseaddr(raw)[0]))) == name
     assert mail.reverse_path == "consoleme@example.com"

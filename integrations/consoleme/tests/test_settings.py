@@ -27,7 +27,7 @@ def test_the_sample_says_the_defaults_and_all_keys():
     everything = text.replace("  # ca_file", "  ca_file").replace("  # username", "  username").replace("  # password", "  password")
     with pytest.raises(SettingsError) as error:
         read_settings(yaml.safe_load(everything)["smtp"])
-    assert str(error.value).endswith("smtp: ca_file cannot be read: [Errno 2] No such file or directory")  # and nothing else
+    assert str(error.value).endswith("smtp: ca_file cannot be read: [Errno 2] No such file or directory")  # The only error.
 
 
 @pytest.mark.parametrize("tls, port", [("starttls", 587), ("implicit", 465), ("none", 25)])
@@ -46,24 +46,24 @@ def test_each_kind_of_tls_has_its_usual_port(tls, port):
         ({"host": "[::1]"}, "host must be a host name or an address"),
         ({"host": "a b"}, "host must be a host name or an address"),
         ({"host": 5}, "host must be a host name or an address"),
-        ({**REMOTE, "prot": 25}, "prot is no key; there are host, tls, port"),
+        ({**REMOTE, "prot": 25}, "prot is not a known key; the keys are host, tls, port"),
         ({**REMOTE, "port": 0}, "port must be a whole number from 1 to 65535"),
         ({**REMOTE, "port": 65536}, "port must be"),
         ({**REMOTE, "port": "25"}, "port must be"),
         ({**REMOTE, "port": True}, "port must be"),
         ({**REMOTE, "tls": "ssl"}, "tls must be starttls, implicit or none"),
-        ({**REMOTE, "tls": True, "starttls": True}, "tls must be starttls, implicit or none; starttls is no key"),
+        ({**REMOTE, "tls": True, "starttls": True}, "tls must be starttls, implicit or none; starttls is not a known key"),
         ({**REMOTE, "tls": ["implicit"]}, "tls must be starttls, implicit or none"),
-        ({**REMOTE, "verify": False}, "verify is no key"),
-        ({**REMOTE, "username": "consoleme"}, "username and password need each other"),
-        ({**REMOTE, "password": "hunter2"}, "username and password need each other"),
+        ({**REMOTE, "verify": False}, "verify is not a known key"),
+        ({**REMOTE, "username": "consoleme"}, "username and password must be set together"),
+        ({**REMOTE, "password": "hunter2"}, "username and password must be set together"),
         ({**REMOTE, "username": "consoleme", "password": None}, "password must be text"),
         ({**REMOTE, "username": "consoleme", "password": 4711}, "password must be text in printable ASCII, in quotes"),
         ({**REMOTE, "username": "consoleme", "password": "hünter2"}, "password must be text in printable ASCII"),
-        ({**REMOTE, "tls": "none", **LOGIN}, "without TLS, anybody on the way can read the password"),
-        ({"host": "127.0.0.1.example", "tls": "none", **LOGIN}, "without TLS, anybody on the way"),
+        ({**REMOTE, "tls": "none", **LOGIN}, "without TLS, the password can be read on the network"),
+        ({"host": "127.0.0.1.example", "tls": "none", **LOGIN}, "without TLS, the password can be read"),
         ({**REMOTE, "auth_in_clear": "yes"}, "auth_in_clear must be true or false"),
-        ({**LOOPBACK, "ca_file": "/ca.pem"}, "ca_file is of no use without tls"),
+        ({**LOOPBACK, "ca_file": "/ca.pem"}, "ca_file has no effect without tls"),
         ({**REMOTE, "ca_file": "/no/such/file"}, "ca_file cannot be read"),
         ({**REMOTE, "ca_file": __file__}, "ca_file cannot be read"),
         ({**REMOTE, "timeout_seconds": 0}, "timeout_seconds must be a number from 1 to 60"),
@@ -81,7 +81,7 @@ def test_says_what_is_wrong(block, problem):
 def test_says_everything_that_is_wrong_at_once():
     with pytest.raises(SettingsError) as error:
         read_settings({"port": 0, "tls": "ssl", "prot": 1})
-    assert all(word in str(error.value) for word in ("host is missing", "port must", "tls must", "prot is no key"))
+    assert all(word in str(error.value) for word in ("host is missing", "port must", "tls must", "prot is not a known key"))
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.8.8", "::1"])

@@ -1,6 +1,6 @@
-"""What went over the wire: a TCP proxy that writes down both directions, and a reader of what it wrote.
+"""A TCP proxy that records both directions, and a parser for its records.
 
-The reader shares nothing with gatepost: it is how the tests know, independently, what a client sent.
+The parser shares no code with gatepost, so the tests know independently what a client sent.
 """
 
 import dataclasses
@@ -9,16 +9,16 @@ import socket
 import threading
 import time
 
-# The program has ended; its connection is about to.
+# The program has ended; its connection will end soon.
 CLOSING_SECONDS = 20
 
 
 class Recorder:
-    """Listens on a free port of this machine and passes everything on to `port`."""
+    """Listens on a free port of this machine and forwards everything to `port`."""
 
     def __init__(self, port):
         self.target = port
-        # Seconds that replies are held back: who does not wait for them then shows.
+        # Seconds by which replies are delayed, to detect a client that does not wait for them.
         self.reply_delay = 0.0
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
@@ -28,12 +28,12 @@ class Recorder:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self):
-        # Wakes the thread that waits in accept.
+        # Wakes the thread that waits in accept().
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
 
     def take(self):
-        """The conversations since the last call. Waits for those under way."""
+        """The dialogues since the last call. Waits for those in progress."""
         with self.changed:
             ended = self.changed.wait_for(lambda: self.open == 0, CLOSING_SECONDS)
             assert ended, "a client stays connected"
@@ -73,7 +73,7 @@ class Recorder:
             while octets := source.recv(65536):
                 if who == b"S":
                     time.sleep(self.reply_delay)
-                # Written down before it is passed on: an answer cannot come before what it answers.
+                # Recorded before it is forwarded, so that a reply is never recorded before its command.
                 events.append((who, octets))
                 sink.sendall(octets)
         except OSError:
@@ -87,7 +87,7 @@ class Recorder:
 
 @dataclasses.dataclass
 class Exchange:
-    """A command, the reply to it, and what the client wrote in between: content, or the lines of AUTH."""
+    """A command, its reply, and what the client sent in between: content, or the lines of AUTH."""
 
     command: str
     reply: str = ""
@@ -104,12 +104,12 @@ class Exchange:
 
 @dataclasses.dataclass
 class Conversation:
-    """One connection, as far as it can be read."""
+    """One connection, up to the start of TLS."""
 
     exchanges: list = dataclasses.field(default_factory=list)
-    # none, starttls or implicit: what the octets are, whatever the client was told to do.
+    # none, starttls or implicit: as recorded, whatever the client was configured to do.
     tls: str = "none"
-    # RCPT was sent before MAIL was answered.
+    # RCPT was sent before the reply to MAIL.
     pipelined: bool = False
 
     def of(self, verb):
@@ -159,7 +159,7 @@ def read(events):
             exchange.content = (exchange.content or b"") + line().encode("latin-1") + b"\n"
             exchange.reply = reply()
         if exchange.verb == "DATA" and exchange.code == "354":
-            # The line end before it belongs to the content; there is none before an empty message.
+            # The line end before the dot belongs to the content; an empty message has none.
             text, end, client = (b"\r\n" + client).partition(b"\r\n.\r\n")
             if not end:
                 exchange.reply = ""
@@ -172,7 +172,7 @@ def read(events):
 
 
 def pipelined(events):
-    """Whether RCPT came before as many replies as there had been commands, the greeting counted with them."""
+    """Whether RCPT was sent before the replies to all earlier commands, counting the greeting as one."""
     sent = replies = b""
     for who, octets in events:
         if who == b"S":

@@ -1,14 +1,14 @@
-"""The table: what is sent, who sends it, and what each of them makes of it.
+"""The table of scenarios and clients.
 
-A scenario is one message, and what gatepost does with it. A client is a program that sends; its row says what it does of
-its own accord, and every `except` says why a client answers a scenario in another way than the rest. Both are tested: an
-exception that is no longer true fails.
+A scenario is one message, and what gatepost does with it. A client is a program that sends; its row has its own behaviour, and
+every exception has the reason why the client ends a scenario differently. Both are tested: an exception that no longer holds
+fails the test.
 """
 
 import dataclasses
 
 HOST = "elsewhere.example"
-# Octets; the relay's bound in these tests.
+# Bytes; the relay's limit in these tests.
 MESSAGE_OCTETS_MAX = 200_000
 DOTS = ".one\n..two\n.\n...\n\n.\nFrom here\nlast\n"
 
@@ -27,11 +27,11 @@ class Scenario:
     subject: str = "a message"
     text: str = "hello\n"
     attachment: bytes = b""
-    # What stands in the header of messages that are not composed by the client.
+    # Header fields of messages that the client does not compose.
     fields: str = ""
     messages: int = 1
     refusal: str = ""
-    # What SES answers to the next calls instead of taking the message, in the emulator's words.
+    # Errors that SES returns for the next calls, by the emulator's names.
     faults: tuple = ()
 
     def __post_init__(self):
@@ -43,7 +43,7 @@ SCENARIOS = [
     Scenario("auth", listener="auth", user="app"),
     Scenario("starttls", listener="starttls", user="app", text="Grüße\n"),
     Scenario("implicit", listener="implicit", user="app", text="Grüße\n"),
-    # Every octet there is, line ends and NUL among them, and lines that a transport could stumble over once decoded.
+    # Every byte value, including line ends and NUL, and decoded lines that a transport could misread.
     Scenario("attachment", attachment=bytes(range(256)) * 150 + b"\r\n.\r\nMAIL FROM:<x@y>\r\n", text="Größe\n"),
     Scenario("eight-bit", subject="Grüße aus Köln für 10 €", text="Grüße, 10 €, 日本語\n" + "ü" * 70 + "\n"),
     Scenario("dots", text=DOTS),
@@ -55,9 +55,9 @@ SCENARIOS = [
     Scenario("foreign-envelope", reverse_path="ceo@other.example", author="ceo@other.example", messages=0, refusal="550 5.7.1"),
     Scenario("foreign-from", author="ceo@other.example", messages=0, refusal="550 5.7.1"),
     Scenario("too-large", text=("x" * 70 + "\n") * 4_000, messages=0, refusal="552 5.3.4"),
-    # An hour without SES: what a client does with the reply to the end of data. SES takes mail again after one call.
+    # An hour without SES: what a client does after the reply to the end of data. SES accepts mail again after one call.
     Scenario("without-ses", messages=0, refusal="451 4.4.1", faults=({"fault": "status", "status": 503},)),
-    # The first message takes all the room there is.
+    # The first message uses the whole limit.
     Scenario("rate", listener="limited"),
     Scenario("over-the-rate", listener="limited", messages=0, refusal="451 4.7.1"),
 ]
@@ -65,39 +65,39 @@ SCENARIOS = [
 
 @dataclasses.dataclass
 class Except:
-    """This client ends this scenario otherwise, for a reason that stands here and in what it says or does."""
+    """This client ends this scenario differently, for the given reason, which its output or behaviour shows."""
 
     why: str
     outcome: str = "failed"
     messages: int = 0
-    # In its own words. None: the code of the scenario's refusal.
+    # Output of the client. None: the code of the scenario's refusal.
     told: str | None = None
-    # The commands that it sends, where they are what makes the difference.
+    # The commands that it sends, if the difference is in them.
     commands: tuple = ()
-    # It does not come as far as the scenario's refusal.
+    # It does not reach the scenario's refusal.
     unheard: bool = False
-    # What arrives, where the client changes it.
+    # The content that arrives, if the client changes it.
     text: str = ""
-    # What arrives is a notice about the message.
+    # A notice about the message arrives.
     notice: bool = False
 
 
 @dataclasses.dataclass
 class Client:
-    """One program. `command` starts its driver, in the directory of the drivers."""
+    """One program. `command` starts its driver, in the drivers directory."""
 
     command: list
-    # How it greets where neither TLS nor AUTH is asked for.
+    # Its greeting without TLS and AUTH.
     hello: str = "EHLO"
-    # The mechanism that it takes of "PLAIN LOGIN".
+    # The mechanism that it chooses from "PLAIN LOGIN".
     mechanism: str = "PLAIN"
     pipelines: bool = False
-    # Whether its From is chosen by who calls it, and the message is made by it; otherwise it sends a message that is there.
+    # Whether it composes the message and the caller sets From; otherwise it sends a given message.
     composes: bool = False
     # Its driver needs root.
     root: bool = False
     exceptions: dict = dataclasses.field(default_factory=dict)
-    # Those that only it can be asked for.
+    # Scenarios that only this client supports.
     scenarios: tuple = ()
     # For the listener "limited": with the default, no tokens are refilled during a test.
     rate: str = "1/h"
@@ -112,7 +112,7 @@ def all_or_nobody(*commands):
 
 
 CLIENTS = {
-    # First, because it waits for its queue. Its notices have a null reverse-path: only the listener of that name accepts them.
+    # First, because its queue makes it slow. Its notices have a null reverse-path: only the listener of that name accepts them.
     "postfix": Client(
         python("postfix.py"), root=True, pipelines=True, rate="20/min burst 1",
         exceptions={
@@ -136,7 +136,7 @@ CLIENTS = {
     "msmtp": Client(
         python("commands.py", "msmtp"), pipelines=True,
         exceptions={
-            # DATA is on its way before the refusal comes: it hangs up instead of sending content.
+            # It sends DATA before it receives the refusal, and then closes the connection instead of sending content.
             **all_or_nobody("EHLO", "MAIL", "RCPT", "RCPT", "DATA"),
             "auth": Except(
                 "without TLS it wants the mechanism named", told="cannot use a secure authentication method",

@@ -1,6 +1,6 @@
-"""Stands for the network of a container: `relay.internal` is where RELAY_PORT says, whatever port is asked for.
+"""Replaces the network of a container: `relay.internal` resolves to 127.0.0.1 and port RELAY_PORT, whatever port is requested.
 
-What `docker run --add-host relay.internal:host-gateway` and the listener's own port do in the guide.
+In the guide, `docker run --add-host relay.internal:host-gateway` and the listener's port do this.
 """
 
 import os

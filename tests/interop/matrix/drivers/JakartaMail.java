@@ -23,7 +23,7 @@ import java.util.Properties;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.TrustManagerFactory;
 
-/** Jakarta Mail, as Jenkins, Jira and most Java programs send. */
+/** Jakarta Mail, which Jenkins, Jira and most Java programs use. */
 final class JakartaMail {
     public static void main(String[] arguments) throws Exception {
         var lines = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
@@ -35,7 +35,7 @@ final class JakartaMail {
                 send(line.split("\t", -1), trust);
                 told = "sent\t";
             } catch (MessagingException error) {
-                // A refused recipient stands in the exceptions below the first.
+                // A refused recipient is in the nested exceptions.
                 var text = new StringBuilder("failed\t").append(error);
                 for (Exception next = error.getNextException(); next instanceof MessagingException below; next = below.getNextException()) {
                     text.append(" / ").append(next);
@@ -57,7 +57,7 @@ final class JakartaMail {
         settings.put("mail.smtp.ssl.enable", String.valueOf(field[0].equals("implicit")));
         settings.put("mail.smtp.ssl.checkserveridentity", "true");
         settings.put("mail.smtp.ssl.socketFactory", trust.getSocketFactory());
-        // The default waits for ever.
+        // The default has no timeout.
         settings.put("mail.smtp.timeout", "60000");
         settings.put("mail.smtp.connectiontimeout", "60000");
         var session = Session.getInstance(settings, new Authenticator() {

@@ -1,4 +1,4 @@
-"""Mail programs that are started once a message: what to type for each. The name of one is this script's argument."""
+"""Command lines of mail programs that are started once per message. The argument of this script is the program's name."""
 
 import os
 import pathlib
@@ -13,7 +13,7 @@ PLACE = pathlib.Path(os.environ["INTEROP_PLACE"])
 
 
 def local(job):
-    """The message with local line ends, for programs that make CR LF of them."""
+    """The message with local line ends, for programs that convert them to CR LF."""
     file = PLACE / "message"
     file.write_bytes(pathlib.Path(job.message_file).read_bytes().replace(b"\r\n", b"\n"))
     return file
@@ -30,7 +30,7 @@ def swaks(job):
     tls = {"none": [], "starttls": ["-tls"], "implicit": ["-tlsc"]}[job.tls]
     verify = [] if job.tls == "none" else ["--tls-ca-path", job.authority, "--tls-verify"]
     auth = ["-a", "-au", job.user, "-ap", "secret"] if job.user else []
-    # It would write its own line end behind the message's last.
+    # It would add a line end after the last one of the message.
     message = PLACE / "message"
     message.write_bytes(pathlib.Path(job.message_file).read_bytes().removesuffix(b"\r\n"))
     return ["swaks", "-s", f"localhost:{job.port}", "-f", job.reverse_path, "-t", ",".join(job.to + job.bcc), "-d",
@@ -51,7 +51,7 @@ def msmtp(job):
 
 
 def msmtp_sendmail(job):
-    """As /usr/sbin/sendmail, which takes the recipients from the message, and with AUTH PLAIN by name."""
+    """As /usr/sbin/sendmail, which reads the recipients from the message, and with AUTH PLAIN configured."""
     sendmail = PLACE / "sendmail"
     if not sendmail.exists():
         sendmail.symlink_to("/usr/bin/msmtp")
@@ -59,7 +59,7 @@ def msmtp_sendmail(job):
 
 
 def s_nail(job):
-    # As few settings as it takes to be independent of the machine's.
+    # Only the settings that make it independent of the machine's configuration.
     user = f"{job.user}:secret@" if job.user else ""
     scheme = "smtps" if job.tls == "implicit" else "smtp"
     settings = [f"mta={scheme}://{user}localhost:{job.port}", "v15-compat=yes", f"from={job.author}", f"sender={job.reverse_path}", "sendwait", "nosave",
@@ -104,7 +104,7 @@ def curl(job):
 
 
 def nullmailer(job):
-    """Its SMTP program alone: options on standard input, the message with its envelope on descriptor 3."""
+    """Only its SMTP program: options on standard input, the message with its envelope on descriptor 3."""
     options = secret_file("options", "".join(f"{line}\n" for line in [
         "host=localhost", f"port={job.port}", *([f"user={job.user}", "pass=secret"] if job.user else []),
         *({"none": [], "starttls": ["starttls"], "implicit": ["tls"]}[job.tls]), f"x509cafile={job.authority}",
@@ -117,7 +117,7 @@ def nullmailer(job):
 
 
 def lettre(job):
-    """The relay's own client is lettre."""
+    """`gatepost send`, which uses lettre."""
     tls = ["--tls", job.tls, *([] if job.tls == "none" else ["--ca", job.authority])]
     auth = ["--user", job.user, "--password-env", "INTEROP_PASSWORD", "--password-in-clear"] if job.user else []
     recipients = [word for address in job.to + job.bcc for word in ("--to", address)]

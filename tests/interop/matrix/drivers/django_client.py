@@ -1,4 +1,4 @@
-"""Django's mail backend. It takes an authority from SSL_CERT_FILE only."""
+"""Django's mail backend. It reads the authority from SSL_CERT_FILE only."""
 
 from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
@@ -12,7 +12,7 @@ def send(job):
         host="localhost", port=job.port, username=job.user, password="secret" if job.user else "",
         use_tls=job.tls == "starttls", use_ssl=job.tls == "implicit", timeout=60,
     )
-    # from_email is the envelope's; a From header is what readers see.
+    # from_email is the envelope sender; recipients see the From header.
     message = EmailMessage(
         job.subject, job.text, job.reverse_path, job.to, job.bcc, connection=connection, headers={"From": job.author}
     )

@@ -1,5 +1,5 @@
-"""What every driver reads and writes: a job a line, fields between tabs; for each a line "sent" or "failed", and what the
-client said."""
+"""Input and output of every driver: one job per line with fields separated by tabs; for each a line "sent" or "failed" with
+the output of the client."""
 
 import os
 import pathlib
@@ -22,10 +22,10 @@ def read(line):
 
 
 def jobs(send):
-    """Calls `send` for each; what it returns is told, what it raises is a failure."""
+    """Calls `send` for each job. Its return value is reported; an exception is a failure."""
     for line in sys.stdin:
         try:
             told = f"sent\t{send(read(line)) or ''}"
-        except Exception as error:  # Whatever a client library raises is its answer.
+        except Exception as error:  # Any exception of a client library is a result.
             told = f"failed\t{type(error).__name__}: {error}"
         print(told.replace("\n", " "), flush=True)

@@ -1,4 +1,4 @@
-// Go's net/smtp with a message that is there already. It takes an authority from SSL_CERT_FILE.
+// Go's net/smtp with a given message. It reads the authority from SSL_CERT_FILE.
 package main
 
 import (
@@ -23,7 +23,7 @@ func send(field []string) error {
 		auth = smtp.PlainAuth("", field[2], "secret", "localhost")
 	}
 	if field[0] != "implicit" {
-		// It uses STARTTLS wherever it is offered.
+		// It uses STARTTLS if the server offers it.
 		return smtp.SendMail(server, auth, field[3], to, content)
 	}
 	connection, err := tls.Dial("tcp", server, nil)

@@ -1,4 +1,4 @@
-# Perl's Net::SMTP with a message that is there already, as monitoring scripts send.
+# Perl's Net::SMTP with a given message, as in monitoring scripts.
 use strict;
 use warnings;
 use Net::SMTP;
@@ -23,7 +23,7 @@ while (my $line = <STDIN>) {
     print "$told\n";
 }
 
-# Local line ends: Net::Cmd makes CR LF of them, and stuffs dots.
+# Local line ends: Net::Cmd converts them to CR LF, and escapes dots.
 sub send_lines {
     my ($client, $file) = @_;
     open my $content, '<:raw', $file or die "$file: $!";

@@ -1,4 +1,4 @@
-// nodemailer, with what it composes.
+// nodemailer, with a message that it composes.
 import {createRequire} from 'node:module';
 import {readFileSync} from 'node:fs';
 import {createInterface} from 'node:readline';

@@ -1,5 +1,5 @@
 <?php
-// PHPMailer, as WordPress and most PHP programs send.
+// PHPMailer, which WordPress and most PHP programs use.
 require '/usr/share/php/libphp-phpmailer/autoload.php';
 
 use PHPMailer\PHPMailer\PHPMailer;
@@ -19,7 +19,7 @@ while (($line = fgets(STDIN)) !== false) {
         $mail->Username = $user;
         $mail->Password = 'secret';
         $mail->CharSet = 'utf-8';
-        // With the third argument, the envelope's sender is not taken from here.
+        // With the third argument, this address does not become the envelope sender.
         $mail->setFrom($author, '', false);
         $mail->Sender = $from;
         foreach (explode(',', $to) as $address) {
@@ -38,7 +38,7 @@ while (($line = fgets(STDIN)) !== false) {
     } catch (Exception $error) {
         $told = "failed\t" . $error->getMessage();
     }
-    // It would stay connected until the next message.
+    // Otherwise it stays connected until the next message.
     $mail->smtpClose();
     echo preg_replace("/[\r\n]+/", " ", $told), "\n";
 }

@@ -1,4 +1,4 @@
-"""Postfix as a null client: local mail goes into its queue, and its queue to gatepost.
+"""Postfix as a null client: it queues local mail and sends it to gatepost.
 
 A private instance: unpacked from its package, not installed, with a queue and settings of its own, users that every Debian
 has, and its own master, which ends with this program. What became of a message is read from its log.
@@ -22,7 +22,7 @@ from scenarios import CLIENTS, SCENARIOS  # noqa: E402
 
 UNPACKED = pathlib.Path(os.environ["INTEROP_WORK"]) / "unpacked/postfix"
 LIBRARIES = UNPACKED / "usr/lib/postfix"
-# Not the users of the package, which would have to be made.
+# Not the users of the package, which do not exist here.
 OWNER, GROUP = "mail", "news"
 QUEUES = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private", "saved", "trace")
 SERVICES = {
@@ -42,7 +42,7 @@ PATIENCE_SECONDS = 60
 
 class Instance:
     def __init__(self):
-        # Its users must come this far, and a working directory may be below somebody's home.
+        # Its users need access to this directory, and the working directory may be below a home directory.
         self.place = pathlib.Path(tempfile.mkdtemp(prefix="interop-postfix-"))
         self.place.chmod(0o755)
         self.conf = self.directory("conf", 0o755)
@@ -57,7 +57,7 @@ class Instance:
         self.log = self.place / "log"
         self.settings()
         self.environment = {"MAIL_CONFIG": str(self.conf), "LD_LIBRARY_PATH": str(LIBRARIES), "PATH": os.environ["PATH"]}
-        # In the foreground, and with a process group of its own, which it ends when it is ended.
+        # In the foreground, with its own process group, which it ends when it stops.
         self.master = subprocess.Popen(
             [LIBRARIES / "sbin/master", "-c", self.conf, "-d"], env=self.environment, start_new_session=True,
             stdout=subprocess.DEVNULL,
@@ -101,7 +101,7 @@ maximal_backoff_time = 4s
 queue_run_delay = 2s
 """)
         (self.conf / "passwords").write_text("".join(f"[localhost]:{port} app:secret\n" for port in listeners.values()))
-        # Which listener is known from the scenario's name, which is in the recipient's.
+        # The recipient contains the scenario's name, which determines the listener.
         (self.conf / "transports").write_text("".join(
             f"/\\+{one.name}@/ {one.listener}:[localhost]:{listeners[one.listener]}\n" for one in [*SCENARIOS, *CLIENTS["postfix"].scenarios]
         ))
@@ -133,7 +133,7 @@ queue_run_delay = 2s
             input=pathlib.Path(job.message_file).read_bytes().replace(b"\r\n", b"\n"), env=self.environment, check=True,
             stderr=subprocess.DEVNULL,
         )
-        # Notices about it are messages of their own, and are over with it.
+        # Its notices are separate messages, and are done when it is.
         queued, removed = r"postfix/qmgr\[\d+\]: (\w+): from=", r"postfix/qmgr\[\d+\]: (\w+): removed"
         named = r"(?:sender non-delivery notification|postfix/pickup\[\d+\]): (\w+)"
         self.wait(

@@ -1,4 +1,4 @@
-# Ruby's mail, which is what Rails sends with, over Net::SMTP.
+# Ruby's mail gem, which Rails uses, over Net::SMTP.
 require 'mail'
 
 $stdout.sync = true
