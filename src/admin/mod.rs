@@ -17,7 +17,7 @@ mod socket;
 
 use crate::limit::LimitStanding;
 use crate::mail::parameters::AppName;
-use crate::observe::{LimitMoment, Metrics, MetricsSnapshot, prometheus_text};
+use crate::observe::{LimitSnapshot, Metrics, MetricsSnapshot, prometheus_text};
 use crate::relay::{KnownFault, Relay};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -264,9 +264,9 @@ fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
-fn sample(status: LimitStanding) -> LimitMoment {
+fn sample(status: LimitStanding) -> LimitSnapshot {
     let (used, window) = (status.used(), status.window.to_string());
-    LimitMoment { limit: status.limit, app: status.app, window, used, room: status.left }
+    LimitSnapshot { limit: status.limit, app: status.app, window, used, remaining: status.left }
 }
 
 async fn metrics(State(subject): State<Arc<AdminContext>>, headers: HeaderMap) -> Response {

@@ -40,7 +40,7 @@ labels! {
     Closed { reason: Word }
     Decision { rule: Word, decision: Word, app: Word }
     Limit { limit: Word, app: Word }
-    Room { limit: String, window: String, app: String }
+    LimitWindow { limit: String, window: String, app: String }
     Request { outcome: Word, code: Word }
     Authentication { result: Word }
     Use { r#use: Word }
@@ -106,7 +106,7 @@ pub struct MetricsSnapshot {
     /// Each listener's certificate and its end, in seconds since 1970.
     pub certificates: Vec<(String, i64)>,
     /// Limits that count all messages of an application, or all messages.
-    pub limits: Vec<LimitMoment>,
+    pub limits: Vec<LimitSnapshot>,
     /// What sending needs and does not work.
     pub faults: usize,
     /// The process's own figures, where the system has them.
@@ -115,7 +115,7 @@ pub struct MetricsSnapshot {
 
 /// One window of a limit.
 #[derive(Clone, Debug)]
-pub struct LimitMoment {
+pub struct LimitSnapshot {
     /// The limit.
     pub limit: RuleName,
     /// The application, where each has a count of its own.
@@ -124,8 +124,8 @@ pub struct LimitMoment {
     pub window: String,
     /// How much of it is used.
     pub used: u64,
-    /// How much is left.
-    pub room: u64,
+    /// How much remains.
+    pub remaining: u64,
 }
 
 /// Figures of a process.
@@ -208,7 +208,7 @@ impl Metrics {
         let closed = self.sessions_closed.clone();
         r.register("smtp_sessions_closed", "Sessions that the relay closed by itself with 421", closed);
         r.register("policy_decisions", "Decisions that a rule made", self.decisions.clone());
-        r.register("limit_hits", "Refusals because a limit had no room", self.limit_hits.clone());
+        r.register("limit_hits", "Refusals because a limit was exceeded", self.limit_hits.clone());
         r.register("smtp_authentications", "AUTH exchanges", self.authentications.clone());
         let size = self.message_size.clone();
         r.register_with_unit("message_size", "Size of messages, trace field included", Unit::Bytes, size);
@@ -252,15 +252,15 @@ impl Metrics {
     }
 
     /// Everything, in the OpenMetrics text format.
-    pub fn open_metrics(&self, moment: &MetricsSnapshot) -> String {
-        self.take(moment);
+    pub fn open_metrics(&self, snapshot: &MetricsSnapshot) -> String {
+        self.take(snapshot);
         let mut text = String::with_capacity(16 * 1024);
         // Writing to a string does not fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
-        if !moment.limits.is_empty() {
-            append(&mut text, &limits(&moment.limits));
+        if !snapshot.limits.is_empty() {
+            append(&mut text, &limits(&snapshot.limits));
         }
-        if let Some(process) = &moment.process {
+        if let Some(process) = &snapshot.process {
             let mut registry = Registry::default();
             self.process.take(process);
             let Process { resident, cpu, open_fds, max_fds, started } = &self.process;
@@ -279,21 +279,21 @@ impl Metrics {
         text
     }
 
-    fn take(&self, moment: &MetricsSnapshot) {
-        if let Some(account) = &moment.account {
+    fn take(&self, snapshot: &MetricsSnapshot) {
+        if let Some(account) = &snapshot.account {
             self.quota_rate.set(account.recipients_per_second_max);
             self.quota_24_hours.set(account.recipients_per_24_hours_max.unwrap_or(f64::INFINITY));
             self.sent_24_hours.set(account.recipients_last_24_hours);
         }
-        self.pace.set(moment.pace.unwrap_or(f64::INFINITY));
-        let (receiving, sending, disk) = moment.octets;
+        self.pace.set(snapshot.pace.unwrap_or(f64::INFINITY));
+        let (receiving, sending, disk) = snapshot.octets;
         for (name, octets) in [("receiving", receiving), ("sending", sending), ("disk", disk)] {
             self.memory.get_or_create(&Use { r#use: name }).set(signed(octets));
         }
-        self.faults.set(signed(moment.faults as u64));
-        self.waiting.set(signed(moment.turns.0 as u64));
-        self.calls.set(signed(moment.turns.1 as u64));
-        for (listener, not_after) in &moment.certificates {
+        self.faults.set(signed(snapshot.faults as u64));
+        self.waiting.set(signed(snapshot.turns.0 as u64));
+        self.calls.set(signed(snapshot.turns.1 as u64));
+        for (listener, not_after) in &snapshot.certificates {
             self.certificate.get_or_create(&Listener { listener: self.word(listener) }).set(*not_after);
         }
     }
@@ -316,17 +316,17 @@ impl Metrics {
 }
 
 /// The samples of limits. They are made anew each time: an application that sends nothing any more has none.
-fn limits(moments: &[LimitMoment]) -> Registry {
-    let (used, room) = (Family::<Room, Gauge>::default(), Family::<Room, Gauge>::default());
-    for LimitMoment { limit, app, window, used: is_used, room: is_left } in moments {
+fn limits(moments: &[LimitSnapshot]) -> Registry {
+    let (used, remaining) = (Family::<LimitWindow, Gauge>::default(), Family::<LimitWindow, Gauge>::default());
+    for LimitSnapshot { limit, app, window, used: is_used, remaining: is_remaining } in moments {
         let app = app.as_ref().map(ToString::to_string).unwrap_or_default();
-        let labels = Room { limit: limit.to_string(), window: window.clone(), app };
+        let labels = LimitWindow { limit: limit.to_string(), window: window.clone(), app };
         used.get_or_create(&labels).set(signed(*is_used));
-        room.get_or_create(&labels).set(signed(*is_left));
+        remaining.get_or_create(&labels).set(signed(*is_remaining));
     }
     let mut registry = Registry::with_prefix("gatepost");
     registry.register("limit_used", "How much of a limit's window is used now", used);
-    registry.register("limit_room", "How much room a limit's window has now", room);
+    registry.register("limit_remaining", "How much of a limit's window remains now", remaining);
     registry
 }
 
@@ -349,12 +349,12 @@ impl CpuSeconds {
 }
 
 impl Process {
-    fn take(&self, moment: &ProcessSnapshot) {
-        self.resident.set(signed(moment.resident_octets));
-        self.cpu.set(moment.cpu_seconds);
-        self.open_fds.set(signed(moment.open_fds));
-        self.max_fds.set(signed(moment.max_fds));
-        self.started.set(moment.started_seconds);
+    fn take(&self, snapshot: &ProcessSnapshot) {
+        self.resident.set(signed(snapshot.resident_octets));
+        self.cpu.set(snapshot.cpu_seconds);
+        self.open_fds.set(signed(snapshot.open_fds));
+        self.max_fds.set(signed(snapshot.max_fds));
+        self.started.set(snapshot.started_seconds);
     }
 }
 

@@ -14,7 +14,7 @@ pub use log::{AddressForm, LogObserver};
 #[cfg(feature = "admin")]
 pub use metrics::Metrics;
 #[cfg(feature = "admin")]
-pub(crate) use metrics::{LimitMoment, MetricsSnapshot, ProcessSnapshot, prometheus_text};
+pub(crate) use metrics::{LimitSnapshot, MetricsSnapshot, ProcessSnapshot, prometheus_text};
 
 use crate::mail::parameters::AppName;
 use crate::mail::{

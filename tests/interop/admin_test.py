@@ -45,7 +45,7 @@ class Admin(unittest.TestCase):
                 client.login("app", "wrong")
         metrics = self.get("/metrics")
         self.assertIn('gatepost_smtp_transactions_total{outcome="accepted",code="250",app="default"} ', metrics)
-        self.assertIn('gatepost_limit_room{limit="limit-1",window="100/s burst 100",app="default"} ', metrics)
+        self.assertIn('gatepost_limit_remaining{limit="limit-1",window="100/s burst 100",app="default"} ', metrics)
         checked = subprocess.run(
             [os.environ["INTEROP_PROMTOOL"], "check", "metrics"], input=metrics, text=True, capture_output=True,
             timeout=PATIENCE_SECONDS,

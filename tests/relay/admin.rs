@@ -112,7 +112,7 @@ async fn what_happens_is_counted_and_no_address_is_a_label() {
         ("gatepost_policy_decisions_total{rule=\"author\",decision=\"reject\",app=\"default\"}", 1.0),
         ("gatepost_recipients_total{app=\"default\"}", 3.0),
         ("gatepost_limit_used{limit=\"few\",window=\"4/h burst 4\",app=\"\"}", 4.0),
-        ("gatepost_limit_room{limit=\"few\",window=\"4/h burst 4\",app=\"\"}", 0.0),
+        ("gatepost_limit_remaining{limit=\"few\",window=\"4/h burst 4\",app=\"\"}", 0.0),
         ("gatepost_faults", 0.0),
         ("gatepost_ses_requests_total{outcome=\"accepted\",code=\"none\"}", 3.0),
         ("gatepost_ses_ambiguous_attempts_total", 1.0),

@@ -158,8 +158,8 @@ async fn what_happens_is_counted_by_application_and_so_are_limits() {
         ("smtp_commands_refused_total{verb=\"MAIL\",code=\"451\",app=\"shop\"}", Some(1.0)),
         ("smtp_commands_refused_total{verb=\"?\",code=\"500\",app=\"billing\"}", Some(1.0)),
         ("limit_used{limit=\"each\",window=\"2/day\",app=\"shop\"}", Some(2.0)),
-        ("limit_room{limit=\"each\",window=\"2/day\",app=\"shop\"}", Some(0.0)),
-        ("limit_room{limit=\"each\",window=\"2/day\",app=\"billing\"}", Some(1.0)),
+        ("limit_remaining{limit=\"each\",window=\"2/day\",app=\"shop\"}", Some(0.0)),
+        ("limit_remaining{limit=\"each\",window=\"2/day\",app=\"billing\"}", Some(1.0)),
         ("limit_used{limit=\"all\",window=\"10/h burst 10\",app=\"\"}", Some(3.0)),
     ] {
         assert_eq!(seen.get(&format!("gatepost_{name}")).copied(), want, "{name} in {seen:#?}");
