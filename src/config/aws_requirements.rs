@@ -5,6 +5,7 @@
 
 use super::Config;
 use super::plan::Plan;
+use crate::mail::parameters::covering_identities;
 use crate::policy::{AddressPattern, App, OnAuthor};
 use std::collections::{BTreeSet, HashSet};
 
@@ -99,12 +100,6 @@ fn identities_of(pattern: &AddressPattern, known: &Known<'_>) -> Vec<String> {
     if domain == "*" {
         return known.listed.to_vec();
     }
-    // The same address, its domain, or the nearest parent of it.
-    let is_known = |name: &str| known.lower.contains(&name.to_ascii_lowercase());
-    if is_known(&text) {
-        return vec![text];
-    }
-    let parents = std::iter::successors(Some(domain), |name| name.split_once('.').map(|(_, rest)| rest));
-    let nearest = parents.into_iter().find(|name| is_known(name));
-    vec![nearest.unwrap_or(domain).to_owned()]
+    let is_known = |name: &&str| known.lower.contains(&name.to_ascii_lowercase());
+    vec![covering_identities(&text, domain).find(is_known).unwrap_or(domain).to_owned()]
 }

@@ -104,12 +104,28 @@ impl IdentityArn {
     }
 }
 
-/// Whether an identity with this name covers a mailbox: the same address, its domain, or a parent of its domain.
+/// The names of the identities that cover an address, the most specific first: the address, its domain, the parents of its
+/// domain. SES Developer Guide, "Verified identities".
+pub fn covering_identities<'a>(address: &'a str, domain: &'a str) -> impl Iterator<Item = &'a str> {
+    let domains = std::iter::successors(Some(domain), |name| name.split_once('.').map(|(_, parent)| parent));
+    std::iter::once(address).chain(domains)
+}
+
+/// Whether an identity with this name covers a mailbox.
 pub fn identity_covers(name: &str, mailbox: &Mailbox) -> bool {
-    if name.contains('@') {
-        return Mailbox::parse(name).is_ok_and(|identity| identity == *mailbox);
+    let (address, domain) = (mailbox.to_string(), mailbox.domain().to_string());
+    covering_identities(&address, &domain).any(|covering| is_same_identity(covering, name))
+}
+
+/// Whether two names are the same identity. Domains are compared without case, local parts with case.
+pub fn is_same_identity(one: &str, other: &str) -> bool {
+    match (one.rsplit_once('@'), other.rsplit_once('@')) {
+        (Some((local, domain)), Some((other_local, other_domain))) => {
+            local == other_local && domain.eq_ignore_ascii_case(other_domain)
+        }
+        (None, None) => one.eq_ignore_ascii_case(other),
+        _ => false,
     }
-    mailbox.domain().name().is_some_and(|domain| is_within(domain, &name.to_ascii_lowercase()))
 }
 
 /// Whether `domain` is `parent` or a subdomain of it.

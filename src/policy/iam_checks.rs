@@ -23,6 +23,7 @@ use super::error::AppPolicyError;
 use super::{MessageFacts, Note};
 use crate::iam::condition::Kind;
 use crate::iam::{Context, Decision, Document, Mismatch, Request, Statement, evaluate, trace};
+use crate::mail::parameters::{covering_identities, is_same_identity};
 use crate::mail::{Author, ClientAddress, Clock, Mailbox, Refusal, SendParameters, USER_AGENT, replies};
 use smallvec::SmallVec;
 use std::collections::BTreeSet;
@@ -212,20 +213,9 @@ impl IamChecks<'_> {
 
     /// The most specific identity that covers an address: the address, its domain, or the nearest parent domain. Without one, its domain.
     fn identity_of(&self, mailbox: &Mailbox) -> String {
-        let identities = &self.account.identities;
-        if identities.iter().any(|identity| identity.contains('@')) {
-            let address = mailbox.to_string();
-            if identities.iter().any(|identity| identity.eq_ignore_ascii_case(&address)) {
-                return address;
-            }
-        }
-        let domain = mailbox.domain().to_string();
-        if identities.is_empty() {
-            return domain;
-        }
-        let parents = std::iter::successors(Some(domain.as_str()), |name| name.split_once('.').map(|(_, rest)| rest));
-        let known = |name: &&str| identities.iter().any(|identity| identity.eq_ignore_ascii_case(name));
-        parents.into_iter().find(known).map(str::to_owned).unwrap_or(domain)
+        let (address, domain) = (mailbox.to_string(), mailbox.domain().to_string());
+        let is_verified = |name: &&str| self.account.identities.iter().any(|identity| is_same_identity(identity, name));
+        covering_identities(&address, &domain).find(is_verified).unwrap_or(&domain).to_owned()
     }
 
     fn arn(&self, kind: &str, name: &str) -> String {
