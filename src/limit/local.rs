@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 pub struct LocalLimiter {
     rules: ActiveLimits,
     /// By rule, then by window.
-    meters: Vec<Vec<Meter>>,
+    meters: Vec<Vec<WindowCounter>>,
     clock: Arc<dyn Clock>,
     began: Instant,
     calendar: Calendar,
@@ -41,7 +41,7 @@ impl std::fmt::Debug for LocalLimiter {
 }
 
 #[derive(Debug)]
-enum Meter {
+enum WindowCounter {
     Rate(Box<RateMeter>),
     Quota(Quota),
 }
@@ -97,7 +97,7 @@ impl LocalLimiter {
         keys: Keys,
     ) -> Self {
         let began = clock.now();
-        let meters = rules.iter().map(|rule| rule.windows.iter().map(Meter::new).collect()).collect();
+        let meters = rules.iter().map(|rule| rule.windows.iter().map(WindowCounter::new).collect()).collect();
         Self {
             rules: ActiveLimits::new(rules, keys),
             meters,
@@ -114,7 +114,7 @@ impl LocalLimiter {
         self.clock.now().saturating_duration_since(self.began)
     }
 
-    fn meter(&self, charge: &Charge) -> &Meter {
+    fn meter(&self, charge: &Charge) -> &WindowCounter {
         &self.meters[usize::from(charge.rule)][usize::from(charge.window)]
     }
 
@@ -137,12 +137,12 @@ impl LocalLimiter {
         let now = self.now();
         for (index, charge) in charges.iter().enumerate() {
             let taken = match self.meter(charge) {
-                Meter::Rate(meter) => match meter.take(charge.key, charge.amount, now) {
+                WindowCounter::Rate(meter) => match meter.take(charge.key, charge.amount, now) {
                     Take::Granted => Ok(()),
                     Take::RetryAfter(wait) => Err(Full::For(wait)),
                     Take::NeverFits => Err(Full::Never),
                 },
-                Meter::Quota(quota) => self.take_quota(charge, quota, as_written),
+                WindowCounter::Quota(quota) => self.take_quota(charge, quota, as_written),
             };
             if let Err(why) = taken {
                 self.put_back(&charges[..index]);
@@ -178,10 +178,10 @@ impl LocalLimiter {
     fn put_back(&self, charges: &[Charge]) {
         for charge in charges {
             match self.meter(charge) {
-                Meter::Rate(meter) => meter.put_back(charge.key, charge.amount),
+                WindowCounter::Rate(meter) => meter.put_back(charge.key, charge.amount),
                 // Returned to the current period: at midnight this exceeds the new quota by the transactions in
                 // progress.
-                Meter::Quota(quota) => {
+                WindowCounter::Quota(quota) => {
                     if let Some(span) = self.calendar.span(quota.per, self.clock.wall()) {
                         self.counts.put_back((charge.key, span), charge.amount);
                     }
@@ -192,8 +192,8 @@ impl LocalLimiter {
 
     fn left(&self, charge: &Charge) -> u64 {
         match self.meter(charge) {
-            Meter::Rate(meter) => meter.left(charge.key, self.now()),
-            Meter::Quota(quota) => {
+            WindowCounter::Rate(meter) => meter.left(charge.key, self.now()),
+            WindowCounter::Quota(quota) => {
                 let span = self.calendar.span(quota.per, self.clock.wall());
                 let count = span.map_or(u32::MAX, |span| self.counts.count((charge.key, span)));
                 u64::from(quota.amount.get().saturating_sub(count))
@@ -235,7 +235,7 @@ pub(super) fn fresh_keys() -> Keys {
     Keys([RandomState::new().hash_one(0), RandomState::new().hash_one(1)])
 }
 
-impl Meter {
+impl WindowCounter {
     fn new(window: &Window) -> Self {
         match window {
             Window::Rate(rate) => Self::Rate(Box::new(RateMeter::new(*rate))),

@@ -8,11 +8,10 @@
 
 use super::at_once::{AtOnce, Verification};
 use super::local::fresh_keys;
-use super::matching::{Keys, cut};
+use super::matching::Keys;
 use super::rate::RateMeter;
 use super::rule::Rate;
-use crate::mail::{Client, ClientAddress, Clock};
-use ipnet::IpNet;
+use crate::mail::{Client, Clock};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -116,7 +115,7 @@ impl Lockout {
 
     /// Waits for a verification slot of the client. `None`: no slot became free in time.
     pub(crate) async fn verification(&self, client: &Client) -> Option<Verification> {
-        self.at_once.enter(network(client)).await
+        self.at_once.enter(client.address.network()).await
     }
 
     fn now(&self) -> Duration {
@@ -125,15 +124,8 @@ impl Lockout {
 
     /// The keys for this name from this client, this name from all clients, and any name from this client.
     fn keys(&self, client: &Client, name: &str) -> [u128; 3] {
-        let network = network(client);
+        let network = client.address.network();
         [self.keys.of(1, &(network, name)), self.keys.of(2, name), self.keys.of(3, &network)]
-    }
-}
-
-fn network(client: &Client) -> Option<IpNet> {
-    match client.address {
-        ClientAddress::Ip(address) => cut(address.ip(), 32, 64),
-        ClientAddress::Unix | ClientAddress::Unknown => None,
     }
 }
 
@@ -146,7 +138,7 @@ impl std::fmt::Debug for Lockout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{ManualClock, SessionId};
+    use crate::mail::{ClientAddress, ManualClock, SessionId};
 
     #[test]
     fn a_client_is_locked_out_where_it_fails_and_nobody_is_elsewhere() {

@@ -2,13 +2,13 @@
 
 use super::rule::{LimitKey, LimitRule, Measure, OnExceeded};
 use super::{LimitDecision, LimitStage, LimitStanding, LimitStatus, LimitStep, STANDINGS_MAX};
+use crate::mail::client::network_of;
 use crate::mail::parameters::AppName;
 use crate::mail::{ClientAddress, Reply, replies};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use smallvec::SmallVec;
 use std::fmt::Display;
 use std::hash::{Hash, Hasher};
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -140,7 +140,7 @@ impl ActiveLimits {
             LimitKey::Identity => keys.of(seed, step.client.identity.as_ref()?.name()),
             LimitKey::Client { ipv4_prefix, ipv6_prefix } => {
                 let ClientAddress::Ip(address) = step.client.address else { return None };
-                keys.of(seed, &cut(address.ip(), ipv4_prefix, ipv6_prefix)?)
+                keys.of(seed, &network_of(address.ip(), ipv4_prefix, ipv6_prefix)?)
             }
             LimitKey::ReversePath => keys.of(seed, step.reverse_path.mailbox()?),
             LimitKey::Author => match step.stage {
@@ -297,9 +297,4 @@ fn amount(rule: &LimitRule, step: &LimitStep<'_>) -> Option<NonZeroU32> {
         (Measure::Messages | Measure::Recipients, ..)
         | (Measure::Octets, LimitStage::Mail | LimitStage::Rcpt(_), _) => None,
     }
-}
-
-pub(super) fn cut(address: IpAddr, ipv4_prefix: u8, ipv6_prefix: u8) -> Option<ipnet::IpNet> {
-    let prefix = if address.is_ipv4() { ipv4_prefix } else { ipv6_prefix };
-    ipnet::IpNet::new(address, prefix).ok().map(|network| network.trunc())
 }

@@ -17,24 +17,24 @@ pub(super) const KEYS_MAX: usize = 1_000_000;
 pub(super) struct RateMeter {
     rate: Rate,
     interval_nanos: u64,
-    limiter: RateLimiter<u128, GcraStore, Moment, NoOpMiddleware<Duration>>,
+    limiter: RateLimiter<u128, GcraStore, FixedClock, NoOpMiddleware<Duration>>,
     /// A second reference: governor gives no access to its store.
     store: GcraStore,
 }
 
 /// The time that governor reads: one value for all windows of a decision, since the limiter was created.
 #[derive(Clone, Copy, Debug)]
-struct Moment;
+struct FixedClock;
 
 thread_local! {
-    static MOMENT: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
-impl GovernorClock for Moment {
+impl GovernorClock for FixedClock {
     type Instant = Duration;
 
     fn now(&self) -> Duration {
-        MOMENT.get()
+        NOW.get()
     }
 }
 
@@ -43,10 +43,10 @@ impl RateMeter {
         let quota = Quota::with_period(rate.interval()).map(|quota| quota.allow_burst(rate.burst()));
         // An interval is never zero, which is the only value that governor refuses.
         let quota = quota.unwrap_or(Quota::per_second(rate.burst()));
-        MOMENT.set(Duration::ZERO);
+        NOW.set(Duration::ZERO);
         let store = GcraStore::new(KEYS_MAX);
         let interval_nanos = u64::try_from(rate.interval().as_nanos()).unwrap_or(u64::MAX);
-        Self { rate, interval_nanos, limiter: RateLimiter::new(quota, store.clone(), Moment), store }
+        Self { rate, interval_nanos, limiter: RateLimiter::new(quota, store.clone(), FixedClock), store }
     }
 
     /// Takes an amount for a key. Times are relative to the creation of the meter.
@@ -54,7 +54,7 @@ impl RateMeter {
         if !self.store.has_capacity(key, nanos(now)) {
             return Take::RetryAfter(self.rate.interval());
         }
-        MOMENT.set(now);
+        NOW.set(now);
         match self.limiter.check_key_n(&key, amount) {
             Ok(Ok(())) => Take::Granted,
             Ok(Err(not_until)) => Take::RetryAfter(not_until.wait_time_from(now)),

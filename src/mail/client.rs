@@ -2,8 +2,9 @@
 
 use super::id::SessionId;
 use super::parameters::AppName;
+use ipnet::IpNet;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// The facts about one connection. Only the relay sets them; policy reads them.
@@ -46,6 +47,21 @@ pub enum ClientAddress {
     Unix,
     /// A trusted proxy connected on its own behalf or does not know the client (PROXY `LOCAL`, `UNKNOWN`).
     Unknown,
+}
+
+impl ClientAddress {
+    /// The network that counts as one client: an IPv4 address, or the /64 of an IPv6 address, since one host can choose its
+    /// addresses from that. `None` for a Unix socket and an unknown address.
+    pub fn network(&self) -> Option<IpNet> {
+        let Self::Ip(address) = self else { return None };
+        network_of(address.ip(), 32, 64)
+    }
+}
+
+/// The network of an address with one of these prefix lengths.
+pub(crate) fn network_of(address: IpAddr, ipv4_prefix: u8, ipv6_prefix: u8) -> Option<IpNet> {
+    let prefix = if address.is_ipv4() { ipv4_prefix } else { ipv6_prefix };
+    IpNet::new(address, prefix).ok().map(|network| network.trunc())
 }
 
 impl fmt::Display for ClientAddress {

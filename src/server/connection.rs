@@ -36,11 +36,11 @@ pub(super) async fn serve(
     context: Arc<ListenerContext>,
     stream: Plain,
     address: ClientAddress,
-    mut place: ConnectionGuard,
+    mut guard: ConnectionGuard,
 ) {
-    let shed = place.shed();
+    let shed = guard.shed();
     let begun = tokio::select! {
-        begun = Box::pin(begin(&context, stream, address, &mut place)) => begun,
+        begun = Box::pin(begin(&context, stream, address, &mut guard)) => begun,
         () = cancelled(shed.as_ref()) => {
             return context.refused(address, None, "closed before the session began: another client needs the connection");
         }
@@ -49,14 +49,14 @@ pub(super) async fn serve(
     let handler = context.shared.relay.session_handler(client, context.smtp.auth != AuthMode::Off);
     let session = Session::new(Arc::clone(&context.smtp), context.now());
     let drain = Box::pin(context.shared.draining.clone().cancelled_owned());
-    let shed = place.shed().map(|shed| Box::pin(shed.cancelled_owned()));
-    let mut connection = Connection { context, stream, session, handler, place, drain, shed, timer: Timer::default() };
+    let shed = guard.shed().map(|shed| Box::pin(shed.cancelled_owned()));
+    let mut connection = Connection { context, stream, session, handler, guard, drain, shed, timer: Timer::default() };
     connection.session.handle_octets(&early, connection.context.now());
     // Any socket error means that the client is gone; it still owns every message without a 250.
     let why = connection.run().await.map_or(Abandonment::ConnectionLost, |()| Abandonment::ClientClosed);
     // Boxed: a connection should not carry the frame of its end from the beginning.
     Box::pin(connection.handler.end(why)).await;
-    drop(connection.place);
+    drop(connection.guard);
 }
 
 /// Address, connection limits, TLS from the first octet; what is refused is logged. `None`: no session begins.
@@ -64,7 +64,7 @@ async fn begin(
     context: &ListenerContext,
     stream: Plain,
     address: ClientAddress,
-    place: &mut ConnectionGuard,
+    guard: &mut ConnectionGuard,
 ) -> Option<(Client, Stream, BytesMut)> {
     let mut opened = AcceptedStream { stream, early: BytesMut::new() };
     let wait = context.settings.handshake_wait_max;
@@ -72,8 +72,8 @@ async fn begin(
         .await
         .inspect_err(|error| not_begun(context, address, error))
         .ok()?;
-    if let ClientAddress::Ip(ip) = address
-        && let Err(over) = place.take_by(ip.ip(), context.now())
+    if let Some(network) = address.network()
+        && let Err(over) = guard.take_by(network, context.now())
     {
         let (reply, reason) = context.refusal(over);
         context.refused(address, Some(&reply), reason);
@@ -189,7 +189,7 @@ struct Connection {
     stream: Stream,
     session: Session,
     handler: SessionHandler,
-    place: ConnectionGuard,
+    guard: ConnectionGuard,
     /// One for all waits of the connection: to enter the list of those that wait for it, and to leave it, costs more than
     /// to look again.
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -243,7 +243,7 @@ impl Connection {
                     self.handler.perform(action, &mut self.session).await;
                     if self.shed.is_some() && self.handler.is_recognised() {
                         self.shed = None;
-                        self.place.recognise(self.context.now());
+                        self.guard.recognise(self.context.now());
                     }
                 }
                 None => {

@@ -6,8 +6,8 @@
 //! connection.
 
 use crate::mail::{ClientAddress, ConnectionCounter, CountedConnection};
+use ipnet::IpNet;
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ pub(crate) struct ConnectionLimits {
     total_max: usize,
     unrecognised_max: usize,
     per_client_max: usize,
-    by_client: ConnectionCounter<IpAddr>,
+    by_client: ConnectionCounter<IpNet>,
     counts: Arc<Mutex<Counts>>,
 }
 
@@ -29,7 +29,7 @@ struct Counts {
     strangers: BTreeMap<u64, Stranger>,
     strangers_ever: u64,
     /// Addresses that were recognised, and when.
-    known: HashMap<IpAddr, Instant>,
+    known: HashMap<IpNet, Instant>,
 }
 
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub(super) enum Over {
 #[derive(Debug)]
 pub(super) struct ConnectionGuard {
     limits: ConnectionLimits,
-    client: Option<CountedConnection<IpAddr>>,
+    client: Option<CountedConnection<IpNet>>,
     /// Its number among those that are not recognised.
     stranger: Option<(u64, CancellationToken)>,
 }
@@ -91,9 +91,8 @@ impl ConnectionLimits {
     pub(super) fn enter(&self, address: ClientAddress, now: Instant) -> Result<ConnectionGuard, Over> {
         let mut counts = self.counts();
         let recognised = match address {
-            ClientAddress::Ip(address) => counts.knows(prefix(address.ip()), now),
             ClientAddress::Unix => true,
-            ClientAddress::Unknown => false,
+            address => address.network().is_some_and(|client| counts.knows(client, now)),
         };
         let crowded = !recognised && counts.strangers.len() >= self.unrecognised_max;
         if (crowded || counts.total >= self.total_max) && !counts.shed(now) {
@@ -110,7 +109,7 @@ impl ConnectionLimits {
 }
 
 impl Counts {
-    fn knows(&self, client: IpAddr, now: Instant) -> bool {
+    fn knows(&self, client: IpNet, now: Instant) -> bool {
         self.known.get(&client).is_some_and(|since| now.saturating_duration_since(*since) < KNOWN_FOR)
     }
 
@@ -132,7 +131,7 @@ impl Counts {
         true
     }
 
-    fn remember(&mut self, client: IpAddr, now: Instant) {
+    fn remember(&mut self, client: IpNet, now: Instant) {
         if self.known.len() >= KNOWN_MAX && !self.known.contains_key(&client) {
             let mut times: Vec<Instant> = self.known.values().copied().collect();
             let (_, quarter, _) = times.select_nth_unstable(KNOWN_MAX / 4);
@@ -145,8 +144,7 @@ impl Counts {
 
 impl ConnectionGuard {
     /// Counts the connection as this client's, once its address is known.
-    pub(super) fn take_by(&mut self, address: IpAddr, now: Instant) -> Result<(), Over> {
-        let client = prefix(address);
+    pub(super) fn take_by(&mut self, client: IpNet, now: Instant) -> Result<(), Over> {
         let counted = self.limits.by_client.take(client, self.limits.per_client_max);
         self.client = Some(counted.ok_or(Over::Client)?);
         let mut counts = self.limits.counts();
@@ -190,13 +188,6 @@ impl Drop for ConnectionGuard {
     }
 }
 
-fn prefix(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,15 +200,15 @@ mod tests {
     #[test]
     fn dropped_connections_are_not_counted() {
         let (limits, now) = (ConnectionLimits::new(3, 2), SystemClock.now());
-        let client: IpAddr = "2001:db8::1".parse().unwrap();
-        let neighbour: IpAddr = "2001:db8::2".parse().unwrap();
+        let client = from("[2001:db8::1]").network().unwrap();
+        let neighbour = from("[2001:db8::2]").network().unwrap();
         let mut connections: Vec<ConnectionGuard> =
             (0..3).map(|_| limits.enter(ClientAddress::Unknown, now).unwrap()).collect();
         assert_eq!(limits.enter(ClientAddress::Unknown, now).unwrap_err(), Over::Total);
         assert_eq!(connections[0].take_by(client, now), Ok(()));
         assert_eq!(connections[1].take_by(neighbour, now), Ok(()));
         assert_eq!(connections[2].take_by(client, now), Err(Over::Client), "one /64 is one client");
-        assert_eq!(connections[2].take_by("192.0.2.1".parse().unwrap(), now), Ok(()));
+        assert_eq!(connections[2].take_by(from("192.0.2.1").network().unwrap(), now), Ok(()));
         drop(connections);
         assert_eq!(limits.in_use(), 0);
         assert!(limits.counts().strangers.is_empty());
@@ -228,7 +219,7 @@ mod tests {
     fn clients_that_are_not_recognised_do_not_keep_others_out() {
         let (limits, began) = (ConnectionLimits::new(8, 8), SystemClock.now());
         let mut known = limits.enter(from("192.0.2.1"), began).unwrap();
-        known.take_by("192.0.2.1".parse().unwrap(), began).unwrap();
+        known.take_by(from("192.0.2.1").network().unwrap(), began).unwrap();
         known.recognise(began);
         drop(known);
         let strangers: Vec<ConnectionGuard> =
@@ -247,7 +238,7 @@ mod tests {
         drop(strangers);
         assert_eq!(limits.in_use(), 2);
         let forgotten = began + KNOWN_FOR;
-        assert!(!limits.counts().knows("192.0.2.1".parse().unwrap(), forgotten));
+        assert!(!limits.counts().knows(from("192.0.2.1").network().unwrap(), forgotten));
     }
 
     #[test]
@@ -255,7 +246,7 @@ mod tests {
         let (limits, now) = (ConnectionLimits::new(8, 8), SystemClock.now());
         for number in 0..2 * u32::try_from(KNOWN_MAX).unwrap() {
             let at = now + Duration::from_secs(number.into());
-            limits.counts().remember(IpAddr::from(number.to_be_bytes()), at);
+            limits.counts().remember(std::net::IpAddr::from(number.to_be_bytes()).into(), at);
         }
         assert!(limits.counts().known.len() <= KNOWN_MAX);
     }

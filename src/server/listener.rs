@@ -244,8 +244,8 @@ fn accept(context: &Arc<ListenerContext>, mut stream: Plain, address: ClientAddr
         let reason = "few file descriptors are left, which are kept for health checks and SES: raise LimitNOFILE=";
         return context.refused(address, Some(&reply), reason);
     }
-    let place = match context.shared.limits.enter(address, context.now()) {
-        Ok(place) => place,
+    let guard = match context.shared.limits.enter(address, context.now()) {
+        Ok(guard) => guard,
         Err(over) => {
             let (reply, reason) = context.refusal(over);
             context.refused(address, Some(&reply), reason);
@@ -258,13 +258,13 @@ fn accept(context: &Arc<ListenerContext>, mut stream: Plain, address: ClientAddr
     };
     let (context, tasks) = (Arc::clone(context), context.shared.tasks.clone());
     let Some(thread) = context.shared.threads.enter() else {
-        tasks.spawn(serve(context, stream, address, place));
+        tasks.spawn(serve(context, stream, address, guard));
         return;
     };
     let (moving, runtime) = (stream.leave(), thread.runtime());
     let arrives = async move {
         match moving.and_then(UnregisteredStream::arrive) {
-            Ok(stream) => serve(context, stream, address, place).await,
+            Ok(stream) => serve(context, stream, address, guard).await,
             Err(error) => context.refused(address, None, &format!("cannot serve the connection: {error}")),
         }
         drop(thread);
@@ -277,11 +277,11 @@ fn serve(
     context: Arc<ListenerContext>,
     stream: Plain,
     address: ClientAddress,
-    place: ConnectionGuard,
+    guard: ConnectionGuard,
 ) -> impl Future<Output = ()> + Send {
     let cut = context.shared.cut.clone();
     // Boxed, or the task would hold its frame twice: once to bring it, once to run it.
-    let served = Box::pin(connection::serve(context, stream, address, place));
+    let served = Box::pin(connection::serve(context, stream, address, guard));
     async move {
         tokio::select! {
             () = cut.cancelled() => {}

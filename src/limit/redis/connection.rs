@@ -6,7 +6,7 @@
 //! log line.
 
 use super::scripts::Call;
-use super::wire::{Fault, RedisWire};
+use super::wire::{ConnectionError, RedisWire};
 use super::{RedisError, RedisSettings};
 use crate::mail::Clock;
 use std::hash::{BuildHasher, RandomState};
@@ -49,7 +49,7 @@ pub(super) struct ActiveConnection {
 }
 
 impl ActiveConnection {
-    pub(super) async fn run(&self, calls: &[Call]) -> Result<Vec<i64>, Fault> {
+    pub(super) async fn run(&self, calls: &[Call]) -> Result<Vec<i64>, ConnectionError> {
         self.link.run(calls).await
     }
 }
@@ -81,7 +81,7 @@ impl RedisConnection {
         let keeper = AbortOnDropHandle::new(tokio::spawn(maintain(Arc::clone(&shared), first)));
         let why = match result.await {
             Ok(Ok(())) => return Ok(Self { shared, _keeper: Arc::new(keeper) }),
-            Ok(Err(Fault(why))) => why,
+            Ok(Err(ConnectionError(why))) => why,
             Err(_) => "the connection ended".to_owned(),
         };
         let settings = &shared.settings;
@@ -113,7 +113,7 @@ impl RedisConnection {
     pub(super) async fn bounded<T>(
         &self,
         live: &ActiveConnection,
-        work: impl Future<Output = Result<T, Fault>>,
+        work: impl Future<Output = Result<T, ConnectionError>>,
     ) -> Result<T, Unavailable> {
         let Shared { settings, slow, .. } = &*self.shared;
         let why = match timeout(settings.wait_max, work).await {
@@ -121,7 +121,7 @@ impl RedisConnection {
                 slow.store(0, Ordering::Relaxed);
                 return Ok(value);
             }
-            Ok(Err(Fault(why))) => why,
+            Ok(Err(ConnectionError(why))) => why,
             Err(_) if slow.fetch_add(1, Ordering::Relaxed) + 1 < SLOW_MAX => return Err(Unavailable),
             Err(_) => format!("no answer within {} ms, {SLOW_MAX} times in a row", settings.wait_max.as_millis()),
         };
@@ -161,14 +161,14 @@ impl Shared {
 }
 
 /// The background task: connects, and reconnects whenever the connection fails.
-async fn maintain(shared: Arc<Shared>, first: oneshot::Sender<Result<(), Fault>>) {
+async fn maintain(shared: Arc<Shared>, first: oneshot::Sender<Result<(), ConnectionError>>) {
     let (mut first, mut wait) = (Some(first), WAIT_MIN);
     let mut tell_first = move |outcome| first.take().is_some_and(|first| first.send(outcome).is_ok());
     let address = shared.settings.address();
     for number in 0.. {
         // In its own task: a TLS provider that cannot be selected panics inside, and the panic becomes an error.
         let began = tokio::spawn(begin(shared.settings.clone())).await;
-        match began.unwrap_or_else(|error| Err(Fault(error.to_string()))) {
+        match began.unwrap_or_else(|error| Err(ConnectionError(error.to_string()))) {
             Ok(link) => {
                 shared.close_breaker(link, number);
                 info!(redis = address, "Redis answers: limits are shared");
@@ -190,14 +190,14 @@ async fn maintain(shared: Arc<Shared>, first: oneshot::Sender<Result<(), Fault>>
 }
 
 /// A connection that has run a script in time.
-async fn begin(settings: RedisSettings) -> Result<RedisWire, Fault> {
+async fn begin(settings: RedisSettings) -> Result<RedisWire, ConnectionError> {
     let open = async {
         let link = RedisWire::open(&settings).await?;
         // The first call may have to transfer and compile the script.
         link.probe(&settings.prefix).await?;
-        Ok::<RedisWire, Fault>(link)
+        Ok::<RedisWire, ConnectionError>(link)
     };
-    let late = |wait: Duration| Fault(format!("no answer within {} ms", wait.as_millis()));
+    let late = |wait: Duration| ConnectionError(format!("no answer within {} ms", wait.as_millis()));
     let link = timeout(settings.connect_max, open).await.map_err(|_| late(settings.connect_max))??;
     timeout(settings.wait_max, link.probe(&settings.prefix)).await.map_err(|_| late(settings.wait_max))??;
     Ok(link)

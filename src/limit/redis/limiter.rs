@@ -27,21 +27,21 @@ pub struct RedisLimiter {
     store: RedisConnection,
     rules: ActiveLimits,
     /// By rule, then by window.
-    meters: Vec<Vec<Meter>>,
+    meters: Vec<Vec<WindowKey>>,
     calendar: Calendar,
     /// Counts this instance's part of the limits while Redis is not available.
     local: Option<LocalLimiter>,
 }
 
 #[derive(Debug)]
-enum Meter {
+enum WindowKey {
     /// The rate, and the end of its key: counts of another rate are not comparable.
     Rate(Rate, String),
     Quota(Quota),
 }
 
 /// What a step took, and the time, which determines the period that a refund goes to.
-struct Taken {
+struct StepCharges {
     charges: Charges,
     wall: SystemTime,
 }
@@ -59,7 +59,7 @@ impl RedisLimiter {
         });
         Self {
             store: store.clone(),
-            meters: rules.iter().map(|rule| rule.windows.iter().map(Meter::new).collect()).collect(),
+            meters: rules.iter().map(|rule| rule.windows.iter().map(WindowKey::new).collect()).collect(),
             rules: ActiveLimits::new(rules, KeyHash::Shared),
             calendar: Calendar::new(zone),
             local,
@@ -79,7 +79,7 @@ impl RedisLimiter {
         Ok(Self::new(&RedisConnection::connect(settings, clock).await?, rules, zone))
     }
 
-    fn meter(&self, charge: &Charge) -> &Meter {
+    fn meter(&self, charge: &Charge) -> &WindowKey {
         &self.meters[usize::from(charge.rule)][usize::from(charge.window)]
     }
 
@@ -90,43 +90,43 @@ impl RedisLimiter {
         for charge in &charges {
             let exceeded = |wait| ExceededWindow { rule: charge.rule, wait };
             match self.meter(charge) {
-                Meter::Rate(rate, _) if charge.amount > rate.burst() => return Err(exceeded(None)),
-                Meter::Quota(quota) if charge.amount > quota.amount => return Err(exceeded(None)),
-                Meter::Quota(quota) if self.calendar.span(quota.per, wall).is_none() => {
+                WindowKey::Rate(rate, _) if charge.amount > rate.burst() => return Err(exceeded(None)),
+                WindowKey::Quota(quota) if charge.amount > quota.amount => return Err(exceeded(None)),
+                WindowKey::Quota(quota) if self.calendar.span(quota.per, wall).is_none() => {
                     return Err(exceeded(Some(NO_DATE_WAIT)));
                 }
-                Meter::Rate(..) | Meter::Quota(_) => {}
+                WindowKey::Rate(..) | WindowKey::Quota(_) => {}
             }
         }
         Ok(charges)
     }
 
     /// One call for one key. The hash tag stores all counts of a limit for one fact on one node of a cluster.
-    fn call(&self, verb: Verb, charge: &Charge, wall: SystemTime) -> Call {
+    fn call(&self, verb: Operation, charge: &Charge, wall: SystemTime) -> Call {
         let (prefix, amount) = (&self.store.settings().prefix, charge.amount.get());
         match self.meter(charge) {
-            Meter::Rate(rate, end) => {
+            WindowKey::Rate(rate, end) => {
                 let key = format!("{prefix}:{{{:032x}}}:{end}", charge.key);
                 // Rounded to whole nanoseconds, as in the local limiter.
                 let interval = rate.interval().as_nanos() as f64 / 1_000.0;
                 let cost = f64::from(amount) * interval;
                 let slack = f64::from(rate.burst().get() - amount.min(rate.burst().get())) * interval;
                 match verb {
-                    Verb::Take => Call::new(&scripts::TAKE, key, [&cost, &slack]),
-                    Verb::GiveBack => Call::new(&scripts::GIVE_BACK, key, [&cost]),
-                    Verb::Look => Call::new(&scripts::LOOK, key, []),
+                    Operation::Take => Call::new(&scripts::TAKE, key, [&cost, &slack]),
+                    Operation::GiveBack => Call::new(&scripts::GIVE_BACK, key, [&cost]),
+                    Operation::Look => Call::new(&scripts::LOOK, key, []),
                 }
             }
-            Meter::Quota(quota) => {
+            WindowKey::Quota(quota) => {
                 let name = if quota.per == Period::Day { "day" } else { "month" };
                 let span = self.calendar.span(quota.per, wall);
                 let (start, end) = span.map_or((0, 0), |span| (span.start, span.end));
                 let key = format!("{prefix}:{{{:032x}}}:{name}:{start}", charge.key);
                 let seconds = until(end, wall).as_secs() + KEPT_SECONDS;
                 match verb {
-                    Verb::Take => Call::new(&scripts::TAKE_QUOTA, key, [&quota.amount, &amount, &seconds]),
-                    Verb::GiveBack => Call::new(&scripts::GIVE_BACK_QUOTA, key, [&amount, &seconds]),
-                    Verb::Look => Call::new(&scripts::LOOK_QUOTA, key, []),
+                    Operation::Take => Call::new(&scripts::TAKE_QUOTA, key, [&quota.amount, &amount, &seconds]),
+                    Operation::GiveBack => Call::new(&scripts::GIVE_BACK_QUOTA, key, [&amount, &seconds]),
+                    Operation::Look => Call::new(&scripts::LOOK_QUOTA, key, []),
                 }
             }
         }
@@ -135,8 +135,8 @@ impl RedisLimiter {
     /// The time without capacity, from the script's answer.
     fn wait(&self, charge: &Charge, answer: i64, wall: SystemTime) -> Duration {
         match self.meter(charge) {
-            Meter::Rate(..) => Duration::from_micros(u64::try_from(answer).unwrap_or_default().max(1)),
-            Meter::Quota(quota) => {
+            WindowKey::Rate(..) => Duration::from_micros(u64::try_from(answer).unwrap_or_default().max(1)),
+            WindowKey::Quota(quota) => {
                 self.calendar.span(quota.per, wall).map_or(NO_DATE_WAIT, |span| until(span.end, wall))
             }
         }
@@ -147,8 +147,11 @@ impl RedisLimiter {
     async fn take_all(&self, steps: &[&Charges]) -> Result<Vec<Result<Reservation, ExceededWindow>>, Unavailable> {
         let live = self.store.live()?;
         let wall = self.store.clock().wall();
-        let calls: Vec<Call> =
-            steps.iter().flat_map(|charges| charges.iter()).map(|charge| self.call(Verb::Take, charge, wall)).collect();
+        let calls: Vec<Call> = steps
+            .iter()
+            .flat_map(|charges| charges.iter())
+            .map(|charge| self.call(Operation::Take, charge, wall))
+            .collect();
         let work = async {
             let mut answers = live.run(&calls).await?.into_iter();
             let (mut outcomes, mut back) = (Vec::with_capacity(steps.len()), Vec::new());
@@ -156,10 +159,10 @@ impl RedisLimiter {
                 let answers: Vec<i64> = answers.by_ref().take(charges.len()).collect();
                 let full = charges.iter().zip(&answers).find(|(_, answer)| **answer != TAKEN);
                 outcomes.push(match full {
-                    None => Ok(Reservation::new(Taken { charges: (*charges).clone(), wall })),
+                    None => Ok(Reservation::new(StepCharges { charges: (*charges).clone(), wall })),
                     Some((charge, wait)) => {
                         let taken = charges.iter().zip(&answers).filter(|(_, answer)| **answer == TAKEN);
-                        back.extend(taken.map(|(charge, _)| self.call(Verb::GiveBack, charge, wall)));
+                        back.extend(taken.map(|(charge, _)| self.call(Operation::GiveBack, charge, wall)));
                         Err(ExceededWindow { rule: charge.rule, wait: Some(self.wait(charge, *wait, wall)) })
                     }
                 });
@@ -175,11 +178,11 @@ impl RedisLimiter {
     /// What remains of a window, from the script's answer: the debt of a rate in nanoseconds, or the count of a quota.
     fn left(&self, charge: &Charge, answer: i64) -> u64 {
         match (self.meter(charge), u64::try_from(answer).unwrap_or_default()) {
-            (Meter::Rate(rate, _), debt_nanos) => {
+            (WindowKey::Rate(rate, _), debt_nanos) => {
                 let interval_nanos = u64::try_from(rate.interval().as_nanos()).unwrap_or(u64::MAX);
                 u64::from(rate.burst().get()).saturating_sub(debt_nanos.div_ceil(interval_nanos))
             }
-            (Meter::Quota(quota), count) => u64::from(quota.amount.get()).saturating_sub(count),
+            (WindowKey::Quota(quota), count) => u64::from(quota.amount.get()).saturating_sub(count),
         }
     }
 
@@ -238,13 +241,13 @@ impl RedisLimiter {
 const STANDINGS_AT_ONCE: usize = 100;
 
 #[derive(Clone, Copy)]
-enum Verb {
+enum Operation {
     Take,
     GiveBack,
     Look,
 }
 
-impl Meter {
+impl WindowKey {
     fn new(window: &Window) -> Self {
         match window {
             Window::Rate(rate) => Self::Rate(*rate, format!("{}ns:{}", rate.interval().as_nanos(), rate.burst())),
@@ -300,8 +303,8 @@ impl Limiter for RedisLimiter {
     async fn give_back(&self, ticket: Reservation) {
         match (ticket.0, &self.local) {
             (Note::Other(note), _) => {
-                let Ok(taken) = note.downcast::<Taken>() else { return };
-                let refund = |charge| self.call(Verb::GiveBack, charge, taken.wall);
+                let Ok(taken) = note.downcast::<StepCharges>() else { return };
+                let refund = |charge| self.call(Operation::GiveBack, charge, taken.wall);
                 let calls: Vec<Call> = taken.charges.iter().map(refund).collect();
                 self.store.send(&calls).await;
             }
@@ -313,7 +316,7 @@ impl Limiter for RedisLimiter {
     async fn peek(&self, step: &LimitStep<'_>) -> Result<Vec<LimitStatus>, LimitError> {
         let charges = self.rules.charges(step);
         let wall = self.store.clock().wall();
-        let calls: Vec<Call> = charges.iter().map(|charge| self.call(Verb::Look, charge, wall)).collect();
+        let calls: Vec<Call> = charges.iter().map(|charge| self.call(Operation::Look, charge, wall)).collect();
         let answers = match self.store.live() {
             _ if calls.is_empty() => Ok(Vec::new()),
             Ok(live) => self.store.bounded(&live, live.run(&calls)).await,
@@ -336,7 +339,7 @@ impl Limiter for RedisLimiter {
     async fn standings(&self, apps: &[AppName]) -> Vec<LimitStanding> {
         let standing = self.rules.standing(apps);
         let wall = self.store.clock().wall();
-        let calls: Vec<Call> = standing.iter().map(|(charge, _)| self.call(Verb::Look, charge, wall)).collect();
+        let calls: Vec<Call> = standing.iter().map(|(charge, _)| self.call(Operation::Look, charge, wall)).collect();
         let (mut answers, wait_max) = (Vec::new(), self.store.settings().wait_max);
         // In chunks, so that no decision waits long behind one. An error here does not open the breaker.
         for calls in calls.chunks(STANDINGS_AT_ONCE) {

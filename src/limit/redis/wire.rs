@@ -19,9 +19,9 @@ pub(super) enum RedisWire {
 
 /// Why the connection cannot be used any more.
 #[derive(Debug)]
-pub(super) struct Fault(pub(super) String);
+pub(super) struct ConnectionError(pub(super) String);
 
-impl From<::redis::RedisError> for Fault {
+impl From<::redis::RedisError> for ConnectionError {
     fn from(error: ::redis::RedisError) -> Self {
         Self(error.to_string())
     }
@@ -35,7 +35,7 @@ enum Answer {
 
 impl RedisWire {
     /// Connects and logs in. The caller bounds the time.
-    pub(super) async fn open(settings: &RedisSettings) -> Result<Self, Fault> {
+    pub(super) async fn open(settings: &RedisSettings) -> Result<Self, ConnectionError> {
         if settings.cluster {
             return Ok(Self::Cluster(cluster(settings)?.get_async_connection().await?));
         }
@@ -46,7 +46,7 @@ impl RedisWire {
     }
 
     /// Runs all calls, in one round trip if the server knows the scripts.
-    pub(super) async fn run(&self, calls: &[Call]) -> Result<Vec<i64>, Fault> {
+    pub(super) async fn run(&self, calls: &[Call]) -> Result<Vec<i64>, ConnectionError> {
         let mut answers = self.send(calls.iter().map(|call| call.command(false)).collect()).await?;
         let unknown = |answers: &[Answer]| -> Vec<usize> {
             let places = answers.iter().enumerate();
@@ -61,13 +61,13 @@ impl RedisWire {
         }
         let number = |answer| match answer {
             Answer::Number(number) => Ok(number),
-            Answer::NoScript => Err(Fault("NOSCRIPT in answer to a script".to_owned())),
+            Answer::NoScript => Err(ConnectionError("NOSCRIPT in answer to a script".to_owned())),
         };
         let numbers: Vec<i64> = answers.into_iter().map(number).collect::<Result<_, _>>()?;
-        if numbers.len() == calls.len() { Ok(numbers) } else { Err(Fault("answers are missing".to_owned())) }
+        if numbers.len() == calls.len() { Ok(numbers) } else { Err(ConnectionError("answers are missing".to_owned())) }
     }
 
-    async fn send(&self, commands: Vec<Cmd>) -> Result<Vec<Answer>, Fault> {
+    async fn send(&self, commands: Vec<Cmd>) -> Result<Vec<Answer>, ConnectionError> {
         match self {
             Self::One(connection) => {
                 let mut pipeline = Pipeline::with_capacity(commands.len());
@@ -90,7 +90,7 @@ impl RedisWire {
                     answers.push(Answer::NoScript);
                 }
                 while let Some(done) = sent.join_next().await {
-                    let (index, value) = done.map_err(|error| Fault(error.to_string()))?;
+                    let (index, value) = done.map_err(|error| ConnectionError(error.to_string()))?;
                     answers[index] = match value {
                         Ok(value) => answer(value)?,
                         Err(error) => answer_of(error)?,
@@ -102,22 +102,24 @@ impl RedisWire {
     }
 
     /// Checks that the server runs a script that writes: a replica, or a user without the rights, does not.
-    pub(super) async fn probe(&self, prefix: &str) -> Result<(), Fault> {
+    pub(super) async fn probe(&self, prefix: &str) -> Result<(), ConnectionError> {
         let call = Call::new(&scripts::TAKE, format!("{prefix}:{{probe}}"), [&1, &1_000_000]);
         self.run(&[call]).await.map(|_| ())
     }
 }
 
-fn answer(value: Value) -> Result<Answer, Fault> {
+fn answer(value: Value) -> Result<Answer, ConnectionError> {
     match value {
         Value::Int(number) => Ok(Answer::Number(number)),
         Value::ServerError(error) if error.code() == NO_SCRIPT => Ok(Answer::NoScript),
-        Value::ServerError(error) => Err(Fault(format!("{} {}", error.code(), error.details().unwrap_or_default()))),
-        _ => Err(Fault("an answer that is no number".to_owned())),
+        Value::ServerError(error) => {
+            Err(ConnectionError(format!("{} {}", error.code(), error.details().unwrap_or_default())))
+        }
+        _ => Err(ConnectionError("an answer that is no number".to_owned())),
     }
 }
 
-fn answer_of(error: ::redis::RedisError) -> Result<Answer, Fault> {
+fn answer_of(error: ::redis::RedisError) -> Result<Answer, ConnectionError> {
     if error.code() == Some(NO_SCRIPT) { Ok(Answer::NoScript) } else { Err(error.into()) }
 }
 
