@@ -176,21 +176,15 @@ fn sharing(c: &mut Criterion) {
 
 #[cfg(feature = "redis")]
 fn redis(c: &mut Criterion, url: &str) {
-    use gatepost::limit::{LimitKey, LimitRule, Measure, OnExceeded, RedisLimiter, RedisSettings, RedisUrl};
+    use gatepost::limit::{LimitKey, LimitRule, Measure, RedisLimiter, RedisSettings, RedisUrl};
     use gatepost::mail::{Client, ReversePath};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut settings = RedisSettings::new(RedisUrl::parse(url).unwrap(), std::num::NonZeroU32::MIN);
     settings.wait_max = std::time::Duration::from_secs(5);
     settings.on_error = gatepost::limit::OnRedisError::Defer;
     let fast = "1000000000/s";
-    let rule = LimitRule {
-        name: RuleName::parse("app").unwrap(),
-        by: LimitKey::App,
-        measure: Measure::Messages,
-        windows: [fast, "4000000000/day"].map(|text| text.parse().unwrap()).to_vec(),
-        over: OnExceeded::Defer,
-        apps: Vec::new(),
-    };
+    let windows = [fast, "4000000000/day"].map(|text| text.parse().unwrap()).to_vec();
+    let rule = LimitRule::new(RuleName::parse("app").unwrap(), LimitKey::App, Measure::Messages, windows);
     let connected = RedisLimiter::connect(vec![rule], jiff::tz::TimeZone::UTC, Arc::new(SystemClock), settings);
     let limiter = Arc::new(runtime.block_on(connected).unwrap());
     let message = Message::of_app(7);
@@ -250,12 +244,10 @@ mod calls {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let address = answerer();
         let pair = StaticCredentials { access_key_id: "id".to_owned(), secret_access_key: "secret".to_owned() };
-        let settings = SesSettings {
-            region: Some("us-east-1".to_owned()),
-            endpoint_url: Some(format!("http://{address}")),
-            credentials: Some(pair),
-            ..SesSettings::default()
-        };
+        let mut settings = SesSettings::default();
+        settings.region = Some("us-east-1".to_owned());
+        settings.endpoint_url = Some(format!("http://{address}"));
+        settings.credentials = Some(pair);
         let ses = runtime.block_on(SesTransport::connect(settings)).unwrap();
         let mut group = c.benchmark_group("SES call");
         for (name, octets) in [("1 KB", 1_000), ("10 KB", 10_000), ("1 MB", 1_000_000)] {

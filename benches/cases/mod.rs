@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use gatepost::iam::{Document, DocumentKind};
-use gatepost::limit::{LimitKey, LimitRule, LocalLimiter, Measure, OnExceeded};
+use gatepost::limit::{LimitKey, LimitRule, LocalLimiter, Measure};
 use gatepost::mail::headers::HeaderLimits;
 use gatepost::mail::mime::MimeLimits;
 use gatepost::mail::parameters::AppName;
@@ -97,18 +97,17 @@ pub(crate) fn policy(apps: usize, document: Option<Arc<Document>>) -> AppPolicy 
                 }
             });
             let name = AppName::parse(&format!("app{number}")).unwrap();
-            let mut app = App::new(name, MatchCriteria { networks, ..MatchCriteria::default() }, from.to_vec());
+            let mut client = MatchCriteria::default();
+            client.networks = networks;
+            let mut app = App::new(name, client, from.to_vec());
             app.documents.extend(document.clone());
             app
         })
         .collect();
-    let account = document.map(|_| AwsAccount {
-        partition: "aws".to_owned(),
-        region: "us-east-1".to_owned(),
-        account: "111122223333".to_owned(),
-        identities: vec!["example.com".to_owned()],
-        default_configuration_sets: Vec::new(),
-        sandbox: false,
+    let account = document.map(|_| {
+        let mut account = AwsAccount::new("aws", "us-east-1", "111122223333");
+        account.identities.push("example.com".to_owned());
+        account
     });
     AppPolicy::new(apps, None, Vec::new(), account, Arc::new(SystemClock)).unwrap()
 }
@@ -132,13 +131,9 @@ const FAST: &str = "1000000000/s";
 
 /// Limits that are not reached: the cost for each message. The first is one number in one store, the last a typical configuration.
 pub(crate) fn limiters() -> Vec<(&'static str, LocalLimiter)> {
-    let rule = |name: &str, by, windows: &[&str]| LimitRule {
-        name: RuleName::parse(name).unwrap(),
-        by,
-        measure: Measure::Messages,
-        windows: windows.iter().map(|text| text.parse().unwrap()).collect(),
-        over: OnExceeded::Defer,
-        apps: Vec::new(),
+    let rule = |name: &str, by, windows: &[&str]| {
+        let windows = windows.iter().map(|text| text.parse().unwrap()).collect();
+        LimitRule::new(RuleName::parse(name).unwrap(), by, Measure::Messages, windows)
     };
     let address = LimitKey::Client { ipv4_prefix: 32, ipv6_prefix: 64 };
     let three = vec![

@@ -5,7 +5,7 @@
 
 use crate::drive::{LimitKey, Load, Report, drive};
 use crate::{machine, ses, smtp};
-use gatepost::emulator::{AccountSettings, Denial, Emulator, EmulatorSettings, Retention};
+use gatepost::emulator::{Denial, Emulator, EmulatorSettings, Retention};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -163,19 +163,13 @@ async fn send(load: &Load, sdks: &mut ses::Clients) -> io::Result<Report> {
 
 async fn emulator(bucket: Bucket) -> io::Result<()> {
     let denied = bucket.is_secret.then(|| ("ses:GetAccount".to_owned(), Denial::Bare));
-    let emulator = Emulator::start(EmulatorSettings {
-        account: AccountSettings {
-            recipients_per_second_max: bucket.rate,
-            recipients_at_once_max: bucket.at_once,
-            recipients_per_second_reported: bucket.reported,
-            ..AccountSettings::default()
-        },
-        denied_actions: denied.into_iter().collect(),
-        retention: Retention::CountsOnly,
-        ..EmulatorSettings::default()
-    })
-    .await
-    .map_err(io::Error::other)?;
+    let mut settings = EmulatorSettings::default();
+    settings.account.recipients_per_second_max = bucket.rate;
+    settings.account.recipients_at_once_max = bucket.at_once;
+    settings.account.recipients_per_second_reported = bucket.reported;
+    settings.denied_actions = denied.into_iter().collect();
+    settings.retention = Retention::CountsOnly;
+    let emulator = Emulator::start(settings).await.map_err(io::Error::other)?;
     let mut lines = Lines::begin(&json!({"address": emulator.address()}))?;
     while let Some(order) = lines.next().await? {
         if let SesOrder::LatencyMilliseconds(milliseconds) = order {

@@ -15,7 +15,8 @@ fuzz_target!(|input: (u8, &[u8])| {
     let (piece, octets) = (usize::from(input.0) + 1, input.1);
     let end = blank_line(octets, 0).unwrap_or(octets.len());
     let Ok(header) = HeaderSection::parse(&octets[..end], &HeaderLimits::default()) else { return };
-    let limits = MimeLimits { depth_max: 5, parts_max: 50, ..MimeLimits::default() };
+    let mut limits = MimeLimits::default();
+    (limits.depth_max, limits.parts_max) = (5, 50);
     let fields = header.fields(octets).map(|field| (field.name, field.value));
     let Ok(mut scanner) = Scanner::new(limits, fields) else { return };
     let body = octets.get(end + 2..).unwrap_or_default();

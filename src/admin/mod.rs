@@ -39,11 +39,19 @@ use tokio_util::sync::CancellationToken;
 
 /// The address, and the token if one is needed.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct AdminSettings {
     /// Where it listens.
     pub endpoint: AdminEndpoint,
     /// What a client must show as `Authorization: Bearer …`; needed where others than this machine can reach it.
     pub token: Option<String>,
+}
+
+impl AdminSettings {
+    /// An endpoint without a token, for clients on this machine.
+    pub fn new(endpoint: AdminEndpoint) -> Self {
+        Self { endpoint, token: None }
+    }
 }
 
 impl fmt::Debug for AdminSettings {

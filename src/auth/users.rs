@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 
 /// Bounds of verification.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct UsersSettings {
     /// Verifications at a time.
     pub parallel_max: usize,

@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// One message and its client.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Facts {
     /// The listener; `None`: the first one.
     pub listener: Option<String>,

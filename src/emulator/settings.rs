@@ -13,6 +13,7 @@ use super::access_denied::Denial;
 
 /// Settings of one [`Emulator`](super::Emulator).
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct EmulatorSettings {
     /// Where to listen. Must be loopback.
     pub listen: SocketAddr,
@@ -151,6 +152,7 @@ pub enum SuppressionReason {
 
 /// Access, quota and standing of the account.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct AccountSettings {
     /// Off: the sandbox, where every forward-path must be verified as well.
     pub production_access: bool,

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 /// The limits of failed attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LockoutSettings {
     /// Failures with one name from one client address (IPv6: from one /64). Above this rate, the client is locked out
     /// with the name.

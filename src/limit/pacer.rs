@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 /// The configured limits of the pace.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct PaceSettings {
     /// Recipients per second, where the account reports no rate; otherwise the upper limit. `None`: the account's rate,
     /// and without that no pace until the provider throttles.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 /// One limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LimitRule {
     /// The name, for the log field and metric label.
     pub name: RuleName,
@@ -22,6 +23,13 @@ pub struct LimitRule {
     pub over: OnExceeded,
     /// The applications that the limit applies to; empty: all.
     pub apps: Vec<AppName>,
+}
+
+impl LimitRule {
+    /// A limit that defers, for all applications.
+    pub fn new(name: RuleName, by: LimitKey, measure: Measure, windows: Vec<Window>) -> Self {
+        Self { name, by, measure, windows, over: OnExceeded::Defer, apps: Vec::new() }
+    }
 }
 
 /// The key of a limit: which messages share a count. Every key is a fact that policy matched or that the connection

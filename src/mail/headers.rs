@@ -7,6 +7,7 @@
 
 /// Limits of a header section.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct HeaderLimits {
     /// Octets of all fields together, without the blank line.
     pub octets_max: usize,

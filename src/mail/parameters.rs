@@ -237,6 +237,7 @@ pub enum Feedback {
 
 /// The parameters of one `SendEmail` call besides message and recipients. `None`: not set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SendParameters {
     /// Configuration set.
     pub configuration_set: Option<ConfigurationSetName>,
@@ -312,6 +313,7 @@ pub struct Granted {
 
 /// The edits of a message before it is sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Edits {
     /// The new From field. The previous author is moved to Reply-To, if the message has none; the Sender field is
     /// removed.

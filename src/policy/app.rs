@@ -15,6 +15,7 @@ use std::sync::{Arc, LazyLock};
 
 /// An application: how it is recognised, what it may send, and what its messages are sent with.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct App {
     /// Its name: log field, metric label, limiter key.
     pub name: AppName,
@@ -70,6 +71,7 @@ pub struct App {
 
 /// The commands and fields in which addresses are checked. Default: all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Checked {
     /// MAIL FROM.
     pub reverse_path: bool,

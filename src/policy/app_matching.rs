@@ -13,6 +13,7 @@ use std::net::IpAddr;
 
 /// How an application is recognised. Every criterion that is set must match, by any of its alternatives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MatchCriteria {
     /// A verified client certificate.
     pub certificates: Vec<CertificateMatch>,

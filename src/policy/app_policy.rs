@@ -47,6 +47,7 @@ impl fmt::Debug for AppPolicy {
 
 /// The rules for clients that no application matches.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct DefaultApp {
     /// What they may send.
     pub app: App,

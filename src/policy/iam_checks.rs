@@ -31,6 +31,7 @@ use std::sync::Arc;
 
 /// The AWS account: the parts of ARNs.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct AwsAccount {
     /// `aws`, `aws-us-gov`.
     pub partition: String,
@@ -44,6 +45,20 @@ pub struct AwsAccount {
     pub default_configuration_sets: Vec<(String, String)>,
     /// Whether the account is in the sandbox, where the identities of recipients must be allowed as well.
     pub sandbox: bool,
+}
+
+impl AwsAccount {
+    /// An account with production access, whose identities are domains.
+    pub fn new(partition: &str, region: &str, account: &str) -> Self {
+        Self {
+            partition: partition.to_owned(),
+            region: region.to_owned(),
+            account: account.to_owned(),
+            identities: Vec::new(),
+            default_configuration_sets: Vec::new(),
+            sandbox: false,
+        }
+    }
 }
 
 /// The condition keys that have a value for SMTP; the last is a prefix.

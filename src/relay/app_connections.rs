@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 /// Connections that an application may have.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct AppConnectionLimits {
     /// For each application that is not in `by_app`; `None`: no limit.
     pub each_max: Option<usize>,

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The sizes.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct BudgetSettings {
     /// Memory for messages and password verification together.
     pub memory_octets: u64,

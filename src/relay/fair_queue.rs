@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 /// An application's part of the account's rate.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct AppShare {
     /// Its part of what is left over, relative to the others'; more than zero.
     pub weight: f64,

@@ -74,6 +74,7 @@ pub(crate) struct RelaySettings {
 
 /// From the end of data to the reply: every wait and the provider's attempt.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct DeadlineSettings {
     /// For an empty message.
     pub base: Duration,

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// Settings of the send queue.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SendQueueSettings {
     /// Calls to the provider at a time.
     pub calls_max: usize,

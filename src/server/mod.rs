@@ -34,6 +34,7 @@ use tokio_util::task::TaskTracker;
 
 /// One listener.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct ListenerSettings {
     /// Its name, in log lines and for policy.
     pub name: Arc<str>,

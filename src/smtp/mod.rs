@@ -176,6 +176,7 @@ pub enum MboxLine {
 
 /// The settings of one listener.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Settings {
     /// The host name in the greeting and in the EHLO reply.
     pub hostname: String,
@@ -219,6 +220,7 @@ impl Settings {
 
 /// The limits of one session.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Limits {
     /// Octets of a command line with its CR LF. RFC 5321 §4.5.3.1.4 requires at least 512.
     pub command_line_octets_max: usize,

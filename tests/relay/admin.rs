@@ -1,10 +1,10 @@
 //! The admin endpoint: health, metrics, access.
 
-use crate::support::{NOTE, TestRelay, TestSetup, listener, until};
+use crate::support::{NOTE, TestRelay, TestSetup, listener, until, with};
 use gatepost::admin::{AdminEndpoint, AdminSettings};
 use gatepost::builder::Builder;
 use gatepost::emulator::Fault;
-use gatepost::limit::{LimitKey, LimitRule, LocalLimiter, Measure, OnExceeded};
+use gatepost::limit::{LimitKey, LimitRule, LocalLimiter, Measure};
 use gatepost::mail::{RuleName, SystemClock};
 use gatepost::policy::{AddressPattern, AppPolicy};
 use gatepost::relay::BudgetSettings;
@@ -19,7 +19,7 @@ const TO: &[&str] = &["bob@elsewhere.example"];
 
 pub(crate) fn admin_endpoint(token: Option<&str>) -> AdminSettings {
     let endpoint = AdminEndpoint::Tcp(([127, 0, 0, 1], 0).into());
-    AdminSettings { endpoint, token: token.map(str::to_owned) }
+    with(AdminSettings::new(endpoint), |it| it.token = token.map(str::to_owned))
 }
 
 fn address(relay: &TestRelay) -> SocketAddr {
@@ -58,14 +58,12 @@ pub(crate) async fn metrics(relay: &TestRelay) -> BTreeMap<String, f64> {
 
 #[tokio::test]
 async fn what_happens_is_counted_and_no_address_is_a_label() {
-    let limit = LimitRule {
-        name: RuleName::parse("few").unwrap(),
-        by: LimitKey::Relay,
-        measure: Measure::Messages,
-        windows: vec!["4/h".parse().unwrap()],
-        over: OnExceeded::Defer,
-        apps: Vec::new(),
-    };
+    let limit = LimitRule::new(
+        RuleName::parse("few").unwrap(),
+        LimitKey::Relay,
+        Measure::Messages,
+        vec!["4/h".parse().unwrap()],
+    );
     let relay = TestRelay::with(|plan: TestSetup| {
         plan.build(|builder| {
             builder.admin(admin_endpoint(None)).limiter(LocalLimiter::new(vec![limit], Arc::new(SystemClock)))
@@ -224,9 +222,8 @@ async fn a_connection_is_kept_only_for_a_client_that_has_shown_the_token() {
 async fn an_admin_address_that_others_can_reach_needs_a_token() {
     let endpoint = AdminEndpoint::Tcp(([0, 0, 0, 0], 0).into());
     let policy = AppPolicy::local(vec![AddressPattern::parse("*@example.com").unwrap()]);
-    let builder =
-        Builder::new("relay.example", policy, NullTransport::default()).listener(listener("plain", |smtp| smtp));
-    let error = builder.admin(AdminSettings { endpoint, token: None }).start().unwrap_err();
+    let builder = Builder::new("relay.example", policy, NullTransport::default()).listener(listener("plain", |_| {}));
+    let error = builder.admin(AdminSettings::new(endpoint)).start().unwrap_err();
     assert!(error.to_string().contains("set a token"), "{error}");
 }
 
@@ -236,9 +233,12 @@ async fn readyz_over_a_unix_socket_reports_a_drain_and_an_empty_budget() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("admin.sock");
     let endpoint = AdminEndpoint::Unix(path.clone());
-    let budget = BudgetSettings { memory_octets: 200_000, disk_octets: 2 << 20, ..BudgetSettings::default() };
+    let budget = with(BudgetSettings::default(), |it| {
+        it.memory_octets = 200_000;
+        it.disk_octets = 2 << 20;
+    });
     let relay = TestRelay::with(move |plan: TestSetup| {
-        plan.build(move |builder| builder.budget(budget).admin(AdminSettings { endpoint, token: None }))
+        plan.build(move |builder| builder.budget(budget).admin(AdminSettings::new(endpoint)))
     })
     .await;
     let get = async |what: &str| get_over(tokio::net::UnixStream::connect(&path).await.unwrap(), what, "").await;
@@ -277,7 +277,7 @@ async fn readyz_over_a_unix_socket_reports_a_drain_and_an_empty_budget() {
 async fn a_certificate_is_replaced_and_sessions_go_on_with_theirs() {
     use crate::support::{Pair, Smtp, tls_listener};
     let (old, new) = (Pair::new(), Pair::new());
-    let secure = tls_listener("secure", &old, gatepost::smtp::TlsMode::Implicit, |smtp| smtp);
+    let secure = tls_listener("secure", &old, gatepost::smtp::TlsMode::Implicit, |_| {});
     let relay = TestRelay::with(move |mut plan: TestSetup| {
         plan.listeners.push(secure);
         plan.build(|builder| builder.admin(admin_endpoint(None)))

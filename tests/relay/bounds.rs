@@ -1,8 +1,7 @@
 //! Everything is bounded, and at a bound the reply says so.
 
-use crate::support::{NOTE, Smtp, TestRelay, TestSetup, short_deadline, until};
+use crate::support::{NOTE, Smtp, TestRelay, TestSetup, short_deadline, until, with};
 use gatepost::relay::BudgetSettings;
-use gatepost::smtp::{Limits, Settings};
 use std::time::Duration;
 
 const TO: &[&str] = &["bob@elsewhere.example"];
@@ -26,13 +25,13 @@ async fn headers_are_bounded_in_octets_fields_and_hops() {
 /// served other connections.
 #[tokio::test]
 async fn the_parts_of_a_message_are_bounded_and_the_reply_names_the_bound() {
-    use gatepost::smtp::{LongLines, Settings};
+    use gatepost::smtp::LongLines;
     let long = "x ".repeat(600);
     let mixed = "Content-Type: multipart/mixed; boundary=b\r\n\r\n";
     let (head, _) = NOTE.split_once("\r\n\r\n").unwrap();
     let deep = |times: usize| format!("{head}\r\n{}{long}\r\n", "Content-Type: message/rfc822\r\n\r\n".repeat(times));
     let pieces: String = (0..2_000).map(|n| format!(";\r\n name*{n}=a")).collect();
-    let relay = TestRelay::with(|plan| plan.smtp(|smtp| Settings { long_lines: LongLines::ReEncode, ..smtp })).await;
+    let relay = TestRelay::with(|plan| plan.smtp(|smtp| smtp.long_lines = LongLines::ReEncode)).await;
     for (name, content, want) in [
         ("deep", deep(25_000), "554 5.6.0 MIME parts are nested deeper than 20"),
         (
@@ -99,11 +98,10 @@ async fn many_large_messages_at_once_wait_their_turn_and_all_arrive() {
     let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.emulator.latency = Duration::from_millis(50);
         plan.build(|builder| {
-            builder.budget(BudgetSettings {
-                memory_octets: 16 * MIB,
-                disk_octets: 64 * MIB,
-                ..BudgetSettings::default()
-            })
+            builder.budget(with(BudgetSettings::default(), |it| {
+                it.memory_octets = 16 * MIB;
+                it.disk_octets = 64 * MIB;
+            }))
         })
     })
     .await;
@@ -159,8 +157,10 @@ async fn when_memory_and_disk_are_used_up_the_client_is_deferred_and_capacity_re
     const KIB: u64 = 1024;
     let relay = TestRelay::with(|plan: TestSetup| {
         plan.build(|builder| {
-            let budget =
-                BudgetSettings { memory_octets: 512 * KIB, disk_octets: 1024 * KIB, ..BudgetSettings::default() };
+            let budget = with(BudgetSettings::default(), |it| {
+                it.memory_octets = 512 * KIB;
+                it.disk_octets = 1024 * KIB;
+            });
             builder.budget(budget)
         })
     })
@@ -180,7 +180,7 @@ async fn who_waits_past_the_deadline_for_a_turn_is_deferred() {
         plan.emulator.latency = Duration::from_millis(1_500);
         plan.build(|builder| {
             builder
-                .budget(BudgetSettings { memory_octets: 64 * 1024, ..BudgetSettings::default() })
+                .budget(with(BudgetSettings::default(), |it| it.memory_octets = 64 * 1024))
                 .deadline(short_deadline(400))
         })
     })
@@ -215,11 +215,10 @@ async fn connections_are_bounded_in_total_and_by_client() {
 #[tokio::test]
 async fn a_client_that_sends_too_slowly_receives_421_and_is_closed() {
     let relay = TestRelay::with(|plan: TestSetup| {
-        plan.smtp(|mut smtp| {
+        plan.smtp(|smtp| {
             smtp.limits.content_rate_grace = Duration::from_millis(300);
             smtp.limits.content_rate_min = 1_000_000;
             smtp.limits.command_wait_max = Duration::from_millis(300);
-            smtp
         })
     })
     .await;
@@ -259,7 +258,7 @@ async fn a_client_that_hangs_up_before_the_end_sends_nothing() {
 async fn a_small_message_in_pieces_is_kept_on_disk_when_memory_is_used_up() {
     const KIB: u64 = 1024;
     let relay = TestRelay::with(|plan: TestSetup| {
-        plan.build(|builder| builder.budget(BudgetSettings { memory_octets: 64 * KIB, ..BudgetSettings::default() }))
+        plan.build(|builder| builder.budget(with(BudgetSettings::default(), |it| it.memory_octets = 64 * KIB)))
     })
     .await;
     let mut stalled = relay.client().await;
@@ -322,7 +321,7 @@ async fn the_last_file_descriptors_are_not_for_connections() {
 async fn a_client_that_is_not_recognised_is_closed_soon_and_a_recognised_one_is_not() {
     let relay = TestRelay::with(|plan: TestSetup| {
         let soon = std::time::Duration::from_secs(1);
-        plan.smtp(move |smtp| Settings { limits: Limits { unrecognised_max: soon, ..smtp.limits.clone() }, ..smtp })
+        plan.smtp(move |smtp| smtp.limits.unrecognised_max = soon)
     })
     .await;
     let (mut stranger, mut known) = (relay.client().await, relay.client().await);
@@ -371,10 +370,7 @@ async fn a_recognised_client_has_a_place_however_many_others_come() {
 /// The connection was closed with octets unread, and the reset took the last reply away.
 #[tokio::test]
 async fn the_last_reply_reaches_a_client_that_still_sends() {
-    let relay = TestRelay::with(|plan: TestSetup| {
-        plan.smtp(|smtp| Settings { limits: Limits { message_octets_max: 10_000, ..smtp.limits.clone() }, ..smtp })
-    })
-    .await;
+    let relay = TestRelay::with(|plan: TestSetup| plan.smtp(|smtp| smtp.limits.message_octets_max = 10_000)).await;
     let mut client = relay.client().await;
     for (line, want) in
         [("MAIL FROM:<ann@example.com>", "250"), ("RCPT TO:<bob@elsewhere.example>", "250"), ("DATA", "354")]

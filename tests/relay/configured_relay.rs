@@ -2,7 +2,7 @@
 //!
 //! The listener `plain` believes PROXY headers of this machine, so a test can be a client of any address.
 
-use crate::support::{Log, Smtp};
+use crate::support::{Log, Smtp, with};
 use gatepost::builder::{Explanation, Facts, Running};
 use gatepost::config::{Config, Plan, ProcessEnvironment, Purpose, Upstream};
 use gatepost::emulator::{CapturedMessage, Emulator};
@@ -157,16 +157,15 @@ impl Site {
 
     /// The same message, explained.
     pub async fn explain(&self, note: &Note<'_>) -> Explanation {
-        let facts = Facts {
-            client: Some(gatepost::mail::ClientAddress::Ip(
+        let facts = with(Facts::default(), |it| {
+            it.client = Some(gatepost::mail::ClientAddress::Ip(
                 (note.client.parse::<std::net::IpAddr>().unwrap(), 40_000).into(),
-            )),
-            identity: note.auth.map(str::to_owned),
-            reverse_path: note.from.to_owned(),
-            forward_paths: note.to.iter().map(|path| (*path).to_owned()).collect(),
-            message: note.text.as_bytes().to_vec().into(),
-            ..Facts::default()
-        };
+            ));
+            it.identity = note.auth.map(str::to_owned);
+            it.reverse_path = note.from.to_owned();
+            it.forward_paths = note.to.iter().map(|path| (*path).to_owned()).collect();
+            it.message = note.text.as_bytes().to_vec().into();
+        });
         let plan = plan(&self.text);
         let limits = plan.limits_seen().unwrap();
         let builder = plan.builder(Unused);

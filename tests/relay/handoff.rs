@@ -1,6 +1,6 @@
 //! A message's way from SMTP to SES: what arrives is what was sent, to whom it was sent, with what was set.
 
-use crate::support::{NOTE, TestRelay, TestSetup, until};
+use crate::support::{NOTE, TestRelay, TestSetup, until, with};
 use gatepost::mail::parameters::{
     ConfigurationSetName, EndpointId, Feedback, IdentityArn, ListManagement, ListName, RequestedField, Tag, TagName,
     TagText, TenantName,
@@ -146,17 +146,17 @@ async fn what_the_operator_set_goes_along_with_every_message() {
                 configuration_sets: vec!["gatepost-dev".to_owned()],
             },
         );
-        plan.app.send = SendParameters {
-            configuration_set: Some(ConfigurationSetName::parse("gatepost-dev").unwrap()),
-            identity_arn: Some(IdentityArn::parse(arn).unwrap()),
-            tags: Some(vec![Tag { name: TagName::parse("app").unwrap(), value: TagText::parse("legacy").unwrap() }]),
-            tenant: Some(TenantName::parse("blue").unwrap()),
-            list_management: Some(ListManagement {
+        plan.app.send = with(SendParameters::default(), |it| {
+            it.configuration_set = Some(ConfigurationSetName::parse("gatepost-dev").unwrap());
+            it.identity_arn = Some(IdentityArn::parse(arn).unwrap());
+            it.tags =
+                Some(vec![Tag { name: TagName::parse("app").unwrap(), value: TagText::parse("legacy").unwrap() }]);
+            it.tenant = Some(TenantName::parse("blue").unwrap());
+            it.list_management = Some(ListManagement {
                 contact_list: ListName::parse("list").unwrap(),
                 topic: Some(ListName::parse("news").unwrap()),
-            }),
-            ..SendParameters::default()
-        };
+            });
+        });
         plan
     })
     .await;
@@ -253,7 +253,7 @@ async fn a_message_of_header_fields_only_gets_its_blank_line() {
 
 #[tokio::test]
 async fn what_a_listener_may_be_lenient_about_leaves_as_ses_takes_it() {
-    use gatepost::smtp::{LongLines, Settings, StrayDots};
+    use gatepost::smtp::{LongLines, StrayDots};
     let line = "<p>caf\u{e9}</p>".repeat(200);
     let text =
         format!("From: ann@example.com\r\nSubject: x\r\nContent-Type: text/html; charset=utf-8\r\n\r\n{line}\r\n");
@@ -261,7 +261,10 @@ async fn what_a_listener_may_be_lenient_about_leaves_as_ses_takes_it() {
     let reply = strict.send("ann@example.com", &["bob@elsewhere.example"], &text).await;
     assert!(reply.starts_with("554 5.6.0 Message line is longer than 998"), "{reply}");
     let relay = TestRelay::with(|plan| {
-        plan.smtp(|smtp| Settings { long_lines: LongLines::ReEncode, stray_dots: StrayDots::Quote, ..smtp })
+        plan.smtp(|smtp| {
+            smtp.long_lines = LongLines::ReEncode;
+            smtp.stray_dots = StrayDots::Quote;
+        })
     })
     .await;
     let reply = relay.send("ann@example.com", &["foo..bar@docomo.example"], &text).await;
@@ -282,9 +285,8 @@ async fn what_a_listener_may_be_lenient_about_leaves_as_ses_takes_it() {
 /// Once, the header ended after its first field, and To, Bcc and Subject were sent as text to everybody.
 #[tokio::test]
 async fn repaired_line_ends_make_no_blank_line_in_a_header_section() {
-    use gatepost::smtp::{LineEndings, Settings};
-    let relay =
-        TestRelay::with(|plan| plan.smtp(|smtp| Settings { line_endings: LineEndings::Normalize, ..smtp })).await;
+    use gatepost::smtp::LineEndings;
+    let relay = TestRelay::with(|plan| plan.smtp(|smtp| smtp.line_endings = LineEndings::Normalize)).await;
     let message = "From: ann@example.com\nTo: bob@elsewhere.example\nBcc: eve@elsewhere.example\nSubject: x\n\nbody";
     let want = "From: ann@example.com\r\nTo: bob@elsewhere.example\r\nSubject: x\r\n\r\nbody\r\n";
     for (name, text) in [
@@ -317,13 +319,13 @@ async fn repaired_line_ends_make_no_blank_line_in_a_header_section() {
 
 #[tokio::test]
 async fn an_mbox_line_is_dropped_where_the_listener_says_so() {
-    use gatepost::smtp::{MboxLine, Settings};
+    use gatepost::smtp::MboxLine;
     let text =
         "From ann@example.com Thu Jan  1 00:00:00 2026\r\nFrom: ann@example.com\r\nSubject: x\r\n\r\nFrom here\r\n";
     let to = &["bob@elsewhere.example"];
     let reply = TestRelay::start().await.send("ann@example.com", to, text).await;
     assert!(reply.starts_with("554 5.6.0 Malformed message header: header line 1 is not a field"), "{reply}");
-    let relay = TestRelay::with(|plan| plan.smtp(|smtp| Settings { mbox_line: MboxLine::Drop, ..smtp })).await;
+    let relay = TestRelay::with(|plan| plan.smtp(|smtp| smtp.mbox_line = MboxLine::Drop)).await;
     let reply = relay.send("ann@example.com", to, text).await;
     assert!(reply.starts_with("250"), "{reply}");
     assert!(relay.only_message().raw.ends_with(text.split_once("\r\n").unwrap().1.as_bytes()));

@@ -1,9 +1,9 @@
 //! `/readyz` and the metrics, by application.
 
 use crate::admin::{admin_endpoint, get, metrics};
-use crate::support::{NOTE, Smtp, TestRelay, TestSetup, listener, until};
-use gatepost::emulator::{AccountSettings, Denial, ErrorName, Fault};
-use gatepost::limit::{LimitKey, LimitRule, LocalLimiter, Measure, OnExceeded};
+use crate::support::{NOTE, Smtp, TestRelay, TestSetup, listener, until, with};
+use gatepost::emulator::{Denial, ErrorName, Fault};
+use gatepost::limit::{LimitKey, LimitRule, LocalLimiter, Measure};
 use gatepost::mail::parameters::{AppName, ConfigurationSetName};
 use gatepost::mail::{RuleName, SystemClock};
 use gatepost::policy::{AddressPattern, App, MatchCriteria};
@@ -13,14 +13,14 @@ const TO: &[&str] = &["bob@elsewhere.example"];
 
 /// An application that is who comes to the listener of its name.
 fn app(name: &str) -> App {
-    let recognition = MatchCriteria { listeners: vec![name.to_owned()], ..MatchCriteria::default() };
+    let recognition = with(MatchCriteria::default(), |it| it.listeners = vec![name.to_owned()]);
     App::new(AppName::parse(name).unwrap(), recognition, vec![AddressPattern::parse("*@example.com").unwrap()])
 }
 
 /// Applications with a listener each, and an admin endpoint.
 async fn relay(apps: Vec<App>, change: impl FnOnce(TestSetup) -> TestSetup) -> TestRelay {
     TestRelay::with(|mut plan: TestSetup| {
-        plan.listeners.extend(apps.iter().map(|app| listener(app.name.as_str(), |smtp| smtp)));
+        plan.listeners.extend(apps.iter().map(|app| listener(app.name.as_str(), |_| {})));
         plan.apps = apps;
         change(plan.build(|builder| builder.admin(admin_endpoint(None))))
     })
@@ -66,7 +66,7 @@ async fn a_missing_configuration_set_is_degraded_from_the_start_although_others_
 #[tokio::test]
 async fn an_account_that_may_not_send_is_degraded_before_the_first_message() {
     let relay = relay(Vec::new(), |mut plan| {
-        plan.emulator.account = AccountSettings { sending_enabled: false, ..plan.emulator.account };
+        plan.emulator.account = with(plan.emulator.account, |it| it.sending_enabled = false);
         plan
     })
     .await;
@@ -111,13 +111,8 @@ async fn a_fault_of_one_application_stays_until_it_sends_again() {
 
 #[tokio::test]
 async fn what_happens_is_counted_by_application_and_so_are_limits() {
-    let limit = |name: &str, by, windows: &str| LimitRule {
-        name: RuleName::parse(name).unwrap(),
-        by,
-        measure: Measure::Messages,
-        windows: vec![windows.parse().unwrap()],
-        over: OnExceeded::Defer,
-        apps: Vec::new(),
+    let limit = |name: &str, by, windows: &str| {
+        LimitRule::new(RuleName::parse(name).unwrap(), by, Measure::Messages, vec![windows.parse().unwrap()])
     };
     let limits = vec![
         limit("each", LimitKey::App, "2/day"),

@@ -96,9 +96,8 @@ async fn a_refused_recipient_does_not_sink_the_others() {
 #[tokio::test]
 async fn what_is_over_a_limit_is_read_to_its_end_and_refused() {
     let relay = TestRelay::with(|plan: TestSetup| {
-        plan.smtp(|mut smtp| {
+        plan.smtp(|smtp| {
             smtp.limits.message_octets_max = 20_000;
-            smtp
         })
     })
     .await;

@@ -1,21 +1,14 @@
 //! Limits on the way: what SES sees keeps to them, and what was refused did not use them up.
 
 use crate::support::{NOTE, TestRelay, TestSetup};
-use gatepost::limit::{LimitKey, LimitRule, LocalLimiter, Measure, OnExceeded};
+use gatepost::limit::{LimitKey, LimitRule, LocalLimiter, Measure};
 use gatepost::mail::{RuleName, SystemClock};
 use std::sync::Arc;
 
 const TO: &[&str] = &["bob@elsewhere.example"];
 
 fn rule(name: &str, by: LimitKey, measure: Measure, rate: &str) -> LimitRule {
-    LimitRule {
-        name: RuleName::parse(name).unwrap(),
-        by,
-        measure,
-        windows: vec![rate.parse().unwrap()],
-        over: OnExceeded::Defer,
-        apps: Vec::new(),
-    }
+    LimitRule::new(RuleName::parse(name).unwrap(), by, measure, vec![rate.parse().unwrap()])
 }
 
 async fn relay(rules: Vec<LimitRule>) -> TestRelay {

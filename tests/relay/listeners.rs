@@ -1,6 +1,6 @@
 //! The ways in: TLS, AUTH, PROXY, Unix sockets, and a well-known client library.
 
-use crate::support::{NOTE, Pair, Smtp, TestRelay, TestSetup, listener, tls_listener};
+use crate::support::{NOTE, Pair, Smtp, TestRelay, TestSetup, listener, tls_listener, with};
 use base64::Engine;
 use gatepost::auth::{PasswordHash, Users, UsersSettings};
 use gatepost::builder::Builder;
@@ -40,8 +40,8 @@ async fn implicit_tls_and_starttls_carry_mail_and_the_trace_says_so() {
     let pair = Pair::new();
     let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.listeners = vec![
-            tls_listener("implicit", &pair, TlsMode::Implicit, |smtp| smtp),
-            tls_listener("starttls", &pair, TlsMode::StartTls, |smtp| Settings { require_tls: true, ..smtp }),
+            tls_listener("implicit", &pair, TlsMode::Implicit, |_| {}),
+            tls_listener("starttls", &pair, TlsMode::StartTls, |smtp| smtp.require_tls = true),
         ];
         plan
     })
@@ -88,10 +88,16 @@ async fn only_the_right_password_authenticates() {
     let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.clients.clear();
         plan.listeners = vec![
-            tls_listener("tls", &pair, TlsMode::Implicit, |smtp| Settings { auth: AuthMode::Required, ..smtp }),
-            listener("clear", |smtp| Settings { auth: AuthMode::Optional, auth_in_clear: true, ..smtp }),
-            listener("protected", |smtp| Settings { auth: AuthMode::Optional, ..smtp }),
-            listener("any", |smtp| Settings { auth: AuthMode::Any, auth_in_clear: true, ..smtp }),
+            tls_listener("tls", &pair, TlsMode::Implicit, |smtp| smtp.auth = AuthMode::Required),
+            listener("clear", |smtp| {
+                smtp.auth = AuthMode::Optional;
+                smtp.auth_in_clear = true;
+            }),
+            listener("protected", |smtp| smtp.auth = AuthMode::Optional),
+            listener("any", |smtp| {
+                smtp.auth = AuthMode::Any;
+                smtp.auth_in_clear = true;
+            }),
         ];
         plan.build(|builder| builder.authenticator(users()))
     })
@@ -147,7 +153,7 @@ async fn only_the_right_password_authenticates() {
 #[tokio::test]
 async fn the_proxy_protocol_is_believed_from_named_proxies_only() {
     let with_proxies = |name: &str, networks: &str| {
-        let mut listener = listener(name, |smtp| smtp);
+        let mut listener = listener(name, |_| {});
         listener.proxies = vec![networks.parse().unwrap()];
         listener
     };
@@ -235,10 +241,9 @@ async fn bdat_carries_a_message_in_chunks() {
 
 #[tokio::test]
 async fn normalize_is_for_the_listener_that_says_so() {
-    let relay = TestRelay::with(|plan: TestSetup| {
-        plan.smtp(|smtp| Settings { line_endings: gatepost::smtp::LineEndings::Normalize, ..smtp })
-    })
-    .await;
+    let relay =
+        TestRelay::with(|plan: TestSetup| plan.smtp(|smtp| smtp.line_endings = gatepost::smtp::LineEndings::Normalize))
+            .await;
     let mut client = Smtp::connect(relay.port("plain")).await;
     client.expect("220").await;
     client.write("HELO scanner\nMAIL FROM:<ann@example.com>\nRCPT TO:<bob@elsewhere.example>\nDATA\n").await;
@@ -256,9 +261,9 @@ async fn normalize_is_for_the_listener_that_says_so() {
 async fn lettre_sends_over_every_kind_of_listener() {
     let pair = Pair::new();
     let relay = TestRelay::with(|mut plan: TestSetup| {
-        let auth = |smtp: Settings| Settings { auth: AuthMode::Required, ..smtp };
+        let auth = |smtp: &mut Settings| smtp.auth = AuthMode::Required;
         plan.listeners = vec![
-            listener("plain", |smtp| smtp),
+            listener("plain", |_| {}),
             tls_listener("starttls", &pair, TlsMode::StartTls, auth),
             tls_listener("implicit", &pair, TlsMode::Implicit, auth),
         ];
@@ -303,7 +308,7 @@ async fn a_client_certificate_of_the_named_authority_authenticates() {
     let off = rustls_pki_types::pem::PemObject::from_pem_slice;
     let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.clients.clear();
-        let mut listener = tls_listener("tls", &pair, TlsMode::Implicit, |smtp| smtp);
+        let mut listener = tls_listener("tls", &pair, TlsMode::Implicit, |_| {});
         listener.tls = Some(
             TlsSettings::from_pem(
                 pair.certificate.as_bytes(),
@@ -316,7 +321,7 @@ async fn a_client_certificate_of_the_named_authority_authenticates() {
         plan.listeners = vec![listener];
         // Who shows it is this application, with rights of its own.
         let certificates = vec![CertificateMatch::Name("known.example".to_owned())];
-        let recognition = MatchCriteria { certificates, ..MatchCriteria::default() };
+        let recognition = with(MatchCriteria::default(), |it| it.certificates = certificates);
         let from = vec![AddressPattern::parse("cert@example.com").unwrap()];
         plan.apps = vec![App::new(AppName::parse("billing").unwrap(), recognition, from)];
         plan
@@ -412,7 +417,7 @@ async fn an_inherited_sockets_file_outlives_us() {
 async fn a_failed_handshake_after_starttls_is_logged() {
     let pair = Pair::new();
     let relay = TestRelay::with(|mut plan: TestSetup| {
-        plan.listeners = vec![tls_listener("starttls", &pair, TlsMode::StartTls, |smtp| smtp)];
+        plan.listeners = vec![tls_listener("starttls", &pair, TlsMode::StartTls, |_| {})];
         plan
     })
     .await;
@@ -432,7 +437,10 @@ async fn a_failed_handshake_after_starttls_is_logged() {
 async fn where_every_password_is_accepted_a_client_that_may_not_send_is_refused_after_auth() {
     let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.clients = vec!["192.0.2.0/24".parse().unwrap()];
-        plan.smtp(|smtp| Settings { auth: AuthMode::Any, auth_in_clear: true, ..smtp })
+        plan.smtp(|smtp| {
+            smtp.auth = AuthMode::Any;
+            smtp.auth_in_clear = true;
+        })
     })
     .await;
     let mut client = relay.client().await;

@@ -1,10 +1,10 @@
 //! The pace of all sending, counted where it matters: at SES.
 
 use crate::configured_relay::{Note, Site};
-use crate::support::{NOTE, TestRelay, TestSetup, short_deadline, until};
+use crate::support::{NOTE, TestRelay, TestSetup, short_deadline, until, with};
 use gatepost::emulator::{Denial, ErrorName, Fault, SeenRequest};
 use gatepost::limit::{LimitDecision, LimitError, LimitKey, LimitRule, LimitStage, LimitStatus, LimitStep, Limiter};
-use gatepost::limit::{LocalLimiter, Measure, OnExceeded, PaceSettings, Reservation};
+use gatepost::limit::{LocalLimiter, Measure, PaceSettings, Reservation};
 use gatepost::mail::{Mailbox, RuleName, SystemClock};
 use gatepost::relay::SendQueueSettings;
 use std::sync::Arc;
@@ -61,14 +61,12 @@ async fn sending_stays_under_the_rate_that_the_account_tells_and_loses_nothing()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_window_of_a_limit_is_kept_at_ses() {
-    let rule = LimitRule {
-        name: RuleName::parse("two-windows").unwrap(),
-        by: LimitKey::Relay,
-        measure: Measure::Messages,
-        windows: vec!["40/s burst 10".parse().unwrap(), "600/min burst 50".parse().unwrap()],
-        over: OnExceeded::Defer,
-        apps: Vec::new(),
-    };
+    let rule = LimitRule::new(
+        RuleName::parse("two-windows").unwrap(),
+        LimitKey::Relay,
+        Measure::Messages,
+        vec!["40/s burst 10".parse().unwrap(), "600/min burst 50".parse().unwrap()],
+    );
     let relay = TestRelay::with(|plan: TestSetup| {
         plan.build(|builder| builder.limiter(LocalLimiter::new(vec![rule], Arc::new(SystemClock))))
     })
@@ -89,7 +87,10 @@ async fn every_window_of_a_limit_is_kept_at_ses() {
 async fn without_the_permission_the_fixed_figure_holds() {
     let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.emulator.denied_actions.insert("ses:GetAccount".to_owned(), Denial::Bare);
-        let pace = PaceSettings { recipients_per_second_max: Some(50.0), percent: 100, ..PaceSettings::default() };
+        let pace = with(PaceSettings::default(), |it| {
+            it.recipients_per_second_max = Some(50.0);
+            it.percent = 100;
+        });
         plan.build(move |builder| builder.pace(pace))
     })
     .await;
@@ -120,7 +121,10 @@ async fn a_message_that_would_wait_past_the_deadline_is_deferred_with_the_limits
 #[tokio::test]
 async fn what_policy_refuses_takes_no_part_of_the_rate() {
     let relay = TestRelay::with(|plan: TestSetup| {
-        let pace = PaceSettings { recipients_per_second_max: Some(0.1), percent: 100, ..PaceSettings::default() };
+        let pace = with(PaceSettings::default(), |it| {
+            it.recipients_per_second_max = Some(0.1);
+            it.percent = 100;
+        });
         plan.build(move |builder| builder.pace(pace).account_interval(None).deadline(short_deadline(1_500)))
     })
     .await;
@@ -136,14 +140,12 @@ async fn what_policy_refuses_takes_no_part_of_the_rate() {
 
 #[tokio::test]
 async fn what_ses_refuses_is_not_counted_and_a_redirect_is_logged_as_one() {
-    let rule = LimitRule {
-        name: RuleName::parse("authors").unwrap(),
-        by: LimitKey::Author,
-        measure: Measure::Messages,
-        windows: vec!["1/h".parse().unwrap()],
-        over: OnExceeded::Defer,
-        apps: Vec::new(),
-    };
+    let rule = LimitRule::new(
+        RuleName::parse("authors").unwrap(),
+        LimitKey::Author,
+        Measure::Messages,
+        vec!["1/h".parse().unwrap()],
+    );
     let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.app.redirect_to = Some(Mailbox::parse("stage@example.com").unwrap());
         plan.build(|builder| builder.limiter(LocalLimiter::new(vec![rule], Arc::new(SystemClock))))
@@ -164,7 +166,10 @@ async fn what_ses_refuses_is_not_counted_and_a_redirect_is_logged_as_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_throttled_message_is_sent_again_and_the_client_does_not_notice() {
     let relay = TestRelay::with(|plan: TestSetup| {
-        let pace = PaceSettings { recipients_per_second_max: Some(400.0), percent: 100, ..PaceSettings::default() };
+        let pace = with(PaceSettings::default(), |it| {
+            it.recipients_per_second_max = Some(400.0);
+            it.percent = 100;
+        });
         plan.build(move |builder| builder.pace(pace).account_interval(None))
     })
     .await;
@@ -212,7 +217,7 @@ async fn a_small_bucket_of_ses_defers_nothing() {
 async fn calls_in_flight_are_bounded() {
     let relay = TestRelay::with(|mut plan: TestSetup| {
         plan.emulator.latency = Duration::from_millis(100);
-        let settings = SendQueueSettings { calls_max: 2, ..SendQueueSettings::default() };
+        let settings = with(SendQueueSettings::default(), |it| it.calls_max = 2);
         plan.build(move |builder| builder.send_queue(settings))
     })
     .await;
@@ -378,14 +383,12 @@ impl Limiter for Distant {
 #[tokio::test]
 async fn a_pipelined_group_of_recipients_asks_a_distant_limiter_once() {
     let (asked, given_back) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let rule = LimitRule {
-        name: RuleName::parse("recipients").unwrap(),
-        by: LimitKey::Relay,
-        measure: Measure::Recipients,
-        windows: vec!["12/h".parse().unwrap()],
-        over: OnExceeded::Defer,
-        apps: Vec::new(),
-    };
+    let rule = LimitRule::new(
+        RuleName::parse("recipients").unwrap(),
+        LimitKey::Relay,
+        Measure::Recipients,
+        vec!["12/h".parse().unwrap()],
+    );
     let near = LocalLimiter::new(vec![rule], Arc::new(SystemClock));
     let distant = Distant { near, asked: Arc::clone(&asked), given_back: Arc::clone(&given_back) };
     let relay = TestRelay::with(|plan: TestSetup| plan.build(|builder| builder.limiter(distant))).await;

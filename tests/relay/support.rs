@@ -36,10 +36,13 @@ impl TestRelay {
     pub async fn with(change: impl FnOnce(TestSetup) -> TestSetup) -> Self {
         let plan = change(TestSetup::new());
         let emulator = Emulator::start(plan.emulator).await.unwrap();
-        let ses = SesSettings { endpoint_url: Some(emulator.endpoint_url()), ..plan.ses };
+        let ses = with(plan.ses, |it| it.endpoint_url = Some(emulator.endpoint_url()));
         let transport = SesTransport::connect(ses).await.unwrap();
         let log = Log::default();
-        let others = Some(DefaultApp { app: plan.app, clients: plan.clients });
+        let others = Some(with(DefaultApp::local(Vec::new()), |it| {
+            it.app = plan.app;
+            it.clients = plan.clients;
+        }));
         let policy = AppPolicy::new(plan.apps, others, Vec::new(), None, Arc::new(SystemClock)).unwrap();
         let mut builder = Builder::new("relay.example", policy, transport).observer(log.clone()).threads(2);
         for listener in plan.listeners {
@@ -104,22 +107,21 @@ impl TestSetup {
         let emulator = EmulatorSettings::default();
         let others = DefaultApp::local(vec![AddressPattern::parse("*@example.com").unwrap()]);
         let pair = &emulator.credentials[0];
-        let ses = SesSettings {
-            region: Some("us-east-1".to_owned()),
-            credentials: Some(StaticCredentials {
+        let ses = with(SesSettings::default(), |it| {
+            it.region = Some("us-east-1".to_owned());
+            it.credentials = Some(StaticCredentials {
                 access_key_id: pair.access_key_id.clone(),
                 secret_access_key: pair.secret_access_key.clone(),
-            }),
-            timeouts: SesTimeouts::default(),
-            ..SesSettings::default()
-        };
+            });
+            it.timeouts = SesTimeouts::default();
+        });
         Self {
             emulator,
             ses,
             app: others.app,
             clients: others.clients,
             apps: Vec::new(),
-            listeners: vec![listener("plain", |smtp| smtp)],
+            listeners: vec![listener("plain", |_| {})],
             builder: Box::new(|builder| builder),
         }
     }
@@ -131,7 +133,7 @@ impl TestSetup {
     }
 
     /// Changes what the listener `plain` offers.
-    pub fn smtp(mut self, change: impl FnOnce(Settings) -> Settings) -> Self {
+    pub fn smtp(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         self.listeners = vec![listener("plain", change)];
         self
     }
@@ -141,18 +143,22 @@ pub fn any_port() -> Endpoint {
     Endpoint::Tcp("127.0.0.1:0".parse().unwrap())
 }
 
-pub fn listener(name: &str, change: impl FnOnce(Settings) -> Settings) -> ListenerSettings {
-    ListenerSettings::new(name, any_port(), change(Settings::new("relay.example")))
+pub fn listener(name: &str, change: impl FnOnce(&mut Settings)) -> ListenerSettings {
+    ListenerSettings::new(name, any_port(), with(Settings::new("relay.example"), change))
+}
+
+/// Settings, changed. Those of the library are not built from a list of their fields, which grows.
+pub fn with<T>(mut settings: T, change: impl FnOnce(&mut T)) -> T {
+    change(&mut settings);
+    settings
 }
 
 /// A certificate for localhost, and the listener that shows it.
-pub fn tls_listener(
-    name: &str,
-    pair: &Pair,
-    mode: TlsMode,
-    change: impl FnOnce(Settings) -> Settings,
-) -> ListenerSettings {
-    let mut listener = listener(name, |smtp| change(Settings { tls: mode, ..smtp }));
+pub fn tls_listener(name: &str, pair: &Pair, mode: TlsMode, change: impl FnOnce(&mut Settings)) -> ListenerSettings {
+    let mut listener = listener(name, |smtp| {
+        smtp.tls = mode;
+        change(smtp);
+    });
     listener.tls = Some(pair.settings());
     listener
 }
@@ -345,9 +351,9 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// A deadline that a test can wait for, whatever the size.
 pub fn short_deadline(milliseconds: u64) -> DeadlineSettings {
-    DeadlineSettings {
-        base: Duration::from_millis(milliseconds),
-        upload_octets_per_second: u64::MAX,
-        attempt_min: Duration::from_millis(milliseconds / 4),
-    }
+    with(DeadlineSettings::default(), |it| {
+        it.base = Duration::from_millis(milliseconds);
+        it.upload_octets_per_second = u64::MAX;
+        it.attempt_min = Duration::from_millis(milliseconds / 4);
+    })
 }

@@ -2,7 +2,7 @@
 
 use crate::support::{Pair, Smtp, TestRelay, TestSetup, listener, tls_listener};
 use gatepost::server::{ClientCertificates, PemPair, TlsSettings};
-use gatepost::smtp::{Settings, TlsMode};
+use gatepost::smtp::TlsMode;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ async fn a_client_gets_a_certificate_for_the_name_it_asks_for_and_of_a_kind_it_c
     let settings = TlsSettings::from_pairs(&pairs, ClientCertificates::Off, b"").unwrap();
     assert_eq!(settings.validity().len(), 3);
     let relay = TestRelay::with(|mut plan: TestSetup| {
-        let mut listener = listener("implicit", |smtp| Settings { tls: TlsMode::Implicit, ..smtp });
+        let mut listener = listener("implicit", |smtp| smtp.tls = TlsMode::Implicit);
         listener.tls = Some(settings);
         plan.listeners = vec![listener];
         plan
@@ -85,12 +85,11 @@ async fn a_client_gets_a_certificate_for_the_name_it_asks_for_and_of_a_kind_it_c
 async fn a_handshake_that_fails_says_what_to_do_and_a_silent_connection_is_no_warning() {
     let made = Pair::new();
     let relay = TestRelay::with(|mut plan: TestSetup| {
-        plan.listeners =
-            vec![tls_listener("implicit", &made, TlsMode::Implicit, |smtp| smtp), listener("plain", |smtp| smtp), {
-                let mut behind = listener("behind", |smtp| smtp);
-                behind.proxies = vec!["127.0.0.0/8".parse().unwrap()];
-                behind
-            }];
+        plan.listeners = vec![tls_listener("implicit", &made, TlsMode::Implicit, |_| {}), listener("plain", |_| {}), {
+            let mut behind = listener("behind", |_| {});
+            behind.proxies = vec!["127.0.0.0/8".parse().unwrap()];
+            behind
+        }];
         plan
     })
     .await;

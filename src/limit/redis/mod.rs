@@ -26,6 +26,7 @@ use std::time::Duration;
 
 /// How to connect to Redis, and what to do while it is down.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct RedisSettings {
     /// The server. In cluster mode: a node, or the cluster's configuration endpoint.
     pub url: RedisUrl,

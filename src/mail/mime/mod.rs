@@ -15,6 +15,7 @@ use std::ops::Range;
 
 /// Limits of the parts of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MimeLimits {
     /// Depth of nested multiparts and messages.
     pub depth_max: usize,

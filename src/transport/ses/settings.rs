@@ -10,6 +10,7 @@ use std::time::Duration;
 
 /// How to reach SES.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct SesSettings {
     /// Region; `None`: from the environment, the profile or the instance.
     pub region: Option<String>,
@@ -80,6 +81,7 @@ impl fmt::Debug for StaticCredentials {
 
 /// What bounds a call. The SDK bounds only the first by itself.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct SesTimeouts {
     /// Name, TCP and TLS.
     pub connect: Duration,
