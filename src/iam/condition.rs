@@ -353,7 +353,7 @@ fn parse_date(text: &str) -> Option<Timestamp> {
     }
     text.parse().ok().or_else(|| {
         let date: jiff::civil::Date = text.parse().ok()?;
-        Some(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+        Some(date.to_zoned_datetime(jiff::tz::TimeZone::UTC).ok()?.timestamp())
     })
 }
 

@@ -41,14 +41,15 @@ impl Calendar {
         if (span.start..span.end).contains(&time.as_second()) {
             return Some(span);
         }
-        let date = time.to_zoned(self.zone.clone()).date();
+        let date = time.to_zoned_datetime(self.zone.clone()).date();
         let (first, next) = match per {
             Period::Day => (date, date.checked_add(1.day()).ok()?),
             Period::Month => (date.first_of_month(), date.first_of_month().checked_add(1.month()).ok()?),
         };
         // Where midnight does not exist (a change to summer time at midnight), the day begins at its first existing
         // moment.
-        let moment = |date: jiff::civil::Date| Some(date.to_zoned(self.zone.clone()).ok()?.timestamp().as_second());
+        let moment =
+            |date: jiff::civil::Date| Some(date.to_zoned_datetime(self.zone.clone()).ok()?.timestamp().as_second());
         cached[index] = Span { start: moment(first)?, end: moment(next)? };
         Some(cached[index])
     }
@@ -194,7 +195,7 @@ mod tests {
     use super::*;
 
     fn at(text: &str) -> SystemTime {
-        SystemTime::from(text.parse::<Timestamp>().unwrap())
+        SystemTime::try_from(text.parse::<Timestamp>().unwrap()).unwrap()
     }
 
     #[test]

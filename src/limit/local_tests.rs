@@ -262,7 +262,7 @@ fn restarted(directory: &Path, zone: &str, clock: &Arc<ManualClock>) -> LocalLim
 async fn quotas_survive_a_restart_and_end_with_the_day_of_the_zone() {
     let directory = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::new());
-    let set = |time: &str| clock.set_wall(SystemTime::from(time.parse::<jiff::Timestamp>().unwrap()));
+    let set = |time: &str| clock.set_wall(SystemTime::try_from(time.parse::<jiff::Timestamp>().unwrap()).unwrap());
     // Ten minutes before midnight in Tokyo.
     set("2026-11-29T14:50:00Z");
     let sender = near("one");

@@ -68,7 +68,7 @@ fn hello_token(hello: &str) -> &str {
 
 /// RFC 5322 §3.3 `date-time`, in UTC.
 pub fn rfc5322_date(wall: SystemTime) -> String {
-    let zoned = Timestamp::try_from(wall).unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(TimeZone::UTC);
+    let zoned = Timestamp::try_from(wall).unwrap_or(Timestamp::UNIX_EPOCH).to_zoned_datetime(TimeZone::UTC);
     jiff::fmt::rfc2822::to_string(&zoned).unwrap_or_default()
 }
 
