@@ -416,7 +416,7 @@ fn an_explanation_says_what_would_happen_and_exits_by_it() {
         (
             &["--client", "10.1.2.3", "--file", "lf.eml", "--mail-from", "x@example.com"],
             77,
-            &["rule           author", "eve@evil.example fits no", "refused: 550 5.7.1"],
+            &["rule           author", "eve@evil.example matches no", "refused: 550 5.7.1"],
         ),
         (
             &["--client", "10.1.2.3", "--file", "lf.eml"],
@@ -428,7 +428,7 @@ fn an_explanation_says_what_would_happen_and_exits_by_it() {
             77,
             &["recipients_denied", "message of"],
         ),
-        (&["--mail-from", "x@example.com"], 77, &["none, and there are no rules", "refused: 530 5.7.0"]),
+        (&["--mail-from", "x@example.com"], 77, &["there is no default application", "refused: 530 5.7.0"]),
         (
             &["--app", "soft", "--mail-from", "bob@example.com"],
             75,

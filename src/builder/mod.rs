@@ -49,7 +49,7 @@ use tokio::task::AbortHandle;
 #[non_exhaustive]
 pub enum StartError {
     /// No listener was given.
-    #[error("no listener: nobody could reach the relay")]
+    #[error("no listener: no client could reach the relay")]
     NoListener,
     /// Two listeners have one name.
     #[error("two listeners are called {0}")]

@@ -88,7 +88,7 @@ impl std::str::FromStr for Server {
         let inside = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let host = inside.unwrap_or(host);
         if host.is_empty() || (inside.is_none() && host.contains(':')) {
-            return Err("HOST:PORT is needed; an IPv6 address stands in [ ]");
+            return Err("HOST:PORT is needed; write an IPv6 address in [ ]");
         }
         Ok(Self { host: host.to_owned(), port: port.parse().map_err(|_| "the port is a number up to 65535")? })
     }

@@ -28,7 +28,7 @@ impl Signals {
         #[cfg(unix)]
         {
             use tokio::signal::unix::{SignalKind, signal};
-            let failed = |error| Failure::new(Exit::OsError, format!("cannot hear signals: {error}"));
+            let failed = |error| Failure::new(Exit::OsError, format!("cannot listen for signals: {error}"));
             let terminate = signal(SignalKind::terminate()).map_err(failed)?;
             let interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
             let hangup = signal(SignalKind::hangup()).map_err(failed)?;

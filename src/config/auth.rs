@@ -99,7 +99,7 @@ pub(super) fn plan(config: &Config, diagnostics: &mut Diagnostics<'_>) -> KnownU
                 "choose a shorter name, and not an empty one",
             );
         } else if found.contains_key(name) {
-            diagnostics.error(&path, format!("{name:?} stands in auth.user_list too"), "keep one of them");
+            diagnostics.error(&path, format!("{name:?} is in auth.user_list too"), "keep one of them");
         } else {
             match PasswordHash::parse(&text) {
                 Ok(hash) => drop(found.insert(name.clone(), hash)),

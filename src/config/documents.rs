@@ -20,7 +20,7 @@ pub(super) fn read(path: &str, files: &[PathBuf], diagnostics: &mut Diagnostics<
         match Document::parse(&file.display().to_string(), &text, DocumentKind::Identity) {
             Ok(document) => {
                 for (place, pattern, why) in document.resources_not_allowed() {
-                    let message = format!("{}, {place}: resource {pattern:?} fits nothing: {why}", document.name);
+                    let message = format!("{}, {place}: resource {pattern:?} matches nothing: {why}", document.name);
                     diagnostics.warn(
                         &path,
                         message,

@@ -56,7 +56,7 @@ pub(super) fn syntax(message: &str, before: &str, rest: &str) -> &'static str {
         }
         text if text.contains("duplicate key") => "keep one of the two; a second table of a list is written [[…]]",
         text if text.contains("invalid key") || text.contains("key with no value") || text.contains("expected `=`") => {
-            "a line is KEY = VALUE; a key with other signs than A-Z a-z 0-9 _ - stands in quotes"
+            "a line is KEY = VALUE; a key with other characters than A-Z a-z 0-9 _ - needs quotes"
         }
         _ => {
             "this is not TOML: a line is KEY = VALUE, texts stand in quotes, lists in [ ], sections begin with [SECTION]"

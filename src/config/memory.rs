@@ -43,7 +43,7 @@ impl Memory {
             diagnostics.error("memory.disk_octets", message, "at least smtp.message_octets_max");
         }
         if let Some(directory) = self.disk_directory.as_ref().filter(|directory| !directory.is_dir()) {
-            let what = if directory.exists() { "is no directory" } else { "does not exist" };
+            let what = if directory.exists() { "is not a directory" } else { "does not exist" };
             let message =
                 format!("{} {what}: content that does not fit into memory could not be stored", directory.display());
             let hint = "make it, writable for the relay's user; or leave the key out";

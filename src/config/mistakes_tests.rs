@@ -77,7 +77,7 @@ fn unreadable() -> Vec<Row> {
         ("[tls]\nkey = { vault = 'a' }", "f:2:9", "unknown key vault in tls.key", "known keys: file, env, credential"),
         ("[auth.users]\nann = 3", "f:2:7", "expected a string, or one of", "users: Names with a password hash"),
         ("hostname = 'a_b'", "f:1:12", "neither a domain name nor an address literal", "hostname: A domain name"),
-        ("[[limit]]\nrates = ['100/week']", "f:2:10", "is no rate", "2000/min"),
+        ("[[limit]]\nrates = ['100/week']", "f:2:10", "is not a rate", "2000/min"),
         (
             "hostname = ",
             "f:1:12",
@@ -352,7 +352,7 @@ fn applications() -> Vec<Row> {
             "does not begin with fingerprint:",
             "certificates: A list of",
         ),
-        (app("certificates = ['fingerprint:abc']"), "f:12:17", "no SHA-256 in hex", "certificates: A list of"),
+        (app("certificates = ['fingerprint:abc']"), "f:12:17", "not a SHA-256 in hex", "certificates: A list of"),
         (app("own_from = 'shop'"), "f:12:12", "\"shop\"", "own_from: An address, maybe with a name"),
         (
             app("own_from = 'a@example.com, b@example.com'"),
@@ -364,7 +364,7 @@ fn applications() -> Vec<Row> {
         (
             app("attachments_denied = ['.exe']"),
             "f:12:23",
-            "no file name extension",
+            "not a file name extension",
             "attachments_denied: A list of file",
         ),
         (app("recipients_max = 51"), "f:12:18", "51 is out of range: 1 to 50", "recipients_max: Recipients"),
@@ -406,7 +406,7 @@ fn applications() -> Vec<Row> {
         (
             app("missing_from = 'fill'\nown_from = 'shop@other.example'"),
             "f:13:12",
-            "fits no pattern of from",
+            "matches no pattern of from",
             "add the address to from, or write another",
         ),
         (
@@ -601,12 +601,12 @@ fn names_and_forms() -> Vec<Row> {
             "no application is called newsletter",
             "as the file has it: \"cron\"",
         ),
-        (limit("").replace("9/s", "9 per second"), "f:13:10", "\"9 per second\" is no rate", "2000/min"),
+        (limit("").replace("9/s", "9 per second"), "f:13:10", "\"9 per second\" is not a rate", "2000/min"),
         (limit("by = 'sender'"), "f:14:6", "\"sender\" is not one of app, auth", "by: app, auth, client"),
         (
             limit("[limits]\ntime_zone = 'Berlin'"),
             "f:15:13",
-            "\"Berlin\" is no time zone",
+            "\"Berlin\" is not a time zone",
             "write a name such as Europe/Berlin",
         ),
         (
@@ -738,12 +738,12 @@ fn documents() -> Vec<Row> {
             "remove the comma before",
         ),
         (document("quotes.json"), "f:12:14", "line 1: typographic quote", "replace typographic quotes by plain ones"),
-        (document("twice.json"), "f:12:14", "\"Effect\" stands twice in one object", "keep one of the two"),
+        (document("twice.json"), "f:12:14", "\"Effect\" occurs twice in one object", "keep one of the two"),
         (document("comments"), "f:12:14", "DIR/comments: expected value at line 1", "must be JSON"),
         (
             document("principal.json"),
             "f:12:14",
-            "Principal stands in resource and endpoint",
+            "Principal is permitted in resource and endpoint",
             "has no Principal: remove it",
         ),
         (
@@ -795,10 +795,10 @@ fn warned_of() -> Vec<Row> {
         (
             ses("region = 'eu-centrall-1'"),
             "f:3:10",
-            "region \"eu-centrall-1\" is not one that this version of gatepost knows",
+            "region \"eu-centrall-1\" is not known to this version of gatepost",
             "did you mean eu-central-1?",
         ),
-        (ses("region = 'zz-nowhere-1'"), "f:3:10", "is not one that this version", "compare it with the list of AWS"),
+        (ses("region = 'zz-nowhere-1'"), "f:3:10", "is not known to this version", "compare it with the list of AWS"),
         (
             document("action.json"),
             "f:12:14",
@@ -816,7 +816,7 @@ fn warned_of() -> Vec<Row> {
         (document("partition.json"), "f:12:1", "no statement allows ses:SendRawEmail on such an ARN", "ses.region"),
         (document("reads.json"), "f:12:1", "no statement allows ses:SendRawEmail", "allow ses:SendRawEmail"),
         (document("deny.json"), "f:12:1", "no statement allows anything", "deny alone is not enough"),
-        (document("wildcard.json"), "f:12:14", "fits nothing: AWS takes no wildcard", "gatepost policy lint"),
+        (document("wildcard.json"), "f:12:14", "matches nothing: AWS takes no wildcard", "gatepost policy lint"),
         (
             limit("by = 'auth'"),
             "f:10:6",

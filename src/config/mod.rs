@@ -108,7 +108,7 @@ section! {
     /// The configuration of gatepost, an SMTP relay to Amazon SES.
     pub Config {
         /// A domain name such as relay.example.com, or an address literal such as `[192.0.2.1]`: the name of the relay in the
-        /// greeting and in the Received field that it adds. Default: this machine's name, or localhost where that is no domain
+        /// greeting and in the Received field that it adds. Default: this machine's name, or localhost if that is not a domain
         /// name.
         #[schemars(example = &"relay.example.com")]
         hostname: Option<Hostname> = None,

@@ -1,9 +1,9 @@
-//! Hints for texts that are no networks: ranges, netmasks, missing octets, names.
+//! Hints for texts that are not networks: ranges, netmasks, missing octets, names.
 
 use ipnet::{IpNet, Ipv4Net};
 use std::net::{IpAddr, Ipv4Addr};
 
-/// The error for a text that is no network, with a form to copy.
+/// The error for a text that is not a network, with a form to copy.
 pub(super) fn not_one(text: &str) -> String {
     let (what, form) = meant(text.trim())
         .unwrap_or_else(|| (" is not a network", "10.1.0.0/16, fd00::/8 or one address such as 10.1.0.7".to_owned()));

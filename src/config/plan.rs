@@ -283,7 +283,7 @@ fn hostname(config: &Config, diagnostics: &mut Diagnostics<'_>) -> String {
         // The id of a container, or a name with an underscore: the operator did not choose it, so it is no error.
         Err(_) => {
             let message =
-                format!("this machine's name {:?} is no domain name, so the relay uses localhost", machine.trim());
+                format!("this machine's name {:?} is not a domain name, so the relay uses localhost", machine.trim());
             diagnostics.warn("hostname", message, "set hostname");
             "localhost".to_owned()
         }

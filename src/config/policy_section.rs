@@ -31,7 +31,7 @@ section! {
     } [rules]
 }
 
-/// The rules for clients that are no application; `None` if only applications may send.
+/// The rules for clients that no application matches; `None` if only applications may send.
 pub(super) fn plan(config: &Config, common: &Parameters, diagnostics: &mut Diagnostics<'_>) -> Option<DefaultApp> {
     let section = &config.policy;
     if section.from.is_empty() {

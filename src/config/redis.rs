@@ -111,7 +111,7 @@ pub(super) fn plan(redis: &Redis, diagnostics: &mut Diagnostics<'_>) -> Option<R
 fn nodes(url: &Source, diagnostics: &mut Diagnostics<'_>) -> Option<(RedisUrl, Vec<RedisUrl>)> {
     let text = diagnostics.secret("redis.url", url)?;
     let urls: Result<Vec<RedisUrl>, _> = text.split_whitespace().map(RedisUrl::parse).collect();
-    let hint = "what other characters a password has stands as %XX";
+    let hint = "write other characters of a password as %XX";
     let urls = urls.map_err(|error| diagnostics.error("redis.url", error.to_string(), hint)).ok()?;
     let mut urls = urls.into_iter();
     let Some(first) = urls.next() else {
@@ -136,7 +136,11 @@ fn check(redis: &Redis, first: &RedisUrl, more_nodes: &[RedisUrl], diagnostics: 
     }
     let letters = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':');
     if !(1..=64).contains(&redis.prefix.len()) || !redis.prefix.chars().all(letters) {
-        diagnostics.error("redis.prefix", format!("{:?} is no prefix", redis.prefix), "1 to 64 of A-Z a-z 0-9 _ - . :");
+        diagnostics.error(
+            "redis.prefix",
+            format!("{:?} is not a prefix", redis.prefix),
+            "1 to 64 of A-Z a-z 0-9 _ - . :",
+        );
     }
     if redis.instances.is_none() && redis.on_error == RedisOnError::Local {
         let message = "without Redis each relay counts its part of every limit, and how many there are is not known";

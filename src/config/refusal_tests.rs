@@ -33,13 +33,13 @@ fn limits_that_are_shared_say_how_and_what_happens_without() {
         ("url = 'redis://a redis://b:7000'\ncluster = true\non_error = 'allow'", "good"),
         ("url = 'redis://127.0.0.1'", "how many there are is not known"),
         ("instances = 2", "without url, no limit is shared"),
-        ("url = 'cache.example:6379'\ninstances = 2", "it is no URL of Redis"),
-        ("url = 'rediss://u:hunter2@a/#insecure'\ninstances = 2", "it is no URL of Redis"),
+        ("url = 'cache.example:6379'\ninstances = 2", "it is not a Redis URL"),
+        ("url = 'rediss://u:hunter2@a/#insecure'\ninstances = 2", "it is not a Redis URL"),
         ("url = ' '\ninstances = 2", "it is empty"),
         ("url = 'redis://a redis://b'\ninstances = 2", "several nodes without cluster mode"),
         ("url = 'redis://a rediss://b'\ninstances = 2\ncluster = true", "some nodes are reached with TLS"),
         ("url = 'redis://a'\ninstances = 2\nusername = 'u'", "a user without a password"),
-        ("url = 'redis://a'\ninstances = 2\nprefix = 'a{b'", "is no prefix"),
+        ("url = 'redis://a'\ninstances = 2\nprefix = 'a{b'", "is not a prefix"),
         ("url = 'redis://a'\ninstances = 0", "0 is out of range"),
         ("url = 'rediss://a'\ninstances = 2\nauthorities = '-----BEGIN CERTIFICATE-----'", "Redis settings"),
     ] {
@@ -94,7 +94,7 @@ fn what_works_and_should_not_is_warned_of() {
             listener("").replace("[ses]", "[ses]\nendpoint_url = 'http://ses.example'"),
             "f:3:16: mail goes to that endpoint without TLS",
         ),
-        (listener("").replace("hostname = 'relay.example'\n", ""), "f: this machine's name \"\" is no domain name"),
+        (listener("").replace("hostname = 'relay.example'\n", ""), "f: this machine's name \"\" is not a domain name"),
     ] {
         let told = warnings(&text);
         assert!(told.iter().any(|warning| warning.starts_with(want)), "{text}\n{told:?}");
@@ -266,7 +266,7 @@ fn a_directory_for_content_that_is_missing_or_a_file_is_an_error_of_check() {
     std::fs::write(&file, "").unwrap();
     for (path, want) in [
         (directory.path().to_owned(), "good"),
-        (file, "is no directory"),
+        (file, "is not a directory"),
         (directory.path().join("missing"), "does not exist"),
     ] {
         let told = refusal(&listener(&format!("[memory]\ndisk_directory = {:?}", path.display().to_string())));

@@ -64,7 +64,7 @@ fn agree(config: &Config, region: Option<(&str, &Location)>, diagnostics: &mut D
             Some(near) => format!("did you mean {near}? If AWS opened the region lately, it is right as it is"),
             None => "compare it with the list of AWS; if AWS opened the region lately, it is right as it is".to_owned(),
         };
-        let message = format!("region {text:?} is not one that this version of gatepost knows");
+        let message = format!("region {text:?} is not known to this version of gatepost");
         diagnostics.warn_at((*location).clone(), message, hint);
     }
 }

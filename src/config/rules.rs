@@ -21,7 +21,7 @@ group! { ($)
         #[schemars(example = ["*@example.com"])]
         from: Vec<FromPattern>,
         /// A list of addresses that need not match from: reverse-path, from, sender or resent. An address
-        /// that is not checked receives no bounces: with reverse-path, a MAIL FROM that is no address is treated as <>.
+        /// that is not checked receives no bounces: with reverse-path, a MAIL FROM that is not an address is treated as <>.
         unchecked: Vec<Unchecked>,
         /// true or false: whether MAIL FROM:<> may send. SES has no null reverse-path: bounces and complaints about such
         /// messages go where the SES account sends them.
@@ -227,7 +227,7 @@ impl Rules {
         }
         let Author { display_name, mailbox, .. } = &own.0;
         if app.checked.author && !app.permits(mailbox) {
-            let message = format!("{mailbox} fits no pattern of from, so it would be refused");
+            let message = format!("{mailbox} matches no pattern of from, so it would be refused");
             diagnostics.error(&key("own_from"), message, "add the address to from, or write another in own_from");
         }
         let fits =
@@ -243,7 +243,7 @@ impl Rules {
         }
         if !display_name.as_ref().is_none_or(fits) {
             let hint = "add the name to display_names, or write another in own_from";
-            diagnostics.error(&key("own_from"), "the name fits none of display_names, so it would be refused", hint);
+            diagnostics.error(&key("own_from"), "the name matches none of display_names, so it would be refused", hint);
         }
         if self.foreign_from == ForeignFrom::Rewrite {
             app.on_author = OnAuthor::Rewrite(own.0.clone());

@@ -211,7 +211,7 @@ fn read_listen(text: &str) -> Result<Listen, String> {
     text.parse().map(Listen::Tcp).map_err(|_| no_listen_address(text))
 }
 
-/// What is wrong with a text that is no address and port.
+/// What is wrong with a text that is not an address and port.
 fn no_listen_address(text: &str) -> String {
     let (before, port) = text.rsplit_once(':').unwrap_or((text, ""));
     let is_number = !port.is_empty() && port.bytes().all(|octet| octet.is_ascii_digit());
@@ -332,7 +332,7 @@ fn read_even_rate(text: &str) -> Result<crate::limit::Rate, String> {
 }
 
 fn read_zone(text: &str) -> Result<TimeZone, String> {
-    TimeZone::get(text).map_err(|_| format!("{text:?} is no time zone; write a name such as Europe/Berlin or UTC"))
+    TimeZone::get(text).map_err(|_| format!("{text:?} is not a time zone; write a name such as Europe/Berlin or UTC"))
 }
 
 fn read_certificate(text: &str) -> Result<CertificateMatch, String> {
@@ -343,7 +343,9 @@ fn read_certificate(text: &str) -> Result<CertificateMatch, String> {
             // In the form of common tools: colons between the bytes, in either case.
             let hex = value.replace(':', "").to_ascii_lowercase();
             let whole = hex.len() == 64 && hex.bytes().all(|octet| octet.is_ascii_hexdigit());
-            whole.then_some(CertificateMatch::Fingerprint(hex)).ok_or_else(|| format!("{value:?} is no SHA-256 in hex"))
+            whole
+                .then_some(CertificateMatch::Fingerprint(hex))
+                .ok_or_else(|| format!("{value:?} is not a SHA-256 in hex"))
         }
         "subject" if !value.is_empty() => Ok(CertificateMatch::Subject(value.to_owned())),
         // DNS names are compared in lower case; mailboxes and URIs as they are.
@@ -399,7 +401,7 @@ const FIELDS_THAT_STAY: [&str; 10] = [
 
 fn read_field_name(text: &str) -> Result<String, String> {
     if text.is_empty() || !text.bytes().all(|octet| octet.is_ascii_graphic() && octet != b':') {
-        return Err(format!("{text:?} is no name of a header field"));
+        return Err(format!("{text:?} is not a header field name"));
     }
     if FIELDS_THAT_STAY.iter().any(|name| text.eq_ignore_ascii_case(name)) {
         return Err(format!("{text} cannot be taken out"));
@@ -409,7 +411,7 @@ fn read_field_name(text: &str) -> Result<String, String> {
 
 fn read_extension(text: &str) -> Result<String, String> {
     let plain = !text.is_empty() && !text.contains(['.', '*', ' ']);
-    plain.then(|| text.to_lowercase()).ok_or_else(|| format!("{text:?} is no file name extension"))
+    plain.then(|| text.to_lowercase()).ok_or_else(|| format!("{text:?} is not a file name extension"))
 }
 
 fn read_account(text: &str) -> Result<String, String> {

@@ -109,7 +109,7 @@ fn take_data(json: &mut Value) -> Result<String, Refusal> {
         )
     })?;
     if ["Simple", "Template"].iter().any(|kind| content.get(*kind).is_some_and(|value| !value.is_null())) {
-        return Err(Refusal::bad_request("The emulator knows Content.Raw only."));
+        return Err(Refusal::bad_request("The emulator supports Content.Raw only."));
     }
     match content.get_mut("Raw").and_then(Value::as_object_mut).and_then(|raw| raw.remove("Data")) {
         Some(Value::String(text)) => Ok(text),

@@ -135,7 +135,7 @@ impl<'a> Claim<'a> {
             .ok_or_else(|| incomplete("Date must be in ISO-8601 'basic format', as in 20150830T123600Z."))?;
         let signature = unhex(part("Signature")?)
             .filter(|octets| algorithm == Algorithm::V4A || octets.len() == 32)
-            .ok_or_else(|| incomplete("Signature must be hexadecimal digits, 64 of them if it is no SigV4A."))?;
+            .ok_or_else(|| incomplete("Signature must be hexadecimal digits, 64 of them unless it is SigV4A."))?;
         let signed_fields = part("SignedHeaders")?.split(';').collect();
         Ok(Self {
             algorithm,

@@ -87,7 +87,7 @@ pub struct Principals {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
     /// Typographic quotes: copied out of a text processor or a web page.
-    #[error("{document}, line {line}: typographic quote {quote:?}; JSON wants the plain \\\"")]
+    #[error("{document}, line {line}: typographic quote {quote:?}; JSON needs the plain \\\"")]
     TypographicQuote {
         /// The document's name.
         document: String,
@@ -293,7 +293,7 @@ pub(super) fn read_statement(
     let actions = actions.ok_or_else(|| wrong("has no Action or NotAction".to_owned()))?;
     match (kind, &principal, &resources) {
         (DocumentKind::Identity, Some(_), _) => {
-            return Err(wrong("Principal stands in resource and endpoint policies only".to_owned()));
+            return Err(wrong("Principal is permitted in resource and endpoint policies only".to_owned()));
         }
         (DocumentKind::Identity, None, None) => return Err(wrong("has no Resource or NotResource".to_owned())),
         (DocumentKind::Resource, None, _) => return Err(wrong("has no Principal or NotPrincipal".to_owned())),
@@ -361,7 +361,7 @@ fn read_conditions(value: Json, variables: bool) -> Result<Vec<Condition>, Strin
         }
         for (key, values) in keys {
             if !key.contains(':') || key.chars().any(char::is_whitespace) {
-                return Err(format!("{operator}: {key:?} is no condition key"));
+                return Err(format!("{operator}: {key:?} is not a condition key"));
             }
             let values = texts(&key, values)?;
             let condition = Condition::compile(&operator, &key, values, variables);

@@ -69,7 +69,7 @@ impl<'de> de::Deserialize<'de> for Json {
                 let mut members: Vec<(String, Json)> = Vec::new();
                 while let Some((key, value)) = map.next_entry::<String, Json>()? {
                     if members.iter().any(|(before, _)| *before == key) {
-                        return Err(de::Error::custom(format!("{key:?} stands twice in one object")));
+                        return Err(de::Error::custom(format!("{key:?} occurs twice in one object")));
                     }
                     members.push((key, value));
                 }

@@ -73,7 +73,7 @@ impl PolicyType {
             let star = |text: &str| text == "*";
             let rule = match self {
                 Self::Rcp if statement.effect == Effect::Allow && !everything(document) => {
-                    "Allow stands in AWS's own RCPFullAWSAccess only"
+                    "Allow is permitted in AWS's own RCPFullAWSAccess only"
                 }
                 Self::Rcp if statement.actions.negated => "a resource control policy has no NotAction",
                 Self::Rcp

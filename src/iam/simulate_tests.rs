@@ -223,7 +223,7 @@ fn each_type_has_its_own_grammar() {
         (
             PolicyType::Scp,
             r#""Effect":"Deny","Principal":"*","Action":"*","Resource":"*""#.to_owned(),
-            "Principal stands in",
+            "Principal is permitted in",
         ),
         (PolicyType::Rcp, rcp(r#""Action":"ses:*""#), "has no Principal"),
         (PolicyType::Rcp, rcp(r#""Principal":{"AWS":"111122223333"},"Action":"ses:*""#), "Principal must be \"*\""),

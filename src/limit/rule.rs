@@ -119,7 +119,7 @@ pub enum Period {
 pub enum RuleError {
     /// The text has no valid form.
     #[error(
-        "{0:?} is no rate; write 100/s, 100/s burst 200, 2000/min, 600/h, 50000/day or 1000000/month, with numbers from \
+        "{0:?} is not a rate; write 100/s, 100/s burst 200, 2000/min, 600/h, 50000/day or 1000000/month, with numbers from \
          1 to 4294967295"
     )]
     NotAWindow(String),

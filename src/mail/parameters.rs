@@ -433,7 +433,7 @@ impl Requested {
 
 fn set<T: PartialEq>(slot: &mut Option<T>, value: T) -> Result<(), ParameterError> {
     if slot.as_ref().is_some_and(|before| *before != value) {
-        return Err(ParameterError::new("X-SES field", "stands twice with different values"));
+        return Err(ParameterError::new("X-SES field", "occurs twice with different values"));
     }
     *slot = Some(value);
     Ok(())

@@ -140,7 +140,7 @@ impl LogObserver {
         }
     }
 
-    /// A warning where content was under way or the relay ended it; a client that only asks and leaves is no trouble.
+    /// A warning where content was under way or the relay ended it; a client that only connects and leaves is not a fault.
     fn transaction(&self, record: &TransactionRecord<'_>) {
         let SessionFields { session, client, listener, identity, tls, .. } = self.who(record.client);
         let (transaction, mail_from) = (record.transaction.to_string(), self.reverse_path(record.reverse_path));
@@ -398,7 +398,7 @@ mod tests {
         let text = hashed.mailbox(&ann);
         assert!(text.ends_with("@a.example") && !text.contains("ann"), "{text}");
         assert_eq!(text, hashed.mailbox(&ann));
-        assert_eq!(hashed.detail("ann@a.example fits no allowed pattern"), "");
+        assert_eq!(hashed.detail("ann@a.example matches no allowed pattern"), "");
         assert_eq!(LogObserver::new(AddressForm::Omitted).mailbox(&ann), "-");
         // AUTH names stood in plain, also those that failed.
         assert_eq!(LogObserver::new(AddressForm::Plain).name("ann"), "ann");

@@ -282,7 +282,7 @@ impl App {
             true if !self.checked.author => None,
             true => names_another(&author.mailbox, name).then(|| format!("{shown:?} names another address")),
             false if self.display_names.iter().any(|pattern| pattern.matches(&shown)) => None,
-            false => Some(format!("{shown:?} fits no allowed name")),
+            false => Some(format!("{shown:?} matches no allowed name")),
         }
     }
 
@@ -332,7 +332,7 @@ impl App {
 }
 
 fn does_not_fit(mailbox: &Mailbox) -> String {
-    format!("{mailbox} fits no allowed pattern")
+    format!("{mailbox} matches no allowed pattern")
 }
 
 /// A refusal by a rule of the built-in policy.

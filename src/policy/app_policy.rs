@@ -190,7 +190,7 @@ impl AppPolicy {
             ClientAddress::Ip(address) => address.ip().to_string(),
             other => other.to_string(),
         };
-        refuse(refusal("no_app", reply, format!("{client} is no known application")), self.soft_fail)
+        refuse(refusal("no_app", reply, format!("{client} is not a known application")), self.soft_fail)
     }
 
     /// The rules at the end of data, in order: what the message is sent with, and how it is edited.

@@ -45,8 +45,8 @@ impl Relay {
                     // Reported once: a permission that is missing on purpose is no news. Faults are reported separately.
                     if told.as_ref() != Some(&error) && !matches!(error, ReadError::Fault(_)) {
                         let detail = match self.pace.as_ref().and_then(|pace| pace.view().recipients_per_second) {
-                            Some(rate) => format!("sending goes on at {rate:.2} recipients/s"),
-                            None => "sending goes on without a pace until SES throttles".to_owned(),
+                            Some(rate) => format!("sending continues at {rate:.2} recipients/s"),
+                            None => "sending continues without a rate until SES throttles".to_owned(),
                         };
                         self.observer.observe(&Event::QuotaUnknown { error: &error, detail: &detail });
                     }
@@ -118,7 +118,7 @@ impl Relay {
             Some(PaceChange::Closed(wait)) => {
                 (format!("the quota of 24 hours is used up: the next try is in {} s", wait.as_secs()), true)
             }
-            Some(PaceChange::Opened) => ("the quota of 24 hours has room again".to_owned(), false),
+            Some(PaceChange::Opened) => ("the quota of 24 hours has capacity again".to_owned(), false),
         };
         self.observer.observe(&Event::PaceChanged { change: &change, slower });
     }

@@ -92,7 +92,7 @@ impl Relay {
             *envelope = Arc::clone(&message.envelope);
             let second = self.judge_once(client, &message, authors).await?;
             if !second.edits.is_empty() {
-                return Err(self.could_not_judge(client, "policy wants to change the message again"));
+                return Err(self.could_not_judge(client, "policy requested a second change of the message"));
             }
             let reported = granted.reported.clone().or_else(|| second.reported.clone());
             granted = Arc::new(Granted { reported, ..Arc::unwrap_or_clone(second) });
@@ -181,7 +181,7 @@ impl Relay {
             Ok(LimitDecision::Taken(ticket)) => Ok(Admitted { granted, ticket }),
             Ok(LimitDecision::Over { limit, reply, wait }) => {
                 self.limit_hit(limit.as_str(), granted.app.as_ref());
-                let detail = wait.map(|wait| format!("room again in {} ms", wait.as_millis())).unwrap_or_default();
+                let detail = wait.map(|wait| format!("capacity again in {} ms", wait.as_millis())).unwrap_or_default();
                 Err(Refusal { reply, rule: Some(limit), detail })
             }
             Err(error) => Err(self.could_not_judge(client, &error.to_string())),

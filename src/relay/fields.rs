@@ -55,7 +55,7 @@ fn one(name: &'static str, values: &[&[u8]]) -> Field {
     let value = match values {
         [] => return Field::Missing,
         [value] => value,
-        _ => return Field::Unreadable(fault(name, replies::AUTHOR_REPEATED, "stands more than once".to_owned())),
+        _ => return Field::Unreadable(fault(name, replies::AUTHOR_REPEATED, "occurs more than once".to_owned())),
     };
     if value.trim_ascii().is_empty() {
         return Field::Empty;

@@ -146,7 +146,7 @@ impl Reception {
         let section = HeaderSection::parse(raw, limits).map_err(header_fault)?;
         if let Some(name) = repeated_field(&section, raw) {
             let reply = replies::DUPLICATE_FIELD.with_text(&format!("Duplicate header field: {name}"));
-            return Err(Refusal::new(reply, format!("{name} stands more than once")));
+            return Err(Refusal::new(reply, format!("{name} occurs more than once")));
         }
         let mut kept = Vec::with_capacity(self.trace.len() + raw.len() + 2 + self.announced());
         kept.extend_from_slice(self.trace.as_bytes());

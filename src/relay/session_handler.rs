@@ -97,7 +97,7 @@ impl SessionHandler {
         match self.rejected_content.take() {
             Some(RejectedContent(Some(end))) => {
                 self.open = None;
-                self.record(&end, None, reply, None, None, "content is no message");
+                self.record(&end, None, reply, None, None, "content is not a message");
             }
             Some(RejectedContent(None)) => {
                 self.refused(verb, reply, None, None, "");

@@ -93,7 +93,7 @@ fn remedy(fault: &TlsFault) -> &'static str {
             | Alert::DecryptError,
         ) => TRUST,
         TlsFault::NoCertificatesPresented => {
-            "the client shows no certificate, and client_certificates = \"required\" wants one"
+            "the client presented no certificate, and client_certificates = \"required\" needs one"
         }
         TlsFault::InvalidCertificate(_) => {
             "the client's certificate is not accepted: it must be issued by client_authorities, not be expired, and be \
@@ -127,7 +127,7 @@ mod tests {
             ),
             (fault(TlsFault::AlertReceived(AlertDescription::UnknownCA)), HANDSHAKE, "does not trust the certificate"),
             (fault(TlsFault::AlertReceived(AlertDescription::CertificateExpired)), HANDSHAKE, "does not trust"),
-            (fault(TlsFault::NoCertificatesPresented), HANDSHAKE, "the client shows no certificate"),
+            (fault(TlsFault::NoCertificatesPresented), HANDSHAKE, "the client presented no certificate"),
             (io::ErrorKind::UnexpectedEof.into(), HANDSHAKE, "closed the connection in the handshake"),
             (io::ErrorKind::InvalidData.into(), b'E', "plain text on a TLS port"),
         ] {

@@ -145,7 +145,7 @@ fn lines_of_real_and_hostile_clients() {
             Err("501 5.5.4 Syntax error in parameters or arguments: SIZE must be 1 to 20 digits"),
         ),
         (
-            "mail, size is no number",
+            "mail, size is not a number",
             b"MAIL FROM:<ann@a.example> SIZE=+5",
             Err("501 5.5.4 Syntax error in parameters or arguments: SIZE must be 1 to 20 digits"),
         ),

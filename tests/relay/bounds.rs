@@ -286,7 +286,7 @@ async fn content_that_is_no_message_is_logged_with_its_transaction() {
     assert!(reply.starts_with("550 5.5.2"), "{reply}");
     let lines = relay.log.lines();
     let line = lines.iter().find(|line| line.starts_with("MessageEnded")).unwrap();
-    for part in ["ann", "forward_paths: [ForwardPath(", "code: 550", "content is no message"] {
+    for part in ["ann", "forward_paths: [ForwardPath(", "code: 550", "content is not a message"] {
         assert!(line.contains(part), "{part}: {line}");
     }
 }

@@ -54,8 +54,9 @@ async fn a_message_that_cannot_be_read_is_refused_with_its_field_and_the_reason(
         let reply = site.send(&Note { from: "Ann@a.example", text: &text, ..Note::default() }).await;
         assert!(reply.starts_with(want) && reply.contains(" (ref "), "{head}\n {reply}");
     }
-    site.log
-        .expect("ann@a.example fits no allowed pattern, but Ann@a.example if the case of the local part did not count");
+    site.log.expect(
+        "ann@a.example matches no allowed pattern, but Ann@a.example if the case of the local part did not count",
+    );
     assert_eq!(site.emulator.counts().send_email_requests, 0);
 }
 

@@ -95,7 +95,7 @@ async fn without_the_permission_the_fixed_figure_holds() {
     })
     .await;
     relay.log.until("QuotaUnknown { error: NotPermitted").await;
-    relay.log.expect("sending goes on at 50.00 recipients/s");
+    relay.log.expect("sending continues at 50.00 recipients/s");
     let replies = flood(&relay, 10, 75).await;
     assert!(replies.iter().all(|reply| reply.starts_with("250")), "{replies:?}");
     conforms(&relay.emulator.requests(), 50.0, 25.0);

@@ -93,7 +93,7 @@ impl TestRelay {
 pub struct TestSetup {
     pub emulator: EmulatorSettings,
     pub ses: SesSettings,
-    /// What everybody who is no named application may do, and who that is.
+    /// What everybody who is not a named application may do, and who that is.
     pub app: App,
     pub clients: Vec<ipnet::IpNet>,
     /// Named applications.

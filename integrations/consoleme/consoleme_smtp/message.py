@@ -79,9 +79,9 @@ def _mailbox(text: str) -> Address:
         strange = [defect for defect in field.defects if not isinstance(defect, ObsoleteHeaderDefect)]
     except Exception as error:
         # The parser of old Python versions raises exceptions on some invalid input.
-        raise MessageError(f"{text!r} is no address") from error
+        raise MessageError(f"{text!r} is not an address") from error
     if strange or not (mailbox.username and mailbox.domain):
-        raise MessageError(f"{text!r} is no address")
+        raise MessageError(f"{text!r} is not an address")
     if not mailbox.addr_spec.isascii():
         raise MessageError(f"{text!r} is not ASCII; write the domain in Punycode (xn--)")
     if not (mailbox.addr_spec + mailbox.display_name).isprintable():

@@ -283,7 +283,7 @@ def test_a_refused_sender(consoleme, smtp, seen):
 def test_a_sender_that_is_no_address(consoleme, smtp, seen):
     consoleme.config["ses"]["consoleme"]["sender"] = "a@example.com, b@example.com"
     status_change(consoleme)
-    failed(seen, "prepare", "MessageError", "'a@example.com, b@example.com' is no address")
+    failed(seen, "prepare", "MessageError", "'a@example.com, b@example.com' is not an address")
 
 
 def test_a_rate_limit(consoleme, relay, smtp, seen):
@@ -353,7 +353,7 @@ def test_some_recipients_are_refused(consoleme, relay, smtp, seen):
         "'message': 'Email sent, but not to all'",
         "'subject': 'subject 7'",
         "'eve@denied.example.com': '550 5.7.1 Recipient not permitted (ref ",
-        "'AWSReservedSSO_x/bob': \"'AWSReservedSSO_x/bob' is no address\"",
+        "'AWSReservedSSO_x/bob': \"'AWSReservedSSO_x/bob' is not an address\"",
         f"'response': '250 2.0.0 Ok {sent['message_id']}'",
     ):
         assert text in said

@@ -185,7 +185,7 @@ def test_the_log_tells_why_and_the_relay_tells_more(host, relay, named, ending):
     reference = re.search(r"\(ref (\S+)\)", last).group(1)
     lines = [line for line in host.log.read_text().splitlines() if f"transaction={reference} " in line]
     (line,) = [line for line in lines if "command refused" in line]
-    assert "fits no allowed pattern" in line
+    assert "matches no allowed pattern" in line
     assert host.messages() == []
 
 

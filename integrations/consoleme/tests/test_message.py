@@ -105,7 +105,7 @@ def test_who_has_no_address_does_not_cost_the_others_theirs():
     mail, message = composed(["AWSReservedSSO_x/ann", "bob@example.com", "a@x\r\nBcc: c@example.com"])
     assert mail.forward_paths == ["bob@example.com"] and message["To"] == "bob@example.com"
     assert list(mail.unusable) == ["AWSReservedSSO_x/ann", "a@x\r\nBcc: c@example.com"]
-    assert mail.unusable["AWSReservedSSO_x/ann"] == "'AWSReservedSSO_x/ann' is no address"
+    assert mail.unusable["AWSReservedSSO_x/ann"] == "'AWSReservedSSO_x/ann' is not an address"
 
 
 @pytest.mark.parametrize("to", [[], [None], [""], ["ann"]])

@@ -81,12 +81,12 @@ impl Arguments {
 
     fn check(&self) -> Result<(), Failure> {
         if self.action.contains(['*', '?']) || !self.action.contains(':') {
-            let text = format!("{:?} is no action: ses:SendRawEmail, without wildcards", self.action);
+            let text = format!("{:?} is not an action such as ses:SendRawEmail, without wildcards", self.action);
             return Err(Failure::new(USAGE, text));
         }
         let arns = self.resources.iter().filter(|text| *text != "*").chain(&self.principal);
         match arns.into_iter().find(|text| Arn::parse(text).is_none()) {
-            Some(text) => Err(Failure::new(USAGE, format!("{text:?} is no ARN"))),
+            Some(text) => Err(Failure::new(USAGE, format!("{text:?} is not an ARN"))),
             None => Ok(()),
         }
     }

@@ -183,7 +183,7 @@ async fn what_ses_refuses_is_refused_with_its_text() {
             "other content",
             json!({"Content": {"Simple": {}}}),
             "BadRequestException",
-            "The emulator knows Content.Raw only.",
+            "The emulator supports Content.Raw only.",
         ),
         (
             "foreign identity ARN",

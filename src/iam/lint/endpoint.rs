@@ -44,7 +44,7 @@ fn wildcards(statement: &LenientStatement, condition: &LenientCondition, report:
                 statement,
                 Some(&condition.key),
                 format!(
-                    "{value:?}: an endpoint policy wants at least {LITERALS_BESIDE_WILDCARD} characters in a row before or \
+                    "{value:?}: an endpoint policy needs at least {LITERALS_BESIDE_WILDCARD} characters in a row before or \
                      after each wildcard of a string operator; write the value out, or leave it to the role's policy"
                 ),
             );

@@ -93,9 +93,9 @@ fn each_rule_speaks_of_what_it_is_for() {
         (
             allow(&arn("arn:aws:ses:us-east-1:accountId:identity/x.example")),
             "placeholder",
-            "no account of twelve digits",
+            "not an account of twelve digits",
         ),
-        (allow(&arn("arn:aws:ses:REGION:111122223333:identity/x.example")), "placeholder", "no region"),
+        (allow(&arn("arn:aws:ses:REGION:111122223333:identity/x.example")), "placeholder", "not a region"),
         (allow(&arn("arn:aws:ses::111122223333:identity/x.example")), "placeholder", "have a region"),
         (allow(&arn("arn:aws:ses:us-east-1:<account>:identity/x.example")), "placeholder", "not filled in"),
         (
@@ -146,7 +146,7 @@ fn each_rule_speaks_of_what_it_is_for() {
             "display-name",
             "ses:FromDisplayName has the name",
         ),
-        (allow(&when(r#"{"StringEquals":{"aws:SourceVpce":"vpce-xxxx"}}"#)), "placeholder", "no VPC endpoint id"),
+        (allow(&when(r#"{"StringEquals":{"aws:SourceVpce":"vpce-xxxx"}}"#)), "placeholder", "not a VPC endpoint id"),
         (
             allow(&when(r#"{"ArnEquals":{"aws:PrincipalArn":"arn:aws:iam::ACCOUNT:role/x"}}"#)),
             "placeholder",
@@ -154,7 +154,7 @@ fn each_rule_speaks_of_what_it_is_for() {
         ),
         // What cannot be read.
         (allow(&when(r#"{"StringLikes":{"ses:FromAddress":"a"}}"#)), "not-understood", "did you mean StringLike?"),
-        (allow(&format!(r#"{BOTH},"Principal":"*""#)), "not-understood", "Principal stands in"),
+        (allow(&format!(r#"{BOTH},"Principal":"*""#)), "not-understood", "Principal is permitted in"),
         (allow(r#""Condition":{}"#), "not-understood", "has no Resource"),
     ] {
         let (rules, text) = rules(Kind::Identity, &statement(&elements));

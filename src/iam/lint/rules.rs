@@ -120,7 +120,7 @@ fn resource(document: &LenientDocument<'_>, statement: &LenientStatement, text: 
     let parts: Vec<&str> = text.splitn(6, ':').collect();
     let tail = parts.len() >= 3 && text.ends_with('*');
     if parts[0] != "arn" || parts.len() < 6 && !tail {
-        let text = format!("{text:?} is no ARN (arn:partition:service:region:account:resource): {consequence}");
+        let text = format!("{text:?} is not an ARN (arn:partition:service:region:account:resource): {consequence}");
         report.statement("invalid-resource", statement, Some("Resource"), text);
         return;
     }
@@ -145,15 +145,15 @@ pub(super) fn placeholders(statement: &LenientStatement, key: &str, arn: &str, r
         return;
     }
     if !matches!(partition, "aws" | "aws-us-gov" | "aws-cn") && !partition.contains('*') {
-        say(format!("{partition:?} is no partition (aws, aws-us-gov)"));
+        say(format!("{partition:?} is not a partition (aws, aws-us-gov)"));
     }
     let wild = |part: &str| part.contains(['*', '?']);
     let no_account_wanted = account == "aws" || account.is_empty() && service == "s3";
     if !wild(account) && !is_account(account) && !no_account_wanted {
-        say(format!("{account:?} is no account of twelve digits"));
+        say(format!("{account:?} is not an account of twelve digits"));
     }
     if !region.is_empty() && !wild(region) && !is_region(region) {
-        say(format!("{region:?} is no region"));
+        say(format!("{region:?} is not a region"));
     }
     if region.is_empty() && service == "ses" {
         say("SES resources have a region".to_owned());
@@ -188,7 +188,7 @@ fn check_condition(statement: &LenientStatement, condition: &LenientCondition, r
             "multivalued",
             statement,
             key,
-            format!("the key has several values: {} wants ForAllValues: or ForAnyValue: in front", condition.operator),
+            format!("the key has several values: {} needs ForAllValues: or ForAnyValue: in front", condition.operator),
         );
     }
     if condition.compares_text() && !condition.has_wildcards() {
@@ -219,7 +219,7 @@ fn check_condition(statement: &LenientStatement, condition: &LenientCondition, r
                 "placeholder",
                 statement,
                 key,
-                format!("{value:?} is no VPC endpoint id (vpce- and 8 or 17 hexadecimal digits)"),
+                format!("{value:?} is not a VPC endpoint id (vpce- and 8 or 17 hexadecimal digits)"),
             );
         }
     }

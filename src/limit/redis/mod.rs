@@ -179,7 +179,7 @@ impl fmt::Debug for RedisUrl {
 #[non_exhaustive]
 pub enum RedisError {
     /// The URL cannot be parsed. It may contain a password, so it is not shown.
-    #[error("it is no URL of Redis: redis://HOST:PORT, or rediss://HOST:PORT for TLS")]
+    #[error("it is not a Redis URL: redis://HOST:PORT, or rediss://HOST:PORT for TLS")]
     Url,
     /// The settings contradict each other, or the certificates cannot be read.
     #[error("Redis settings: {0}")]

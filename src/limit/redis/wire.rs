@@ -115,7 +115,7 @@ fn answer(value: Value) -> Result<Answer, ConnectionError> {
         Value::ServerError(error) => {
             Err(ConnectionError(format!("{} {}", error.code(), error.details().unwrap_or_default())))
         }
-        _ => Err(ConnectionError("an answer that is no number".to_owned())),
+        _ => Err(ConnectionError("an answer that is not a number".to_owned())),
     }
 }
 

@@ -173,7 +173,7 @@ impl SesTransport {
 }
 
 fn no_such_role(role: &RoleArn) -> String {
-    format!("policy wants {role}, and the transport was given no such role")
+    format!("policy requires {role}, and the transport has no such role")
 }
 
 /// Where bounces go, and the identity that has to permit it.

@@ -124,9 +124,7 @@ pub enum SesError {
     #[error("endpoint URL {0:?} must begin with https:// (or http:// for an emulator)")]
     EndpointUrl(String),
     /// The URL is logged, and SES asks for no password.
-    #[error(
-        "the endpoint URL has an @, which stands behind a user or a password: take them away; AWS credentials are enough"
-    )]
+    #[error("the endpoint URL has an @, which follows a user or a password: remove them; AWS credentials are enough")]
     EndpointSecret,
     /// Settings or `AWS_PROFILE` name one that is not there.
     #[error(
