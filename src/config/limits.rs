@@ -168,6 +168,11 @@ impl Item<'_, Limit> {
                 format!("{} s is longer than clients wait for the reply to MAIL or RCPT", limit.delay_seconds_max);
             diagnostics.error(&self.key("delay_seconds_max"), message, "at most 60");
         }
+        if limit.over != LimitOver::Delay && limit.delay_seconds_max.wait() != Limit::default().delay_seconds_max.wait()
+        {
+            let message = "delay_seconds_max has no effect without over = \"delay\"";
+            diagnostics.warn(&self.key("delay_seconds_max"), message, "set over = \"delay\", or remove it");
+        }
         let smallest = limit.rates.iter().map(|rate| rate.0.capacity().get()).min().map(u64::from);
         if limit.of == LimitOf::Octets && smallest.is_some_and(|burst| burst < config.smtp.message_octets_max.get()) {
             let message = "messages larger than the burst can never pass, and the advertised size allows them";

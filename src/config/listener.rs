@@ -306,6 +306,10 @@ impl Item<'_, Listener> {
                 diagnostics.error(&self.key(&format!("proxy_protocol_from.{index}")), message, "name the proxies");
             }
         }
+        if matches!(address, Listen::Unix(_)) && self.value.socket_mode.0 & 0o002 != 0 {
+            let message = "every user of this machine can open this socket, and who opens it may send";
+            diagnostics.warn(&self.key("socket_mode"), message, "set \"0660\" and a group for the programs that send");
+        }
         if !self.value.proxy_protocol_from.is_empty() && matches!(address, Listen::Unix(_)) {
             let message = "a Unix socket has no client address, so no proxy is recognised";
             diagnostics.error(&self.key("proxy_protocol_from"), message, "use a TCP address");

@@ -588,6 +588,12 @@ fn names_and_forms() -> Vec<Row> {
         (clients("[::1]/128"), "f:5:12", "\"[::1]/128\" has brackets", "write ::1/128"),
         (clients("::ffff:10.0.0.0/104"), "f:5:12", "is an IPv4 network in IPv6 form", "write 10.0.0.0/8"),
         (clients("::ffff:10.0.0.7"), "f:5:12", "is an IPv4 network in IPv6 form", "write 10.0.0.7/32"),
+        (
+            listener("").replace("127.0.0.1:2525", &format!("unix:/{}", "d".repeat(107))),
+            "f:7:11",
+            "the path of the Unix socket has 108 bytes; the system permits 107",
+            "address: IP:PORT",
+        ),
         (from("*"), "f:5:9", "\"*\" has no @; write *@* for every address", "from: A list of patterns"),
         (from("<>"), "f:5:9", "\"<>\" has no @", "for MAIL FROM:<> set null_reverse_path"),
         (from("@example.com"), "f:5:9", "has nothing before the @", "write *@example.com"),
@@ -792,6 +798,18 @@ fn warned_of() -> Vec<Row> {
     let socket = "[[listener]]\nname = 'socket'\naddress = 'unix:/run/gatepost/smtp.sock'";
     let batch = "[[app]]\nname = 'batch'\nlisteners = ['socket']\nfrom = ['*@example.com']";
     vec![
+        (
+            limit("over = 'defer'\ndelay_seconds_max = 9"),
+            "f:11:21",
+            "delay_seconds_max has no effect without over",
+            "set over = \"delay\", or remove it",
+        ),
+        (
+            listener(&format!("{socket}\nsocket_mode = '0666'")),
+            "f:11:15",
+            "every user of this machine can open this socket",
+            "set \"0660\" and a group",
+        ),
         (
             ses("region = 'eu-centrall-1'"),
             "f:3:10",

@@ -200,8 +200,17 @@ impl fmt::Display for Listen {
     }
 }
 
+const UNIX_PATH_BYTES_MAX: usize = 107;
+
 fn read_listen(text: &str) -> Result<Listen, String> {
     if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+        // struct sockaddr_un of Linux: 108 bytes with the NUL at the end.
+        if path.len() > UNIX_PATH_BYTES_MAX {
+            return Err(format!(
+                "the path of the Unix socket has {} bytes; the system permits {UNIX_PATH_BYTES_MAX}",
+                path.len()
+            ));
+        }
         return Ok(Listen::Unix(path.into()));
     }
     if let Some(name) = text.strip_prefix("systemd:").filter(|name| !name.is_empty()) {
