@@ -10,7 +10,7 @@ use super::exit::{Exit, Failure};
 use super::printer::Printer;
 use super::{ConfigFile, runtime};
 use crate::builder::{Explanation, Facts, Sent};
-use crate::config::{Certificates, Config, Plan, Purpose, Tls, one_of};
+use crate::config::{Certificates, Config, Listener, Plan, Purpose, Tls, one_of};
 use crate::mail::ClientAddress;
 use crate::policy::CertificateMatch;
 use crate::transport::{NullTransport, ses};
@@ -150,11 +150,15 @@ fn facts<'a>(arguments: &'a Arguments, config: &'a Config, plan: &Plan) -> Resul
         let failure = wrong(format!("--auth {name}: the configuration has no such user"));
         return Err(failure.with_hint(one_of(name, names, "user")));
     }
+    let listeners = || config.listener.iter().map(Listener::called);
+    if let Some(name) = given.listener.filter(|name| !listeners().any(|it| it == *name)) {
+        let names: Vec<String> = listeners().collect();
+        let failure = wrong(format!("--listener {name}: the configuration has no such listener"));
+        return Err(failure.with_hint(one_of(name, names.iter().map(String::as_str), "listener")));
+    }
     let chosen = app.map(|place| client::choose(config, plan, &config.app[place], &given));
     let candidate = chosen.as_ref().and_then(|chosen| chosen.candidate.clone());
-    if let (Some(chosen), None) = (&chosen, &candidate)
-        && arguments.listener.as_deref().is_none_or(|name| config.listener.iter().any(|it| it.called() == name))
-    {
+    if let (Some(chosen), None) = (&chosen, &candidate) {
         let remark = chosen.remark().unwrap_or_default();
         let failure = wrong(format!("--app {}: {remark}", arguments.app.as_deref().unwrap_or_default()));
         return Err(failure.with_hint("`gatepost check` shows its demands and what listeners offer; or give --client"));
