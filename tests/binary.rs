@@ -436,7 +436,11 @@ fn an_explanation_says_what_would_happen_and_exits_by_it() {
         ),
         (&["--auth", "bob", "--mail-from", "x@example.com"], 64, &["no such user"]),
         (&["--tls", "--mail-from", "x@example.com"], 64, &["offers no TLS"]),
-        (&["--listener", "other", "--mail-from", "x@example.com"], 64, &["no such listener", "name the listener as the file has it"]),
+        (
+            &["--listener", "other", "--mail-from", "x@example.com"],
+            64,
+            &["no such listener", "name the listener as the file has it"],
+        ),
         (&["--app", "other", "--mail-from", "x@example.com"], 64, &["no such application"]),
         (
             &["--certificate", "name=x.internal", "--mail-from", "x@example.com"],
