@@ -445,7 +445,7 @@ fn an_explanation_says_what_would_happen_and_exits_by_it() {
         (
             &["--certificate", "name=x.internal", "--mail-from", "x@example.com"],
             64,
-            &["asks for no client certificates"],
+            &["requests no client certificates"],
         ),
         (&["--certificate", "cn=x", "--mail-from", "x@example.com"], 64, &["fingerprint:"]),
         (&[], 64, &["--file"]),
@@ -564,7 +564,10 @@ fn the_client_of_an_explanation_is_one_that_is_recognised_as_the_application() {
     let (code, stdout, _) = explain("first", &["--client", "10.9.9.9", "--from", "first+2@example.com"]);
     assert!(code == 77 && stdout.contains("is not recognised as first"), "{code} {stdout}");
     let (code, stdout, stderr) = explain("shop", &["--listener", "any"]);
-    assert!(code == 64 && stderr.contains("no client can meet all demands of shop"), "{code} {stdout}{stderr}");
+    assert!(
+        code == 64 && stderr.contains("no client can match all of certificates, auth, networks and listeners of shop"),
+        "{code} {stdout}{stderr}"
+    );
     let (code, _, stderr) = explain("shpo", &[]);
     assert!(code == 64 && stderr.contains("did you mean \"shop\"?"), "{stderr}");
     // Without an application there is nothing to derive a message from.
@@ -630,7 +633,7 @@ fn a_check_reviews_the_configuration_as_text_and_as_json_and_may_be_strict() {
     let row = "warning      warned.toml:16:13: mail that policy refuses is deferred, so clients keep trying; hint: for a roll-out";
     for (arguments, want, last) in [
         (&["warned.toml"][..], 0, "warned.toml: good\n"),
-        (&["warned.toml", "--strict"], 78, "warned.toml: 1 warning, and --strict fails on them\n"),
+        (&["warned.toml", "--strict"], 78, "warned.toml: 1 warning; --strict fails on warnings\n"),
     ] {
         let (code, text, error) = check(arguments);
         assert_eq!((code, error.as_str()), (want, ""), "{text}");
@@ -1068,7 +1071,7 @@ fn explain_shows_what_is_left_and_says_what_it_cannot_know() {
     for line in [
         "l: 20 of 10/s burst 20 left, this takes 1",
         "l: 5 of 5/day left, this takes 1",
-        "rates are counted inside a running relay: those above are of one that has just begun",
+        "rates are counted in the running relay: those above are as after a start",
     ] {
         assert!(out.contains(line), "{out}");
     }

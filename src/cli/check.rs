@@ -19,10 +19,10 @@ use std::fmt::Write;
 pub(super) struct Arguments {
     #[command(flatten)]
     file: ConfigFile,
-    /// Fail on warnings too
+    /// Exit with 78 for warnings too
     #[arg(long)]
     strict: bool,
-    /// One JSON document instead of text: good, errors, warnings, review
+    /// Print one JSON document instead of text, with good, errors, warnings, review
     #[arg(long)]
     json: bool,
 }
@@ -65,7 +65,7 @@ pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Fail
     let warnings = count(report.warnings.len(), "warning");
     let verdict = match (report.good, report.errors.len()) {
         (true, _) => "good".to_owned(),
-        (false, 0) => format!("{warnings}, and --strict fails on them"),
+        (false, 0) => format!("{warnings}; --strict fails on warnings"),
         (false, errors) => format!("{}, {warnings}", count(errors, "error")),
     };
     let _ = writeln!(text, "{}: {verdict}", report.file);

@@ -17,7 +17,7 @@ const CONFIGURATION: &str = include_str!("../../config/dev.toml");
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Where ./var is made, for accepted mail and certificates
+    /// The directory in which ./var is created, for accepted messages and certificates
     #[arg(long, short, value_name = "DIRECTORY", default_value = ".")]
     directory: PathBuf,
 }
@@ -57,7 +57,7 @@ fn with_free_ports(text: &str) -> String {
 /// What to do now.
 fn introduction(started: &Started<'_>, kept: Option<&Path>, authority: Option<&Path>) -> String {
     let mut text =
-        "gatepost demo: an SMTP relay in front of a built-in emulator of Amazon SES. Nothing leaves this machine.\n\n"
+        "gatepost demo: an SMTP relay in front of a built-in emulator of Amazon SES. No message leaves this machine.\n\n"
             .to_owned();
     let here = std::env::current_dir().unwrap_or_default();
     let mut row = |name: &str, value: String| {

@@ -24,35 +24,35 @@ use std::path::PathBuf;
 pub(super) struct Arguments {
     #[command(flatten)]
     file: ConfigFile,
-    /// Take client facts by which this application of the configuration is recognised, where they are not given; and From of
-    /// its patterns, without --from, --mail-from and --file
+    /// Choose a client that is recognised as this [[app]]; --listener, --client, --auth and --certificate are kept. Without
+    /// --from, --mail-from and --file, From is an address that the [[app]] may use
     #[arg(long, value_name = "NAME")]
     app: Option<String>,
-    /// ClientArgument the client is, after the PROXY protocol: IP, IP:PORT or unix. Default: this machine
+    /// The address of the client (behind a proxy, that in the PROXY header): IP, IP:PORT or unix. Default: this machine
     #[arg(long, value_name = "ADDRESS")]
     client: Option<ClientArgument>,
-    /// The listener that it comes to. Default: the first
+    /// The listener that the client connects to. Default: the first
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
-    /// The name that it authenticates with; the password is taken to be right
+    /// The name that the client authenticates with; no password is needed
     #[arg(long, value_name = "NAME")]
     auth: Option<String>,
-    /// It uses STARTTLS
+    /// The client uses STARTTLS
     #[arg(long)]
     tls: bool,
-    /// A fact of the certificate that it shows, taken to be verified: subject=…, name=… or fingerprint=…; may be repeated
+    /// A part of the client certificate, which counts as verified: subject=…, name=… or fingerprint=…; may be repeated
     #[arg(long, value_name = "FACT")]
     certificate: Vec<CertificateFact>,
-    /// The reverse-path; "" is the null reverse-path. Default: the address of --from
+    /// The address in MAIL FROM; "" is the null reverse-path. Default: the first address of From
     #[arg(long, value_name = "ADDRESS")]
     mail_from: Option<String>,
     /// A recipient; may be repeated
     #[arg(long, value_name = "ADDRESS", required = true)]
     rcpt: Vec<String>,
-    /// The From field of a message made here. Default: the reverse-path
+    /// The From field of a test message. Default: the address of --mail-from
     #[arg(long, value_name = "FIELD", conflicts_with = "message")]
     from: Option<String>,
-    /// The message as the client sends it; "-" is standard input
+    /// A file with the message to explain, instead of a test message; "-" is standard input
     #[arg(long = "file", id = "message", value_name = "message.eml")]
     message: Option<PathBuf>,
     /// JSON instead of text
@@ -138,7 +138,9 @@ fn facts<'a>(arguments: &'a Arguments, config: &'a Config, plan: &Plan) -> Resul
         let names = config.app.iter().filter_map(|app| Some(app.name.as_ref()?.0.as_str()));
         known(name).ok_or_else(|| {
             let hint = match name {
-                "default" => "default is everybody else, by [policy]: leave --app out".to_owned(),
+                "default" => {
+                    "default is the name of all other clients, with the rules of [policy]: leave --app out".to_owned()
+                }
                 _ => one_of(name, names, "application"),
             };
             wrong(format!("--app {name}: the configuration has no such application")).with_hint(hint)
@@ -161,7 +163,9 @@ fn facts<'a>(arguments: &'a Arguments, config: &'a Config, plan: &Plan) -> Resul
     if let (Some(chosen), None) = (&chosen, &candidate) {
         let remark = chosen.remark().unwrap_or_default();
         let failure = wrong(format!("--app {}: {remark}", arguments.app.as_deref().unwrap_or_default()));
-        return Err(failure.with_hint("`gatepost check` shows its demands and what listeners offer; or give --client"));
+        return Err(
+            failure.with_hint("`gatepost check` shows how it is recognised and what listeners offer; or give --client")
+        );
     }
     let (certificate, auth, address) = match &candidate {
         Some(it) => (it.certificate.clone(), it.auth.clone(), Some(it.address)),
@@ -176,7 +180,7 @@ fn facts<'a>(arguments: &'a Arguments, config: &'a Config, plan: &Plan) -> Resul
     if let Some(section) = section {
         if certificate.is_some() && section.client_certificates == Certificates::Off {
             let name = section.called();
-            return Err(wrong(format!("--certificate: listener {name:?} asks for no client certificates")));
+            return Err(wrong(format!("--certificate: listener {name:?} requests no client certificates")));
         }
         // A client with a certificate or a password uses TLS where it is offered.
         let needed = certificate.is_some() || auth.is_some() && !section.auth_in_clear;
@@ -249,7 +253,7 @@ fn shown(explanation: &Explanation, shared: bool) -> String {
         .flat_map(|step| &step.notes)
         .any(|note| note.topic == "limit" && note.text.contains(" burst "));
     if limits && !shared {
-        let _ = writeln!(text, "rates are counted inside a running relay: those above are of one that has just begun");
+        let _ = writeln!(text, "rates are counted in the running relay: those above are as after a start");
     }
     let verdict = match (explanation.allowed, explanation.is_deferred()) {
         (true, _) => "accepted",
@@ -265,7 +269,7 @@ fn rows(sent: &Sent) -> Vec<(&'static str, String)> {
     let mut rows = vec![
         ("from", sent.from.join(", ")),
         ("recipients", sent.recipients.join(", ")),
-        ("bounces go to", sent.feedback.clone().unwrap_or_else(|| "where the account says".to_owned())),
+        ("bounces go to", sent.feedback.clone().unwrap_or_else(|| "the feedback address of the account".to_owned())),
     ];
     let said = [
         ("config. set", &sent.configuration_set),

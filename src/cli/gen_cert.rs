@@ -7,13 +7,13 @@ use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Where ca.pem, cert.pem and key.pem are written
+    /// The directory for ca.pem, cert.pem and key.pem
     #[arg(long, short)]
     directory: PathBuf,
     /// A domain name or IP address that the certificate is for; may be repeated
     #[arg(long = "name", short, value_name = "NAME", default_values = ["localhost", "127.0.0.1", "::1"])]
     names: Vec<String>,
-    /// Replace files that are there already
+    /// Replace existing files
     #[arg(long)]
     force: bool,
 }
@@ -28,7 +28,7 @@ pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Fail
         _ => Failure::new(Exit::Software, error.to_string()),
     })?;
     printer.text(&format!(
-        "{}  clients trust this one\n{}  for {}, {DAYS} days\n{}  its key\n",
+        "{}  authority that clients must trust\n{}  certificate for {}, {DAYS} days\n{}  its key\n",
         paths.authority.display(),
         paths.certificate.display(),
         arguments.names.join(", "),

@@ -30,7 +30,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// An SMTP relay with policy enforcement: SMTP in, policy, Amazon SES v2 API out.
+/// An SMTP relay that checks each message against policy and sends it through the Amazon SES v2 API.
 #[derive(Debug, Parser)]
 #[command(name = "gatepost", version)]
 struct Cli {
@@ -42,22 +42,22 @@ struct Cli {
 enum Command {
     /// Try it: a relay on this machine in front of a built-in emulator of Amazon SES. Needs no file and no AWS account
     Demo(demo::Arguments),
-    /// Run the relay until SIGTERM or SIGINT: then stop accepting and let messages under way finish
+    /// Run the relay until SIGTERM or SIGINT; then accept no new connection and finish the messages in progress
     Run(ConfigFile),
-    /// Check a configuration, and show what it means. Exit code 0: good, 78: something is wrong
+    /// Check a configuration, and show what it means. Exit code 0: no error, 78: at least one
     Check(check::Arguments),
     /// Explain what would happen to a message, and why: each step and the rule that decides. Exit code 0: accepted, 77:
     /// refused, 75: deferred
     Explain(Box<explain::Arguments>),
-    /// Run the loopback emulator of the SES v2 API
+    /// Run only the emulator of the SES v2 API, on a loopback address
     SesEmulator(ses_emulator::Arguments),
-    /// Send one message to a relay, and print its reply
+    /// Send one message to a relay over SMTP, and print its reply
     Send(send::Arguments),
-    /// Make a throw-away authority, a certificate and its key
+    /// Create a temporary certificate authority, a certificate and its key, to try TLS
     GenCert(gen_cert::Arguments),
-    /// Simulate, write and check IAM policies, offline
+    /// Simulate, generate and check IAM policies, without calls to AWS
     Policy(policy::PolicyArguments),
-    /// Hash a password from standard input for the configuration
+    /// Hash a password that is read from standard input, for [auth] of the configuration
     HashPassword,
     /// Print the JSON schema of the configuration
     Schema,

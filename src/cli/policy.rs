@@ -13,7 +13,7 @@ use std::fmt;
 use std::io::Write;
 use std::path::Path;
 
-/// Simulate, write and check IAM policies, offline
+/// Simulate, generate and check IAM policies, without calls to AWS
 #[derive(Debug, clap::Args)]
 pub(crate) struct PolicyArguments {
     #[command(subcommand)]
@@ -23,11 +23,11 @@ pub(crate) struct PolicyArguments {
 /// What to do with policies.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum PolicyCommand {
-    /// May this request be made? Every type of policy that applies, put together as AWS does
+    /// Show whether AWS would allow a request: evaluates the policies of every type together, as AWS does
     Simulate(simulate::Arguments),
-    /// Write the least that a relay needs: role, trust, endpoint and identity policies
+    /// Print the least-privilege policies for a relay: role, trust, endpoint and identity policies
     Generate(generate::Arguments),
-    /// Report what is wrong with policy documents
+    /// Report the errors in policy documents
     Lint(lint::Arguments),
 }
 

@@ -78,7 +78,7 @@ struct Certificates {
 impl Certificates {
     /// Gives every listener its certificate as its file is now. If one has an error, all listeners keep the previous ones.
     fn reload(&self, running: &Running) {
-        info!(target: "gatepost", "SIGHUP: certificates, keys and authorities are read again, and nothing else");
+        info!(target: "gatepost", "SIGHUP: reading certificates, keys and authorities again, and nothing else");
         let file = self.reload.file().display();
         match self.reload.has_file_changed() {
             Ok(false) => {}
@@ -188,7 +188,7 @@ async fn upstream(upstream: &Upstream) -> Result<(SesTransport, Option<Emulator>
             let kept = directory.unwrap_or_else(|| "memory".to_owned());
             warn!(
                 target: "gatepost", endpoint = emulator.endpoint_url(), region = settings.emulator.region, kept,
-                "sending to the SES emulator: nothing leaves this machine"
+                "sending to the SES emulator: no message leaves this machine"
             );
             Ok((transport, Some(emulator)))
         }
@@ -240,7 +240,7 @@ async fn until_signal(running: Running, signals: &mut Signals, certificates: &Ce
             info!(target: "gatepost", ambiguous_attempts, "stopped");
             return Exit::Ok;
         }
-        () = tokio::time::sleep(grace) => "the grace is over",
+        () = tokio::time::sleep(grace) => "shutdown_grace_seconds is over",
         signal = signals.stop() => signal,
     };
     // No client received 250 for what is cut now: it still owns its message.

@@ -22,33 +22,33 @@ pub(super) struct Arguments {
     /// HOST:PORT of the relay
     #[arg(long)]
     server: Server,
-    /// Whether and how to use TLS; the certificate must be good for HOST
+    /// How to use TLS; the server's certificate must be valid for HOST
     #[arg(long, value_enum, default_value_t = TlsUse::None)]
     tls: TlsUse,
-    /// Trust certificates of this authority (PEM), and of no other; without it, those that the system trusts
+    /// Trust only this certificate authority (PEM). Default: the authorities that the system trusts
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Authenticate with this name
+    /// Authenticate with this user name
     #[arg(long, requires = "password")]
     user: Option<String>,
     #[command(flatten)]
     password: Password,
-    /// Allow a password without TLS
+    /// Send the password also without TLS
     #[arg(long)]
     password_in_clear: bool,
-    /// The reverse-path, and From of a message made here; "" is the null reverse-path
+    /// The address in MAIL FROM, and in From of the test message; "" is the null reverse-path
     #[arg(long)]
     from: String,
     /// A recipient; may be repeated
     #[arg(long, required = true)]
     to: Vec<Address>,
-    /// The subject of a message made here
-    #[arg(long, default_value = "A test message of gatepost")]
+    /// The subject of the test message
+    #[arg(long, default_value = "A test message from gatepost")]
     subject: String,
-    /// The text of a message made here
+    /// The text of the test message
     #[arg(long, default_value = "This is a test.", conflicts_with = "file")]
     body: String,
-    /// Send this file as it is, octet by octet; "-" is standard input
+    /// Send this file unchanged instead of the test message; "-" is standard input
     #[arg(long, value_name = "message.eml")]
     file: Option<PathBuf>,
     /// Seconds that each step may take
@@ -173,12 +173,12 @@ fn hint(arguments: &Arguments, text: &str) -> Option<String> {
     let has = |part: &str| text.contains(part);
     Some(match &arguments.ca {
         None if has("UnknownIssuer") => {
-            "this system does not trust the authority of that certificate: name the authority's own certificate, such as \
+            "this system does not trust the authority of that certificate: give the authority's own certificate, such as \
              --ca certs/ca.pem"
                 .to_owned()
         }
         Some(path) if has("UnknownIssuer") || has("BadSignature") => {
-            format!("{} is not the authority of that certificate: name the right one with --ca", path.display())
+            format!("{} is not the authority of that certificate: give the right one with --ca", path.display())
         }
         _ if has("NotValidForName") || has("not valid for name") => {
             "connect with --server to a name that the certificate has".to_owned()

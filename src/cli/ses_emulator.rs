@@ -11,10 +11,10 @@ use std::time::Duration;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// A loopback address; port 0 takes a free one
+    /// A loopback address; port 0: any free port
     #[arg(long, default_value = "127.0.0.1:8005")]
     listen: SocketAddr,
-    /// Where accepted mail is kept, as ID.eml and ID.json; without it, in memory only
+    /// A directory for accepted messages, as ID.eml and ID.json. Default: they are kept in memory only
     #[arg(long)]
     directory: Option<PathBuf>,
     /// A verified domain or address; may be repeated
@@ -23,19 +23,19 @@ pub(super) struct Arguments {
     /// A configuration set that exists; may be repeated
     #[arg(long = "configuration-set", value_name = "NAME", default_value = "gatepost-dev")]
     configuration_sets: Vec<String>,
-    /// Milliseconds that every send waits
+    /// Milliseconds by which every call is delayed
     #[arg(long, default_value_t = 0)]
     latency_ms: u64,
-    /// No production access: mail to verified identities only, 1 a second and 200 a day unless said otherwise
+    /// Simulate an account in the sandbox: it sends to verified identities only, 1 recipient a second and 200 a day by default
     #[arg(long)]
     sandbox: bool,
-    /// Recipients a second
+    /// Recipients a second; above it SES throttles. Default: no limit
     #[arg(long, value_name = "R")]
     send_rate: Option<f64>,
-    /// Recipients at once, the size of the bucket; without it, one second's worth
+    /// Recipients at once (the size of the token bucket of SES). Default: those of one second
     #[arg(long, value_name = "N", requires = "send_rate")]
     send_burst: Option<u32>,
-    /// Recipients in 24 hours
+    /// Recipients in 24 hours. Default: no limit
     #[arg(long, value_name = "N")]
     quota_24h: Option<u32>,
 }

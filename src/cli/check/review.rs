@@ -202,7 +202,7 @@ impl Review {
         );
         let target = self.ses.target.as_deref();
         match self.ses.emulator {
-            true => row("ses", &format_args!("emulator, mail is kept in {}", target.unwrap_or("memory"))),
+            true => row("ses", &format_args!("emulator, messages are stored in {}", target.unwrap_or("memory"))),
             false => row("ses", &format_args!("Amazon, endpoint {}", target.unwrap_or("the region's"))),
         }
         row("region", &self.region);
@@ -395,5 +395,5 @@ fn texts<T: Display>(items: &[T]) -> Vec<String> {
 }
 
 fn list(items: &[String]) -> String {
-    if items.is_empty() { "nobody".to_owned() } else { items.join(", ") }
+    if items.is_empty() { "none".to_owned() } else { items.join(", ") }
 }

@@ -85,17 +85,19 @@ pub(super) fn choose<'a>(config: &'a Config, plan: &Plan, app: &'a App, given: &
     };
     let remark = match (&first, &recognised_as) {
         (Some(first), _) if !first.can_reach() => Some(format!(
-            "no client of {name} can reach a listener that is open to it: {} listens on this machine only, without a proxy",
+            "no client of {name} can reach a listener that it may use: {} listens on this machine only, without a proxy",
             first.listener.called()
         )),
         (Some(_), _) => None,
-        (None, None) => Some(format!("no client can meet all demands of {name} at one listener")),
-        (None, Some(other)) if other == "no application" => {
-            Some(format!("this client is not recognised as {name}: it does not meet all of its demands"))
+        (None, None) => {
+            Some(format!("no client can match all of certificates, auth, networks and listeners of {name}"))
         }
+        (None, Some(other)) if other == "no application" => Some(format!(
+            "this client is not recognised as {name}: it does not match all of certificates, auth, networks and listeners"
+        )),
         (None, Some(other)) => Some(format!(
-            "this client is not recognised as {name}: {other} is recognised first, because its demands are more specific or, \
-             where they are equal, it stands before {name} in the file"
+            "this client is not recognised as {name}: {other} is recognised first, because it matches more specifically or, \
+             where both match equally, comes before {name} in the file"
         )),
     };
     Chosen { candidate, app: name, taken, others, recognised_as, remark }

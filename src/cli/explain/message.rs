@@ -11,11 +11,11 @@ use std::path::Path;
 pub(super) struct Message {
     pub(super) octets: Vec<u8>,
     pub(super) reverse_path: String,
-    /// ClientArgument From was taken from, if none was given.
+    /// How From was chosen, if none was given.
     pub(super) derived: Option<String>,
 }
 
-const CHOICES: &str = "give --from FIELD (a message is made here), --mail-from ADDRESS, or --file message.eml";
+const CHOICES: &str = "give --from FIELD or --mail-from ADDRESS for a test message, or --file message.eml";
 
 /// The message that the arguments speak of. `app`: whose patterns From may be derived from.
 pub(super) fn read(arguments: &Arguments, app: Option<&policy::App>) -> Result<Message, Failure> {
@@ -24,7 +24,8 @@ pub(super) fn read(arguments: &Arguments, app: Option<&policy::App>) -> Result<M
         let octets = of_file(path)?;
         let reverse_path = arguments.mail_from.clone().or_else(|| address_of(&from_field(&octets)?));
         let reverse_path = reverse_path.ok_or_else(|| {
-            wrong("the message has no From that could be read").with_hint("give the reverse-path with --mail-from")
+            wrong("the message has no From field that can be parsed")
+                .with_hint("give the reverse-path with --mail-from")
         })?;
         return Ok(Message { octets, reverse_path, derived: None });
     }
@@ -39,11 +40,11 @@ pub(super) fn read(arguments: &Arguments, app: Option<&policy::App>) -> Result<M
             })?;
             (mailbox.to_string(), Some(told))
         }
-        (None, None) => return Err(wrong("nothing says what the message is").with_hint(CHOICES)),
+        (None, None) => return Err(wrong("there is no message to explain").with_hint(CHOICES)),
     };
     let reverse_path = arguments.mail_from.clone().or_else(|| address_of(&from));
     let reverse_path = reverse_path.ok_or_else(|| {
-        wrong("--from has no address that could be read")
+        wrong("--from has no address that can be parsed")
             .with_hint("such as 'Shop <shop@example.com>', or give --mail-from")
     })?;
     Ok(Message { octets: made(&from), reverse_path, derived })

@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// aws or aws-us-gov; without it, the region's
+    /// aws or aws-us-gov. Default: that of the region
     #[arg(long)]
     partition: Option<String>,
     /// Take identities, configuration sets, From patterns, region and account from this configuration; flags add to it
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// us-east-1
+    /// The region, such as us-east-1
     #[arg(long, required_unless_present = "config")]
     region: Option<String>,
     /// The account that the relay runs in, twelve digits
@@ -33,19 +33,19 @@ pub(crate) struct Arguments {
     /// A configuration set that messages use, default ones included
     #[arg(long, value_name = "NAME")]
     configuration_set: Vec<String>,
-    /// Who may stand in From, with * and ?, case counts; without any, every address of the identities
+    /// A pattern of From addresses, with * and ?; upper and lower case differ. Default: every address of the identities
     #[arg(long, value_name = "PATTERN")]
     from: Vec<String>,
-    /// What the relay reads
+    /// What the relay may read: account (sending rate, paused), configuration-sets (checks at the start), and so on
     #[arg(long, value_name = "WHAT")]
     read: Vec<Read>,
-    /// The VPC endpoint for the SES API; writes its policy, and denies sends from outside it
+    /// The VPC endpoint for the SES API: adds its policy, and identity policies that deny sending from elsewhere
     #[arg(long, value_name = "VPCE-ID")]
     vpce: Option<String>,
-    /// Another account, or an ARN in it, that may send as our identities
+    /// Another account, or an ARN in it, that may send with these identities
     #[arg(long, value_name = "ACCOUNT|ARN")]
     sending_account: Vec<String>,
-    /// Where the relay runs: who may assume the role
+    /// Where the relay runs, which decides what may assume the role
     #[arg(long)]
     trust: Vec<RunsOn>,
     /// The cluster, for eks-pod-identity
@@ -60,7 +60,7 @@ pub(crate) struct Arguments {
     /// The IAM user, for user
     #[arg(long, value_name = "NAME")]
     user_name: Option<String>,
-    /// Write the documents into this directory too; files that are there stay
+    /// Write the documents into this directory too; existing files are not overwritten
     #[arg(long, value_name = "DIRECTORY")]
     write: Option<PathBuf>,
     /// Print JSON
@@ -138,7 +138,7 @@ impl Arguments {
     fn needs(&self, facts: &AwsRequirements) -> Result<Needs, Failure> {
         let said = |flag: &Option<String>, known: &Option<String>, name: &str| {
             flag.clone().or_else(|| known.clone()).ok_or_else(|| {
-                Failure::new(USAGE, format!("--{name} is needed: neither flag nor configuration says it"))
+                Failure::new(USAGE, format!("--{name} is needed: neither an option nor the configuration sets it"))
             })
         };
         let both = |known: &[String], flags: &[String]| {

@@ -6,14 +6,12 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Exit code: 0 nothing was found, 65 something was. A document that cannot be read is a finding too."
-)]
+#[command(after_help = "Exit code: 0 no finding, 65 at least one. A document that cannot be parsed is a finding too.")]
 pub(crate) struct Arguments {
     /// What the documents are attached to
     #[arg(long)]
     kind: Attached,
-    /// A rule that does not count, by the name in brackets
+    /// Ignore findings of this rule, the name in brackets; may be repeated
     #[arg(long, value_name = "RULE")]
     allow: Vec<String>,
     /// Print JSON
@@ -32,7 +30,7 @@ enum Attached {
     Endpoint,
     /// SES identity: sending authorization
     Resource,
-    /// Role, saying who may assume it
+    /// Trust policy of a role
     Trust,
     /// Organisation, unit or account: service control policy
     Scp,

@@ -10,24 +10,24 @@ use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Exit code: 0 every resource is allowed, 77 one is denied, 65 a document is bad, 64 usage.
+Exit code: 0 every resource is allowed, 77 at least one is denied, 65 a document has an error, 64 usage.
 
-The identity-based policy is the only type that is never optional: without one (or a resource-based policy that stands in
-for it) nothing is allowed. Types that are not given are taken not to be attached.
+Without an identity-based policy (or a resource-based policy that allows the request alone) nothing is allowed. A type that is
+not given counts as not attached.
 
-From --principal follow aws:PrincipalArn, aws:PrincipalAccount and, for a user, aws:username; from the resource
-aws:ResourceAccount and aws:RequestedRegion. A --context of the same key stands; a session's ARN does not have the path of
-its role, so give aws:PrincipalArn where the role has one.")]
+--principal sets aws:PrincipalArn, aws:PrincipalAccount and, for a user, aws:username; the resource sets
+aws:ResourceAccount and aws:RequestedRegion. A --context with the same key replaces them. The ARN of a role session does not
+contain the path of its role: if the role has a path, give aws:PrincipalArn.")]
 pub(crate) struct Arguments {
-    /// What is asked for: ses:SendRawEmail (which SendEmail with raw content is authorised as)
+    /// The action: ses:SendRawEmail for raw content, although the call is SendEmail
     action: String,
-    /// What it is asked for on: the ARN of each identity and configuration set that a message touches
+    /// The ARN of each identity and configuration set that the message uses
     #[arg(required = true, value_name = "RESOURCE-ARN")]
     resources: Vec<String>,
-    /// A policy of the role or user; they add up
+    /// A policy of the role or user; may be repeated
     #[arg(long, value_name = "FILE")]
     identity: Vec<PathBuf>,
-    /// Its permissions boundary
+    /// The permissions boundary of the role or user
     #[arg(long, value_name = "FILE")]
     boundary: Vec<PathBuf>,
     /// The service control policies of one level, separated by commas; once for each level, and each must allow
@@ -39,16 +39,16 @@ pub(crate) struct Arguments {
     /// A session policy
     #[arg(long, value_name = "FILE")]
     session: Vec<PathBuf>,
-    /// A policy of the resource itself: an SES identity's sending authorization
+    /// A policy of the resource: the sending authorization policy of an SES identity
     #[arg(long, value_name = "FILE")]
     resource: Vec<PathBuf>,
-    /// The policy of the VPC endpoint that the request comes through
+    /// The policy of the VPC endpoint that the request goes through
     #[arg(long, value_name = "FILE")]
     endpoint: Vec<PathBuf>,
-    /// Who asks: a role's, session's or user's ARN
+    /// The ARN of the role, role session or user that makes the request
     #[arg(long, value_name = "ARN")]
     principal: Option<String>,
-    /// A condition key; a list as key=[a,b], or the key once more
+    /// A condition key and its value; several values as key=[a,b], or with the option repeated
     #[arg(long, value_name = "KEY=VALUE")]
     context: Vec<String>,
     /// Print JSON
