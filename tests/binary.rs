@@ -700,7 +700,13 @@ fn a_start_that_fails_says_why_in_the_format_of_the_log_and_what_to_do() {
             "Address already in use",
             "admin.address",
         ),
-        ("address = '192.0.2.1:25'".to_owned(), 78, "f.toml:10:11", "nothing states who may send", "policy.clients"),
+        (
+            "address = '192.0.2.1:25'".to_owned(),
+            78,
+            "f.toml:10:11",
+            "the configuration does not limit who may send",
+            "policy.clients",
+        ),
         ("adress = 'x'".to_owned(), 78, "f.toml:10:1", "unknown key adress", "did you mean address?"),
     ] {
         fs::write(here.join("f.toml"), with(&lines)).unwrap();
@@ -801,7 +807,7 @@ fn exit_codes_say_what_went_wrong() {
         (&["run", "--config", "taken.toml"], 69, "cannot listen"),
         (&["ses-emulator", "--listen", "0.0.0.0:0"], 64, "loopback only"),
         (&["send", "--server", "127.0.0.1:1", "--from", "a@b.c", "--to", "d@e.f"], 69, "127.0.0.1:1"),
-        (&["gen-cert", "--directory", "x", "--name", "a b"], 64, "can stand in no certificate"),
+        (&["gen-cert", "--directory", "x", "--name", "a b"], 64, "cannot be in a certificate"),
     ] {
         let (got, stdout, stderr) = ran(here, arguments);
         assert_eq!(got, code, "{arguments:?}: {stdout}{stderr}");

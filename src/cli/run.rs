@@ -78,7 +78,7 @@ struct Certificates {
 impl Certificates {
     /// Gives every listener its certificate as its file is now. If one has an error, all listeners keep the previous ones.
     fn reload(&self, running: &Running) {
-        info!(target: "gatepost", "SIGHUP: reading certificates, keys and authorities again, and nothing else");
+        info!(target: "gatepost", "SIGHUP: certificates, keys and authorities are read again, and nothing else");
         let file = self.reload.file().display();
         match self.reload.has_file_changed() {
             Ok(false) => {}

@@ -59,7 +59,7 @@ pub(super) fn plan(
     let endpoint = match &address.0 {
         Listen::Tcp(address) => {
             if !address.ip().is_loopback() && secret.is_none() {
-                let message = format!("other machines may reach {address}, and no token is required");
+                let message = format!("other machines can reach {address}, and no token is set");
                 diagnostics.error("admin.address", message, "set admin.token, or listen on loopback or a Unix socket");
             }
             AdminEndpoint::Tcp(*address)

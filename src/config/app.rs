@@ -109,7 +109,7 @@ impl Item<'_, App> {
         let nothing = recognition.is_empty();
         if nothing {
             let hint = "set certificates, auth, networks or listeners";
-            diagnostics.error(&self.path, "nothing says how this application is recognised", hint);
+            diagnostics.error(&self.path, "no key sets how this application is recognised", hint);
         }
         let common_policy = &config.policy;
         let enforcement = self.value.enforcement.unwrap_or(common_policy.enforcement).into();
@@ -174,13 +174,13 @@ impl Item<'_, App> {
         }
         let reachable = || listeners.iter().filter(|listener| self.value.accepts(listener));
         if !self.value.auth.is_empty() && !reachable().any(Listener::verifies_users) {
-            let hint = "set auth = \"required\" or \"optional\" on a listener that it may come to";
+            let hint = "set auth = \"required\" or \"optional\" on a listener that its clients can use";
             diagnostics.error(&self.key("auth"), "no client can be this application: no listener offers AUTH", hint);
         }
         let has_clients = |listener: &Listener| self.value.networks.iter().any(|it| may_come_from(listener, &it.0));
         if !self.value.networks.is_empty() && !reachable().any(has_clients) {
             let message =
-                "no client can be this application: no listener that it may come to has clients of these networks";
+                "no client can be this application: no listener that it may use has clients in these networks";
             let hint = "loopback addresses have clients on this machine only, Unix sockets have none with an address: listen on \
                         an address that the networks reach, or name the listener in listeners instead of networks";
             diagnostics.warn(&self.key("networks"), message, hint);
@@ -188,7 +188,7 @@ impl Item<'_, App> {
         let shown = |listener: &Listener| listener.client_certificates != Certificates::Off;
         if !self.value.certificates.is_empty() && !reachable().any(shown) {
             let message = "no client can be this application: no listener requests client certificates";
-            let hint = "set client_certificates on a listener that it may come to";
+            let hint = "set client_certificates on a listener that its clients can use";
             diagnostics.error(&self.key("certificates"), message, hint);
         }
     }

@@ -61,9 +61,9 @@ fn documents(text: &str) -> (tempfile::TempDir, String) {
 fn what_works_and_should_not_is_warned_of() {
     let second = |lines: &str| app(&format!("[[app]]\nname = 'other'\nfrom = ['*@other.example']\n{lines}"));
     for (text, want) in [
-        (second("networks = ['127.1.0.0/16', '127.9.0.0/16']"), "f:13:8: a client could be billing and other"),
-        (app("enforcement = 'report'"), "f:12:15: what the rules refuse passes"),
-        (app("[policy]\nenforcement = 'report'"), "f:13:15: what the rules refuse passes"),
+        (second("networks = ['127.1.0.0/16', '127.9.0.0/16']"), "f:13:8: a client can match billing and other equally"),
+        (app("enforcement = 'report'"), "f:12:15: messages that the rules refuse are sent"),
+        (app("[policy]\nenforcement = 'report'"), "f:13:15: messages that the rules refuse are sent"),
         (app("soft_fail = true"), "f:12:13: mail that policy refuses is deferred"),
         (app("redirect_to = 'stage@example.com'"), "f:12:15: all messages go to stage@example.com"),
         (app("unchecked = ['from']"), "f:12:1: From is not checked"),
@@ -172,8 +172,7 @@ fn pairs_with_an_equal_claim_are_listed_up_to_a_bound_and_counted() {
     let same = |place| format!("[[app]]\nname = 'app{place}'\nlisteners = ['main']\nfrom = ['*@example.com']\n");
     let apps: String = (0..152).map(same).collect();
     let told = warnings(&with(&apps));
-    let pairs: Vec<&String> =
-        told.iter().filter(|line| line.contains("with equal claim; it is taken for app0")).collect();
+    let pairs: Vec<&String> = told.iter().filter(|line| line.contains("equally; it is recognised as app0")).collect();
     assert_eq!(pairs.len(), 100, "{told:?}");
     assert!(told.iter().any(|line| line.contains("51 more pairs of applications")), "{told:?}");
 }

@@ -124,7 +124,7 @@ pub(super) fn plan(config: &Config, diagnostics: &mut Diagnostics<'_>) -> KnownU
     }
     let names = found.keys().cloned().collect();
     let users = Users::new(found, settings, Arc::new(SystemClock));
-    let hint = "the system gives no random octets: see whether /dev/urandom can be read";
+    let hint = "the system returns no random octets: check that /dev/urandom can be read";
     let users = users.map_err(|error| diagnostics.error("auth", error.to_string(), hint)).ok();
     KnownUsers { complete: complete && users.is_some(), users, names }
 }
@@ -170,6 +170,6 @@ fn check_offered(config: &Config, diagnostics: &mut Diagnostics<'_>) {
     };
     if !offered {
         let hint = "set auth = \"required\" or \"optional\" on a listener, or remove the users";
-        diagnostics.error(path, "there are users, and no listener where they could authenticate", hint);
+        diagnostics.error(path, "there are users, but no listener where they can authenticate", hint);
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn plan(config: &Config, has_documents: bool, diagnostics: &mut Diagn
     if !has_documents {
         if diagnostics.source_map().contains("aws") {
             let hint = "`gatepost policy generate` uses it; if you do not, remove [aws]";
-            diagnostics.warn("aws", "there are no IAM policy documents, so a run does not use this", hint);
+            diagnostics.warn("aws", "there are no IAM policy documents, so `gatepost run` does not use this", hint);
         }
         return None;
     }
@@ -54,13 +54,13 @@ pub(super) fn plan(config: &Config, has_documents: bool, diagnostics: &mut Diagn
         (None, false) => None,
     };
     if account.is_none() {
-        let message = "IAM policy documents name ARNs, and nothing says of which account";
+        let message = "IAM policy documents contain ARNs, and the account is not set";
         diagnostics.error("aws.account", message, "for example: [aws] account = \"111122223333\"");
     }
     if region.is_none() {
         diagnostics.error(
             "ses.region",
-            "IAM policy documents name ARNs, and nothing says of which region",
+            "IAM policy documents contain ARNs, and the region is not set",
             "set ses.region",
         );
     }

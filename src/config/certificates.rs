@@ -50,10 +50,10 @@ pub(crate) struct PairPaths {
 #[non_exhaustive]
 pub(crate) enum PairError {
     /// A name cannot be in a certificate.
-    #[error("{0:?} can stand in no certificate: names are domain names or IP addresses")]
+    #[error("{0:?} cannot be in a certificate: names are domain names or IP addresses")]
     Name(String),
     /// A file exists already.
-    #[error("{} is there already", .0.display())]
+    #[error("{} exists already", .0.display())]
     Exists(PathBuf),
     /// A file cannot be written.
     #[error("cannot write {}: {error}", path.display())]

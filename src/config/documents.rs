@@ -24,7 +24,7 @@ pub(super) fn read(path: &str, files: &[PathBuf], diagnostics: &mut Diagnostics<
                     diagnostics.warn(
                         &path,
                         message,
-                        "write it as AWS takes it; `gatepost policy lint` lists all of them",
+                        "write it in a form that AWS accepts; `gatepost policy lint` lists all of them",
                     );
                 }
                 misspelt |= misspelt_actions(diagnostics, &path, &document.name, &text);

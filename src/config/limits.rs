@@ -175,7 +175,7 @@ impl Item<'_, Limit> {
         }
         let smallest = limit.rates.iter().map(|rate| rate.0.capacity().get()).min().map(u64::from);
         if limit.of == LimitOf::Octets && smallest.is_some_and(|burst| burst < config.smtp.message_octets_max.get()) {
-            let message = "messages larger than the burst can never pass, and the advertised size allows them";
+            let message = "messages larger than the burst can never pass, but smtp.message_octets_max permits them";
             diagnostics.warn(&self.key("rates"), message, "raise the burst, or lower smtp.message_octets_max");
         }
         for (index, app) in limit.apps.iter().enumerate() {
@@ -199,8 +199,8 @@ impl Item<'_, Limit> {
         let rates = &self.value.rates;
         for (index, rate) in rates.iter().enumerate() {
             if period(rate).is_some() && rates[..index].iter().any(|before| period(before) == period(rate)) {
-                let message = "two quotas of one period in one limit: the smaller one decides";
-                diagnostics.error(&self.key(&format!("rates.{index}")), message, "keep that");
+                let message = "two quotas of one period in one limit: only the smaller one has an effect";
+                diagnostics.error(&self.key(&format!("rates.{index}")), message, "keep only that one");
             }
         }
     }
@@ -229,7 +229,7 @@ fn never_counts(config: &Config, limit: &Limit) -> Option<(String, &'static str)
         return None;
     }
     let whose = if apps.is_empty() { "no client".to_owned() } else { format!("no client of {}", names(&limit.apps)) };
-    Some((format!("this limit never counts anything: {whose} {by} on the listeners that it comes to"), hint))
+    Some((format!("this limit never counts anything: {whose} {by} on the listeners that it can use"), hint))
 }
 
 fn names(apps: &[AppNameText]) -> String {
@@ -255,7 +255,8 @@ pub(super) fn state_directory(
         (Some(index), false) => {
             if directory.is_none() {
                 let hint = "set limits.state_directory, or limits.forget_at_restart = true, or count in [redis]";
-                let message = "a quota of a day or a month has to survive a restart, and there is nowhere to keep it";
+                let message =
+                    "the counts of a daily or monthly quota must survive a restart, and no place for them is set";
                 diagnostics.error(&format!("limit.{index}.rates"), message, hint);
             }
             directory

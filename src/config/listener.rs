@@ -232,7 +232,7 @@ fn check_duplicates(listeners: &[Listener], diagnostics: &mut Diagnostics<'_>) {
         }
         if listener.name.is_some() && !is_printable(&name) {
             let path = format!("listener.{index}.name");
-            let message = format!("{name:?} has a character that does not print; log lines show the name");
+            let message = format!("{name:?} has an unprintable character, and log lines contain the name");
             diagnostics.error(&path, message, "use letters, digits and signs");
         } else if !(same_address && listener.name.is_none()) && before.iter().any(|other| other.called() == name) {
             let path = format!("listener.{index}.name");
@@ -277,10 +277,10 @@ impl Item<'_, Listener> {
         let (tls, auth) = (*tls, *auth);
         if self.value.verifies_users() && !has_users {
             let hint = "write users in [auth.users] or auth.user_list; `gatepost hash-password` makes the hash";
-            diagnostics.error(&self.key("auth"), "AUTH is offered and there are no users", hint);
+            diagnostics.error(&self.key("auth"), "AUTH is offered, but there are no users", hint);
         }
         if auth != Auth::Off && tls == Tls::None && !self.value.auth_in_clear {
-            let hint = "set tls, or auth_in_clear = true if passwords may be read on the way";
+            let hint = "set tls, or auth_in_clear = true if passwords may be read on the network";
             diagnostics.error(&self.key("auth"), "AUTH would never be offered: there is no TLS here", hint);
         }
         if self.value.auth_in_clear && auth == Auth::Off {
@@ -288,7 +288,7 @@ impl Item<'_, Listener> {
         }
         if self.value.require_tls && tls != Tls::Starttls {
             let message = match tls {
-                Tls::None => "TLS is required and never offered",
+                Tls::None => "TLS is required, but not offered",
                 _ => "require_tls has no effect where every connection is TLS",
             };
             diagnostics.error(&self.key("require_tls"), message, "it belongs to tls = \"starttls\"");
@@ -297,7 +297,7 @@ impl Item<'_, Listener> {
             diagnostics.error(&self.key("client_certificates"), "client certificates without TLS", "set tls");
         }
         if self.value.client_certificates == Certificates::Required && tls == Tls::Starttls && !self.value.require_tls {
-            let hint = "set require_tls = true, or clients without TLS show none";
+            let hint = "set require_tls = true: a client without TLS has no certificate";
             diagnostics.error(&self.key("client_certificates"), "clients that skip STARTTLS need no certificate", hint);
         }
         for (index, network) in self.value.proxy_protocol_from.iter().enumerate() {
@@ -307,7 +307,7 @@ impl Item<'_, Listener> {
             }
         }
         if matches!(address, Listen::Unix(_)) && self.value.socket_mode.0 & 0o002 != 0 {
-            let message = "every user of this machine can open this socket, and who opens it may send";
+            let message = "every user of this machine can open this socket, and may send then";
             diagnostics.warn(&self.key("socket_mode"), message, "set \"0660\" and a group for the programs that send");
         }
         if !self.value.proxy_protocol_from.is_empty() && matches!(address, Listen::Unix(_)) {
@@ -321,10 +321,10 @@ impl Item<'_, Listener> {
         }
         if self.value.auth_in_clear && auth != Auth::Any && !address.is_local() {
             let hint = "use TLS where clients can";
-            diagnostics.warn(&self.key("auth_in_clear"), "passwords can be read on their way to this listener", hint);
+            diagnostics.warn(&self.key("auth_in_clear"), "passwords to this listener can be read on the network", hint);
         }
         if tls != Tls::None && is_generated && !address.is_local() {
-            let message = "other machines may reach a listener whose certificate is made for development";
+            let message = "other machines can reach a listener with a temporary certificate, which is for development";
             diagnostics.warn("tls.generate", message, "get a certificate that your clients can verify");
         }
     }

@@ -73,7 +73,7 @@ fn unreadable() -> Vec<Row> {
         ("[ses]\nfeedback = 'nobody'", "f:2:12", "neither reverse-path, nor account", "feedback: reverse-path"),
         ("[ses]\nidentity_arn = 'arn:aws:s3:::x'", "f:2:16", "identity ARN", "identity_arn: The ARN"),
         ("[ses.list_management]\ntopic = 'x'", "f:1:1", "missing key `contact_list`", "A contact list"),
-        ("[tls]\nkey = { file = 'a', env = 'B' }", "f:2:7", "comes from two places", "key: The private key"),
+        ("[tls]\nkey = { file = 'a', env = 'B' }", "f:2:7", "has two sources", "key: The private key"),
         ("[tls]\nkey = { vault = 'a' }", "f:2:9", "unknown key vault in tls.key", "known keys: file, env, credential"),
         ("[auth.users]\nann = 3", "f:2:7", "expected a string, or one of", "users: Names with a password hash"),
         ("hostname = 'a_b'", "f:1:12", "neither a domain name nor an address literal", "hostname: A domain name"),
@@ -133,41 +133,41 @@ fn contradictions() -> Vec<Row> {
         (
             format!("{GOOD}[[listener]]\naddress = '0.0.0.0:25'"),
             "f:7:11",
-            "nothing states who may send",
+            "the configuration does not limit who may send",
             "set policy.clients",
         ),
         (
             format!("{GOOD}[[listener]]\naddress = '[::]:25'"),
             "f:7:11",
-            "other machines may reach [::]:25",
+            "other machines can reach [::]:25",
             "set policy.clients",
         ),
         (
             format!("{GOOD}[[listener]]\naddress = 'systemd:0'"),
             "f:7:11",
-            "nothing states who may send",
+            "the configuration does not limit who may send",
             "set policy.clients to your networks, or",
         ),
         (
             format!("{GOOD}[[listener]]\naddress = '0.0.0.0:25'\nauth = 'any'\nauth_in_clear = true"),
             "f:7:11",
-            "nothing states who may send",
+            "the configuration does not limit who may send",
             "set policy.clients to your networks, or",
         ),
         (
             format!("{GOOD}[[listener]]\naddress = '0.0.0.0:25'\nauth = 'optional'\nauth_in_clear = true\n{hash}"),
             "f:7:11",
-            "nothing states who may send",
+            "the configuration does not limit who may send",
             "set policy.clients to your networks, or",
         ),
         // Half of AUTH.
         (listener("auth = 'required'\nauth_in_clear = true"), "f:8:8", "there are no users", "gatepost hash-password"),
         (listener(&format!("auth = 'required'\n{hash}")), "f:8:8", "AUTH would never be offered", "auth_in_clear"),
-        (listener(hash), "f:8:7", "no listener where they could authenticate", "set auth = \"required\""),
+        (listener(hash), "f:8:7", "no listener where they can authenticate", "set auth = \"required\""),
         (
             listener(&format!("auth = 'any'\nauth_in_clear = true\n{hash}")),
             "f:10:7",
-            "no listener where they could",
+            "no listener where they can",
             "set auth = \"required\" or \"optional\" on a",
         ),
         (listener("auth_in_clear = true"), "f:8:17", "auth_in_clear without auth", "set auth, or remove it"),
@@ -251,7 +251,7 @@ fn contradictions() -> Vec<Row> {
         (
             listener("require_tls = true"),
             "f:8:15",
-            "TLS is required and never offered",
+            "TLS is required, but not offered",
             "it belongs to tls = \"starttls\"",
         ),
         (listener("client_certificates = 'required'"), "f:8:23", "client certificates without TLS", "set tls"),
@@ -378,7 +378,7 @@ fn applications() -> Vec<Row> {
             "needs a name",
             "name = \"billing\"",
         ),
-        (with("[[app]]\nname = 'x'\nfrom = ['*@a.example']"), "f:8:1", "nothing says how", "certificates, auth"),
+        (with("[[app]]\nname = 'x'\nfrom = ['*@a.example']"), "f:8:1", "no key sets how", "certificates, auth"),
         (app("").replace("from = ", "display_names = "), "f:8:1", "from is empty", "or documents"),
         (
             app("[[app]]\nname = 'billing'\nauth = ['ann']\nfrom = ['*@a.example']"),
@@ -401,7 +401,7 @@ fn applications() -> Vec<Row> {
             "no listener offers AUTH",
             "set auth = \"required\" or \"optional\" on a",
         ),
-        (app("foreign_from = 'rewrite'"), "f:12:16", "nothing says what is put into From", "own_from = "),
+        (app("foreign_from = 'rewrite'"), "f:12:16", "the replacement for From is not set", "own_from = "),
         (app("own_from = 'shop@example.com'"), "f:12:12", "own_from is never used", "set foreign_from"),
         (
             app("missing_from = 'fill'\nown_from = 'shop@other.example'"),
@@ -456,8 +456,8 @@ fn applications() -> Vec<Row> {
         (
             app("listeners = ['main']\n[[listener]]\naddress = '0.0.0.0:25'"),
             "f:14:11",
-            "other machines may reach 0.0.0.0:25, and nothing states who may send",
-            "an [[app]] that names networks",
+            "other machines can reach 0.0.0.0:25, and the configuration does not limit who may send",
+            "an [[app]] with networks",
         ),
     ]
 }
@@ -582,7 +582,7 @@ fn names_and_forms() -> Vec<Row> {
         (
             clients("10.0.0.0/8, 10.1.0.0/16"),
             "f:5:12",
-            "is several networks in one text",
+            "is several networks in one string",
             "each by itself: \"10.0.0.0/8\"",
         ),
         (clients("[::1]/128"), "f:5:12", "\"[::1]/128\" has brackets", "write ::1/128"),
@@ -618,13 +618,13 @@ fn names_and_forms() -> Vec<Row> {
         (
             limit("").replace("9/s", "9/day"),
             "f:13:1",
-            "a quota of a day or a month has to survive a restart",
+            "the counts of a daily or monthly quota must survive a restart",
             "set limits.state_directory",
         ),
         (
             listener("name = \"a\\u001bb\""),
             "f:8:8",
-            "\"a\\u{1b}b\" has a character that does not print",
+            "\"a\\u{1b}b\" has an unprintable character",
             "use letters, digits and signs",
         ),
     ]
@@ -687,7 +687,7 @@ fn region() -> Vec<Row> {
         (
             endpoint("email.eu-west-1.amazonaws.com/v2/email/outbound-emails"),
             "f:4:16",
-            "has the path of the API in it",
+            "contains the path of the API",
             "write https://email.eu-west-1.amazonaws.com",
         ),
         (
@@ -777,13 +777,13 @@ fn documents() -> Vec<Row> {
         (
             app("documents = ['DIR/allow.json']\n[ses]\nregion = 'eu-west-1'"),
             "f",
-            "nothing says of which account",
+            "the account is not set",
             "[aws] account = ",
         ),
         (
             app("documents = ['DIR/allow.json']\n[aws]\naccount = '111122223333'"),
             "f",
-            "nothing says of which region",
+            "the region is not set",
             "set ses.region",
         ),
     ]
@@ -844,7 +844,7 @@ fn warned_of() -> Vec<Row> {
         (
             with(&format!("{socket}\n{batch}\n[[limit]]\nrates = ['9/s']\nby = 'auth'\napps = ['batch']")),
             "f:17:6",
-            "no client of batch has an AUTH name on the listeners that it comes to",
+            "no client of batch has an AUTH name on the listeners that it can use",
             "count by = \"app\"",
         ),
         (
@@ -856,7 +856,7 @@ fn warned_of() -> Vec<Row> {
         (
             with("[[app]]\nname = 'x'\nnetworks = ['10.1.0.0/16']\nfrom = ['*@example.com']"),
             "f:10:1",
-            "no listener that it may come to has clients of these networks",
+            "no listener that it may use has clients in these networks",
             "loopback addresses have clients on this machine only",
         ),
         (

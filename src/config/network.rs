@@ -17,7 +17,7 @@ fn meant(text: &str) -> Option<(&'static str, String)> {
     let several: Vec<&str> = plain.split([',', ' ', ';']).filter(|part| !part.is_empty()).collect();
     if several.len() > 1 && several.iter().all(|part| is_one(part)) {
         let each: Vec<String> = several.iter().take(NETWORKS_SHOWN_MAX).map(|part| format!("{part:?}")).collect();
-        return Some((" is several networks in one text", format!("each by itself: {}", each.join(", "))));
+        return Some((" is several networks in one string", format!("each by itself: {}", each.join(", "))));
     }
     if plain != text && is_one(&plain) {
         return Some((" has brackets", plain));

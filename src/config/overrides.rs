@@ -122,7 +122,7 @@ fn one_underscore(table: &Table, steps: &[String]) -> Option<String> {
     let (section, key) = steps.first()?.split_once('_')?;
     let known = SECTIONS.contains(&section) && !key.is_empty() && !table.contains_key(&steps[0]);
     let name = || format!("{PREFIX}{}__{}", section.to_ascii_uppercase(), key.to_ascii_uppercase());
-    known.then(|| format!("two underscores stand between section and key: {}", name()))
+    known.then(|| format!("two underscores separate section and key: {}", name()))
 }
 
 fn put(node: &mut Value, steps: &[String], value: Value) -> Result<(), Failure> {
@@ -150,7 +150,7 @@ fn put(node: &mut Value, steps: &[String], value: Value) -> Result<(), Failure> 
             }
             &mut list[index]
         }
-        _ => return Err((format!("there is nothing below this key, so no {step} either"), None)),
+        _ => return Err((format!("this key has no keys below it, so there is no {step}"), None)),
     };
     put(next, rest, value)
 }
@@ -212,7 +212,7 @@ mod tests {
                 "GATEPOST_SES_REGION",
                 "x",
                 "unknown key ses_region",
-                "two underscores stand between section and key: GATEPOST_SES__REGION",
+                "two underscores separate section and key: GATEPOST_SES__REGION",
             ),
             (
                 "GATEPOST_POLICY__FROM",

@@ -70,7 +70,7 @@ pub(super) fn plan(config: &Config, diagnostics: &mut Diagnostics<'_>) -> (SendQ
     }
     let rate = config.pace.recipients_per_second_max.map(|rate| rate * config.pace.percent.get() as f64 / 100.0);
     if let Some(rate) = rate.filter(|rate| promised > *rate) {
-        let message = format!("{promised} recipients/s are guaranteed to applications, and {rate} are there");
+        let message = format!("{promised} recipients/s are guaranteed to applications, but the rate is {rate}");
         diagnostics.error("pace.recipients_per_second_max", message, "guarantee less in recipients_per_second_min");
     }
     let each_max = config.connections.per_app_max.map(Number::size);

@@ -57,7 +57,7 @@ fn not_decided_here(config: &Config, error: &AppPolicyError, diagnostics: &mut D
         Some(format!("{path}.documents.{at}"))
     });
     let hint = match error {
-        AppPolicyError::ManyValues { .. } => "ForAllValues: all recipients must fit, ForAnyValue: one of them",
+        AppPolicyError::ManyValues { .. } => "ForAllValues: all recipients must match, ForAnyValue: one of them",
         _ => "remove the condition from the copy that gatepost reads: only AWS can decide it",
     };
     diagnostics.error(path.as_deref().unwrap_or("policy"), error.to_string(), hint);
@@ -69,16 +69,16 @@ fn warn_of_overlaps(policy: &AppPolicy, diagnostics: &mut Diagnostics<'_>) {
     let name = |index: usize| &policy.apps()[index].name;
     for &(first, second) in pairs.iter().take(OVERLAPS_MAX) {
         let (winner, other) = (name(first), name(second));
-        let message = format!("a client could be {winner} and {other} with equal claim; it is taken for {winner}");
-        let hint = "the first of the file wins; name something more specific in one of them";
+        let message = format!("a client can match {winner} and {other} equally; it is recognised as {winner}");
+        let hint = "the first in the file is chosen; add a more specific key to one of them";
         diagnostics.warn(&format!("app.{second}.name"), message, hint);
     }
     let more = pairs.len().saturating_sub(OVERLAPS_MAX);
     if more > 0 {
         diagnostics.warn(
             "app",
-            format!("{more} more pairs of applications have an equal claim"),
-            "the first of the file wins",
+            format!("{more} more pairs of applications match equally"),
+            "the first in the file is chosen",
         );
     }
 }
@@ -134,9 +134,10 @@ fn check_who_may_send(config: &Config, has_users: bool, diagnostics: &mut Diagno
         }
         let named = apps.iter().any(|app| app.value.is_identified() && app.value.accepts(listener));
         if !reported && !address.0.is_local() && !named && config.policy.clients.is_none() {
-            let message = format!("other machines may reach {address}, and nothing states who may send");
+            let message =
+                format!("other machines can reach {address}, and the configuration does not limit who may send");
             let hint = "set policy.clients to your networks, or auth = \"required\" with users, or client_certificates = \
-                        \"required\", or make an [[app]] that names networks, auth or certificates";
+                        \"required\", or add an [[app]] with networks, auth or certificates";
             diagnostics.error(&item.key("address"), message, hint);
         }
     }
@@ -148,7 +149,7 @@ fn warn_of_roll_out(config: &Config, diagnostics: &mut Diagnostics<'_>) {
     let of_apps = Item::all("app", &config.app).map(|item| (item.path, item.value.enforcement, item.value.soft_fail));
     for (path, enforcement, soft_fail) in std::iter::once(of_policy).chain(of_apps) {
         if enforcement == Some(Enforcement::Report) {
-            let message = "what the rules refuse passes, and is only logged";
+            let message = "messages that the rules refuse are sent, and only logged";
             diagnostics.warn(&format!("{path}.enforcement"), message, "for a roll-out only");
         }
         if soft_fail == Some(true) {

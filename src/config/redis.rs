@@ -82,7 +82,7 @@ pub(super) fn plan(redis: &Redis, diagnostics: &mut Diagnostics<'_>) -> Option<R
     let authorities = redis.authorities.as_ref().and_then(|source| diagnostics.text("redis.authorities", source));
     let secret = password.is_some() || first.has_password();
     if secret && std::iter::once(&first).chain(&more_nodes).any(|url| !url.has_tls() && !url.is_loopback()) {
-        diagnostics.warn("redis.url", "the password can be read on the way", "use rediss://");
+        diagnostics.warn("redis.url", "the password can be read on the network", "use rediss://");
     }
     if authorities.is_some() && !first.has_tls() {
         diagnostics.warn("redis.authorities", "without TLS, no certificate is verified", "use rediss://");
@@ -143,7 +143,7 @@ fn check(redis: &Redis, first: &RedisUrl, more_nodes: &[RedisUrl], diagnostics: 
         );
     }
     if redis.instances.is_none() && redis.on_error == RedisOnError::Local {
-        let message = "without Redis each relay counts its part of every limit, and how many there are is not known";
+        let message = "while Redis does not answer, each relay counts its part of every limit, and the number of relays is not set";
         diagnostics.error("redis.instances", message, "for example: instances = 2; or set on_error");
     }
 }

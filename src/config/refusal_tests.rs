@@ -31,7 +31,7 @@ fn limits_that_are_shared_say_how_and_what_happens_without() {
         ("url = 'redis://127.0.0.1'\ninstances = 2", "good"),
         ("url = 'rediss://cache.example:7000'\nusername = 'a'\npassword = 'b'\non_error = 'defer'", "good"),
         ("url = 'redis://a redis://b:7000'\ncluster = true\non_error = 'allow'", "good"),
-        ("url = 'redis://127.0.0.1'", "how many there are is not known"),
+        ("url = 'redis://127.0.0.1'", "the number of relays is not set"),
         ("instances = 2", "without url, no limit is shared"),
         ("url = 'cache.example:6379'\ninstances = 2", "it is not a Redis URL"),
         ("url = 'rediss://u:hunter2@a/#insecure'\ninstances = 2", "it is not a Redis URL"),
@@ -47,7 +47,7 @@ fn limits_that_are_shared_say_how_and_what_happens_without() {
         assert!(told.contains(want) && !told.contains("hunter2"), "{lines}: {told}");
     }
     for (lines, want) in [
-        ("url = 'redis://:hunter2@cache.example'", Some("the password can be read on the way")),
+        ("url = 'redis://:hunter2@cache.example'", Some("the password can be read on the network")),
         ("url = 'redis://:hunter2@127.0.0.1'", None),
         ("url = 'rediss://:hunter2@cache.example'", None),
         ("url = 'redis://cache.example'\nauthorities = 'x'", Some("without TLS, no certificate is verified")),
@@ -76,7 +76,11 @@ fn whoever_says_who_may_send_may_listen_anywhere() {
     let authenticated =
         format!("{GOOD}[[listener]]\naddress = '0.0.0.0:25'\nauth = 'required'\nauth_in_clear = true\n{hash}");
     assert_eq!(refusal(&authenticated), "good");
-    assert!(warnings(&authenticated).iter().any(|warning| warning.contains("passwords can be read on their way")));
+    assert!(
+        warnings(&authenticated)
+            .iter()
+            .any(|warning| warning.contains("passwords to this listener can be read on the network"))
+    );
 }
 
 #[test]
@@ -214,7 +218,7 @@ fn a_check_makes_no_certificate_and_half_a_pair_is_an_error() {
     assert_eq!(reread().unwrap(), 1);
     std::fs::remove_file(&paths.certificate).unwrap();
     std::fs::write(&paths.key, "x").unwrap();
-    assert!(refusal(&text).contains("nothing is overwritten"), "{}", refusal(&text));
+    assert!(refusal(&text).contains("existing files are not overwritten"), "{}", refusal(&text));
 }
 
 #[test]

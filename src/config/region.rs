@@ -61,8 +61,8 @@ fn agree(config: &Config, region: Option<(&str, &Location)>, diagnostics: &mut D
     // A misspelt region is reported by what it contradicts, if anything.
     if let (Some((text, location, Region::Unknown(near))), true) = (&looked, diagnostics.error_count() == before) {
         let hint = match near {
-            Some(near) => format!("did you mean {near}? If AWS opened the region lately, it is right as it is"),
-            None => "compare it with the list of AWS; if AWS opened the region lately, it is right as it is".to_owned(),
+            Some(near) => format!("did you mean {near}? If it is a new region, ignore this"),
+            None => "compare it with the list of AWS; if it is a new region, ignore this".to_owned(),
         };
         let message = format!("region {text:?} is not known to this version of gatepost");
         diagnostics.warn_at((*location).clone(), message, hint);
@@ -77,7 +77,7 @@ fn check_endpoint(config: &Config, region: Option<&str>, diagnostics: &mut Diagn
     let path =
         url.0.split_once("://").and_then(|(_, rest)| rest.find('/').map(|start| &rest[start..])).unwrap_or_default();
     if path.starts_with("/v2") {
-        let message = format!("{} has the path of the API in it, which each call appends itself", url.0);
+        let message = format!("{} contains the path of the API, which gatepost appends", url.0);
         diagnostics.error("ses.endpoint_url", message, format!("write {}", url.0.trim_end_matches(path)));
         return;
     }

@@ -217,7 +217,7 @@ impl Rules {
         let Some(own) = &self.own_from else {
             if let Some(wanting) = wanted.first() {
                 let hint = "for example: own_from = \"Shop <shop@example.com>\"";
-                diagnostics.error(&key(wanting), "nothing says what is put into From", hint);
+                diagnostics.error(&key(wanting), "the replacement for From is not set", hint);
             }
             return;
         };

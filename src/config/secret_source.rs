@@ -38,7 +38,9 @@ impl Source {
             }),
             Self::File(_) | Self::Credential(_) => {
                 let path = self.path(process_environment).ok_or_else(|| SourceError {
-                    message: format!("{self} cannot be found: $CREDENTIALS_DIRECTORY is not set, so systemd gave none"),
+                    message: format!(
+                        "{self} cannot be found: $CREDENTIALS_DIRECTORY is not set, so systemd passed none"
+                    ),
                     hint: "name it in LoadCredential= of the systemd unit, or write { file = \"…\" }".to_owned(),
                 })?;
                 let text = std::fs::read_to_string(&path).map_err(|error| SourceError {
@@ -148,13 +150,11 @@ impl<'de> de::Visitor<'de> for SourceVisitor {
 
     fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Source, A::Error> {
         let Some(kind) = map.next_key::<SourceKey>()? else {
-            return Err(de::Error::custom("an empty table says nothing: one of file, env or credential is needed"));
+            return Err(de::Error::custom("the table is empty: one of file, env or credential is needed"));
         };
         let name: String = map.next_value()?;
         if map.next_key::<SourceKey>()?.is_some() {
-            return Err(de::Error::custom(
-                "comes from two places: only one of file, env and credential may stand here",
-            ));
+            return Err(de::Error::custom("has two sources: only one of file, env and credential is permitted"));
         }
         if name.is_empty() || (kind == SourceKey::Credential && name.contains('/')) {
             return Err(de::Error::custom(format!("{name:?} names nothing that could be read")));

@@ -66,15 +66,19 @@ pub(super) fn generated(
     match (certificate.exists(), key.exists()) {
         (true, true) => return Ok(None),
         (false, false) if matches!(purpose, Purpose::Reload) => {
-            let message = format!("{} is gone: it was made at the start", certificate.display());
+            let message = format!("{} no longer exists: it was created at the start", certificate.display());
             diagnostics.error("tls.generate", message, "clients trust the one in use; the next start makes another");
             return Err(NotMade);
         }
         (false, false) => {}
         (there, _) => {
             let (one, other) = if there { (certificate, key) } else { (key, certificate) };
-            let message = format!("{} is there and {} is not", one.display(), other.display());
-            diagnostics.error("tls.generate", message, "nothing is overwritten: remove it, and a new pair is made");
+            let message = format!("{} exists and {} does not", one.display(), other.display());
+            diagnostics.error(
+                "tls.generate",
+                message,
+                "existing files are not overwritten: remove it, and a new pair is created",
+            );
             return Err(NotMade);
         }
     }
@@ -91,7 +95,7 @@ pub(super) fn generated(
         }
         Ok(pair)
     });
-    let hint = "let the relay's user write there, or name certificates that are there and set generate = false";
+    let hint = "let the relay's user write there, or name existing certificates and set generate = false";
     made.map(Some).map_err(|error| {
         diagnostics.error("tls.generate", error.to_string(), hint);
         NotMade

@@ -259,9 +259,7 @@ fn read_network(text: &str) -> Result<IpNet, String> {
     }
     if network != network.trunc() {
         let (all, one) = (network.trunc(), network.addr());
-        return Err(format!(
-            "{text:?} could be meant in two ways: write {all} for the network or {one} for the address"
-        ));
+        return Err(format!("{text:?} is ambiguous: write {all} for the network or {one} for the address"));
     }
     Ok(network)
 }
@@ -291,7 +289,7 @@ fn read_url(text: &str) -> Result<String, String> {
         );
     }
     if text.contains(['?', '#']) {
-        return Err("the URL has a query or a fragment, of which SES takes none".to_owned());
+        return Err("the URL has a query or a fragment, which an endpoint does not have".to_owned());
     }
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let plain = text.bytes().all(|octet| octet.is_ascii_graphic());
@@ -413,7 +411,7 @@ fn read_field_name(text: &str) -> Result<String, String> {
         return Err(format!("{text:?} is not a header field name"));
     }
     if FIELDS_THAT_STAY.iter().any(|name| text.eq_ignore_ascii_case(name)) {
-        return Err(format!("{text} cannot be taken out"));
+        return Err(format!("{text} cannot be removed"));
     }
     Ok(text.to_owned())
 }

@@ -147,7 +147,7 @@ class Examples(unittest.TestCase):
             "vpc-nlb.toml", LISTENER__1__ADDRESS="127.0.0.1:{0.ports[1]}", LISTENER__0__PROXY_PROTOCOL_FROM=HERE,
             LISTENER__1__PROXY_PROTOCOL_FROM=HERE, LISTENER__1__HANDSHAKE_SECONDS_MAX="1",
         )
-        self.good(example, "a run does not use this")
+        self.good(example, "`gatepost run` does not use this")
         with example:
             jenkins = example.send("jenkins@example.com", "ann@example.com", example.client(1, address="10.1.7.9"))
             self.assertEqual(jenkins["email_tags"], [{"Name": "app", "Value": "jenkins"}])
