@@ -295,7 +295,7 @@ impl Observer for Recorder {
             Event::CommandRefused { rule, detail, .. } => self.refused(*rule, detail),
             Event::MessageEnded(record) if record.outcome.is_none() => self.refused(record.rule, record.detail),
             Event::WouldRefuse { detail, .. } => self.note("reported, not refused", *detail),
-            Event::DecisionFailed { detail, .. } => self.note("could not judge", *detail),
+            Event::DecisionFailed { detail, .. } => self.note("could not decide", *detail),
             _ => {}
         }
     }
@@ -366,28 +366,28 @@ fn field(field: &AddressField<'_>) -> String {
 fn edits(recorder: &Recorder, granted: &Granted) {
     let edits = &granted.edits;
     if let Some(author) = &edits.author {
-        recorder.note("edit", format!("From becomes {author}"));
+        recorder.note("edit", format!("From is replaced by {author}"));
     }
     if edits.without_resent {
-        recorder.note("edit", "the Resent fields are taken out");
+        recorder.note("edit", "the Resent fields are removed");
     }
     if edits.readable_lists {
-        recorder.note("edit", "addresses that SES cannot read are taken out of To, Cc and Reply-To");
+        recorder.note("edit", "addresses that SES cannot parse are removed from To, Cc and Reply-To");
     }
     if !edits.without.is_empty() {
-        recorder.note("edit", format!("fields are taken out: {}", edits.without.join(", ")));
+        recorder.note("edit", format!("fields are removed: {}", edits.without.join(", ")));
     }
     if edits.date {
-        recorder.note("edit", "a Date is put in");
+        recorder.note("edit", "a Date is added");
     }
     if edits.message_id {
-        recorder.note("edit", "a Message-ID is put in");
+        recorder.note("edit", "a Message-ID is added");
     }
     if let Some(path) = &edits.redirect_to {
-        recorder.note("edit", format!("all recipients become {path}"));
+        recorder.note("edit", format!("all recipients are replaced by {path}"));
     }
     if !edits.is_empty() {
-        recorder.note("edit", "the message is changed, and judged again:");
+        recorder.note("edit", "the message is changed, and checked again:");
     }
 }
 

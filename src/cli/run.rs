@@ -244,7 +244,7 @@ async fn until_signal(running: Running, signals: &mut Signals, certificates: &Ce
         signal = signals.stop() => signal,
     };
     // No client received 250 for what is cut now: it still owns its message.
-    warn!(target: "gatepost", why, connections = running.connections(), "stopped: connections were cut");
+    warn!(target: "gatepost", why, connections = running.connections(), "stopped: connections were closed before their messages were finished");
     running.cut().await;
     Exit::TryAgain
 }

@@ -259,7 +259,7 @@ impl Observer for LogObserver {
                 }
             }
             Event::Silent { address, listener } => {
-                debug!(target: "gatepost", client = %address, listener, "closed before it said anything");
+                debug!(target: "gatepost", client = %address, listener, "closed before the client sent anything");
             }
             Event::Connected(_) | Event::Disconnected { .. } | Event::Encrypted(_) if !tracing::enabled!(target: "gatepost", tracing::Level::DEBUG) =>
                 {}
@@ -313,7 +313,7 @@ impl Observer for LogObserver {
                 repeated!(info, written, self.who(client), after, reason, reply, "session closed");
             }
             Event::TriedAgain { code } => {
-                debug!(target: "gatepost", code, "SES throttled an attempt; it is made again");
+                debug!(target: "gatepost", code, "SES throttled a call; the message is sent again");
             }
             Event::PaceChanged { change, slower: true } => warn!(target: "gatepost", "sending is slower: {change}"),
             Event::PaceChanged { change, slower: false } => info!(target: "gatepost", "sending: {change}"),
@@ -336,7 +336,7 @@ impl Observer for LogObserver {
             Event::LimitHit { .. } => {}
             Event::DecisionFailed { client, detail } => {
                 let detail = &*printable(detail);
-                of_client!(error, self.who(client), detail, "could not judge, deferred");
+                of_client!(error, self.who(client), detail, "policy or limiter could not decide, deferred");
             }
         }
     }

@@ -108,7 +108,7 @@ fn read_mailboxes(name: &'static str, value: &[u8]) -> Result<Vec<Author>, Refus
     })?;
     if !authors.is_empty() && !author::agree(value, &authors) {
         let ours: Vec<String> = authors.iter().map(|author| author.mailbox.to_string()).collect();
-        let detail = format!("a second reader does not see {}", ours.join(", "));
+        let detail = format!("a second reader does not find {}", ours.join(", "));
         return Err(Refusal {
             detail: format!("{name}: {detail}"),
             ..ambiguous(name, "two mail readers would see different addresses")

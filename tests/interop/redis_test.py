@@ -131,7 +131,7 @@ def until(relay, text, times=1):
         time.sleep(0.05)
 
 
-LEFT_ALONE = "Redis is left alone until it answers"
+LEFT_ALONE = "Redis is not used until it answers again"
 ANSWERS = "Redis answers: limits are shared"
 
 

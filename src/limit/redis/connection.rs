@@ -148,7 +148,7 @@ impl Shared {
         warn!(
             redis = self.settings.address(),
             why,
-            "Redis is left alone until it answers: {}",
+            "Redis is not used until it answers again: {}",
             self.settings.fallback()
         );
         self.broken.notify_one();
