@@ -9,13 +9,14 @@ use crate::admin::{AdminEndpoint, AdminSettings};
 use serde_json::json;
 
 section! {
-    /// The listener for operators: /livez, /readyz and /metrics over HTTP. Without an address there is none.
+    /// The listener for operators: /livez, /readyz and /metrics over HTTP. Without an address, there is no such
+    /// listener.
     pub(crate) AdminSection {
         /// IP:PORT such as 127.0.0.1:9925, or unix:/run/gatepost/admin.sock. Default: no listener.
         #[schemars(example = &"127.0.0.1:9925")]
         address: Option<ListenAddress> = None,
-        /// What clients show as "Authorization: Bearer TOKEN": { file = "…" }, { env = "…" } or { credential = "…" }. Required
-        /// where other machines can reach the address.
+        /// What clients send as "Authorization: Bearer TOKEN": { file = "…" }, { env = "…" } or { credential = "…" }.
+        /// Required where other machines can reach the address.
         #[schemars(example = json!({ "file": "/etc/gatepost/admin-token" }))]
         token: Option<Source> = None,
     } []

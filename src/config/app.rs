@@ -52,8 +52,8 @@ section! {
         soft_fail: Option<bool> = None,
         /// Its share of the rate of the SES account while the rate is not enough for all, relative to the other applications.
         weight: Number<1, 1_000_000> = Number::of(1),
-        /// Recipients a second that it is guaranteed before the others share the rest. All guarantees together must not exceed
-        /// the rate.
+        /// Guaranteed recipients a second; all applications share the rest of the rate. All guarantees together must
+        /// not exceed the rate.
         #[schemars(example = 2.0)]
         recipients_per_second_min: Option<f64> = None,
         /// Concurrent connections, counted from the first MAIL; further ones receive 421. Default: connections.per_app_max.

@@ -8,7 +8,8 @@ use crate::relay::DeadlineSettings;
 section! {
     /// The time from the end of a message to the reply, the call to SES included.
     pub(crate) Deadline {
-        /// Seconds. Shorter than clients wait (30 s is common): a client that gave up sends again what was sent already.
+        /// Seconds. Shorter than clients wait (30 s is common): a client that gives up may send a message again that
+        /// SES has accepted.
         base_seconds: Seconds = Number::seconds(DeadlineSettings::default().base),
         /// Bytes a second to SES: a message extends the deadline by its size over this rate.
         upload_octets_per_second: Octets = Number::of(DeadlineSettings::default().upload_octets_per_second),

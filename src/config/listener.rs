@@ -20,16 +20,16 @@ section! {
         /// A name of your choice, for log lines. Default: the address.
         #[schemars(example = &"main")]
         name: Option<String> = None,
-        /// IP:PORT such as 127.0.0.1:2525, unix:/PATH, systemd:NUMBER (from 0) or systemd:NAME (FileDescriptorName= of a
-        /// .socket unit). Clients that reach a listener may send mail in your name, so a listener that other machines can
-        /// reach needs a statement of who may send: policy.clients, an `[[app]]` recognised by networks, AUTH name or
-        /// certificate, auth = "required" with users, or client_certificates = "required".
+        /// IP:PORT such as 127.0.0.1:2525, unix:/PATH, systemd:NUMBER (from 0) or systemd:NAME (FileDescriptorName= of
+        /// a .socket unit). Clients that reach a listener may send mail in your name, so a listener that other machines
+        /// can reach needs a setting that limits them: policy.clients, an `[[app]]` recognised by networks, AUTH name
+        /// or certificate, auth = "required" with users, or client_certificates = "required".
         #[schemars(example = &"127.0.0.1:2525")]
         address: Option<ListenAddress> = None,
         /// Permission bits of a Unix socket's file in octal, such as "0660". Every process that may open it may send.
         socket_mode: Mode = Mode(0o660),
-        /// none, starttls or implicit. Many clients use STARTTLS whenever it is offered and then verify the certificate, so
-        /// starttls without a certificate that they can verify is worse than none.
+        /// none, starttls or implicit. Many clients use STARTTLS whenever it is offered and then verify the
+        /// certificate, so such clients fail with starttls and a certificate that they cannot verify; use none then.
         tls: Tls = Tls::None,
         /// true or false: before TLS, reject everything but STARTTLS. For tls = "starttls".
         require_tls: bool = false,
@@ -43,18 +43,18 @@ section! {
         /// [{ certificate = { file = "…" }, key = { file = "…" } }]. Default: tls.further_pairs, where certificate and key are
         /// those of tls too.
         further_pairs: Vec<CertificatePair> = Vec::new(),
-        /// off, optional or required. A client with a certificate that client_authorities issued may send from any address.
+        /// off, optional or required. A client with a certificate from client_authorities may send from any network.
         client_certificates: Certificates = Certificates::Off,
         /// The issuers of client certificates in PEM: { file = "…" }. Default: tls.client_authorities.
         #[schemars(example = json!({ "file": "/etc/gatepost/clients-ca.pem" }))]
         client_authorities: Option<Source> = None,
         /// off, optional, required or any. any accepts every name and password, empty ones too, and CRAM-MD5, for
-        /// applications that insist on AUTH; it never identifies a client and never permits one to send.
+        /// applications that require AUTH; it never identifies a client and never permits it to send.
         auth: Auth = Auth::Off,
         /// true or false: offer AUTH without TLS too, where passwords can be read on the network.
         auth_in_clear: bool = false,
-        /// A list of networks of proxies: their connections must begin with a PROXY header (version 1 or 2). A header from
-        /// other clients is not believed, because it would choose the address that policy sees.
+        /// A list of networks of proxies: their connections must begin with a PROXY header (version 1 or 2). A header
+        /// from other clients is not accepted, because policy uses the address in it.
         proxy_protocol_from: Vec<Network> = Vec::new(),
         /// refuse or normalize: what to do with line ends inside a message that are not CR LF. normalize repairs them, for
         /// devices that send bare LF: a run of CR and LF becomes as many line ends as it has LFs, and one if it has none. A

@@ -112,9 +112,9 @@ section! {
         /// name.
         #[schemars(example = &"relay.example.com")]
         hostname: Option<Hostname> = None,
-        /// hidden, address or hello: what the Received field shows every recipient of the client that sent a message. hidden:
-        /// nothing, since it would show your network to strangers; address: the client's address; hello: also the name in its
-        /// EHLO command.
+        /// hidden, address or hello: what the Received field, which every recipient sees, contains about the client.
+        /// hidden: nothing, so that it does not disclose your network; address: the client's address; hello: also the
+        /// name in its EHLO command.
         trace: Trace = Trace::Hidden,
         /// Seconds that a shutdown (SIGTERM, SIGINT) waits for messages in progress before it closes their connections; a second
         /// signal closes them at once. Must be longer than the deadline of the largest message (see `[deadline]`), and shorter
@@ -128,20 +128,22 @@ section! {
         tls: TlsFiles = TlsFiles::default(),
         /// Users, for listeners with auth = "optional" or "required".
         auth: Authentication = Authentication::default(),
-        /// Which clients may send, and with which addresses: the rules for every client that is no `[[app]]`, and what holds
-        /// for all clients. `gatepost explain` shows which application a client is, and what happens to its messages.
+        /// Which clients may send, and with which addresses: the rules for clients that match no `[[app]]`, and the
+        /// keys that apply to all clients. `gatepost explain` shows as which application a client is recognised, and
+        /// what happens to its messages.
         policy: PolicySection = PolicySection::default(),
         /// Amazon SES: how to reach it, and the parameters of every call, unless the `[[app]]` of the message has its own.
         ses: Ses = Ses::default(),
-        /// Applications with rules of their own: any number of `[[app]]` tables. The most specific one that matches a client
-        /// counts: certificate before AUTH name, AUTH name before network, the longer network before the shorter, network
-        /// before listener. An application with several of them requires all. Of `[policy]`, only documents, enforcement and
-        /// soft_fail hold for an application; the other rules it sets itself.
+        /// Applications with rules of their own: any number of `[[app]]` tables. A client is recognised as the most
+        /// specific one that matches: certificate before AUTH name, AUTH name before network, the longer network before
+        /// the shorter, network before listener. If an application has several of these keys, all must match. Of
+        /// `[policy]`, only documents, enforcement and soft_fail apply to applications; an application sets its other
+        /// rules itself.
         app: Vec<App> = Vec::new(),
-        /// Limits on what is sent in a period: any number of `[[limit]]` tables. All limits that apply to a message must have
-        /// capacity, with all their rates, or none of them counts it. Rates are counted in this process and start at 0 after
-        /// a restart; counts of days and months are kept (`[limits]`); with `[redis]`, relays share all of them. `gatepost
-        /// explain` shows the limits of a message.
+        /// Limits on what is sent in a period: any number of `[[limit]]` tables. All limits that apply to a message
+        /// must have capacity in all their rates; otherwise none of them counts it. Rates are counted in this process,
+        /// and from 0 after a restart; counts of days and months are kept (`[limits]`); with `[redis]`, relays share
+        /// all of them. `gatepost explain` shows the limits of a message.
         limit: Vec<Limit> = Vec::new(),
         /// Settings of all limits.
         limits: LimitsSection = LimitsSection::default(),
@@ -159,7 +161,8 @@ section! {
         smtp: Smtp = Smtp::default(),
         /// Concurrent connections.
         connections: Connections = Connections::default(),
-        /// The listener for operators: /livez, /readyz and /metrics over HTTP. Without an address there is none.
+        /// The listener for operators: /livez, /readyz and /metrics over HTTP. Without an address, there is no such
+        /// listener.
         admin: AdminSection = AdminSection::default(),
         /// Limits of the header section of a message.
         header: Header = Header::default(),

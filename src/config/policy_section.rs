@@ -12,11 +12,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 section! {
-    /// Which clients may send, and with which addresses: the rules for every client that is no `[[app]]`, and what holds for all
-    /// clients. `gatepost explain` shows which application a client is, and what happens to its messages.
+    /// Which clients may send, and with which addresses: the rules for clients that match no `[[app]]`, and the keys
+    /// that apply to all clients. `gatepost explain` shows as which application a client is recognised, and what
+    /// happens to its messages.
     pub(crate) PolicySection {
         /// A list of networks whose clients may send without authentication. Default: this machine. Clients that
-        /// authenticate, show a verified certificate or connect over a Unix socket may send from any address.
+        /// authenticate, have a verified certificate or connect over a Unix socket may send from any network.
         #[schemars(example = ["127.0.0.0/8", "::1", "10.1.0.0/16"])]
         clients: Option<Vec<Network>> = None,
         /// A list of files with IAM policy documents (JSON, as for a role). Every message must be allowed by them, and by those
@@ -25,8 +26,8 @@ section! {
         /// enforce or report, for every `[[app]]` without the key too. report logs the refusals of rules and lets the messages
         /// pass; which clients may send is enforced in any case.
         enforcement: Enforcement = Enforcement::Enforce,
-        /// true or false, for every `[[app]]` without the key too: defer (4yz) where policy would reject (5yz). During a first
-        /// roll-out, well-behaved clients then keep the messages that a rule did not consider.
+        /// true or false, for every `[[app]]` without the key too: defer (4yz) where policy would reject (5yz). During
+        /// a first roll-out, clients with a queue then keep messages that a missing rule would reject.
         soft_fail: bool = false,
     } [rules]
 }

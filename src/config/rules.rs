@@ -15,9 +15,9 @@ group! { ($)
     Rules, rules {
         /// A list of patterns such as "ann@example.com", "*@example.com", "*@*.example.com" (subdomains) or
         /// "billing+*@example.com". MAIL FROM, every address in From, Sender, and every address in Resent-From and
-        /// Resent-Sender must each match one of them. A bare domain is an error: it could mean two things. `[policy]` may leave
-        /// it out beside `[[app]]` tables: then no other client may send. An `[[app]]` with documents may leave it out: then
-        /// the documents alone decide.
+        /// Resent-Sender must each match one of them. A bare domain is an error, because it is ambiguous. `[policy]`
+        /// may leave it out beside `[[app]]` tables: then no other client may send. An `[[app]]` with documents may
+        /// leave it out: then the documents alone decide.
         #[schemars(example = ["*@example.com"])]
         from: Vec<FromPattern>,
         /// A list of addresses that need not match from: reverse-path, from, sender or resent. An address

@@ -27,8 +27,9 @@ section! {
         /// The issuers of client certificates in PEM: { file = "…" }.
         #[schemars(example = json!({ "file": "/etc/gatepost/clients-ca.pem" }))]
         client_authorities: Option<Source> = None,
-        /// true or false: make certificate and key at the start if neither file exists, with a temporary authority beside
-        /// them in ca.pem. For development only: no client trusts that authority unless you install it there.
+        /// true or false: make certificate and key at the start if neither file exists, with a temporary authority
+        /// beside them in ca.pem. For development only: no client trusts that authority unless you install it on the
+        /// client.
         generate: bool = false,
     } []
 }
