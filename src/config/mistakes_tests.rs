@@ -762,12 +762,7 @@ fn documents() -> Vec<Row> {
         (document("element.json"), "f:12:14", "statement 1: unknown element \"Resouce\"", "names of elements are"),
         (document("effect.json"), "f:12:14", "statement 1: Effect must be \"Allow\" or \"Deny\"", "write \"Effect\""),
         (document("operator.json"), "f:12:14", "StringLikes", "gatepost policy lint"),
-        (
-            document("vpce.json"),
-            "f:12:14",
-            "condition key aws:SourceVpce has no meaning here",
-            "only AWS can decide it",
-        ),
+        (document("vpce.json"), "f:12:14", "condition key aws:SourceVpce has no value here", "only AWS can decide it"),
         (
             document("recipients.json"),
             "f:12:14",

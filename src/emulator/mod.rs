@@ -104,7 +104,7 @@ pub struct Emulator {
 #[non_exhaustive]
 pub enum EmulatorError {
     /// The address to listen on can be reached from other machines.
-    #[error("the emulator listens on loopback only, and {0} is not loopback: it would hand out mail to the network")]
+    #[error("the emulator listens on loopback only, and {0} is not loopback: other machines could read its messages")]
     NotLoopback(SocketAddr),
     /// A setting is invalid.
     #[error("emulator settings: {0}")]

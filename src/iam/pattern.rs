@@ -42,7 +42,7 @@ pub enum PatternError {
     #[error("policy variable names no condition key in {0:?}")]
     NoKey(String),
     /// The default is not in single quotes.
-    #[error("the default of a policy variable must stand in single quotes in {0:?}")]
+    #[error("the default of a policy variable must be in single quotes in {0:?}")]
     Default(String),
 }
 

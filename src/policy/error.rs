@@ -10,7 +10,7 @@ pub enum AppPolicyError {
     #[error("IAM documents need the account, region and partition that their ARNs are of")]
     NoAccount,
     /// A condition on a key that has no value for SMTP. Any decision would be a guess.
-    #[error("{place}: condition key {key} has no meaning here; known are {known}")]
+    #[error("{place}: condition key {key} has no value here; supported keys are {known}")]
     UnknownKey {
         /// Document and statement.
         place: String,
@@ -30,6 +30,6 @@ pub enum AppPolicyError {
         operator: String,
     },
     /// An application that no client can match.
-    #[error("application {0} says nothing about how it is recognised")]
+    #[error("application {0} has no certificate, AUTH name, network or listener by which it is recognised")]
     NotRecognised(AppName),
 }

@@ -58,12 +58,12 @@ fn describe(error: &io::Error, first: Option<u8>) -> String {
 
 /// What to do about a fault; empty where rustls's own words are all there is to say.
 fn remedy(fault: &TlsFault) -> &'static str {
-    const VERSION: &str = "no common TLS version: the client offers none of TLS 1.2 and 1.3; update the client, or let it use a \
+    const VERSION: &str = "no common TLS version: the client offers neither TLS 1.2 nor 1.3; update the client, or let it use a \
                            listener with tls = \"none\" in a network that you trust";
-    const CIPHER: &str = "no common cipher: the client offers no cipher suite that the listener has and that fits its \
+    const CIPHER: &str = "no common cipher: the client offers no cipher suite that the listener supports with its \
                           certificates; an old client may need an RSA certificate beside the ECDSA one (further_pairs)";
-    const TRUST: &str = "the client does not trust the certificate: give the client its authority, let it connect by a name \
-                         that stands in the certificate, and see that the chain is complete and not expired";
+    const TRUST: &str = "the client does not trust the certificate: give the client its authority, let it connect to a name \
+                         in the certificate, and check that the chain is complete and not expired";
     use AlertDescription as Alert;
     use PeerIncompatible as Peer;
     match fault {

@@ -241,7 +241,7 @@ fn accept(context: &Arc<ListenerContext>, mut stream: Plain, address: ClientAddr
         context.shared.relay.observer().observe(&Event::LimitHit { limit: "file_descriptors", app: None });
         let reply = replies::TOO_MANY_CONNECTIONS;
         stream.write_now(format!("{reply}\r\n").as_bytes());
-        let reason = "few file descriptors are left, which are kept for health checks and SES: raise LimitNOFILE=";
+        let reason = "the remaining file descriptors are reserved for health checks and SES: raise LimitNOFILE=";
         return context.refused(address, Some(&reply), reason);
     }
     let guard = match context.shared.limits.enter(address, context.now()) {

@@ -313,7 +313,7 @@ async fn the_last_file_descriptors_are_not_for_connections() {
     client.expect("421 4.3.2 Too many connections").await;
     assert_eq!(client.reply().await, "");
     relay.log.expect("LimitHit { limit: \"file_descriptors\", app: None }");
-    relay.log.until("few file descriptors are left").await;
+    relay.log.until("the remaining file descriptors are reserved").await;
 }
 
 /// Clients that no policy permits held their places for 300 seconds, and permitted ones received 421.

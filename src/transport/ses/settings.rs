@@ -135,10 +135,10 @@ pub enum SesError {
     #[error("the shared AWS configuration cannot be read: {0}")]
     ProfileFiles(String),
     /// Nothing in the chain can bring any.
-    #[error("no source of AWS credentials: name a profile, or run where a role is given")]
+    #[error("no source of AWS credentials: set a profile, or run with a role")]
     NoCredentials,
     /// The SDK's rules refuse region, endpoint URL, FIPS and dual stack together.
-    #[error("no endpoint of SES is like that: {0}")]
+    #[error("no SES endpoint matches these settings: {0}")]
     NoEndpoint(BoxError),
     /// Nothing to check the certificate of SES with.
     #[error("no root certificates: install ca-certificates, or name a file of them in SSL_CERT_FILE")]
