@@ -551,7 +551,7 @@ fn the_client_of_an_explanation_is_one_that_is_recognised_as_the_application() {
         ),
         ("shadowed", &["client         10.7.0.1 at listener also, recognised as shadowed", "accepted: 250"]),
         ("twin", &["note           this client is not recognised as twin: shadowed is recognised first", "shadowed"]),
-        ("far", &["no client of far can reach a listener that is open to it: local listens on this machine only"]),
+        ("far", &["no client of far can reach a listener that it may use: local listens on this machine only"]),
     ] {
         let (_, stdout, stderr) = explain(name, &[]);
         for text in want {

@@ -204,7 +204,7 @@ mod tests {
         for (variable, value, message, hint) in [
             ("GATEPOST_SES__REGOIN", "x", "unknown key regoin in ses", "did you mean region?"),
             ("GATEPOST_SESS", "x", "unknown key sess", "did you mean ses?"),
-            ("GATEPOST_HOSTNAME__X", "x", "there is nothing below this key", ""),
+            ("GATEPOST_HOSTNAME__X", "x", "this key has no keys below it", ""),
             ("GATEPOST_LISTENER__2__ADDRESS", "127.0.0.1:1", "2 is not an index of the list", "the next one is 1"),
             ("GATEPOST_SMTP__RECIPIENTS_MAX", "many", "expected a whole number", "recipients_max: "),
             ("GATEPOST_SMTP__RECIPIENTS_MAX", "51", "51 is out of range: 1 to 50", "recipients_max: "),

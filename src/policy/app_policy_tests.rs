@@ -352,7 +352,7 @@ fn a_document_that_cannot_be_decided_here_does_not_start() {
         (
             "a key that is not here",
             r#""Action":"ses:Send*","Condition":{"StringEquals":{"aws:SourceVpce":"vpce-1"}}"#,
-            Some("aws:SourceVpce has no meaning"),
+            Some("aws:SourceVpce has no value"),
         ),
         (
             "everything but",
