@@ -24,8 +24,8 @@ use std::path::PathBuf;
 pub(super) struct Arguments {
     #[command(flatten)]
     file: ConfigFile,
-    /// Choose a client that is recognised as this [[app]]; --listener, --client, --auth and --certificate are kept. Without
-    /// --from, --mail-from and --file, From is an address that the [[app]] may use
+    /// Choose a client that is recognised as this application; --listener, --client, --auth and --certificate are kept.
+    /// Without --from, --mail-from and --file, From is an address that the application may use
     #[arg(long, value_name = "NAME")]
     app: Option<String>,
     /// The address of the client (behind a proxy, that in the PROXY header): IP, IP:PORT or unix. Default: this machine

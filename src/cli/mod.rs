@@ -57,7 +57,7 @@ enum Command {
     GenCert(gen_cert::Arguments),
     /// Simulate, generate and check IAM policies, without calls to AWS
     Policy(policy::PolicyArguments),
-    /// Hash a password that is read from standard input, for [auth] of the configuration
+    /// Hash a password that is read from standard input, for the configuration
     HashPassword,
     /// Print the JSON schema of the configuration
     Schema,
