@@ -17,7 +17,8 @@ pub trait Authenticator: Send + Sync + 'static {
     /// Verifies credentials. An unknown name must take the same time as a wrong password.
     async fn authenticate(&self, credentials: &Credentials) -> Result<AuthDecision, AuthError>;
 
-    /// The most memory that all verifications together hold at a time. The relay sets it aside from its budget.
+    /// The octets of memory that all verifications together hold at a time, at most. The relay sets them aside from its
+    /// budget.
     fn octets_held_max(&self) -> u64 {
         0
     }
@@ -36,7 +37,7 @@ pub enum AuthDecision {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthError {
-    /// As many verifications are waiting as may.
+    /// The maximum number of verifications is waiting.
     #[error("too many verifications at once")]
     Busy,
     /// The user store did not answer.

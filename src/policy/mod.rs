@@ -152,7 +152,7 @@ impl<'a> AddressField<'a> {
 }
 
 /// The answer of a policy.
-#[expect(clippy::large_enum_variant, reason = "made once a command, and taken apart at once")]
+#[expect(clippy::large_enum_variant, reason = "made once per command, and taken apart at once")]
 #[derive(Clone, Debug)]
 pub enum PolicyDecision {
     /// Allowed, with these grants.
