@@ -425,9 +425,9 @@ impl Limiter for ReadOnlyLimiter {
         Ok(LimitDecision::Taken(Reservation::new(keys)))
     }
 
-    async fn give_back(&self, ticket: Reservation) {
+    async fn give_back(&self, reservation: Reservation) {
         let mut taken = lock(&self.taken);
-        for (key, needs) in ticket.into_note::<Vec<(Counted, u64)>>().unwrap_or_default() {
+        for (key, needs) in reservation.into_note::<Vec<(Counted, u64)>>().unwrap_or_default() {
             taken.entry(key).and_modify(|sum| *sum = sum.saturating_sub(needs));
         }
     }

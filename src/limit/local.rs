@@ -202,8 +202,8 @@ impl LocalLimiter {
     }
 
     /// Returns what a step took.
-    pub(super) fn refund(&self, ticket: Reservation) {
-        if let Some(charges) = ticket.into_charges() {
+    pub(super) fn refund(&self, reservation: Reservation) {
+        if let Some(charges) = reservation.into_charges() {
             self.put_back(&charges);
         }
     }
@@ -271,8 +271,8 @@ impl Limiter for LocalLimiter {
         }
     }
 
-    async fn give_back(&self, ticket: Reservation) {
-        self.refund(ticket);
+    async fn give_back(&self, reservation: Reservation) {
+        self.refund(reservation);
     }
 
     async fn peek(&self, step: &LimitStep<'_>) -> Result<Vec<LimitStatus>, LimitError> {

@@ -64,7 +64,7 @@ pub trait Limiter: Send + Sync + 'static {
     }
 
     /// Returns what a step took.
-    async fn give_back(&self, ticket: Reservation);
+    async fn give_back(&self, reservation: Reservation);
 
     /// Which limits apply to a step and how much of each remains. Takes nothing.
     async fn peek(&self, step: &LimitStep<'_>) -> Result<Vec<LimitStatus>, LimitError>;

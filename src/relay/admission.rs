@@ -19,7 +19,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Admitted {
     pub(super) granted: Arc<Granted>,
-    pub(super) ticket: Reservation,
+    pub(super) reservation: Reservation,
 }
 
 /// A message that may be sent, and what the limiter took for it.
@@ -27,7 +27,7 @@ pub(super) struct Admitted {
 pub(super) struct Judged {
     pub(super) permitted: Permitted,
     pub(super) granted: Arc<Granted>,
-    pub(super) ticket: Reservation,
+    pub(super) reservation: Reservation,
 }
 
 impl Relay {
@@ -105,11 +105,11 @@ impl Relay {
             octets: message.content.octets().len() as u64,
             recipients: message.envelope.forward_paths().len(),
         };
-        let Admitted { granted, ticket } =
+        let Admitted { granted, reservation } =
             self.limited(client, granted, message.envelope.reverse_path(), stage).await?;
         let BufferedMessage { envelope, content, .. } = message;
         let permitted = Permitted::permit(transaction, envelope, content, Arc::clone(&granted));
-        Ok(Judged { permitted, granted, ticket })
+        Ok(Judged { permitted, granted, reservation })
     }
 
     async fn judge_once(
@@ -178,7 +178,7 @@ impl Relay {
         decision: Result<LimitDecision, LimitError>,
     ) -> Result<Admitted, Refusal> {
         match decision {
-            Ok(LimitDecision::Taken(ticket)) => Ok(Admitted { granted, ticket }),
+            Ok(LimitDecision::Taken(reservation)) => Ok(Admitted { granted, reservation }),
             Ok(LimitDecision::Over { limit, reply, wait }) => {
                 self.limit_hit(limit.as_str(), granted.app.as_ref());
                 let detail = wait.map(|wait| format!("capacity again in {} ms", wait.as_millis())).unwrap_or_default();

@@ -21,7 +21,7 @@ impl SessionHandler {
     /// The end of data: a receipt or a refusal.
     pub(super) async fn commit(&mut self, long_lines: bool) -> Answer {
         let ended = self.relay.clock.now();
-        let Some(Transaction { id, app, tickets, reception: Some(reception), .. }) =
+        let Some(Transaction { id, app, reservations, reception: Some(reception), .. }) =
             self.transaction.take().map(|transaction| *transaction)
         else {
             return Answer::Refuse(replies::BAD_SEQUENCE);
@@ -33,7 +33,7 @@ impl SessionHandler {
             app,
             ended,
             envelope,
-            tickets,
+            reservations,
             authors: Vec::new(),
             message_id: None,
             octets: 0,
@@ -44,7 +44,7 @@ impl SessionHandler {
                 self.open = None;
                 let reply = reply.with_reference(&end.id);
                 self.record(&end, None, &reply, rule.as_ref().map(RuleName::as_str), None, &detail);
-                self.give_back(end.tickets).await;
+                self.give_back(end.reservations).await;
                 Answer::Refuse(reply)
             }
         }
@@ -110,8 +110,8 @@ impl SessionHandler {
     }
 
     async fn send(&mut self, mut end: MessageContext, ready: AdmittedMessage) -> Answer {
-        let AdmittedMessage { judged: Judged { permitted, granted, ticket }, deadline, mut slot, _shares } = ready;
-        end.tickets.push(ticket);
+        let AdmittedMessage { judged: Judged { permitted, granted, reservation }, deadline, mut slot, _shares } = ready;
+        end.reservations.push(reservation);
         self.would_refuse(end.id, "DATA", &granted);
         // From here on the attempt's record is the outcome.
         self.open = None;
@@ -151,7 +151,7 @@ impl SessionHandler {
             domain: end.authors.first().map(|author| author.mailbox.domain().to_string()),
         });
         match outcome.certainty {
-            Certainty::NotSent => self.give_back(end.tickets).await,
+            Certainty::NotSent => self.give_back(end.reservations).await,
             Certainty::Ambiguous => self.relay.count_ambiguous(),
             Certainty::Sent(_) => {}
         }

@@ -14,7 +14,7 @@ pub(super) struct MessageContext {
     pub(super) app: Option<AppName>,
     pub(super) ended: Instant,
     pub(super) envelope: Arc<Envelope>,
-    pub(super) tickets: Vec<Reservation>,
+    pub(super) reservations: Vec<Reservation>,
     pub(super) authors: Vec<Author>,
     /// Of the client.
     pub(super) message_id: Option<String>,

@@ -78,8 +78,8 @@ impl SessionHandler {
     /// Gives back what was fetched and not used.
     pub(super) async fn give_back_prefetched(&self, prefetched: Vec<PrefetchedRecipient>) {
         for PrefetchedRecipient { judged, .. } in prefetched {
-            if let Ok(Admitted { ticket, .. }) = judged {
-                self.relay.limiter.give_back(ticket).await;
+            if let Ok(Admitted { reservation, .. }) = judged {
+                self.relay.limiter.give_back(reservation).await;
             }
         }
     }

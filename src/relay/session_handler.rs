@@ -150,7 +150,7 @@ impl SessionHandler {
             ended,
             octets: reception.octets(),
             envelope: reception.envelope,
-            tickets: Vec::new(),
+            reservations: Vec::new(),
             authors: Vec::new(),
             message_id: None,
         })));
@@ -158,9 +158,9 @@ impl SessionHandler {
     }
 
     async fn give_up(&mut self, transaction: Transaction) {
-        let Transaction { prefetched, tickets, .. } = transaction;
+        let Transaction { prefetched, reservations, .. } = transaction;
         self.give_back_prefetched(prefetched).await;
-        self.give_back(tickets).await;
+        self.give_back(reservations).await;
     }
 
     /// Reports the outcome of a transaction whose MAIL was accepted and of which no message was sent: exactly one.
@@ -265,12 +265,12 @@ impl SessionHandler {
             reverse_path,
             accepted: 0,
             prefetched: Vec::new(),
-            tickets: Vec::new(),
+            reservations: Vec::new(),
             reception: None,
         });
         match judged {
-            Ok(Admitted { granted, ticket }) => {
-                transaction.tickets.push(ticket);
+            Ok(Admitted { granted, reservation }) => {
+                transaction.reservations.push(reservation);
                 transaction.app.clone_from(&granted.app);
                 if granted.app.is_some() {
                     self.client.app.clone_from(&granted.app);
@@ -342,12 +342,12 @@ impl SessionHandler {
             None => self.relay.judge_forward_path(&facts).await,
         };
         match judged {
-            Ok(Admitted { granted, ticket }) => {
+            Ok(Admitted { granted, reservation }) => {
                 transaction.accepted += 1;
                 if let Some(open) = &mut self.open {
                     open.recipients = transaction.accepted;
                 }
-                transaction.tickets.push(ticket);
+                transaction.reservations.push(reservation);
                 let id = transaction.id;
                 self.would_refuse(id, "RCPT", &granted);
                 Answer::Proceed
@@ -403,9 +403,9 @@ impl SessionHandler {
         }
     }
 
-    pub(super) async fn give_back(&self, tickets: Vec<Reservation>) {
-        for ticket in tickets {
-            self.relay.limiter.give_back(ticket).await;
+    pub(super) async fn give_back(&self, reservations: Vec<Reservation>) {
+        for reservation in reservations {
+            self.relay.limiter.give_back(reservation).await;
         }
     }
 }

@@ -16,7 +16,7 @@ pub(super) struct Transaction {
     /// Decisions about recipients whose commands have not been reached.
     pub(super) prefetched: Vec<PrefetchedRecipient>,
     /// What the limiter took so far; given back if no message is sent.
-    pub(super) tickets: Vec<Reservation>,
+    pub(super) reservations: Vec<Reservation>,
     pub(super) reception: Option<Reception>,
 }
 

@@ -201,7 +201,7 @@ impl RedisLimiter {
         let mut waited_already = false;
         loop {
             let exceeded = match outcome {
-                Ok(Ok(ticket)) => return Ok(LimitDecision::Taken(ticket)),
+                Ok(Ok(reservation)) => return Ok(LimitDecision::Taken(reservation)),
                 Ok(Err(exceeded)) => exceeded,
                 Err(Unavailable) => return self.without(step, waited_already).await,
             };
@@ -300,8 +300,8 @@ impl Limiter for RedisLimiter {
         decisions
     }
 
-    async fn give_back(&self, ticket: Reservation) {
-        match (ticket.0, &self.local) {
+    async fn give_back(&self, reservation: Reservation) {
+        match (reservation.0, &self.local) {
             (Note::Other(note), _) => {
                 let Ok(taken) = note.downcast::<StepCharges>() else { return };
                 let refund = |charge| self.call(Operation::GiveBack, charge, taken.wall);
