@@ -2,7 +2,8 @@
 //! application met.
 //!
 //! A fault stays until the same thing works: for the same role and configuration set and, if a message met it, for the
-//! same application. A fault that a message met is dropped [`EXPIRY`] after the last message that met it. The observer receives one event when a fault begins or changes, and one when it
+//! same application. A fault that a message met is dropped [`EXPIRY`] after the last message that met it. The observer
+//! receives one event when a fault begins or changes, and one when it
 //! ends. [`FAULTS_MAX`] are kept.
 
 use crate::mail::parameters::{AppName, ConfigurationSetName, RoleArn};
