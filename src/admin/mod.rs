@@ -65,7 +65,7 @@ impl fmt::Debug for AdminSettings {
 pub enum AdminEndpoint {
     /// TCP; port 0 is any free one.
     Tcp(SocketAddr),
-    /// A Unix socket that its owner and group may open. A file that is there already is in the way.
+    /// A Unix socket that its owner and group may open. A stale socket is replaced; any other file at the path is an error.
     Unix(PathBuf),
 }
 
@@ -114,13 +114,13 @@ pub(crate) struct AdminServer {
     token: Option<Arc<str>>,
 }
 
-/// For the first request on a connection, and between two.
+/// The wait for the first request on a connection, and for the next one.
 const HEADER_WAIT_MAX: Duration = Duration::from_secs(2);
 const CONNECTION_MAX: Duration = Duration::from_secs(60);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 impl AdminServer {
-    /// Takes the socket.
+    /// Creates the socket.
     ///
     /// # Errors
     /// [`AdminError`].
@@ -219,7 +219,7 @@ async fn admit(
     (StatusCode::UNAUTHORIZED, fields, "a bearer token is needed\n").into_response()
 }
 
-/// In constant time.
+/// Compares in constant time.
 fn same(one: &[u8], other: &[u8]) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(one, other).is_ok()
 }
@@ -283,7 +283,7 @@ async fn metrics(State(subject): State<Arc<AdminContext>>, headers: HeaderMap) -
         account: view.and_then(|view| view.account),
         pace: view.and_then(|view| view.recipients_per_second),
         octets: subject.relay.budget().in_use(),
-        turns: subject.relay.send_queue(),
+        send_queue: subject.relay.send_queue(),
         certificates: (subject.certificates)(),
         limits: subject.relay.standings(&subject.metrics.apps()).await.into_iter().map(sample).collect(),
         faults: subject.relay.faults().len(),

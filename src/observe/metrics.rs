@@ -102,7 +102,7 @@ pub struct MetricsSnapshot {
     /// Octets held: being received, being sent, on disk.
     pub octets: (u64, u64, u64),
     /// Messages that wait for a turn, and calls in flight.
-    pub turns: (usize, usize),
+    pub send_queue: (usize, usize),
     /// Each listener's certificate and its end, in seconds since 1970.
     pub certificates: Vec<(String, i64)>,
     /// Limits that count all messages of an application, or all messages.
@@ -291,8 +291,8 @@ impl Metrics {
             self.memory.get_or_create(&Use { r#use: name }).set(signed(octets));
         }
         self.faults.set(signed(snapshot.faults as u64));
-        self.waiting.set(signed(snapshot.turns.0 as u64));
-        self.calls.set(signed(snapshot.turns.1 as u64));
+        self.waiting.set(signed(snapshot.send_queue.0 as u64));
+        self.calls.set(signed(snapshot.send_queue.1 as u64));
         for (listener, not_after) in &snapshot.certificates {
             self.certificate.get_or_create(&Listener { listener: self.word(listener) }).set(*not_after);
         }
