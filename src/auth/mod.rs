@@ -14,7 +14,8 @@ use async_trait::async_trait;
 /// A verifier of names and passwords.
 #[async_trait]
 pub trait Authenticator: Send + Sync + 'static {
-    /// Verifies credentials. An unknown name must take the same time as a wrong password.
+    /// Verifies credentials. An unknown name must take the same time as a wrong password. The future is dropped if the relay
+    /// cuts its connections.
     async fn authenticate(&self, credentials: &Credentials) -> Result<AuthDecision, AuthError>;
 
     /// The octets of memory that all verifications together hold at a time, at most. The relay sets them aside from its

@@ -20,9 +20,9 @@ use std::time::Instant;
 pub trait Transport: Send + Sync + 'static {
     /// Makes one attempt to send the message. It ends before `deadline`.
     ///
-    /// The relay does not drop the future once it has begun, not even when the client disconnects: a dropped attempt would be
-    /// ambiguous and not counted. After
-    /// `OutcomeKind::Throttled` with `Certainty::NotSent` the relay may call again with the same message.
+    /// The relay drops the future only if it cuts its connections, and then counts the attempt as ambiguous; a client that
+    /// disconnects does not cancel it. After [`OutcomeKind::Throttled`](crate::mail::OutcomeKind::Throttled) with
+    /// [`Certainty::NotSent`](crate::mail::Certainty::NotSent), the relay may call again with the same message.
     async fn send(&self, message: Permitted, deadline: Instant) -> Outcome;
 
     /// Reads the sending quota of the account. Called at the start and every few minutes.
