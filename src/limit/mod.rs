@@ -44,7 +44,8 @@ use std::time::Duration;
 /// Counts rates and quotas.
 #[async_trait]
 pub trait Limiter: Send + Sync + 'static {
-    /// Takes what a step costs from every limit that applies, or from none.
+    /// Takes what a step costs from every limit that applies, or from none. The future is dropped at the deadline of a message, and
+    /// if the relay cuts its connections; what it took until then is not returned.
     async fn take(&self, step: &LimitStep<'_>) -> Result<LimitDecision, LimitError>;
 
     /// Takes for several steps, each on its own. A client that pipelines RCPT has sent all of them already, so a
