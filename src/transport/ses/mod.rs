@@ -253,8 +253,8 @@ pub fn octets_held(message_octets: u64) -> u64 {
     message_octets.saturating_mul(OCTETS_HELD_PER_OCTET)
 }
 
-/// The message and, until it is complete, its base64 text (4/3), and the buffers of the HTTP client and the kernel. Measured with 10 and 28 MB messages as growth of peak resident memory over message size: 2.3 to 2.7 times
-/// (`src/manual/walk.md`).
+/// The message and, until it is complete, its base64 text (4/3), and the buffers of the HTTP client and the kernel. Measured with
+/// 10 and 28 MB messages as growth of peak resident memory over message size: 2.3 to 2.7 times (`src/manual/walk.md`).
 const OCTETS_HELD_PER_OCTET: u64 = 3;
 
 #[cfg(test)]
