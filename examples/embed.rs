@@ -23,10 +23,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
 /// Every client may send, but only invoices.
 struct InvoicesOnly;
 
+/// The rule names, for the log and metrics.
+const INVOICES: RuleName = RuleName::from_static("invoices");
+const NOT_AN_INVOICE: RuleName = RuleName::from_static("not-an-invoice");
+
 impl InvoicesOnly {
     fn yes() -> Result<PolicyDecision, PolicyError> {
-        let rule = RuleName::parse("invoices").map_err(|error| PolicyError::Unavailable(error.to_string()))?;
-        Ok(PolicyDecision::Accept(Granted::by(rule)))
+        Ok(PolicyDecision::Accept(Granted::by(INVOICES)))
     }
 }
 
@@ -45,9 +48,8 @@ impl Policy for InvoicesOnly {
         if subject.is_some_and(|field| field.value.starts_with(b" Invoice")) {
             return Self::yes();
         }
-        let rule = RuleName::parse("not-an-invoice").map_err(|error| PolicyError::Unavailable(error.to_string()))?;
         let reply = replies::AUTHOR_NOT_PERMITTED.with_text("Only invoices leave this program");
-        Ok(PolicyDecision::Reject(Refusal::new(reply, "").by(rule)))
+        Ok(PolicyDecision::Reject(Refusal::new(reply, "").by(NOT_AN_INVOICE)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The compiled binary, driven as an operator drives it: commands, exit codes, signals, and mail on its way through.
+//! The compiled binary, used as an operator uses it: commands, exit codes, signals, and mail.
 //!
 //! Needs no network but loopback and no AWS. Every process gets a directory and an environment of its own.
 
@@ -195,7 +195,7 @@ fn mail_goes_through_every_listener_of_the_development_sample_and_is_kept() {
     assert_eq!(again.exit_code(), Some(0));
 }
 
-/// It is linked in malloc's place, and nothing in the code calls it: were it left out, nobody would notice.
+/// It replaces malloc at link time, and no code calls it, so no other test would fail without it.
 #[test]
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn memory_comes_from_the_allocator_that_was_chosen() {

@@ -1,14 +1,14 @@
 //! The connections of the admin endpoint: a bounded number, and the newest is always served.
 //!
-//! A health check must not wait behind idle connections. At the limit, the oldest connection
-//! that has shown no token is closed for the new one; where all have shown it, the oldest that answers nothing now.
+//! A health check must not wait behind idle connections. At the limit, the oldest idle connection that has not shown the
+//! token is closed for the new one; if all have shown it, the oldest idle connection.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
-/// Connections at a time: a scraper or two, a load balancer, an operator, and strangers.
+/// The maximum number of connections: metrics scrapers, a load balancer, an operator, and clients without the token.
 pub(super) const CONNECTIONS_MAX: usize = 32;
 
 /// All connections, oldest first.
@@ -24,9 +24,9 @@ struct OpenConnections {
 /// What is known of one connection.
 #[derive(Debug, Default)]
 pub(super) struct LoginStatus {
-    /// It has shown the token, or none is needed and it has asked for something.
+    /// The client has shown the token, or sent a request where none is needed.
     recognised: AtomicBool,
-    /// Requests that are answered now.
+    /// Requests in progress.
     answering: AtomicUsize,
     closed: CancellationToken,
 }
@@ -39,20 +39,21 @@ pub(super) struct Client {
     pub(super) status: Arc<LoginStatus>,
 }
 
-/// A request that is answered; until it is dropped, its connection is not closed for another one.
+/// A request in progress. Until it is dropped, its connection is closed for another one only if all are busy.
 pub(super) struct Answering(Arc<LoginStatus>);
 
 impl Clients {
-    /// One more connection; an older one may be closed for it.
+    /// Adds a connection. An older one may be closed for it.
     pub(super) fn enter(&self) -> Client {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if open.by_age.len() >= CONNECTIONS_MAX {
             let idle = |status: &LoginStatus| status.answering.load(Ordering::Relaxed) == 0;
-            let stranger = |status: &LoginStatus| !status.recognised.load(Ordering::Relaxed);
+            let unrecognised = |status: &LoginStatus| !status.recognised.load(Ordering::Relaxed);
             let oldest = |of: &dyn Fn(&LoginStatus) -> bool| {
                 open.by_age.iter().find(|(_, status)| of(status)).map(|(number, _)| *number)
             };
-            let chosen = oldest(&|it| stranger(it) && idle(it)).or_else(|| oldest(&idle)).or_else(|| oldest(&|_| true));
+            let chosen =
+                oldest(&|it| unrecognised(it) && idle(it)).or_else(|| oldest(&idle)).or_else(|| oldest(&|_| true));
             if let Some(status) = chosen.and_then(|number| open.by_age.remove(&number)) {
                 status.closed.cancel();
             }

@@ -7,9 +7,9 @@
 //!   the faults, and still ready: another instance would have them too.
 //! - `/metrics`: Prometheus text, or OpenMetrics if the request accepts it.
 //!
-//! Answers do not come out of the memory budget, so they come when it is empty. Connections are few and short, and those
-//! that show no token keep no place from a health check: a request must come within 2 seconds, and a connection that has
-//! not shown the token is closed after its answer, or for a newer connection.
+//! Answers need nothing of the memory budget, so the endpoint works when the budget is used up. Connections are few and
+//! short, and clients without the token cannot keep out a health check: a request must arrive within 2 seconds, and a
+//! connection that has not shown the token is closed after its answer, or for a newer connection.
 
 mod clients;
 mod process;
@@ -37,13 +37,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// The address, and the token if one is needed.
+/// The settings of the admin endpoint.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct AdminSettings {
     /// Where it listens.
     pub endpoint: AdminEndpoint,
-    /// What a client must show as `Authorization: Bearer …`; needed where others than this machine can reach it.
+    /// What a client must show as `Authorization: Bearer …`. Required if other machines can reach the endpoint.
     pub token: Option<String>,
 }
 
@@ -65,7 +65,7 @@ impl fmt::Debug for AdminSettings {
 pub enum AdminEndpoint {
     /// TCP; port 0 is any free one.
     Tcp(SocketAddr),
-    /// A Unix socket that its owner and group may open. A file that is there already is in the way.
+    /// A Unix socket that its owner and group may open. A stale socket is replaced; any other file at the path is an error.
     Unix(PathBuf),
 }
 
@@ -92,7 +92,7 @@ pub(crate) struct AdminContext {
     pub relay: Arc<Relay>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// Cancelled: it drains.
+    /// Cancelled: the relay drains.
     pub draining: CancellationToken,
     /// Each listener's certificate and its end, in seconds since 1970.
     pub certificates: Box<dyn Fn() -> Vec<(String, i64)> + Send + Sync>,
@@ -114,13 +114,13 @@ pub(crate) struct AdminServer {
     token: Option<Arc<str>>,
 }
 
-/// For the first request on a connection, and between two.
+/// The wait for the first request on a connection, and for the next one.
 const HEADER_WAIT_MAX: Duration = Duration::from_secs(2);
 const CONNECTION_MAX: Duration = Duration::from_secs(60);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 impl AdminServer {
-    /// Takes the socket.
+    /// Creates the socket.
     ///
     /// # Errors
     /// [`AdminError`].
@@ -140,7 +140,7 @@ impl AdminServer {
         &self.address
     }
 
-    /// Answers until that is cancelled.
+    /// Serves requests until `ended` is cancelled.
     pub(crate) async fn run(self, subject: AdminContext, ended: CancellationToken) {
         let clients = Clients::default();
         let router = router(Arc::new(subject), self.token.clone());
@@ -219,7 +219,7 @@ async fn admit(
     (StatusCode::UNAUTHORIZED, fields, "a bearer token is needed\n").into_response()
 }
 
-/// In constant time.
+/// Compares in constant time.
 fn same(one: &[u8], other: &[u8]) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(one, other).is_ok()
 }
@@ -283,7 +283,7 @@ async fn metrics(State(subject): State<Arc<AdminContext>>, headers: HeaderMap) -
         account: view.and_then(|view| view.account),
         pace: view.and_then(|view| view.recipients_per_second),
         octets: subject.relay.budget().in_use(),
-        turns: subject.relay.send_queue(),
+        send_queue: subject.relay.send_queue(),
         certificates: (subject.certificates)(),
         limits: subject.relay.standings(&subject.metrics.apps()).await.into_iter().map(sample).collect(),
         faults: subject.relay.faults().len(),

@@ -2,11 +2,11 @@
 
 use crate::observe::ProcessSnapshot;
 
-/// `None` where there is no `/proc`.
+/// The figures; `None` where there is no `/proc`.
 pub(super) fn figures() -> Option<ProcessSnapshot> {
     let read = |name: &str| std::fs::read_to_string(format!("/proc/self/{name}")).ok();
     let stat = read("stat")?;
-    // The name in brackets may hold spaces; what follows it begins with the third field (proc(5)).
+    // The name in brackets may contain spaces. The third field follows it (proc(5)).
     let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
     let ticks = |field: usize| fields.get(field - 3).and_then(|word| word.parse::<f64>().ok());
     let memory = read("statm")?;
@@ -24,6 +24,7 @@ pub(super) fn figures() -> Option<ProcessSnapshot> {
     })
 }
 
-/// On every Linux that this program is built for.
+/// `USER_HZ`, which is 100 on all architectures that this program is built for.
 const TICKS_PER_SECOND: f64 = 100.0;
+/// The usual page size. Resident memory is wrong on a kernel with larger pages.
 const PAGE_OCTETS: u64 = 4096;

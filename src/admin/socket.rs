@@ -10,11 +10,11 @@ use tokio::net::{TcpListener, TcpStream};
 #[cfg(unix)]
 use tokio::net::{UnixListener, UnixStream};
 
-/// Listens.
+/// A listening socket.
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TcpListener),
-    /// With its file, which goes when the socket does.
+    /// With the path of its file, which is removed when this is dropped.
     #[cfg(unix)]
     Unix(UnixListener, PathBuf),
 }
@@ -41,8 +41,7 @@ impl Socket {
             AdminEndpoint::Unix(path) => {
                 use std::os::unix::fs::PermissionsExt;
                 let listener = match UnixListener::bind(path) {
-                    // Left over from a process that has ended. Any other file is not ours to remove.
-                    Err(error) if error.kind() == io::ErrorKind::AddrInUse && nobody_listens(path) => {
+                    Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_over(path) => {
                         std::fs::remove_file(path)?;
                         UnixListener::bind(path)?
                     }
@@ -65,8 +64,9 @@ impl Socket {
     }
 }
 
+/// Whether a path is a socket without a listener, left over from a process that has ended. No other file may be removed.
 #[cfg(unix)]
-fn nobody_listens(path: &std::path::Path) -> bool {
+fn is_left_over(path: &std::path::Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
     let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
     std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())

@@ -23,12 +23,12 @@ pub enum HashError {
     Make(String),
 }
 
-/// 256 MiB: a verification is an allocation that a stranger triggers.
+/// 256 MiB: any client can cause the allocation of a verification.
 const MEMORY_KIB_MAX: u32 = 256 * 1024;
 const PASSES_MAX: u32 = 16;
 const BCRYPT_COST_MAX: u32 = 15;
 
-/// A parsed hash. Does not print.
+/// A parsed hash. Its `Debug` output does not contain it.
 #[derive(Clone)]
 pub struct PasswordHash(Form);
 
@@ -85,7 +85,7 @@ impl PasswordHash {
         Ok(hash.to_string())
     }
 
-    /// Whether this is the password. Slow on purpose: call it off the event loop.
+    /// Whether this is the password. Slow on purpose: call it on the blocking pool.
     pub fn verify(&self, password: &str) -> bool {
         match &self.0 {
             Form::Argon2id { text, .. } => phc::PasswordHash::new(text)
@@ -104,7 +104,7 @@ impl PasswordHash {
         }
     }
 
-    /// The memory that one verification needs.
+    /// Octets of memory that one verification needs.
     pub fn octets_held(&self) -> u64 {
         match &self.0 {
             Form::Argon2id { memory_kib, .. } => u64::from(*memory_kib) * 1024,

@@ -14,10 +14,12 @@ use async_trait::async_trait;
 /// A verifier of names and passwords.
 #[async_trait]
 pub trait Authenticator: Send + Sync + 'static {
-    /// Verifies credentials. An unknown name must take the same time as a wrong password.
+    /// Verifies credentials. An unknown name must take the same time as a wrong password. The future is dropped if the relay
+    /// cuts its connections.
     async fn authenticate(&self, credentials: &Credentials) -> Result<AuthDecision, AuthError>;
 
-    /// The most memory that all verifications together hold at a time. The relay sets it aside from its budget.
+    /// The octets of memory that all verifications together hold at a time, at most. The relay sets them aside from its
+    /// budget.
     fn octets_held_max(&self) -> u64 {
         0
     }
@@ -36,7 +38,7 @@ pub enum AuthDecision {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthError {
-    /// As many verifications are waiting as may.
+    /// The maximum number of verifications is waiting.
     #[error("too many verifications at once")]
     Busy,
     /// The user store did not answer.

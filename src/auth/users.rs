@@ -149,7 +149,7 @@ impl Authenticator for Users {
         let admitted = Arc::clone(&self.admitted).try_acquire_owned().map_err(|_| AuthError::Busy)?;
         let running = Arc::clone(&self.running).acquire_owned().await.map_err(|_| AuthError::Busy)?;
         let password = credentials.password.clone();
-        // The permits go along: if this future is dropped, the verification still runs and still counts.
+        // The task holds the permits: if this future is dropped, the verification still runs and still counts.
         let verified = tokio::task::spawn_blocking(move || {
             let verified = hash.verify(password.expose());
             drop((admitted, running));

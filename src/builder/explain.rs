@@ -29,23 +29,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Facts {
     /// The listener; `None`: the first one.
     pub listener: Option<String>,
-    /// Where the client is, after the PROXY protocol; `None`: on this machine.
+    /// The client's address, after the PROXY protocol; `None`: this machine.
     pub client: Option<ClientAddress>,
-    /// The name that it authenticates with; the password is taken to be right.
+    /// The name that it authenticates with. The password counts as right.
     pub identity: Option<String>,
     /// Whether it uses STARTTLS, where that is offered.
     pub tls: bool,
-    /// The certificate that it shows under TLS, taken to be verified.
+    /// The certificate that it presents under TLS. It counts as verified.
     pub certificate: Option<ClientCertificate>,
-    /// What stands between the angle brackets of MAIL FROM.
+    /// The reverse-path: the text between the angle brackets of MAIL FROM.
     pub reverse_path: String,
-    /// The same of each RCPT TO.
+    /// The forward-paths: the same text of each RCPT TO.
     pub forward_paths: Vec<String>,
     /// The message, as the client sends it.
     pub message: Bytes,
 }
 
-/// Why there is nothing to explain.
+/// Why a message cannot be explained.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExplainError {
@@ -69,7 +69,7 @@ pub struct Explanation {
     pub reply: String,
     /// The dialogue, with the decisions behind each reply.
     pub steps: Vec<Step>,
-    /// What the provider would get.
+    /// What the provider would receive; `None` if nothing is sent.
     pub sent: Option<Sent>,
 }
 
@@ -78,13 +78,13 @@ pub struct Explanation {
 pub struct Step {
     /// The command.
     pub said: String,
-    /// What lies behind the reply.
+    /// The decisions behind the reply.
     pub notes: Vec<Note>,
     /// The reply, its last line.
     pub reply: String,
 }
 
-/// What the provider would get.
+/// What the provider would receive.
 #[derive(Clone, Debug, Serialize)]
 pub struct Sent {
     /// The application.
@@ -116,14 +116,14 @@ pub struct Sent {
 }
 
 impl Explanation {
-    /// Whether the refusal is one that trying again may overcome.
+    /// Whether the message is deferred, so that a retry may succeed.
     pub fn is_deferred(&self) -> bool {
         !self.allowed && self.reply.starts_with('4')
     }
 }
 
 impl Builder {
-    /// What the relay would reply to a message, and why. Sends nothing, takes nothing from any limit, opens no socket.
+    /// Explains what the relay would reply to a message, and why. Sends nothing, takes nothing from any limit, opens no socket.
     ///
     /// # Errors
     /// [`ExplainError`].
@@ -245,6 +245,8 @@ enum Input<'a> {
 fn client(facts: &Facts, listener: &ListenerSettings) -> Client {
     let here = || match listener.endpoint {
         Endpoint::Unix { .. } => ClientAddress::Unix,
+        #[cfg(unix)]
+        Endpoint::InheritedUnix(_) => ClientAddress::Unix,
         _ => ClientAddress::Ip(([127, 0, 0, 1], 0).into()),
     };
     let address = facts.client.unwrap_or_else(here);
@@ -425,9 +427,9 @@ impl Limiter for ReadOnlyLimiter {
         Ok(LimitDecision::Taken(Reservation::new(keys)))
     }
 
-    async fn give_back(&self, ticket: Reservation) {
+    async fn give_back(&self, reservation: Reservation) {
         let mut taken = lock(&self.taken);
-        for (key, needs) in ticket.into_note::<Vec<(Counted, u64)>>().unwrap_or_default() {
+        for (key, needs) in reservation.into_note::<Vec<(Counted, u64)>>().unwrap_or_default() {
             taken.entry(key).and_modify(|sum| *sum = sum.saturating_sub(needs));
         }
     }

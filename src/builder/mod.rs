@@ -85,10 +85,10 @@ pub enum StartError {
     BudgetTooSmall(u64),
 }
 
-/// Between two calls of [`Observer::summarise`].
+/// The interval between two calls of [`Observer::summarise`].
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Puts a relay together.
+/// Configures and starts a relay.
 pub struct Builder {
     settings: RelaySettings,
     budget: BudgetSettings,
@@ -111,7 +111,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// A relay of that name, with that policy and that way out; everything else has a safe default.
+    /// A relay with this host name, policy and transport. Everything else has a safe default.
     pub fn new(hostname: &str, policy: impl Policy, transport: impl Transport) -> Self {
         Self {
             settings: RelaySettings {
@@ -157,36 +157,36 @@ impl Builder {
         self
     }
 
-    /// How fast all together may send. Default: 98 % of what the account may, without a figure until the provider tells
-    /// one or throttles.
+    /// The rate of all messages together. Default: 98 % of the account's rate; no limit until the provider reports the rate or
+    /// throttles.
     #[must_use]
     pub fn pace(mut self, settings: PaceSettings) -> Self {
         self.pace = settings;
         self
     }
 
-    /// The token bucket of that rate. Default: one in this process.
+    /// The token bucket of [`pace`](Self::pace). Default: one in this process.
     #[must_use]
     pub fn tokens(mut self, tokens: impl TokenBucket) -> Self {
         self.tokens = Some(Arc::new(tokens));
         self
     }
 
-    /// How often the provider is asked for the account's quota; `None`: never. Default: at start and every 5 minutes.
+    /// The interval at which the account's quota is read, also at the start; `None`: never. Default: 5 minutes.
     #[must_use]
     pub fn account_interval(mut self, interval: Option<Duration>) -> Self {
         self.account_interval = interval;
         self
     }
 
-    /// Calls to the provider at a time, and the applications' shares of the rate. Default: 200, all alike.
+    /// The concurrent calls to the provider, and the applications' shares of the rate. Default: 200, equal shares.
     #[must_use]
     pub fn send_queue(mut self, settings: SendQueueSettings) -> Self {
         self.settings.send_queue = settings;
         self
     }
 
-    /// How often a password may be wrong. Default: 30 an hour with one name from one client.
+    /// The limits of failed logins. Default: 30 per hour with one name from one client; see [`LockoutSettings`].
     #[must_use]
     pub fn lockout(mut self, settings: LockoutSettings) -> Self {
         self.lockout = settings;
@@ -201,7 +201,7 @@ impl Builder {
         self
     }
 
-    /// Connections that an application may have. Default: no limit of their own.
+    /// The limits on connections of each application. Default: none.
     #[must_use]
     pub fn app_connections(mut self, connections: AppConnectionLimits) -> Self {
         self.settings.app_connections = connections;
@@ -222,7 +222,7 @@ impl Builder {
         self
     }
 
-    /// Time. Default: the machine's. Waits on sockets are always the machine's.
+    /// The clock of deadlines, rates and dates. Default: the machine's. Waits on sockets always use the machine's.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
@@ -250,7 +250,7 @@ impl Builder {
         self
     }
 
-    /// Memory and disk.
+    /// The limits of memory and disk. Default: 256 MiB and 4 GiB.
     #[must_use]
     pub fn budget(mut self, budget: BudgetSettings) -> Self {
         self.budget = budget;
@@ -264,8 +264,8 @@ impl Builder {
         self
     }
 
-    /// Connections at a time of clients that are not recognised: no MAIL of theirs is accepted yet, and no login. Default:
-    /// three quarters of all. To be called after [`connections`](Self::connections).
+    /// Connections at a time of clients that are not recognised: before an accepted MAIL or a successful login. Default: three
+    /// quarters of the total. Call this after [`connections`](Self::connections), which replaces it.
     #[must_use]
     pub fn unrecognised_connections(mut self, most: Option<usize>) -> Self {
         if let Some(most) = most {
@@ -274,32 +274,32 @@ impl Builder {
         self
     }
 
-    /// The most file descriptors that the process may open, if that is known. The last quarter, 256 at most, is kept for
-    /// health checks and calls to the provider: no connection and no temporary file takes one of them.
+    /// The maximum number of file descriptors of the process, if it is known. The last quarter, at most 256, is reserved for
+    /// health checks and calls to the provider. Call this after [`budget`](Self::budget), which replaces it.
     #[must_use]
     pub fn file_descriptors_max(mut self, most: Option<u64>) -> Self {
         self.budget.file_descriptors_max = most;
         self
     }
 
-    /// Serves connections on that many threads of the relay's own, each with a runtime of its own: a message stays on one
-    /// processor, which costs less CPU than a runtime whose threads share the work. One a processor is a good number.
-    /// Every component is then called on them, so what it spawns there ends with the relay. Default: 0, connections are tasks
-    /// of the runtime that starts the relay.
+    /// Serves connections on this many threads of the relay, each with its own runtime: a message stays on one processor, which
+    /// costs less CPU than a runtime whose threads share the work. One per processor is a good number. The components are called
+    /// on these threads, so tasks that they spawn end with the relay. Default: 0, connections are tasks of the runtime that starts
+    /// the relay.
     #[must_use]
     pub fn threads(mut self, count: usize) -> Self {
         self.threads = count;
         self
     }
 
-    /// From the end of data to the reply. Default: 20 s, and a second more for each 8 MB.
+    /// The time from the end of data to the reply. Default: 20 s, and one second more for each 8 MB.
     #[must_use]
     pub fn deadline(mut self, deadline: DeadlineSettings) -> Self {
         self.settings.deadline = deadline;
         self
     }
 
-    /// How long a shutdown waits for messages under way. Default: 25 s, under the 30 s that container platforms give.
+    /// How long [`Running::stop`] waits for messages in progress. Default: 25 s, because container platforms allow 30 s.
     #[must_use]
     pub fn shutdown_grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
@@ -336,20 +336,23 @@ impl Builder {
             });
         }
         let verifying = self.authenticator.as_ref().map_or(0, |authenticator| authenticator.octets_held_max());
-        if verifying * 2 > self.budget.memory_octets {
+        if verifying.saturating_mul(2) > self.budget.memory_octets {
             return Err(StartError::BudgetTooSmall(verifying));
         }
         Ok(())
     }
 
-    /// Takes the sockets and starts accepting. To be called inside a tokio runtime.
+    /// Takes the sockets and starts accepting.
     ///
     /// # Errors
     /// [`StartError`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with I/O and time enabled.
     pub fn start(self) -> Result<Running, StartError> {
         self.check()?;
         #[cfg(feature = "admin")]
-        let (door, metrics) = match self.admin {
+        let (admin_server, metrics) = match self.admin {
             Some(settings) => (Some(AdminServer::bind(settings)?), Some(Arc::new(Metrics::new()))),
             None => (None, None),
         };
@@ -385,9 +388,9 @@ impl Builder {
         let listeners: Vec<AbortHandle> =
             bound.into_iter().map(|listener| shared.tasks.spawn(listener.run(shared.clone())).abort_handle()).collect();
         #[cfg(feature = "admin")]
-        let admin = door.as_ref().map(|door| door.address().clone());
+        let admin = admin_server.as_ref().map(|admin_server| admin_server.address().clone());
         #[cfg(feature = "admin")]
-        if let (Some(door), Some(metrics)) = (door, metrics) {
+        if let (Some(admin_server), Some(metrics)) = (admin_server, metrics) {
             let of = certificates.clone();
             let not_after = move || of.iter().map(|(name, tls)| (name.to_string(), tls.not_after())).collect();
             let subject = AdminContext {
@@ -398,12 +401,12 @@ impl Builder {
                 listening: Box::new(move || listeners.iter().all(|listener| !listener.is_finished())),
             };
             // Not one of the tasks that a drain waits for: it reports the drain.
-            tokio::spawn(door.run(subject, shared.cut.clone()));
+            tokio::spawn(admin_server.run(subject, shared.cut.clone()));
         }
         #[cfg(not(feature = "admin"))]
         drop(listeners);
         let (observer, cut) = (Arc::clone(shared.relay.observer()), shared.cut.clone());
-        // Not one of the tasks that a drain waits for either.
+        // Not one of the tasks that a drain waits for.
         tokio::spawn(async move {
             while tokio::time::timeout(SUMMARY_INTERVAL, cut.cancelled()).await.is_err() {
                 observer.summarise();
@@ -416,7 +419,7 @@ impl Builder {
                 () = draining.cancelled() => {}
             }
         };
-        // Where a connection to the provider is likely to be.
+        // On the thread that is the most likely to have a connection to the provider.
         match shared.threads.first() {
             Some(runtime) => shared.tasks.spawn_on(watch, runtime),
             None => shared.tasks.spawn(watch),
@@ -432,7 +435,7 @@ impl Builder {
     }
 }
 
-/// A relay that runs. Dropping it cuts every connection, as [`Running::cut`] does; [`Running::stop`] lets messages under way
+/// A running relay. Dropping it cuts every connection, as [`Running::cut`] does; [`Running::stop`] lets messages in progress
 /// finish.
 #[derive(Debug)]
 pub struct Running {
@@ -455,8 +458,8 @@ impl Running {
         self.addresses.iter().find(|(listener, _)| &**listener == name).map(|(_, address)| address)
     }
 
-    /// Replaces the certificate of the listener of that name, from the next handshake on. Sessions keep the one that they
-    /// have. False: it has no TLS.
+    /// Replaces the certificates of the listener of that name, from the next handshake on. Sessions keep theirs. False: there is
+    /// no such listener, or it has no TLS.
     pub fn replace_certificate(&self, name: &str, tls: &TlsSettings) -> bool {
         let listener = self.certificates.iter().find(|(listener, _)| &**listener == name);
         listener.map(|(_, now)| now.replace(tls)).is_some()
@@ -468,23 +471,24 @@ impl Running {
         self.admin.as_ref()
     }
 
-    /// The work inside, for a look at its budget.
+    /// The relay, to inspect its budget, send queue and faults.
     pub fn relay(&self) -> &Arc<Relay> {
         &self.shared.relay
     }
 
-    /// Connections now.
+    /// The number of open connections.
     pub fn connections(&self) -> usize {
         self.shared.limits.in_use()
     }
 
-    /// Stops accepting and waits for messages under way, for the grace at most; then cuts. True: nothing was cut.
+    /// Stops accepting and waits for messages in progress, at most for the grace; then cuts. True: nothing was cut. Dropping the
+    /// future cuts at once.
     pub async fn stop(self) -> bool {
         self.begin_drain();
         tokio::time::timeout(self.grace, self.drained()).await.is_ok()
     }
 
-    /// Stops accepting; sessions receive 421 at their next command boundary.
+    /// Stops accepting. Sessions end with 421 at their next command boundary.
     pub fn begin_drain(&self) {
         self.shared.draining.cancel();
         self.shared.tasks.close();
@@ -495,7 +499,7 @@ impl Running {
         self.shared.tasks.wait().await;
     }
 
-    /// Drops every connection, and waits until each has ended and is logged: a second at most.
+    /// Drops every connection, and waits until each has ended and is logged, at most one second.
     pub async fn cut(self) {
         self.begin_drain();
         self.shared.cut.cancel();

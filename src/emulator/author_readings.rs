@@ -4,8 +4,8 @@
 //! lines end, which of two fields is used, what a comment or a quoted string hides. This file applies all of these
 //! interpretations at once and makes no decision, so that a test can assert that a forbidden author is in none of them.
 //!
-//! It is deliberately simple, and shares no code with the relay that it tests. It finds too many addresses rather than
-//! too few.
+//! It is simple on purpose, and shares no code with the relay that it tests. It may find too many addresses, but not too
+//! few.
 
 use std::collections::BTreeSet;
 

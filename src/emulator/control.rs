@@ -13,7 +13,7 @@
 //! | `GET /faults` | | `{"waiting":n,"always":name or null}` |
 //! | `POST /faults` | a list of faults | appends to the queue, one a SendEmail request |
 //! | | `{"queue":[…],"always":fault or null,"at":[{"request":n,"fault":…}]}` | any of the three; `n` = 1 is the next request |
-//! | `DELETE /faults` | | takes everything back |
+//! | `DELETE /faults` | | removes all faults |
 //! | `GET /latency`, `PUT /latency` | `{"milliseconds":n}` or `n` | the latency in force |
 //!
 //! The spelling of a fault is in `fault.rs`. Errors: a status and `{"error": "…"}`; a script with one wrong fault is

@@ -37,7 +37,7 @@ pub struct EmulatorSettings {
     pub suppressed: BTreeMap<String, SuppressionReason>,
     /// Access, quota and standing of the account.
     pub account: AccountSettings,
-    /// Actions that IAM denies, such as `ses:GetAccount` or `ses:SendRawEmail`, and in which words.
+    /// Actions that IAM denies, such as `ses:GetAccount` or `ses:SendRawEmail`, each with its error text.
     pub denied_actions: BTreeMap<String, Denial>,
     /// Which accepted messages are stored.
     pub retention: Retention,
@@ -95,7 +95,7 @@ impl Default for Credential {
 }
 
 impl std::fmt::Debug for Credential {
-    /// Secrets stay out of logs, even pretended ones: an operator may have typed a real pair.
+    /// Omits the secret, also of the emulator: an operator may have entered a real pair.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Credential").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
     }

@@ -103,7 +103,7 @@ pub(crate) const OPERATORS: &[Operator] = &[
     operator("Null", Kind::Null, false),
 ];
 
-/// `ForAllValues:` or `ForAnyValue:` in front of an operator.
+/// `ForAllValues:` or `ForAnyValue:` before an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetQualifier {
     /// Every value of the request must fit. True if there is none.
@@ -216,8 +216,8 @@ impl Condition {
     pub fn holds(&self, context: &Context) -> bool {
         let present = context.get(&self.key_folded);
         if self.operator.kind == Kind::Null {
-            // A list with nothing in it is null too. Otherwise `ForAllValues`, true of all of none, and the `Null: false`
-            // that is to close this hole would both hold, and allow.
+            // An empty list is null too. Otherwise `ForAllValues`, which is true for an empty list, and the `Null: false` that
+            // is meant to exclude this case would both hold.
             let missing = present.is_none_or(<[String]>::is_empty);
             return self.compiled.iter().any(|value| matches!(value, Value::Bool(wanted) if *wanted == missing));
         }

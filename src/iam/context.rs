@@ -5,7 +5,7 @@
 //! "The request context".
 
 /// Condition keys of one request.
-// In order. There are few, and each is asked for by many statements: going through them beats any tree.
+// Sorted by key. There are few keys, so a linear search is faster than a tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Context(Vec<(String, Vec<String>)>);
 

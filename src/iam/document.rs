@@ -158,7 +158,7 @@ impl Statement {
         place(self.number, self.sid.as_deref())
     }
 
-    /// The condition keys that it speaks of, lower case: those of its conditions, and those of policy variables.
+    /// The condition keys of its conditions and policy variables, lower case.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         let actions = self.actions.patterns.iter().map(|(_, pattern)| pattern);
         let resources = self.resources.iter().flat_map(|resources| &resources.patterns).flat_map(|(_, parts)| &**parts);
@@ -371,7 +371,7 @@ fn read_conditions(value: Json, variables: bool) -> Result<Vec<Condition>, Strin
     Ok(conditions)
 }
 
-/// A text or a list of them. Numbers and booleans count as their text, as AWS has it.
+/// A text or a list of them. Numbers and booleans count as their text, as for AWS.
 fn texts(key: &str, value: Json) -> Result<Vec<String>, String> {
     let list = match value {
         Json::Array(list) => list,

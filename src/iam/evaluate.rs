@@ -111,11 +111,11 @@ pub(super) fn denies_by_not_principal(statement: &Statement) -> bool {
 
 /// Evaluates the documents of one policy type. Allocates nothing.
 pub fn evaluate<'a>(documents: impl IntoIterator<Item = &'a Document>, request: &Request<'_>) -> Decision<'a> {
-    evaluate_beside(documents, request, false)
+    evaluate_with_boundary(documents, request, false)
 }
 
 /// The same for a principal with or without a permissions boundary.
-pub(super) fn evaluate_beside<'a>(
+pub(super) fn evaluate_with_boundary<'a>(
     documents: impl IntoIterator<Item = &'a Document>,
     request: &Request<'_>,
     has_boundary: bool,
@@ -164,11 +164,11 @@ pub struct Trace<'a> {
 
 /// Every statement of the documents, as [`evaluate`] sees it.
 pub fn trace<'a>(documents: impl IntoIterator<Item = &'a Document>, request: &Request<'_>) -> Vec<Trace<'a>> {
-    trace_beside(documents, request, false)
+    trace_with_boundary(documents, request, false)
 }
 
 /// The same for a principal with or without a permissions boundary.
-pub(super) fn trace_beside<'a>(
+pub(super) fn trace_with_boundary<'a>(
     documents: impl IntoIterator<Item = &'a Document>,
     request: &Request<'_>,
     has_boundary: bool,

@@ -47,7 +47,7 @@ pub enum PatternError {
 }
 
 impl Pattern {
-    /// Compiles. `wildcards`: whether `*` and `?` mean anything; `variables`: whether `${…}` does.
+    /// Compiles a pattern. `wildcards`: whether `*` and `?` are wildcards; `variables`: whether `${…}` is a policy variable.
     ///
     /// # Errors
     /// [`PatternError`].
@@ -153,7 +153,7 @@ impl Form {
     }
 }
 
-/// From the left, going back to the last star only.
+/// Matches from the left, and backtracks to the last star only.
 fn pieces_match(pieces: &[Piece], value: &str, context: &Context, ignore_case: bool) -> bool {
     // Fast rejection: compare the end of the text first.
     if let [.., Piece::Text(text)] = pieces
@@ -205,7 +205,7 @@ fn seek<'a>(pieces: &[Piece], from: &'a str, ignore_case: bool) -> Option<&'a st
     }
 }
 
-/// Where case does not count.
+/// Whether a value ends with a text, without regard to case.
 fn ends_with(value: &str, text: &str) -> bool {
     value.char_indices().any(|(at, _)| strip(&value[at..], text, true) == Some(""))
 }

@@ -8,7 +8,9 @@
 //! within a single account", "Cross-account policy evaluation logic".
 
 use super::document::{Document, DocumentError, DocumentKind, Effect};
-use super::evaluate::{Decision, Mismatch, Request, Trace, denies_by_not_principal, evaluate_beside, trace_beside};
+use super::evaluate::{
+    Decision, Mismatch, Request, Trace, denies_by_not_principal, evaluate_with_boundary, trace_with_boundary,
+};
 use super::{Arn, Context};
 use std::collections::BTreeMap;
 
@@ -149,7 +151,7 @@ impl Verdict {
 
 /// The decision of the documents of one type, on one level.
 #[derive(Clone, Debug)]
-pub(crate) struct Said<'a> {
+pub(crate) struct TypeDecision<'a> {
     /// The type.
     pub policy_type: PolicyType,
     /// The decision of these documents alone.
@@ -166,7 +168,7 @@ pub(crate) struct Outcome<'a> {
     /// The type that decided. Where several deny, the first in the order of evaluation.
     pub decided_by: PolicyType,
     /// Each type, in the order of evaluation.
-    pub said: Vec<Said<'a>>,
+    pub said: Vec<TypeDecision<'a>>,
     /// Condition keys of statements that the request lacks, as the statements write them.
     pub missing_keys: Vec<String>,
     /// Rules of AWS, other than statements, that affected the verdict.
@@ -207,12 +209,12 @@ pub(crate) fn simulate<'a>(policies: &'a Policies, request: &Request<'_>) -> Out
     let context = implied(request);
     let request = Request { context: &context, ..*request };
     let has_boundary = policies.0.contains_key(&PolicyType::Boundary);
-    let decisions: Vec<Said<'a>> = policies
+    let decisions: Vec<TypeDecision<'a>> = policies
         .levels()
-        .map(|(policy_type, documents)| Said {
+        .map(|(policy_type, documents)| TypeDecision {
             policy_type,
-            decision: evaluate_beside(documents, &request, has_boundary),
-            statements: trace_beside(documents, &request, has_boundary),
+            decision: evaluate_with_boundary(documents, &request, has_boundary),
+            statements: trace_with_boundary(documents, &request, has_boundary),
         })
         .collect();
     let mut notes = Vec::new();
@@ -226,7 +228,11 @@ pub(crate) fn simulate<'a>(policies: &'a Policies, request: &Request<'_>) -> Out
     Outcome { verdict, decided_by, said: decisions, missing_keys, notes }
 }
 
-fn decide(decisions: &[Said<'_>], request: &Request<'_>, notes: &mut Vec<&'static str>) -> (Verdict, PolicyType) {
+fn decide(
+    decisions: &[TypeDecision<'_>],
+    request: &Request<'_>,
+    notes: &mut Vec<&'static str>,
+) -> (Verdict, PolicyType) {
     if decisions.iter().any(|one| one.policy_type == PolicyType::Rcp) {
         notes.push(RCP_SERVICES);
     }
@@ -245,7 +251,8 @@ fn decide(decisions: &[Said<'_>], request: &Request<'_>, notes: &mut Vec<&'stati
         .max()
         .unwrap_or(Grant::None);
     let across = across_accounts(request);
-    let names_principals = |one: &Said<'_>| matches!(one.policy_type, PolicyType::Resource | PolicyType::Endpoint);
+    let names_principals =
+        |one: &TypeDecision<'_>| matches!(one.policy_type, PolicyType::Resource | PolicyType::Endpoint);
     if request.principal.is_none() && decisions.iter().any(names_principals) {
         notes.push(NO_PRINCIPAL);
     }
@@ -369,7 +376,7 @@ fn implied(request: &Request<'_>) -> Context {
 }
 
 /// The missing keys of statements that apply to this principal and action, on this resource or on one with a variable.
-fn missing_keys(decisions: &[Said<'_>], context: &Context) -> Vec<String> {
+fn missing_keys(decisions: &[TypeDecision<'_>], context: &Context) -> Vec<String> {
     let mut missing: Vec<String> = Vec::new();
     let mut ask = |key: &str| {
         let known = missing.iter().any(|before| before.eq_ignore_ascii_case(key));

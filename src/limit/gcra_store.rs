@@ -17,7 +17,7 @@ const SHARDS: usize = 64;
 /// Arrival times by key.
 #[derive(Debug)]
 pub(super) struct ArrivalTimes {
-    shards: Vec<Mutex<HashMap<u128, u64, BuildHasherDefault<KeyIsHash>>>>,
+    shards: Vec<Mutex<Shard>>,
     keys_max: usize,
     /// The approximate number of keys, so that the capacity check needs no lock.
     keys: AtomicUsize,

@@ -31,7 +31,7 @@ pub struct LocalLimiter {
     began: Instant,
     calendar: Calendar,
     counts: Arc<Counts>,
-    keeper: Option<JournalWriter>,
+    journal: Option<JournalWriter>,
 }
 
 impl std::fmt::Debug for LocalLimiter {
@@ -66,7 +66,7 @@ impl LocalLimiter {
     ) -> Result<Self, StateError> {
         let stored = quota_journal::open(directory, fresh_keys())?;
         let mut limiter = Self::with(rules, Arc::clone(&clock), zone, stored.counts, stored.keys);
-        limiter.keeper = Some(JournalWriter::start(stored.file, Arc::clone(&limiter.counts), clock));
+        limiter.journal = Some(JournalWriter::start(stored.file, Arc::clone(&limiter.counts), clock));
         Ok(limiter)
     }
 
@@ -105,7 +105,7 @@ impl LocalLimiter {
             began,
             calendar: Calendar::new(zone),
             counts: Arc::new(Counts::new(KEYS_MAX, counts)),
-            keeper: None,
+            journal: None,
         }
     }
 
@@ -155,8 +155,8 @@ impl LocalLimiter {
     /// Takes all charges or none, and waits where quotas must be written to disk first.
     async fn take_all_as_written(&self, charges: &[Charge]) -> Result<(), NotTaken> {
         loop {
-            match (self.take_all(charges, true), &self.keeper) {
-                (Err(NotTaken { why: Full::Unwritten, .. }), Some(keeper)) => keeper.hurry().await,
+            match (self.take_all(charges, true), &self.journal) {
+                (Err(NotTaken { why: Full::Unwritten, .. }), Some(journal)) => journal.hurry().await,
                 (taken, _) => return taken,
             }
         }
@@ -166,11 +166,11 @@ impl LocalLimiter {
         let wall = self.clock.wall();
         // Without a valid date there are no periods: quotas refuse until the machine has one.
         let span = self.calendar.span(quota.per, wall).ok_or(Full::For(NO_DATE_WAIT))?;
-        let keeper = self.keeper.as_ref().filter(|_| as_written);
-        let unwritten_max = keeper.and_then(|keeper| keeper.unwritten_max(quota.amount.get()));
+        let journal = self.journal.as_ref().filter(|_| as_written);
+        let unwritten_max = journal.and_then(|journal| journal.unwritten_max(quota.amount.get()));
         self.counts.take(quota, (charge.key, span), charge.amount, wall, unwritten_max)?;
-        if let Some(keeper) = &self.keeper {
-            keeper.wake();
+        if let Some(journal) = &self.journal {
+            journal.wake();
         }
         Ok(())
     }
@@ -202,8 +202,8 @@ impl LocalLimiter {
     }
 
     /// Returns what a step took.
-    pub(super) fn refund(&self, ticket: Reservation) {
-        if let Some(charges) = ticket.into_charges() {
+    pub(super) fn refund(&self, reservation: Reservation) {
+        if let Some(charges) = reservation.into_charges() {
             self.put_back(&charges);
         }
     }
@@ -263,16 +263,16 @@ impl Limiter for LocalLimiter {
                 Ok(()) => return Ok(LimitDecision::Taken(Reservation::of(charges))),
                 Err(refused) => refused.exceeded(),
             };
-            let patience = self.rules.patience(exceeded).saturating_sub(self.now().saturating_sub(began));
+            let delay_max = self.rules.delay_max(exceeded).saturating_sub(self.now().saturating_sub(began));
             match exceeded.wait {
-                Some(wait) if wait <= patience && !patience.is_zero() => tokio::time::sleep(wait).await,
+                Some(wait) if wait <= delay_max && !delay_max.is_zero() => tokio::time::sleep(wait).await,
                 _ => return Ok(self.rules.over(exceeded, &step.stage)),
             }
         }
     }
 
-    async fn give_back(&self, ticket: Reservation) {
-        self.refund(ticket);
+    async fn give_back(&self, reservation: Reservation) {
+        self.refund(reservation);
     }
 
     async fn peek(&self, step: &LimitStep<'_>) -> Result<Vec<LimitStatus>, LimitError> {

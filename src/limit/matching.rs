@@ -241,7 +241,7 @@ impl ActiveLimits {
     }
 
     /// The longest time that a step may wait for capacity, where the limit is `Delay`.
-    pub(super) fn patience(&self, exceeded: ExceededWindow) -> Duration {
+    pub(super) fn delay_max(&self, exceeded: ExceededWindow) -> Duration {
         match self.get(exceeded.rule).over {
             OnExceeded::Delay(most) => most,
             OnExceeded::Defer | OnExceeded::Reject => Duration::ZERO,

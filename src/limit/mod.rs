@@ -44,7 +44,8 @@ use std::time::Duration;
 /// Counts rates and quotas.
 #[async_trait]
 pub trait Limiter: Send + Sync + 'static {
-    /// Takes what a step costs from every limit that applies, or from none.
+    /// Takes what a step costs from every limit that applies, or from none. The future is dropped at the deadline of a message, and
+    /// if the relay cuts its connections; what it took until then is not returned.
     async fn take(&self, step: &LimitStep<'_>) -> Result<LimitDecision, LimitError>;
 
     /// Takes for several steps, each on its own. A client that pipelines RCPT has sent all of them already, so a
@@ -64,13 +65,13 @@ pub trait Limiter: Send + Sync + 'static {
     }
 
     /// Returns what a step took.
-    async fn give_back(&self, ticket: Reservation);
+    async fn give_back(&self, reservation: Reservation);
 
     /// Which limits apply to a step and how much of each remains. Takes nothing.
     async fn peek(&self, step: &LimitStep<'_>) -> Result<Vec<LimitStatus>, LimitError>;
 
-    /// How full the limits are that count all messages of an application, for these applications, and those that count
-    /// all messages of the relay. At most [`STANDINGS_MAX`]. For metrics. Empty where it is not known now.
+    /// How full the limits are, for metrics: those that count all messages of one of these applications, and those that
+    /// count all messages of the relay. At most [`STANDINGS_MAX`] windows. Empty if it is not known now.
     async fn standings(&self, _apps: &[AppName]) -> Vec<LimitStanding> {
         Vec::new()
     }
@@ -207,13 +208,13 @@ pub struct LimitStatus {
     pub limit: RuleName,
     /// The window.
     pub window: Window,
-    /// An opaque key. Views with the same limit, window and key share one count.
+    /// An opaque key. Two values with the same limit, window and key are of one count.
     pub key: u64,
     /// The remaining amount.
     pub left: u64,
     /// The amount that the step would take.
     pub needs: u64,
-    /// The reply if less than that remains.
+    /// The reply if less than `needs` remains.
     pub over: Reply,
 }
 

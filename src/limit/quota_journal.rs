@@ -2,8 +2,8 @@
 //!
 //! A line has a key, its period, the current count and a checksum; the last line of a key is the valid one. A change is
 //! on disk within half a second, and sooner if more than a hundredth of a quota was taken since the last write: further
-//! takes wait for the disk. A crash therefore loses at most the hundredth that is being written and one that is not
-//! yet, and a process that crashes repeatedly cannot use a quota several times. A torn last line is ignored. Any other
+//! takes wait for the disk. A crash therefore loses at most two hundredths, of which one is being
+//! written, and a process that crashes repeatedly cannot use a quota several times. A torn last line is ignored. Any other
 //! unreadable line is an error, because ignoring it would reset a quota. A lock file beside it allows one process at a
 //! time. Expired counts are dropped when the file is rewritten, at the start and when it has grown.
 
@@ -155,9 +155,7 @@ impl JournalWriter {
             self.signal.changed.notify_one();
         }
     }
-}
 
-impl JournalWriter {
     /// The amount of a quota that may be taken before it is written. `None`: counts cannot be written, which is logged.
     pub(super) fn unwritten_max(&self, quota: u32) -> Option<u32> {
         let is_written = self.thread.is_some() && !self.signal.state().broken;

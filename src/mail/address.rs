@@ -77,8 +77,8 @@ impl Mailbox {
         }
         let mailbox = Self { local_part, domain };
         let (MailDomain::Name(domain) | MailDomain::Literal(domain)) = &mailbox.domain;
-        // An upper bound: quotes, `@` and brackets, and each octet of the local part escaped. Nearly all addresses are
-        // below the limit even so.
+        // An upper bound: quotes, `@` and brackets, and each octet of the local part escaped. It is below the limit for
+        // nearly all addresses, so they are not printed.
         let octets_at_most = 2 * mailbox.local_part.len() + domain.len() + 5;
         let too_long = octets_at_most > 254 && mailbox.to_string().len() > 254;
         if too_long { Err(AddressError::TooLong) } else { Ok(mailbox) }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The counts. Clones count together.
+/// The counts. Clones share them.
 #[derive(Debug)]
 pub(crate) struct ConnectionCounter<K: Eq + Hash>(Arc<Mutex<HashMap<K, usize>>>);
 
@@ -19,11 +19,11 @@ impl<K: Clone + Eq + Hash> ConnectionCounter<K> {
     /// Counts one more connection; `None` if there are `max` with this key.
     pub(crate) fn take(&self, key: K, max: usize) -> Option<CountedConnection<K>> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(key.clone()).or_default();
-        if *count >= max {
+        let count = counts.get(&key).copied().unwrap_or_default();
+        if count >= max {
             return None;
         }
-        *count += 1;
+        counts.insert(key.clone(), count + 1);
         Some(CountedConnection { counter: self.clone(), key })
     }
 }
@@ -45,7 +45,7 @@ impl<K: Eq + Hash> Drop for CountedConnection<K> {
         let mut counts = self.counter.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.key) {
             *count -= 1;
-            // The table holds no key of the past: clients come and go.
+            // Clients come and go: a key without connections must not stay in the table.
             if *count == 0 {
                 counts.remove(&self.key);
             }

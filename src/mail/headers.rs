@@ -85,7 +85,7 @@ impl Field<'_> {
     }
 }
 
-/// U+0085, U+2028, U+2029.
+/// NEL (U+0085), and the line and paragraph separators (U+2028, U+2029), in UTF-8.
 const SEPARATORS: [&[u8]; 3] = [b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9"];
 
 impl HeaderSection {
@@ -109,7 +109,6 @@ impl HeaderSection {
             if let Some(&octet) = text.iter().find(|octet| octet.is_ascii_control() && **octet != b'\t') {
                 return Err(HeaderError::Control { line, character: char::from(octet) });
             }
-            // NEL, and the line and paragraph separators, in UTF-8.
             if let Some(found) = SEPARATORS.iter().find(|found| memchr::memmem::find(text, found).is_some()) {
                 let character =
                     std::str::from_utf8(found).ok().and_then(|text| text.chars().next()).unwrap_or_default();

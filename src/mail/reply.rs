@@ -35,7 +35,7 @@ pub struct Reply {
 const TEXT_OCTETS_MAX: usize = 400;
 
 impl Reply {
-    /// A row of the table. `const`, so that a row needs no allocation.
+    /// A reply with a fixed text: printable ASCII, at most 400 octets, which is not checked.
     pub const fn new(code: u16, status: Option<EnhancedStatus>, text: &'static str) -> Self {
         Self { code, status, text: Cow::Borrowed(text) }
     }

@@ -1,6 +1,6 @@
 //! The trace field: one `Received` field at the top of every message. RFC 5321 §4.4.
 //!
-//! It names no recipient (the first one may be a blind copy), and of the internal network only what the operator chose.
+//! It names no recipient, because the first one may be a blind copy. [`TraceDetail`] selects what it shows of the client.
 
 use super::client::{Client, ClientAddress};
 use super::id::TransactionId;

@@ -61,7 +61,7 @@ fn pieces(text: &str) -> impl Iterator<Item = (&str, Option<Word>)> {
             }
             // This start is not an encoded word.
             Err(fault) => {
-                ends = fault != NotAWord::NothingEndsIt;
+                ends = fault != NotAWord::Unterminated;
                 let (before, behind) = rest.split_at(start + 2);
                 rest = behind;
                 Some((before, None))
@@ -75,21 +75,21 @@ fn pieces(text: &str) -> impl Iterator<Item = (&str, Option<Word>)> {
 enum NotAWord {
     UnknownEncoding,
     /// The rest contains no end of an encoded word, for this or any later start.
-    NothingEndsIt,
+    Unterminated,
 }
 
 /// The encoded word at the start of `text`, and its length. As in Python, it may contain question marks.
 fn encoded_word(text: &str) -> Result<(Word, usize), NotAWord> {
     let mut pieces = text.get(2..).unwrap_or_default().splitn(3, '?');
     let (Some(label), Some(encoding), Some(rest)) = (pieces.next(), pieces.next(), pieces.next()) else {
-        return Err(NotAWord::NothingEndsIt);
+        return Err(NotAWord::Unterminated);
     };
     let decoder: fn(&[u8]) -> Vec<u8> = match encoding {
         "b" | "B" => base64,
         "q" | "Q" => quoted,
         _ => return Err(NotAWord::UnknownEncoding),
     };
-    let end = rest.find("?=").ok_or(NotAWord::NothingEndsIt)?;
+    let end = rest.find("?=").ok_or(NotAWord::Unterminated)?;
     // RFC 2231 §5: a language may follow the charset.
     let charset = label.split('*').next().unwrap_or_default().as_bytes();
     let octets = decoder(&rest.as_bytes()[..end]);

@@ -1,8 +1,8 @@
 //! One structured line per message outcome, per refused command and per refused connection.
 //!
-//! Written through `tracing` under the target `gatepost`; the program that embeds us chooses the format. Control characters
-//! in text from peers are replaced by characters that show them (LF by U+240A `␊`) before the text is written, so no
-//! subscriber can be made to print a line of the peer's choosing, and a format has nothing to escape a second time.
+//! Written through `tracing` under the target `gatepost`; the embedding program chooses the format. Control characters
+//! in text from clients and the provider are replaced by characters that show them (LF by U+240A `␊`) before the text is
+//! written, so that no client can forge a line, whatever the format escapes.
 //! Addresses, AUTH names and Message-IDs are written as they are, as a keyed hash, or not at all. Refusals that one client
 //! causes again and again are written a few times, and then counted in one line; at level debug all are written.
 //! Every line about a client whose application is known has its name in `app`.
@@ -38,7 +38,7 @@ pub struct LogObserver {
 }
 
 impl LogObserver {
-    /// With addresses in that form.
+    /// A log observer that writes addresses in this form.
     pub fn new(form: AddressForm) -> Self {
         Self { form, key: RandomState::new(), repeats: Repeats::default() }
     }
@@ -51,7 +51,7 @@ impl LogObserver {
         }
     }
 
-    /// An AUTH name: people type passwords there. A Message-ID: many name a person or a machine.
+    /// An AUTH name, which may be a mistyped password, or a Message-ID, which may name a person or a machine.
     fn name<'a>(&self, name: &'a str) -> Cow<'a, str> {
         match self.form {
             AddressForm::Plain => printable(name),
@@ -75,13 +75,13 @@ impl LogObserver {
         }
     }
 
-    /// Whether a line is written as such; `None`: not at all.
+    /// Whether a line is written at its level (`true`) or at debug (`false`); `None`: not at all.
     fn repeated(&self, kind: LineKind, address: ClientAddress) -> Option<bool> {
         let admitted = self.repeats.admit(kind, address, SystemClock.now());
         (admitted || tracing::enabled!(target: "gatepost", tracing::Level::DEBUG)).then_some(admitted)
     }
 
-    fn tell_repeats(&self, all: bool) {
+    fn write_summaries(&self, all: bool) {
         for summary in self.repeats.summaries(SystemClock.now(), all) {
             let super::repeats::Summary { kind, client, lines, seconds } = summary;
             warn!(target: "gatepost", client, lines, seconds, "more lines like: {kind}");
@@ -99,7 +99,7 @@ impl LogObserver {
 
     fn message(&self, record: &MessageRecord<'_>) {
         let ambiguous = record.outcome.is_some_and(|outcome| outcome.certainty == Certainty::Ambiguous);
-        // A line below the level costs nothing.
+        // A line below the level must cost nothing.
         macro_rules! line {
             ($level:ident, $LEVEL:ident, $text:literal) => {
                 if tracing::enabled!(target: "gatepost", tracing::Level::$LEVEL) {
@@ -172,7 +172,7 @@ impl LogObserver {
     fn recipients(&self, record: &MessageRecord<'_>) -> String {
         match record.forward_paths {
             _ if !record.reply.is_positive() => String::new(),
-            // The number of them stands in a field of its own.
+            // Their number is in another field.
             _ if self.form == AddressForm::Omitted => "-".to_owned(),
             [path] => self.mailbox(path.mailbox()),
             paths => {
@@ -192,7 +192,7 @@ impl LogObserver {
         }
     }
 
-    /// The provider's texts contain addresses and ARNs; they follow ours.
+    /// The detail of a message. The provider's text, which contains addresses and ARNs, follows the status and code.
     fn message_detail<'a>(&self, record: &MessageRecord<'a>) -> Cow<'a, str> {
         match record.outcome {
             // Status and code contain no address; the text may.
@@ -220,7 +220,7 @@ macro_rules! of_client {
     }};
 }
 
-/// The same; one that is not written but only counted is for level debug.
+/// The same, at level debug if the line is only counted.
 macro_rules! repeated {
     ($level:ident, $written:expr, $who:expr, $($line:tt)+) => {
         match $written {
@@ -232,7 +232,7 @@ macro_rules! repeated {
 
 impl Drop for LogObserver {
     fn drop(&mut self) {
-        self.tell_repeats(true);
+        self.write_summaries(true);
     }
 }
 
@@ -242,7 +242,7 @@ fn names(apps: &[AppName]) -> String {
 
 impl Observer for LogObserver {
     fn summarise(&self) {
-        self.tell_repeats(false);
+        self.write_summaries(false);
     }
 
     fn observe(&self, event: &Event<'_>) {
@@ -305,7 +305,7 @@ impl Observer for LogObserver {
             }
             Event::MessageEnded(record) => self.message(record),
             Event::TransactionEnded(record) => self.transaction(record),
-            // The line of the transaction says it.
+            // The line of the transaction has the same reply.
             Event::SessionClosed { transaction: Some(_), .. } => {}
             Event::SessionClosed { client, after, reply, .. } => {
                 let Some(written) = self.repeated("session closed", client.address) else { return };
@@ -352,7 +352,7 @@ struct SessionFields {
     app: String,
 }
 
-/// As [`printable`].
+/// [`printable`] for an owned text.
 fn printable_text(text: String) -> String {
     match printable(&text) {
         Cow::Owned(printable) => printable,

@@ -47,7 +47,7 @@ labels! {
     Version { version: Word }
 }
 
-/// What is measured.
+/// The metrics, and the [`Observer`] that counts them.
 pub struct Metrics {
     registry: Registry,
     connections: Family<Listener, Gauge>,
@@ -79,7 +79,7 @@ pub struct Metrics {
     process: Process,
     words: Words,
     apps: Words,
-    /// Rules that are limits: their refusals are hits, and no decisions of policy.
+    /// The names of limits: their refusals count as hits, not as decisions of policy.
     limits: RwLock<HashSet<Word>>,
 }
 
@@ -97,19 +97,19 @@ struct Process {
 pub struct MetricsSnapshot {
     /// The account's quota, as read last.
     pub account: Option<AccountQuota>,
-    /// Recipients a second that are paced now.
+    /// The current pace, in recipients per second.
     pub pace: Option<f64>,
-    /// Octets held: being received, being sent, on disk.
+    /// Octets in use: received content in memory, messages being sent, content on disk.
     pub octets: (u64, u64, u64),
-    /// Messages that wait for a turn, and calls in flight.
-    pub turns: (usize, usize),
+    /// Messages in the send queue, and calls in flight.
+    pub send_queue: (usize, usize),
     /// Each listener's certificate and its end, in seconds since 1970.
     pub certificates: Vec<(String, i64)>,
     /// Limits that count all messages of an application, or all messages.
     pub limits: Vec<LimitSnapshot>,
-    /// What sending needs and does not work.
+    /// The number of known faults.
     pub faults: usize,
-    /// The process's own figures, where the system has them.
+    /// The figures of the process; `None` where the system has none.
     pub process: Option<ProcessSnapshot>,
 }
 
@@ -137,7 +137,7 @@ pub struct ProcessSnapshot {
     pub cpu_seconds: f64,
     /// File descriptors that are open.
     pub open_fds: u64,
-    /// File descriptors that there may be.
+    /// The maximum of open file descriptors.
     pub max_fds: u64,
     /// When it began, in seconds since 1970.
     pub started_seconds: f64,
@@ -148,12 +148,12 @@ const WORDS_MAX: usize = 5_000;
 /// Applications with series of their own.
 const APPS_MAX: usize = 1_000;
 
-/// SES answers in some 20 to 200 ms; a hand-off may wait for its turn as long as the deadline.
+/// SES answers in about 20 to 200 ms; a hand-off may wait in the send queue until the deadline.
 const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 const OCTETS: [f64; 9] = [1e3, 4e3, 16e3, 64e3, 256e3, 1e6, 4e6, 16e6, 40e6];
 
 impl Metrics {
-    /// All at zero.
+    /// Metrics without events: all at zero.
     pub fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("gatepost"),
@@ -243,7 +243,7 @@ impl Metrics {
         let build = Family::<Version, Gauge>::default();
         build.get_or_create(&Version { version: env!("CARGO_PKG_VERSION") }).set(1);
         r.register("build_info", "What runs here", build);
-        std::mem::swap(&mut self.registry, &mut registry);
+        self.registry = registry;
     }
 
     /// The applications that have been counted so far, those with series of their own.
@@ -251,7 +251,7 @@ impl Metrics {
         self.apps.all().into_iter().filter_map(|name| AppName::parse(name).ok()).collect()
     }
 
-    /// Everything, in the OpenMetrics text format.
+    /// All metrics in the OpenMetrics text format.
     pub fn open_metrics(&self, snapshot: &MetricsSnapshot) -> String {
         self.take(snapshot);
         let mut text = String::with_capacity(16 * 1024);
@@ -268,12 +268,7 @@ impl Metrics {
             registry.register_with_unit("process_start_time", "Start", Unit::Seconds, started.clone());
             registry.register("process_open_fds", "Open file descriptors", open_fds.clone());
             registry.register("process_max_fds", "The most file descriptors", max_fds.clone());
-            registry.register_with_unit(
-                "process_cpu",
-                "User and system",
-                Unit::Seconds,
-                CpuSeconds(cpu.get()).counter(),
-            );
+            registry.register_with_unit("process_cpu", "User and system", Unit::Seconds, counter_at(cpu.get()));
             append(&mut text, &registry);
         }
         text
@@ -291,8 +286,8 @@ impl Metrics {
             self.memory.get_or_create(&Use { r#use: name }).set(signed(octets));
         }
         self.faults.set(signed(snapshot.faults as u64));
-        self.waiting.set(signed(snapshot.turns.0 as u64));
-        self.calls.set(signed(snapshot.turns.1 as u64));
+        self.waiting.set(signed(snapshot.send_queue.0 as u64));
+        self.calls.set(signed(snapshot.send_queue.1 as u64));
         for (listener, not_after) in &snapshot.certificates {
             self.certificate.get_or_create(&Listener { listener: self.word(listener) }).set(*not_after);
         }
@@ -315,7 +310,7 @@ impl Metrics {
     }
 }
 
-/// The samples of limits. They are made anew each time: an application that sends nothing any more has none.
+/// The samples of limits, made for each scrape, so that an application that no longer sends has none.
 fn limits(moments: &[LimitSnapshot]) -> Registry {
     let (used, remaining) = (Family::<LimitWindow, Gauge>::default(), Family::<LimitWindow, Gauge>::default());
     for LimitSnapshot { limit, app, window, used: is_used, remaining: is_remaining } in moments {
@@ -330,22 +325,18 @@ fn limits(moments: &[LimitSnapshot]) -> Registry {
     registry
 }
 
-/// Another registry's samples, before the end.
+/// Adds the samples of another registry before the end mark.
 fn append(text: &mut String, registry: &Registry) {
     text.truncate(text.len().saturating_sub("# EOF\n".len()));
     // Writing to a string does not fail.
     let _ = prometheus_client::encoding::text::encode(text, registry);
 }
 
-/// A counter that is read somewhere else.
-struct CpuSeconds(f64);
-
-impl CpuSeconds {
-    fn counter(&self) -> Counter<f64, AtomicU64> {
-        let counter = Counter::default();
-        counter.inc_by(self.0.max(0.0));
-        counter
-    }
+/// A counter with a value that the system counts.
+fn counter_at(value: f64) -> Counter<f64, AtomicU64> {
+    let counter = Counter::default();
+    counter.inc_by(value.max(0.0));
+    counter
 }
 
 impl Process {

@@ -118,7 +118,7 @@ pub enum Event<'a> {
         /// What was replied.
         reply: &'a Reply,
     },
-    /// Policy would have refused, and only reports.
+    /// Policy only reports, and would have refused.
     WouldRefuse {
         /// The client.
         client: &'a Client,
@@ -131,21 +131,21 @@ pub enum Event<'a> {
         /// Rule, reply and reason.
         detail: &'a str,
     },
-    /// The provider throttled an attempt, which is certainly not sent, and the message is sent again.
+    /// The provider throttled an attempt, so the message was certainly not sent, and the relay tries again.
     TriedAgain {
         /// The provider's error code.
         code: &'static str,
     },
     /// The provider's throttling, or its end, changed the pace of all sending.
     PaceChanged {
-        /// In words.
+        /// The change, in words.
         change: &'a str,
         /// Whether it is for the worse.
         slower: bool,
     },
     /// The account's quota was read.
     QuotaRead(&'a AccountQuota),
-    /// It did not.
+    /// The account's quota could not be read.
     QuotaUnknown {
         /// Why.
         error: &'a ReadError,
@@ -154,12 +154,12 @@ pub enum Event<'a> {
     },
     /// A limit was reached; the refusal that follows names it too.
     LimitHit {
-        /// Which.
+        /// The name of the limit.
         limit: &'a str,
         /// The application, if it is known.
         app: Option<&'a str>,
     },
-    /// Something that sending needs does not work. Once until it works again, and once where the reason changes.
+    /// Something that sending needs does not work. Sent once until it works again, and once more if the reason changes.
     Degraded {
         /// The applications that need it, if they are known; not all of many.
         apps: &'a [AppName],
@@ -172,7 +172,7 @@ pub enum Event<'a> {
         apps: &'a [AppName],
         /// What was wrong.
         fault: &'a str,
-        /// It is not known to work: the application has sent nothing since, for a long time.
+        /// Whether it is unknown that it works: the application has sent nothing for a long time.
         expired: bool,
     },
     /// Policy or limiter could not decide; the client was deferred.

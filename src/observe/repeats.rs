@@ -1,8 +1,8 @@
-//! Log lines that one client causes again and again: the first few are written, the others are counted.
+//! Log lines that one client causes repeatedly: the first few are written, the others are counted.
 //!
 //! Of each kind of line and each client address (of IPv6: each /64), the first [`LINES_MAX`] of an interval are written; at
 //! its end one line says how many more there were. Metrics count everything, and at level debug every line is written.
-//! The table is bounded: clients over the bound share one count a kind.
+//! The table is bounded: clients over the bound share one count per kind.
 
 use crate::mail::ClientAddress;
 use std::collections::HashMap;
@@ -62,7 +62,7 @@ impl Repeats {
             }
         }
         let count = counts.entry(key).or_insert(Count { since: now, written: 0, more: 0 });
-        // The count of the interval before stays until it is reported.
+        // The count of the previous interval stays until it is reported.
         if count.is_over(now) && count.more == 0 {
             *count = Count { since: now, written: 0, more: 0 };
         }

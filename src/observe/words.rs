@@ -1,12 +1,12 @@
-//! Names as metric labels: each is kept once and for ever, so that counting allocates nothing, and there are so many at most.
+//! Names as metric labels. Each is leaked once, so that counting allocates nothing; their number is bounded.
 
 use std::collections::HashSet;
 use std::sync::{PoisonError, RwLock};
 
-/// A label value: static, or kept for ever.
+/// A label value: a literal, or a leaked name.
 pub(super) type Word = &'static str;
 
-/// What stands for all names beyond the bound.
+/// The label of all names beyond the bound.
 pub(super) const OTHER: Word = "other";
 
 /// Names that have been labels.
@@ -21,7 +21,7 @@ impl Words {
         Self { most, known: RwLock::default() }
     }
 
-    /// A name as a label, if there is room for another one. Names come from the configuration.
+    /// A name as a label; [`OTHER`] beyond the bound. Names come from the configuration.
     pub(super) fn word(&self, name: &str) -> Word {
         if let Some(known) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(name) {
             return known;

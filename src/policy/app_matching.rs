@@ -2,8 +2,8 @@
 //!
 //! The most specific match wins: certificate before AUTH name, AUTH name before network, the longer network before the
 //! shorter, network before listener; of two that are equal in this order, the one with more criteria. An index makes the cost of one
-//! lookup independent of the number of applications: each is filed under its most specific criterion, and only those filed
-//! under a property of this client are compared.
+//! lookup independent of the number of applications: each is indexed by its most specific criterion, and only those with
+//! a property of this client are compared.
 
 use crate::mail::{Client, ClientAddress, ClientCertificate};
 use ipnet::IpNet;
@@ -66,7 +66,7 @@ impl MatchCriteria {
         met.extend(name.map(|name| format!("AUTH name {name}")));
         let address = address(client);
         let around = self.networks.iter().filter(|network| address.is_some_and(|address| network.contains(&address)));
-        met.extend(around.max_by_key(|network| weight(network)).map(|network| format!("network {network}")));
+        met.extend(around.max_by_key(|network| specificity_of(network)).map(|network| format!("network {network}")));
         let listener = self.listeners.iter().find(|name| ***name == *client.listener);
         met.extend(listener.map(|name| format!("listener {name}")));
         met.join(", ")
@@ -98,7 +98,8 @@ impl MatchCriteria {
         }
         if !self.networks.is_empty() {
             let address = address(client)?;
-            let longest = self.networks.iter().filter(|network| network.contains(&address)).map(weight).max()?;
+            let longest =
+                self.networks.iter().filter(|network| network.contains(&address)).map(specificity_of).max()?;
             specificity.prefix = longest;
         }
         if !self.listeners.is_empty() {
@@ -148,13 +149,13 @@ impl AppMatcher {
         for place in 0..index.all.len() {
             let demands = index.all[place].clone();
             if !demands.certificates.is_empty() {
-                file(&mut index.certificates, demands.certificates, place);
+                add(&mut index.certificates, demands.certificates, place);
             } else if !demands.identities.is_empty() {
-                file(&mut index.identities, demands.identities, place);
+                add(&mut index.identities, demands.identities, place);
             } else if !demands.networks.is_empty() {
-                file(&mut index.networks, demands.networks.iter().map(IpNet::trunc).collect(), place);
+                add(&mut index.networks, demands.networks.iter().map(IpNet::trunc).collect(), place);
             } else {
-                file(&mut index.listeners, demands.listeners, place);
+                add(&mut index.listeners, demands.listeners, place);
             }
         }
         let mut lengths: Vec<(bool, u8)> =
@@ -229,7 +230,7 @@ fn alternatives<T>(demand: &[T]) -> impl Iterator<Item = Option<&T>> + Clone {
     demand.iter().map(Some).chain(demand.is_empty().then_some(None))
 }
 
-fn file<K: std::hash::Hash + Eq>(index: &mut HashMap<K, Vec<usize>>, keys: Vec<K>, place: usize) {
+fn add<K: std::hash::Hash + Eq>(index: &mut HashMap<K, Vec<usize>>, keys: Vec<K>, place: usize) {
     for key in keys {
         index.entry(key).or_default().push(place);
     }
@@ -246,7 +247,8 @@ fn address(client: &Client) -> Option<IpAddr> {
     }
 }
 
-fn weight(network: &IpNet) -> u8 {
+/// The prefix length plus one, IPv4 counted as the IPv6 it maps to.
+fn specificity_of(network: &IpNet) -> u8 {
     let mapped = if network.addr().is_ipv4() { 96 } else { 0 };
     network.prefix_len() + mapped + 1
 }

@@ -227,7 +227,7 @@ impl AppPolicy {
         let requested = facts.requested.parameters(&app.requested_fields);
         let malformed =
             |error: ParameterError| refusal("requested_fields", replies::MALFORMED_HEADER, error.to_string());
-        let send = results.rule(requested.map_err(malformed))?.or(&gets(app, facts.client));
+        let send = results.rule(requested.map_err(malformed))?.or(&send_parameters(app, facts.client));
         let authors: &[Author] = author.as_ref().map_or(facts.from.mailboxes(), std::slice::from_ref);
         results.rule(covered(authors, &send))?;
         let mut places = String::new();
@@ -293,7 +293,7 @@ fn permitted_by(app: &App, authors: &[Author], places: &str) -> Option<Arc<str>>
 }
 
 /// What the messages of this client are sent with.
-fn gets(app: &App, client: &Client) -> SendParameters {
+fn send_parameters(app: &App, client: &Client) -> SendParameters {
     let mut send = app.send.clone();
     if !app.tags.is_empty() {
         send.tags = tags::fill(&app.tags, &app.name, client);
@@ -302,7 +302,11 @@ fn gets(app: &App, client: &Client) -> SendParameters {
 }
 
 fn grant(app: &App, client: &Client, rule: &'static str) -> Granted {
-    Granted { app: Some(app.name.clone()), send: gets(app, client), ..Granted::by(RuleName::from_static(rule)) }
+    Granted {
+        app: Some(app.name.clone()),
+        send: send_parameters(app, client),
+        ..Granted::by(RuleName::from_static(rule))
+    }
 }
 
 #[async_trait]

@@ -12,8 +12,8 @@ pub(super) fn judge(structure: &Structure, denied: &[String]) -> Result<(), Refu
     }
 }
 
-/// Compares the last extension as an operating system reads it: characters that are neither letter nor digit do not count at the
-/// end; a NUL ends the name, and so does a colon (`a.exe::$DATA`).
+/// Compares the last extension as operating systems read it: characters at the end that are neither letter nor digit are ignored;
+/// a NUL or a colon ends the name (`a.exe::$DATA`).
 fn denies(denied: &[String], name: &str) -> bool {
     let name = name.split('\0').next().unwrap_or_default().replace(['\u{ff0e}', '\u{2024}'], ".");
     let ends = [name.as_str(), name.split(':').next().unwrap_or_default()];

@@ -1,7 +1,7 @@
 //! Decides whether a message is allowed. [`Policy`] is the extension point.
 //!
-//! A policy is asked once per MAIL, once per RCPT and once at the end of data. It accepts, defers or rejects, or reports that it could
-//! not decide. Not knowing is never a rejection: the message is deferred (451 4.3.0).
+//! The relay calls a policy at each MAIL, at each RCPT and at the end of data. It accepts, defers or rejects, or reports that it
+//! could not decide, and then the message is deferred (451 4.3.0).
 //! [`AppPolicy`] is the built-in policy: applications with rights of their own.
 
 mod app;
@@ -32,13 +32,16 @@ use async_trait::async_trait;
 /// Decides about commands and messages.
 #[async_trait]
 pub trait Policy: Send + Sync + 'static {
-    /// Called once per MAIL. The future may be dropped when the client disconnects.
+    /// Decides about a MAIL. The future of this and the other methods is dropped if the relay cuts its connections; a client
+    /// that disconnects does not cancel it.
     async fn reverse_path(&self, facts: &MailFacts<'_>) -> Result<PolicyDecision, PolicyError>;
 
-    /// Called once per RCPT, after MAIL was accepted.
+    /// Decides about an RCPT, after MAIL was accepted. May be called more than once per RCPT: pipelined commands are decided in
+    /// advance if the limiter is in another process.
     async fn forward_path(&self, facts: &RcptFacts<'_>) -> Result<PolicyDecision, PolicyError>;
 
-    /// Called once, at the end of data. The grants are what the message is sent with.
+    /// Decides about the message, at the end of data. The grants are what it is sent with. Called a second time after the edits
+    /// of the first decision were applied. The future is dropped at the deadline of the message.
     async fn message(&self, facts: &MessageFacts<'_>) -> Result<PolicyDecision, PolicyError>;
 
     /// The application of a client, if it is known before MAIL. For log and metrics only.
@@ -46,8 +49,8 @@ pub trait Policy: Send + Sync + 'static {
         None
     }
 
-    /// What the messages of each application are sent with, as far as it is known without a message. The relay checks it with the
-    /// provider at the start.
+    /// What the messages of each application are sent with, as far as it is known without a message. At the start, the relay
+    /// checks with the provider that it works.
     fn sends(&self) -> Vec<(AppName, SendParameters)> {
         Vec::new()
     }
@@ -152,7 +155,7 @@ impl<'a> AddressField<'a> {
 }
 
 /// The answer of a policy.
-#[expect(clippy::large_enum_variant, reason = "made once a command, and taken apart at once")]
+#[expect(clippy::large_enum_variant, reason = "made once per command, and taken apart at once")]
 #[derive(Clone, Debug)]
 pub enum PolicyDecision {
     /// Allowed, with these grants.

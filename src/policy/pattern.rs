@@ -31,7 +31,7 @@ pub enum PatternError {
         /// A pattern that is probably meant.
         instead: String,
     },
-    /// The local part can match nothing.
+    /// The local part has a character that no dot-string has.
     #[error("{0:?}: the local part must be letters, digits, * and . ! # $ % & ' + - / = ? ^ _ ` {{ | }} ~")]
     LocalPart(String),
     /// The domain is not one.
@@ -73,7 +73,7 @@ impl AddressPattern {
     /// [`PatternError`].
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         Self::compile(text).and_then(|pattern| {
-            // No address but a quoted one begins with a dot: this is the "any character" of a regular expression.
+            // Only a quoted local part begins with a dot, so this is the "any character" of a regular expression.
             let begins_with_dot = pattern.local_runs.first().is_some_and(|run| run.starts_with('.'));
             if begins_with_dot { Err(regular_expression(text)) } else { Ok(pattern) }
         })
@@ -156,7 +156,7 @@ impl AddressPattern {
     }
 }
 
-/// The domain of a regular expression, without its special characters.
+/// The error for a regular expression, with a pattern for its domain.
 fn regular_expression(text: &str) -> PatternError {
     let domain = text.rsplit_once('@').map_or("", |(_, domain)| domain).replace('\\', "");
     let name = MailDomain::parse(domain.trim_end_matches('$')).ok();

@@ -10,16 +10,16 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Asking takes no longer.
+/// The longest wait for an answer of the provider.
 pub(super) const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
-/// After an answer that did not come; doubling up to the usual interval.
+/// The wait after a missing answer. Doubles up to the usual interval.
 const RETRY_MIN: Duration = Duration::from_secs(5);
-/// Between two checks of what did not work, plus or minus a quarter.
+/// The interval between two checks of what did not work, plus or minus a quarter.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Relay {
-    /// Asks the provider, for ever: for the account's quota now and at every interval (`None`: never), and for what the
-    /// applications need now and, while it does not work, about every minute.
+    /// Watches the provider for ever: reads the account's quota now and at every interval (`None`: never), and checks what
+    /// the applications need now and, while it does not work, about every minute.
     pub async fn watch_provider(&self, interval: Option<Duration>) {
         let account = async {
             if let Some(interval) = interval {
@@ -29,21 +29,21 @@ impl Relay {
         tokio::join!(account, self.watch_checks(interval.is_some()));
     }
 
-    /// Never per message: the provider takes one such call a second from all of an account.
+    /// Reads the quota at intervals, never per message: SES accepts one such call per second and account.
     async fn watch_account(&self, interval: Duration) {
         let mut retry = RETRY_MIN;
-        let mut told = None;
+        let mut reported = None;
         loop {
             let soon = spread(retry.min(interval).min(CHECK_INTERVAL));
             let wait = match self.read_account().await {
                 Ok(quota) => {
-                    (retry, told) = (RETRY_MIN, None);
+                    (retry, reported) = (RETRY_MIN, None);
                     if quota.sending_enabled { interval } else { spread(interval.min(CHECK_INTERVAL)) }
                 }
                 Err(ReadError::Unsupported) => return,
                 Err(error) => {
-                    // Reported once: a permission that is missing on purpose is no news. Faults are reported separately.
-                    if told.as_ref() != Some(&error) && !matches!(error, ReadError::Fault(_)) {
+                    // Reported once, because the permission may be missing on purpose. Faults are reported separately.
+                    if reported.as_ref() != Some(&error) && !matches!(error, ReadError::Fault(_)) {
                         let detail = match self.pace.as_ref().and_then(|pace| pace.view().recipients_per_second) {
                             Some(rate) => format!("sending continues at {rate:.2} recipients/s"),
                             None => "sending continues without a rate until SES throttles".to_owned(),
@@ -56,7 +56,7 @@ impl Relay {
                         _ => interval,
                     };
                     retry = retry.saturating_mul(2);
-                    told = Some(error);
+                    reported = Some(error);
                     wait
                 }
             };
@@ -64,7 +64,7 @@ impl Relay {
         }
     }
 
-    /// So long, or until a check finds that the account does not work.
+    /// Waits, at most until a check finds that the account does not work.
     async fn rest(&self, wait: Duration) {
         let end = Instant::now() + wait;
         let was_faulty = self.health.is_faulty(&Subject::Account(None));
@@ -93,7 +93,7 @@ impl Relay {
         Ok(quota)
     }
 
-    /// What sending needs and does not work, as far as it is known.
+    /// The known faults of what sending needs.
     pub fn faults(&self) -> Vec<KnownFault> {
         let mut faults = self.health.faults();
         if self.pace.as_ref().is_some_and(|pace| pace.view().closed) {
@@ -103,7 +103,7 @@ impl Relay {
         faults
     }
 
-    /// How the attempt ended that had this turn.
+    /// Reports the outcome of the attempt that used this slot to the pacer, and what it changed to the observer.
     pub(super) async fn record_outcome(&self, slot: &SendSlot, outcome: &Outcome) {
         let (Some(pace), Some(taken)) = (&self.pace, slot.taken()) else { return };
         let (change, slower) = match pace.record_outcome(taken, outcome).await {
@@ -124,7 +124,7 @@ impl Relay {
     }
 }
 
-/// That time, plus or minus a quarter, so that relays that started together do not call together for ever.
+/// A wait, plus or minus a quarter, so that relays that started together do not call together.
 pub(super) fn spread(wait: Duration) -> Duration {
     let (quarter, parts) = (wait / 4, (RandomState::new().hash_one(0) % 1_000) as u32);
     wait - quarter + quarter * 2 / 1_000 * parts

@@ -15,11 +15,11 @@ use crate::observe::Event;
 use crate::policy::{AddressField, MailFacts, MessageFacts, PolicyDecision, PolicyError, RcptFacts};
 use std::sync::Arc;
 
-/// Admitted: what policy granted, and what the limiter took.
+/// What policy granted, and what the limiter took.
 #[derive(Debug)]
 pub(super) struct Admitted {
     pub(super) granted: Arc<Granted>,
-    pub(super) ticket: Reservation,
+    pub(super) reservation: Reservation,
 }
 
 /// A message that may be sent, and what the limiter took for it.
@@ -27,7 +27,7 @@ pub(super) struct Admitted {
 pub(super) struct Judged {
     pub(super) permitted: Permitted,
     pub(super) granted: Arc<Granted>,
-    pub(super) ticket: Reservation,
+    pub(super) reservation: Reservation,
 }
 
 impl Relay {
@@ -50,17 +50,17 @@ impl Relay {
         granted: Arc<Granted>,
     ) -> Result<Admitted, Refusal> {
         if let Some(octets) = facts.parameters.declared_octets {
-            self.announced(facts, &granted, octets).await?;
+            self.check_declared_size(facts, &granted, octets).await?;
         }
         self.limited(facts.client, granted, facts.reverse_path, LimitStage::Mail).await
     }
 
-    /// Whether the limits have capacity for a message of that size now. Nothing is taken: the real size is known at the end of data.
-    async fn announced(&self, facts: &MailFacts<'_>, granted: &Granted, octets: u64) -> Result<(), Refusal> {
+    /// Checks that the limits have capacity for a message of this size now. Takes nothing: the real size is known at the end of data.
+    async fn check_declared_size(&self, facts: &MailFacts<'_>, granted: &Granted, octets: u64) -> Result<(), Refusal> {
         let stage = LimitStage::Declared(octets);
         let step = LimitStep { client: facts.client, granted, reverse_path: facts.reverse_path, stage };
         let views = self.limiter.peek(&step).await;
-        let views = views.map_err(|error| self.could_not_judge(facts.client, &error.to_string()))?;
+        let views = views.map_err(|error| self.could_not_decide(facts.client, &error.to_string()))?;
         match views.into_iter().find(|view| view.left < view.needs) {
             None => Ok(()),
             Some(LimitStatus { limit, left, over, .. }) => {
@@ -76,7 +76,7 @@ impl Relay {
         self.limited(facts.client, granted, facts.reverse_path, LimitStage::Rcpt(facts.forward_path)).await
     }
 
-    /// Decides about a whole message. If policy wants it changed, it is changed and decided about again: what was decided about last is what is
+    /// Decides about a whole message. If policy requests edits, they are applied and policy decides about the result, which is what is
     /// sent. `authors` and `envelope` become those of that message, also for the log line of a refusal.
     pub(super) async fn judge_message(
         &self,
@@ -92,7 +92,7 @@ impl Relay {
             *envelope = Arc::clone(&message.envelope);
             let second = self.judge_once(client, &message, authors).await?;
             if !second.edits.is_empty() {
-                return Err(self.could_not_judge(client, "policy requested a second change of the message"));
+                return Err(self.could_not_decide(client, "policy requested a second change of the message"));
             }
             let reported = granted.reported.clone().or_else(|| second.reported.clone());
             granted = Arc::new(Granted { reported, ..Arc::unwrap_or_clone(second) });
@@ -105,11 +105,11 @@ impl Relay {
             octets: message.content.octets().len() as u64,
             recipients: message.envelope.forward_paths().len(),
         };
-        let Admitted { granted, ticket } =
+        let Admitted { granted, reservation } =
             self.limited(client, granted, message.envelope.reverse_path(), stage).await?;
         let BufferedMessage { envelope, content, .. } = message;
         let permitted = Permitted::permit(transaction, envelope, content, Arc::clone(&granted));
-        Ok(Judged { permitted, granted, ticket })
+        Ok(Judged { permitted, granted, reservation })
     }
 
     async fn judge_once(
@@ -151,9 +151,9 @@ impl Relay {
         match decision {
             Ok(PolicyDecision::Accept(granted)) => Ok(Arc::new(granted)),
             Ok(PolicyDecision::Reject(refusal)) => Err(refusal),
-            // A policy that defers with a permanent reply means the decision, not the code.
+            // If a policy defers with a permanent reply, the decision counts, not the code.
             Ok(PolicyDecision::Defer(refusal)) => Err(Refusal { reply: refusal.reply.softened(), ..refusal }),
-            Err(error) => Err(self.could_not_judge(client, &error.to_string())),
+            Err(error) => Err(self.could_not_decide(client, &error.to_string())),
         }
     }
 
@@ -178,13 +178,13 @@ impl Relay {
         decision: Result<LimitDecision, LimitError>,
     ) -> Result<Admitted, Refusal> {
         match decision {
-            Ok(LimitDecision::Taken(ticket)) => Ok(Admitted { granted, ticket }),
+            Ok(LimitDecision::Taken(reservation)) => Ok(Admitted { granted, reservation }),
             Ok(LimitDecision::Over { limit, reply, wait }) => {
                 self.limit_hit(limit.as_str(), granted.app.as_ref());
                 let detail = wait.map(|wait| format!("capacity again in {} ms", wait.as_millis())).unwrap_or_default();
                 Err(Refusal { reply, rule: Some(limit), detail })
             }
-            Err(error) => Err(self.could_not_judge(client, &error.to_string())),
+            Err(error) => Err(self.could_not_decide(client, &error.to_string())),
         }
     }
 
@@ -192,14 +192,14 @@ impl Relay {
         self.observer.observe(&Event::LimitHit { limit, app: app.map(AppName::as_str) });
     }
 
-    fn could_not_judge(&self, client: &Client, detail: &str) -> Refusal {
+    fn could_not_decide(&self, client: &Client, detail: &str) -> Refusal {
         self.observer.observe(&Event::DecisionFailed { client, detail });
         Refusal::new(replies::LOCAL_ERROR, detail)
     }
 }
 
-/// Refuses what policy accepted although it cannot be read and is not replaced: a policy that only reports, or that
-/// does not look at these facts, permits no message whose author is not known.
+/// Refuses a message with an unreadable author that policy accepted and does not replace. Also a policy that only reports, or
+/// that ignores these facts, must not let a message with an unknown author pass.
 fn readable(facts: &MessageFacts<'_>, granted: &Granted) -> Result<(), Refusal> {
     let edits = &granted.edits;
     let refuse = |fault: &Refusal| Err(fault.clone());
@@ -219,7 +219,7 @@ fn readable(facts: &MessageFacts<'_>, granted: &Granted) -> Result<(), Refusal> 
             AddressField::Unreadable(fault) => return refuse(fault),
             AddressField::Mailboxes(_) => {}
         }
-        // With the author, the Sender field is replaced.
+        // An edit of the author removes the Sender field too.
         if let AddressField::Unreadable(fault) = facts.sender {
             return refuse(fault);
         }

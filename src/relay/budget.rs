@@ -1,14 +1,14 @@
-//! How much all messages together may hold, in memory and on disk.
+//! The limits of memory and disk for all messages together.
 //!
 //! Memory is divided once: a share for content that is being received, a share for messages that are being sent, and what
-//! verifying passwords may take. Two shares, because a message that waits for its turn to be sent holds its received
-//! octets meanwhile: out of one share, all could wait for each other. Sending takes its weight in one piece. Units are KiB,
-//! which is what a semaphore can count.
+//! verifying passwords may take. Receiving and sending have separate shares, because a message that waits to be sent holds
+//! its received octets: with one share, all messages could wait for each other. Sending takes its weight in one piece.
+//! Semaphores count KiB.
 
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The sizes.
+/// The sizes of the budget.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BudgetSettings {
@@ -18,7 +18,7 @@ pub struct BudgetSettings {
     pub disk_octets: u64,
     /// Where those files are; `None`: the system's temporary directory.
     pub directory: Option<std::path::PathBuf>,
-    /// A message larger than this waits on disk for its turn.
+    /// A message larger than this is on disk while it waits to be sent.
     pub message_in_memory_octets_max: u64,
     /// The most file descriptors that the process may open; `None`: not known.
     pub file_descriptors_max: Option<u64>,
@@ -38,10 +38,10 @@ impl Default for BudgetSettings {
 
 const MIB: u64 = 1024 * 1024;
 
-/// The share of the memory that receiving gets: a quarter.
+/// The divisor of the memory for receiving: a quarter.
 const RECEIVING_SHARE: u64 = 4;
 
-/// The permits that are left.
+/// The memory and disk budget of a relay.
 #[derive(Debug)]
 pub struct Budget {
     receiving: Arc<Semaphore>,
@@ -55,8 +55,8 @@ pub struct Budget {
     descriptors: Option<u64>,
 }
 
-/// File descriptors at the end of the range that are kept for health checks and calls to the provider: 200 calls, 32
-/// connections of the admin endpoint, and some; of a small range, a quarter.
+/// File descriptors that are reserved for health checks and calls to the provider, at the end of the range: enough for 200
+/// calls and 32 connections of the admin endpoint. Of a small range, a quarter is reserved.
 const DESCRIPTORS_KEPT_MAX: u64 = 256;
 
 /// A part of a budget. Dropping it returns the part.
@@ -81,33 +81,33 @@ impl Budget {
         }
     }
 
-    /// What sending may hold at a time. A message whose attempt would hold more is sent alone.
+    /// Octets of memory for sending. A message whose attempt needs more is sent alone.
     pub fn sending_octets(settings: &BudgetSettings, set_aside: u64) -> u64 {
         let memory = settings.memory_octets.saturating_sub(set_aside);
         memory - memory / RECEIVING_SHARE
     }
 
-    /// Takes that many more octets of memory, if they are free now.
+    /// Takes memory for receiving, if it is free now.
     pub(super) fn receive(&self, octets: u64) -> Option<Share> {
         Arc::clone(&self.receiving).try_acquire_many_owned(kib(octets)).ok()
     }
 
-    /// Takes that many more octets of disk, if they are free now.
+    /// Takes disk space, if it is free now.
     pub(super) fn store(&self, octets: u64) -> Option<Share> {
         Arc::clone(&self.disk).try_acquire_many_owned(kib(octets)).ok()
     }
 
-    /// Memory to send that many octets with, if it is there now.
+    /// Takes memory for sending, if it is free now.
     pub(super) fn try_send(&self, octets: u64) -> Option<Share> {
         Arc::clone(&self.sending).try_acquire_many_owned(self.sending_weight(octets)).ok()
     }
 
-    /// Memory to send that many octets with, when it is there; in turn.
+    /// Waits for memory for sending, in the order of the calls.
     pub(super) async fn send(&self, octets: u64) -> Option<Share> {
         Arc::clone(&self.sending).acquire_many_owned(self.sending_weight(octets)).await.ok()
     }
 
-    /// Whether the memory to send that many octets with is there now.
+    /// Whether this much memory for sending is free now.
     pub(super) fn has_memory_to_send(&self, octets: u64) -> bool {
         self.sending.available_permits() >= self.sending_weight(octets) as usize
     }
@@ -116,8 +116,8 @@ impl Budget {
         kib(octets).min(self.sending_kib.max(1))
     }
 
-    /// Whether the number of a descriptor that was opened now says that only those are left that are kept. POSIX: the
-    /// lowest number that is free is taken.
+    /// Whether only reserved file descriptors are left, by the number of one that was opened now. POSIX: `open` returns the
+    /// lowest free number.
     pub(crate) fn is_short_of_descriptors(&self, opened: Option<i32>) -> bool {
         let opened = opened.and_then(|opened| u64::try_from(opened).ok());
         matches!((self.descriptors, opened), (Some(most), Some(opened)) if opened >= most)

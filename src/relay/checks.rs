@@ -1,7 +1,7 @@
-//! What the applications need of the provider, asked for at the start: each role, and each configuration set.
+//! Checks at the start whether the roles and configuration sets of the applications work at the provider.
 //!
-//! One question at a time, in the background; [`CHECKS_MAX`] of them. What does not work is asked for again about every
-//! minute until it does; what works is not asked for again. A call that IAM denies proves nothing.
+//! One check at a time, in the background, at most [`CHECKS_MAX`]. A failed check is repeated about every minute until it
+//! succeeds; a successful one is not repeated. A call that IAM denies proves nothing.
 
 use super::Relay;
 use super::account_quota::{ANSWER_WAIT_MAX, CHECK_INTERVAL, spread};
@@ -10,19 +10,19 @@ use crate::mail::parameters::{AppName, ConfigurationSetName, RoleArn};
 use crate::mail::{ReadError, SendParameters};
 use std::time::Duration;
 
-/// Between two questions: SES takes one GetAccount and one GetConfigurationSet a second from all of an account.
+/// The pause between two checks: SES accepts one GetAccount and one GetConfigurationSet per second and account.
 const CHECK_PAUSE: Duration = Duration::from_millis(1_100);
-/// Roles and configuration sets that are asked for.
+/// The maximum number of checks.
 const CHECKS_MAX: usize = 50;
 
-/// One thing to ask the provider for.
+/// One role, or one configuration set as a role.
 struct Check {
     role: Option<RoleArn>,
     /// `None`: credentials, connection and account.
     set: Option<ConfigurationSetName>,
-    /// The first application that needs it.
+    /// The applications that need it, at most [`APPS_MAX`].
     apps: Vec<AppName>,
-    /// Not answered yet.
+    /// Not decided yet.
     due: bool,
 }
 
@@ -36,7 +36,7 @@ impl Check {
 }
 
 impl Relay {
-    /// `has_account`: the transport's own account is asked for its quota, so faults of it are ended there.
+    /// Runs the checks for ever. `has_account`: [`Relay::watch_account`] reads the transport's own account, and ends its faults.
     pub(super) async fn watch_checks(&self, has_account: bool) {
         let mut checks = self.checks();
         loop {
@@ -54,7 +54,7 @@ impl Relay {
         }
         tokio::time::sleep(CHECK_PAUSE).await;
         let account = Subject::Account(check.role.clone());
-        // Without credentials nothing is known of a configuration set.
+        // Without credentials, a configuration set cannot be checked.
         if check.set.is_some() && self.health.is_faulty(&account) {
             return;
         }
@@ -73,7 +73,7 @@ impl Relay {
                 let apps = if subject == Subject::Account(None) { &[] } else { apps };
                 self.health.fails(subject, text.into(), apps);
             }
-            // A denied call shows that there are credentials; the rest is not known.
+            // A denied call shows that there are credentials. Nothing else is known.
             Ok(()) | Err(ReadError::NotPermitted(_)) => self.health.works(|known| *known == subject),
             Err(ReadError::Unsupported | ReadError::Unavailable(_)) => {}
         }

@@ -21,7 +21,7 @@ impl SessionHandler {
     /// The end of data: a receipt or a refusal.
     pub(super) async fn commit(&mut self, long_lines: bool) -> Answer {
         let ended = self.relay.clock.now();
-        let Some(Transaction { id, app, tickets, reception: Some(reception), .. }) =
+        let Some(Transaction { id, app, reservations, reception: Some(reception), .. }) =
             self.transaction.take().map(|transaction| *transaction)
         else {
             return Answer::Refuse(replies::BAD_SEQUENCE);
@@ -33,7 +33,7 @@ impl SessionHandler {
             app,
             ended,
             envelope,
-            tickets,
+            reservations,
             authors: Vec::new(),
             message_id: None,
             octets: 0,
@@ -44,7 +44,7 @@ impl SessionHandler {
                 self.open = None;
                 let reply = reply.with_reference(&end.id);
                 self.record(&end, None, &reply, rule.as_ref().map(RuleName::as_str), None, &detail);
-                self.give_back(end.tickets).await;
+                self.give_back(end.reservations).await;
                 Answer::Refuse(reply)
             }
         }
@@ -61,7 +61,7 @@ impl SessionHandler {
         end.octets = message.octets;
         let settings = &self.relay.settings.deadline;
         let deadline = end.ended + settings.of(end.octets);
-        // Re-encoding adds two thirds at most, and holds both messages for a moment.
+        // Re-encoding adds at most two thirds, and both messages are in memory for a moment.
         let octets = if long_lines { end.octets.saturating_mul(2) } else { end.octets };
         let weight = self.relay.transport.octets_held(octets);
         let slot_deadline = deadline.checked_sub(settings.attempt_min).unwrap_or(end.ended);
@@ -110,10 +110,10 @@ impl SessionHandler {
     }
 
     async fn send(&mut self, mut end: MessageContext, ready: AdmittedMessage) -> Answer {
-        let AdmittedMessage { judged: Judged { permitted, granted, ticket }, deadline, mut slot, _shares } = ready;
-        end.tickets.push(ticket);
+        let AdmittedMessage { judged: Judged { permitted, granted, reservation }, deadline, mut slot, _shares } = ready;
+        end.reservations.push(reservation);
         self.would_refuse(end.id, "DATA", &granted);
-        // From here on the attempt's record is the outcome.
+        // From here on the record of the attempt reports the end of the transaction.
         self.open = None;
         let again_until = deadline.checked_sub(self.relay.settings.deadline.attempt_min).unwrap_or(end.ended);
         let outcome = loop {
@@ -121,7 +121,7 @@ impl SessionHandler {
             let mut attempt = InFlightCall { handler: self, end: &end, granted: &granted, state: CallState::Calling };
             let outcome = self.relay.transport.send(permitted.clone(), deadline).await;
             let code = outcome.code;
-            // Certainly not sent: once more, before the messages that wait.
+            // The message was certainly not sent: try again, before the messages that wait.
             let throttled = outcome.kind == OutcomeKind::Throttled && outcome.certainty == Certainty::NotSent;
             attempt.state = CallState::Answered(outcome);
             if let CallState::Answered(outcome) = &attempt.state {
@@ -139,11 +139,11 @@ impl SessionHandler {
             Certainty::NotSent | Certainty::Ambiguous => Answer::Refuse(outcome.reply.with_reference(&end.id)),
         };
         self.messages += u32::from(matches!(answer, Answer::Accepted(_)));
-        let told = match &answer {
+        let reply = match &answer {
             Answer::Refuse(reply) => reply,
             _ => &outcome.reply,
         };
-        self.record_attempt(&end, &granted, &outcome, told);
+        self.record_attempt(&end, &granted, &outcome, reply);
         self.relay.health.record_outcome(&outcome, || Way {
             app: granted.app.clone(),
             role: granted.send.role.clone(),
@@ -151,15 +151,15 @@ impl SessionHandler {
             domain: end.authors.first().map(|author| author.mailbox.domain().to_string()),
         });
         match outcome.certainty {
-            Certainty::NotSent => self.give_back(end.tickets).await,
+            Certainty::NotSent => self.give_back(end.reservations).await,
             Certainty::Ambiguous => self.relay.count_ambiguous(),
             Certainty::Sent(_) => {}
         }
         answer
     }
 
-    fn record_attempt(&self, end: &MessageContext, granted: &Granted, outcome: &Outcome, told: &Reply) {
-        self.record(end, Some(outcome), told, Some(granted.rule.as_str()), Some(granted), "");
+    fn record_attempt(&self, end: &MessageContext, granted: &Granted, outcome: &Outcome, reply: &Reply) {
+        self.record(end, Some(outcome), reply, Some(granted.rule.as_str()), Some(granted), "");
     }
 
     pub(super) fn record(
@@ -199,12 +199,12 @@ struct AdmittedMessage {
     judged: Judged,
     deadline: Instant,
     slot: SendSlot,
-    /// Of the octets that were received.
+    /// The shares of the received octets.
     _shares: Vec<Share>,
 }
 
-/// A message that is being sent. If the connection is cut, dropping this counts and logs the call as an ambiguous attempt: its result is
-/// never known.
+/// A message that is being sent. If the connection is cut, dropping this counts and logs the call as an ambiguous attempt, because its
+/// result is unknown.
 struct InFlightCall<'a> {
     handler: &'a SessionHandler,
     end: &'a MessageContext,

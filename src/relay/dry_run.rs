@@ -1,8 +1,8 @@
 //! A dry run: the replies that a client would receive, without a socket and without sending anything.
 //!
-//! The same [`Session`] and the same [`SessionHandler`] as on a connection, so a dry run and the wire can differ only in what the
-//! components of the relay answer. The dry run makes its own relay, whose transport is a [`NullTransport`]: it cannot send. It has no
-//! TLS records and no timeouts: a handshake succeeds at once, with the facts that were given.
+//! It uses the same [`Session`] and [`SessionHandler`] as a connection, so that it differs from one only in the answers of the
+//! relay's components. The dry run makes its own relay, whose transport is a [`NullTransport`]: it cannot send. It has no
+//! timeouts, and a TLS handshake succeeds at once with the given facts.
 
 use super::{BudgetSettings, Components, Relay, RelaySettings, SessionHandler};
 use crate::mail::{Abandonment, Client, Clock, Permitted, TlsInfo};
@@ -16,7 +16,7 @@ pub(crate) struct DryRun {
     handler: SessionHandler,
     clock: Arc<dyn Clock>,
     transport: Arc<NullTransport>,
-    /// What STARTTLS negotiates.
+    /// The result of STARTTLS.
     tls: TlsInfo,
 }
 
@@ -24,9 +24,9 @@ pub(crate) struct DryRun {
 const PIECE_OCTETS: usize = 64 * 1024;
 
 impl DryRun {
-    /// A connection of that client to a listener with those settings. For implicit TLS `client.tls` is already set; `tls` is what
-    /// STARTTLS negotiates. Of the transport in `components` only the memory that a message needs is asked; pacing and the lock-out
-    /// after failed logins are left out.
+    /// A connection of a client to a listener. For implicit TLS `client.tls` is already set; `tls` is the result of STARTTLS.
+    /// The transport in `components` is only asked how much memory a message needs. There is no pacing, and no lock-out after
+    /// failed logins.
     pub(crate) fn begin(
         relay: &RelaySettings,
         components: Components,
@@ -44,7 +44,7 @@ impl DryRun {
         Self { session: Session::new(Arc::new(listener), clock.now()), handler, clock, transport, tls }
     }
 
-    /// The client sends octets. Returns what it receives.
+    /// Sends octets as the client. Returns what the client receives.
     pub(crate) async fn send(&mut self, octets: &[u8]) -> String {
         let mut received = Vec::new();
         let mut pieces = octets.chunks(PIECE_OCTETS);
@@ -73,11 +73,11 @@ impl DryRun {
         }
     }
 
-    /// The client sends a message after 354: with dots doubled and the end mark behind it. Returns what it receives.
+    /// Sends a message as the client after 354, with doubled dots and the end mark. Returns what the client receives.
     pub(crate) async fn send_content(&mut self, message: &[u8]) -> String {
         let mut wire = Vec::with_capacity(message.len() + 64);
         for line in message.split_inclusive(|octet| *octet == b'\n') {
-            // A dot behind a lone LF is not at the start of a line, so it is not doubled.
+            // A dot after a lone LF is not at the start of a line, so it is not doubled.
             if line.starts_with(b".") && (wire.is_empty() || wire.ends_with(b"\r\n")) {
                 wire.push(b'.');
             }

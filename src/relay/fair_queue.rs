@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct AppShare {
-    /// Its part of what is left over, relative to the others'; more than zero.
+    /// Its part of the rate beyond the guaranteed rates, relative to the weights of the others; more than zero.
     pub weight: f64,
-    /// Recipients a second that it gets first.
+    /// Its guaranteed rate, in recipients per second; 0: none.
     pub recipients_per_second_min: f64,
 }
 
@@ -26,11 +26,11 @@ impl Default for AppShare {
     }
 }
 
-/// What sending a message takes.
+/// What sending a message needs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Weight {
     pub(super) recipients: u32,
-    /// Of memory, while it is sent.
+    /// Memory while it is sent.
     pub(super) octets: u64,
 }
 
@@ -41,7 +41,7 @@ pub(super) type App = Option<AppName>;
 pub(super) struct FairQueue<T> {
     shares: HashMap<AppName, AppShare>,
     by_app: HashMap<App, AppQueue<T>>,
-    /// The start tag of the message that went last.
+    /// The start tag of the last message that was sent.
     virtual_time: f64,
 }
 
@@ -49,18 +49,18 @@ pub(super) struct FairQueue<T> {
 pub(super) struct Waiting<T> {
     pub(super) weight: Weight,
     pub(super) payload: T,
-    /// Octets of the messages that went before it although they came later.
+    /// Octets of later messages that were sent before it.
     overtaken_octets: u64,
     since: Instant,
 }
 
-/// The message that goes next.
+/// The next message to send.
 pub(super) struct Next {
     app: App,
-    /// In the application's queue: 0, or behind those that it overtakes.
+    /// The position in the application's queue: 0, or after those that it overtakes.
     index: usize,
     pub(super) weight: Weight,
-    /// It goes first because its application is below its guaranteed rate.
+    /// It is first because its application is below its guaranteed rate.
     pub(super) guaranteed: bool,
     /// The application that would be next, if that is another one.
     overtakes: Option<App>,
@@ -71,17 +71,17 @@ struct AppQueue<T> {
     waiting: VecDeque<Waiting<T>>,
     /// Recipients that wait.
     recipients: u64,
-    /// The finish tag of the message that went last.
+    /// The finish tag of the last message that was sent.
     finish: f64,
     /// What was taken of the guaranteed rate.
     guarantee: Debt,
 }
 
-/// What a guaranteed rate saves up in a pause.
+/// How much of a guaranteed rate accumulates while an application does not send.
 const GUARANTEE_BURST: Duration = Duration::from_secs(1);
-/// Messages of an application that are looked at for one that fits.
+/// Messages of an application that are searched for one that fits.
 const LOOK_BEHIND_MAX: usize = 64;
-/// Applications whose tags are remembered; of more, those without a waiting message are forgotten.
+/// Applications whose tags are stored. At this number, those without a waiting message are removed.
 const APPS_MAX: usize = 10_000;
 
 impl<T> FairQueue<T> {
@@ -102,7 +102,7 @@ impl<T> FairQueue<T> {
         queue.waiting.push_back(Waiting { weight, payload, overtaken_octets: 0, since });
     }
 
-    /// Counts a message that went without waiting.
+    /// Counts a message that was sent without waiting.
     pub(super) fn charge(&mut self, app: &App, recipients: u32, now: Instant) {
         self.queue(app).charge(recipients, now);
     }
@@ -112,8 +112,8 @@ impl<T> FairQueue<T> {
         self.by_app.values_mut().map(|queue| queue.remove_gone(&gone)).sum()
     }
 
-    /// The message that goes next: of the applications below their guaranteed rate the one that waits longest, otherwise that with
-    /// the least start tag. If it does not fit and another one that may overtake it does, that one.
+    /// The next message: the longest waiting one of the applications below their guaranteed rate, otherwise the one with the least
+    /// start tag. If it does not fit, a message that fits and may overtake it.
     pub(super) fn next(&self, now: Instant, fits: impl Fn(u64) -> bool) -> Option<Next> {
         let head = self.first(now, |_| Some(0))?;
         match fits(head.weight.octets) {
@@ -139,7 +139,7 @@ impl<T> FairQueue<T> {
         Some(waiting)
     }
 
-    /// The first of the messages that `index` chooses, at most one of each application.
+    /// The first of the messages that `index` selects, at most one per application.
     fn first(&self, now: Instant, index: impl Fn(&AppQueue<T>) -> Option<usize>) -> Option<Next> {
         let candidates = || {
             self.by_app.iter().filter_map(|(app, queue)| {
@@ -226,7 +226,7 @@ impl<T> AppQueue<T> {
         if rate <= 0.0 {
             return false;
         }
-        // A message for more recipients than a second's worth goes when a whole second's worth is there.
+        // A message with more recipients than one second of the rate needs one second of it only.
         let cost = Duration::from_secs_f64((f64::from(recipients) / rate).min(GUARANTEE_BURST.as_secs_f64()));
         self.guarantee.wait(GUARANTEE_BURST.saturating_sub(cost), now).is_zero()
     }
@@ -239,5 +239,5 @@ impl<T> AppQueue<T> {
     }
 }
 
-/// A guarantee so small that a message takes longer than this is none.
+/// The maximum cost of one message. If a message would cost more, the guaranteed rate is too low to be used.
 const COST_SECONDS_MAX: f64 = 3_600.0;

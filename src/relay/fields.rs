@@ -1,7 +1,7 @@
 //! The address fields of a message, read for policy: author, sender, recipients.
 //!
-//! From, Sender and the Resent fields are read by our strict parser, with mail-parser as the second opinion: what the two
-//! read differently is unreadable. To, Cc and Reply-To need only be such that SES can read them.
+//! From, Sender and the Resent fields are parsed strictly, and compared with the result of mail-parser: if the two differ, the
+//! field is unreadable. To, Cc and Reply-To must only be readable for SES.
 
 use crate::mail::address_list;
 use crate::mail::{Author, AuthorError, Content, Refusal, Reply, author, replies};
@@ -50,7 +50,7 @@ impl Fields {
     }
 }
 
-/// A field that may stand once. SES sends what stands in From.
+/// Reads a field that may occur once only.
 fn one(name: &'static str, values: &[&[u8]]) -> Field {
     let value = match values {
         [] => return Field::Missing,
@@ -87,8 +87,8 @@ fn resent(content: &Content) -> Field {
     if mailboxes.is_empty() { Field::Missing } else { Field::Mailboxes(mailboxes) }
 }
 
-/// Whether a folded line of a field begins with `From:` and has an address. To us it is part of that field; a reader that
-/// trims lines before it looks at them sees an author.
+/// Whether a continuation line of a field begins with `From:` and has an address. It is part of that field, but a reader that
+/// trims lines before it parses them sees an author.
 pub(super) fn hides_a_from_field(value: &[u8]) -> bool {
     value.split(|octet| *octet == b'\n').skip(1).any(|line| {
         let line = line.trim_ascii_start();
@@ -98,7 +98,7 @@ pub(super) fn hides_a_from_field(value: &[u8]) -> bool {
     })
 }
 
-/// Our strict reader, and mail-parser as the witness. Anything that the two read differently is unreadable.
+/// The mailboxes by the strict parser, if mail-parser finds the same ones.
 fn read_mailboxes(name: &'static str, value: &[u8]) -> Result<Vec<Author>, Refusal> {
     let authors = author::parse(value).map_err(|error| match error {
         AuthorError::Ambiguous(cause) => ambiguous(name, cause),
@@ -128,7 +128,8 @@ fn list(content: &Content) -> Option<Refusal> {
     })
 }
 
-/// A field that cannot be read, or not in one way only. The cause is one of our phrases; it goes into the reply.
+/// A field that cannot be read, or has more than one interpretation. The cause goes into the reply, so it must not contain text of
+/// the message.
 fn ambiguous(name: &'static str, cause: &str) -> Refusal {
     fault(name, replies::AUTHOR_AMBIGUOUS.with_text(&format!("{name} field: {cause}")), cause.to_owned())
 }

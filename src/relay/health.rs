@@ -1,9 +1,9 @@
-//! What sending needs and does not work: credentials, a connection, the account, configuration sets, and what messages of an
-//! application run into.
+//! Known faults of what sending needs: credentials, connection, account, configuration sets, and those that messages of an
+//! application met.
 //!
-//! A fault stays until the same thing works: for the same role and configuration set and, where a message met it, for the
-//! same application, whatever else succeeds. A fault that a message met is dropped [`EXPIRY`] after the last message of
-//! that application went the same way. The observer receives one event when a fault begins or changes, and one when it
+//! A fault stays until the same thing works: for the same role and configuration set and, if a message met it, for the
+//! same application. A fault that a message met is dropped [`EXPIRY`] after the last message that met it. The observer
+//! receives one event when a fault begins or changes, and one when it
 //! ends. [`FAULTS_MAX`] are kept.
 
 use crate::mail::parameters::{AppName, ConfigurationSetName, RoleArn};
@@ -14,25 +14,25 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a fault is believed that an application's messages met, after the last of them.
+/// How long a fault that messages met is kept after the last of them.
 pub(super) const EXPIRY: Duration = Duration::from_secs(15 * 60);
 /// Faults that are kept separately.
 const FAULTS_MAX: usize = 100;
-/// Applications that are named with a fault of what several of them use.
+/// Applications that are named with a fault that concerns several.
 pub(super) const APPS_MAX: usize = 10;
-/// A fault whose reason changes again and again is not reported more often.
-const TOLD_INTERVAL: Duration = Duration::from_secs(60);
+/// The shortest interval between two reports of a fault whose reason changes.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A fault that is known now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownFault {
-    /// The applications that it keeps from sending, as far as they are known. Empty: all of them.
+    /// The applications that cannot send, as far as they are known. Empty: all of them.
     pub apps: Vec<AppName>,
     /// One sentence: what is wrong, and what to do.
     pub text: String,
 }
 
-/// What works or does not.
+/// What a fault is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Subject {
     /// Credentials, connection and account, as that role; `None`: as the transport itself.
@@ -61,13 +61,13 @@ struct Known {
     /// When it was met last.
     last: Instant,
     /// When it was reported to the observer.
-    told: Instant,
+    reported: Instant,
 }
 
-/// The faults.
+/// The known faults.
 pub(super) struct Health {
     known: Mutex<Vec<Known>>,
-    /// The number of them: most messages are sent while there are none, and need no lock for that.
+    /// The number of faults. Most messages are sent while there are none, and then need no lock.
     count: AtomicUsize,
     observer: Arc<dyn Observer>,
     clock: Arc<dyn Clock>,
@@ -78,50 +78,50 @@ impl Health {
         Self { known: Mutex::default(), count: AtomicUsize::new(0), observer, clock }
     }
 
-    /// It does not work.
+    /// Records a fault.
     pub(super) fn fails(&self, subject: Subject, text: Cow<'static, str>, apps: &[AppName]) {
         let now = self.clock.now();
-        let told = {
+        let reported = {
             let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             let has_room = all.len() < FAULTS_MAX;
             match all.iter_mut().find(|known| known.subject == subject) {
                 Some(known) => {
                     known.last = now;
                     let changed = known.text != text;
-                    let tell = changed && now.saturating_duration_since(known.told) >= TOLD_INTERVAL;
+                    let report = changed && now.saturating_duration_since(known.reported) >= REPORT_INTERVAL;
                     known.text.clone_from(&text);
-                    if tell {
-                        known.told = now;
+                    if report {
+                        known.reported = now;
                     }
-                    tell
+                    report
                 }
                 None if !has_room => false,
                 None => {
                     let apps = apps.iter().take(APPS_MAX).cloned().collect();
-                    all.push(Known { subject, text: text.clone(), apps, last: now, told: now });
+                    all.push(Known { subject, text: text.clone(), apps, last: now, reported: now });
                     self.count.store(all.len(), Ordering::Relaxed);
                     true
                 }
             }
         };
-        if told {
+        if reported {
             self.observer.observe(&Event::Degraded { apps: &apps[..apps.len().min(APPS_MAX)], fault: &text });
         }
     }
 
-    /// All of these work again, or are not known not to.
+    /// Removes the faults that `which` selects, because they work again.
     pub(super) fn works(&self, which: impl Fn(&Subject) -> bool) {
         if self.count.load(Ordering::Relaxed) > 0 {
             self.remove(|known| which(&known.subject), false);
         }
     }
 
-    /// Whether that is known not to work.
+    /// Whether a fault of this subject is known.
     pub(super) fn is_faulty(&self, subject: &Subject) -> bool {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|known| known.subject == *subject)
     }
 
-    /// How an attempt ended. `way` is asked for only where it matters, with the domain of the author.
+    /// Records the outcome of an attempt. `way` is called only if it is needed, and includes the domain of the author.
     pub(super) fn record_outcome(&self, outcome: &Outcome, way: impl FnOnce() -> Way) {
         if let Certainty::Sent(_) = outcome.certainty {
             if self.count.load(Ordering::Relaxed) == 0 {
@@ -150,14 +150,14 @@ impl Health {
         self.fails(Subject::Messages(way), text, app.as_slice());
     }
 
-    /// What is known now.
+    /// The known faults.
     pub(super) fn faults(&self) -> Vec<KnownFault> {
         self.expire();
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = |known: &Known| KnownFault { apps: known.apps.clone(), text: known.text.clone().into_owned() };
-        // A check and a message may have met the same.
+        let reported = |known: &Known| KnownFault { apps: known.apps.clone(), text: known.text.clone().into_owned() };
+        // A check and a message may have met the same fault.
         let mut faults: Vec<KnownFault> = Vec::new();
-        for fault in known.iter().map(told) {
+        for fault in known.iter().map(reported) {
             if !faults.contains(&fault) {
                 faults.push(fault);
             }
@@ -165,7 +165,7 @@ impl Health {
         faults
     }
 
-    /// Drops what no message has met for long.
+    /// Removes faults that no message has met for [`EXPIRY`].
     pub(super) fn expire(&self) {
         if self.count.load(Ordering::Relaxed) > 0 {
             let now = self.clock.now();
@@ -189,8 +189,7 @@ impl Health {
     }
 }
 
-/// What an attempt means for the next ones. A message that the provider rejects means nothing, and the 24-hour quota
-/// stops all sending by itself.
+/// The fault that an attempt shows. A rejected message shows none, and the 24-hour quota stops all sending by itself.
 fn fault(outcome: &Outcome) -> Option<Fault> {
     let text = match outcome.kind {
         OutcomeKind::Accepted | OutcomeKind::Refused | OutcomeKind::Deadline | OutcomeKind::DailyQuota => return None,
@@ -225,8 +224,8 @@ mod tests {
     }
 
     fn health() -> (Health, Arc<RecordedEvents>, Arc<ManualClock>) {
-        let (told, hands) = (Arc::new(RecordedEvents::default()), Arc::new(ManualClock::new()));
-        (Health::new(told.clone(), hands.clone()), told, hands)
+        let (reported, clock) = (Arc::new(RecordedEvents::default()), Arc::new(ManualClock::new()));
+        (Health::new(reported.clone(), clock.clone()), reported, clock)
     }
 
     fn way(app: &str, set: &str, domain: &str) -> Way {
@@ -249,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_fault_stays_until_the_same_application_sends_the_same_way() {
-        let (health, told, _) = health();
+        let (health, reported, _) = health();
         health.record_outcome(&failed("no set", false), || way("shop", "a", "a.example"));
         health.record_outcome(&failed("no set", false), || way("shop", "a", "a.example"));
         health.record_outcome(&sent(), || way("billing", "a", "a.example"));
@@ -257,7 +256,7 @@ mod tests {
         assert_eq!(texts(&health), ["no set"]);
         health.record_outcome(&sent(), || way("shop", "a", "b.example"));
         assert!(texts(&health).is_empty());
-        assert_eq!(*told.0.lock().unwrap(), ["degraded [AppName(\"shop\")] no set", "recovered no set false"]);
+        assert_eq!(*reported.0.lock().unwrap(), ["degraded [AppName(\"shop\")] no set", "recovered no set false"]);
     }
 
     #[test]
@@ -298,21 +297,21 @@ mod tests {
 
     #[test]
     fn a_fault_of_messages_expires_when_none_come_and_one_of_a_check_does_not() {
-        let (health, told, hands) = health();
+        let (health, reported, clock) = health();
         health.fails(Subject::Account(None), "no credentials".into(), &[]);
         health.record_outcome(&failed("no set", false), || way("shop", "a", "a.example"));
-        hands.advance(EXPIRY - Duration::from_secs(1));
+        clock.advance(EXPIRY - Duration::from_secs(1));
         health.record_outcome(&failed("no set", false), || way("shop", "a", "a.example"));
-        hands.advance(EXPIRY - Duration::from_secs(1));
+        clock.advance(EXPIRY - Duration::from_secs(1));
         assert_eq!(texts(&health).len(), 2);
-        hands.advance(Duration::from_secs(1));
+        clock.advance(Duration::from_secs(1));
         assert_eq!(texts(&health), ["no credentials"]);
-        assert_eq!(told.0.lock().unwrap().last().unwrap(), "recovered no set true");
+        assert_eq!(reported.0.lock().unwrap().last().unwrap(), "recovered no set true");
     }
 
     #[test]
     fn a_message_that_is_refused_says_nothing_and_faults_are_bounded() {
-        let (health, told, hands) = health();
+        let (health, reported, clock) = health();
         health.record_outcome(&Outcome::not_sent(OutcomeKind::Refused, replies::BAD_REQUEST, ""), || {
             way("shop", "a", "a.example")
         });
@@ -321,16 +320,16 @@ mod tests {
             health.record_outcome(&failed("x", false), || way(&format!("app{number}"), "a", "a.example"));
         }
         assert_eq!(health.faults().len(), FAULTS_MAX);
-        let before = told.0.lock().unwrap().len();
+        let before = reported.0.lock().unwrap().len();
         assert_eq!(before, FAULTS_MAX);
         // A reason that changes with every message.
         for _ in 0..5 {
             health.record_outcome(&failed("y", false), || way("app1", "a", "a.example"));
             health.record_outcome(&failed("z", false), || way("app1", "a", "a.example"));
         }
-        assert_eq!(told.0.lock().unwrap().len(), before);
-        hands.advance(TOLD_INTERVAL);
+        assert_eq!(reported.0.lock().unwrap().len(), before);
+        clock.advance(REPORT_INTERVAL);
         health.record_outcome(&failed("y", false), || way("app1", "a", "a.example"));
-        assert_eq!(told.0.lock().unwrap().len(), before + 1);
+        assert_eq!(reported.0.lock().unwrap().len(), before + 1);
     }
 }

@@ -3,7 +3,8 @@
 use crate::mail::Credentials;
 use std::hash::{BuildHasher, RandomState};
 
-/// Clients try the same password with PLAIN and then with LOGIN: that is one failure. Keeps a hash under a key of its own.
+/// Recognises the same credentials again: clients try a password with PLAIN and then with LOGIN, which is one failure. Stores
+/// a keyed hash only.
 #[derive(Debug, Default)]
 pub(super) struct LastFailure {
     hasher: RandomState,

@@ -1,7 +1,7 @@
-//! Prefetching: a pipelined group of RCPT asks a limiter in another process once.
+//! Prefetching: for a pipelined group of RCPT, a limiter in another process is called once.
 //!
 //! Policy decides about each recipient as usual. Only the limiter's decisions for the group are fetched together. They are kept until
-//! the session reaches each command, and given back if it does not.
+//! the session reaches each command, and returned if it does not.
 
 use super::SessionHandler;
 use super::admission::Admitted;
@@ -49,7 +49,7 @@ impl SessionHandler {
                 forward_path: &forward_path,
                 accepted_before: transaction.accepted + place,
             };
-            // After a refused recipient the number of accepted ones differs: the rest is decided command by command.
+            // After a refused recipient the number of accepted ones differs, so the rest is decided command by command.
             match self.relay.decided(&self.client, self.relay.policy.forward_path(&facts).await) {
                 Ok(grant) => granted.push((forward_path, transaction.accepted + place, grant)),
                 Err(_) => break,
@@ -67,7 +67,7 @@ impl SessionHandler {
         }
     }
 
-    /// The remaining decisions are not needed.
+    /// Returns the remaining decisions, which are not needed.
     pub(super) async fn forget_prefetched(&mut self) {
         let prefetched = self.transaction.as_mut().map(|transaction| std::mem::take(&mut transaction.prefetched));
         if let Some(prefetched) = prefetched.filter(|prefetched| !prefetched.is_empty()) {
@@ -75,11 +75,11 @@ impl SessionHandler {
         }
     }
 
-    /// Gives back what was fetched and not used.
+    /// Returns what the limiter took for these decisions.
     pub(super) async fn give_back_prefetched(&self, prefetched: Vec<PrefetchedRecipient>) {
         for PrefetchedRecipient { judged, .. } in prefetched {
-            if let Ok(Admitted { ticket, .. }) = judged {
-                self.relay.limiter.give_back(ticket).await;
+            if let Ok(Admitted { reservation, .. }) = judged {
+                self.relay.limiter.give_back(reservation).await;
             }
         }
     }

@@ -1,7 +1,7 @@
-//! A message while it is received: our trace field, the header section without the fields that must not be sent, the body.
+//! A message while it is received: the trace field, the header section without the fields that must not be sent, the body.
 //!
-//! Content is kept in memory, inside the budget, and moves to an unlinked file when it grows or memory is short. A fault
-//! is remembered and the rest thrown away; the session reads to the end of data all the same.
+//! Content is in memory, within the budget, and moves to an unlinked file when it grows or memory is short. After a fault
+//! the rest is discarded; the session still reads to the end of data, and the fault is the reply.
 //! Removed: `Bcc`, `Resent-Bcc` (the envelope carries blind copies), `Return-Path` (SES would send bounces there),
 //! `X-SES-*` (requests, see [`Requested`]).
 
@@ -15,12 +15,14 @@ use crate::smtp::MboxLine;
 use bytes::Bytes;
 use std::sync::Arc;
 
+/// The largest SIZE= for which memory is reserved before the content arrives: a client that only announces must not take
+/// much of the budget.
 const ANNOUNCED_OCTETS_MAX: u64 = 256 * 1024;
 
-/// What is taken from the budget at a time.
+/// Octets that are taken from the budget at a time.
 const STEP_OCTETS: u64 = 16 * 1024;
 
-/// What the scanner of the parts may hold without a share: most messages have few parts.
+/// Octets that the MIME scanner may hold without a share of the budget: most messages have few parts.
 const SCANNER_OCTETS_FREE: u64 = 4 * 1024;
 
 pub(super) struct Reception {
@@ -33,18 +35,18 @@ pub(super) struct Reception {
     shares: Vec<Share>,
     share_octets: u64,
     file: Option<(SpillFile, Vec<Share>, u64)>,
-    /// `None` until the blank line has come.
+    /// `None` before the blank line.
     header: Option<Header>,
     requested: Requested,
     fault: Option<Refusal>,
 }
 
-/// What is known once the header section has come.
+/// What is known after the blank line.
 struct Header {
     section: HeaderSection,
     /// Scans the parts of the body while it is received.
     parts: Scanner,
-    /// Of the memory that `parts` holds.
+    /// The shares of the memory that `parts` holds.
     shares: Vec<Share>,
     share_octets: u64,
 }
@@ -57,7 +59,7 @@ pub(super) struct Received {
     pub(super) octets: u64,
     header: HeaderSection,
     structure: Arc<Structure>,
-    /// The budget of the received content.
+    /// The shares of the received content.
     shares: Vec<Share>,
 }
 
@@ -105,7 +107,7 @@ impl Reception {
         if self.header.is_some() {
             return self.keep(octets).await;
         }
-        // Nearly always the header section arrives in one piece and is parsed in place.
+        // The header section usually arrives in one piece and is parsed in place.
         if self.memory.is_empty()
             && let Some(end) = blank_line(octets, 0)
         {
@@ -120,21 +122,21 @@ impl Reception {
                 self.take_header_and_keep(&raw, end).await
             }
             None if self.memory.len() > limits.octets_max => Err(header_fault(HeaderError::TooLarge)),
-            // A header section is wanted in one piece of memory. The first step of it is let in even where none is left:
-            // with the read buffer it is what a connection costs, and a body can go to disk.
+            // A header section must be in one piece of memory. Its first step needs no share: like the read buffer, it is
+            // part of what a connection costs, so a message can still go to disk when memory is used up.
             None if self.memory.len() as u64 <= STEP_OCTETS || self.grow(self.memory.len() as u64) => Ok(()),
             None => Err(no_room()),
         }
     }
 
-    /// The header section is complete, and ends there; what is behind it is body.
+    /// Takes the header section, which ends at `end`, and the body after its blank line.
     async fn take_header_and_keep(&mut self, raw: &[u8], end: usize) -> Result<(), Refusal> {
         self.take_header(&raw[..end])?;
         self.memory.extend_from_slice(b"\r\n");
         self.keep(&raw[end + 2..]).await
     }
 
-    /// The header section is complete: trace field on top, what must not leave taken out.
+    /// Parses the complete header section, puts the trace field on top, and removes the fields that must not be sent.
     fn take_header(&mut self, raw: &[u8]) -> Result<(), Refusal> {
         let limits = &self.relay.settings.header;
         let raw = match self.mbox_line {
@@ -148,7 +150,7 @@ impl Reception {
             let reply = replies::DUPLICATE_FIELD.with_text(&format!("Duplicate header field: {name}"));
             return Err(Refusal::new(reply, format!("{name} occurs more than once")));
         }
-        let mut kept = Vec::with_capacity(self.trace.len() + raw.len() + 2 + self.announced());
+        let mut kept = Vec::with_capacity(self.trace.len() + raw.len() + 2 + self.reserve_announced());
         kept.extend_from_slice(self.trace.as_bytes());
         let trace = HeaderSection::parse(&kept, &HeaderLimits::default()).map_err(header_fault)?;
         let requested = &mut self.requested;
@@ -157,7 +159,7 @@ impl Reception {
             if request {
                 requested.push(field.name, field.value);
             }
-            !request && !must_not_leave(field)
+            !request && !is_removed(field)
         });
         let fields = section.fields(&kept).map(|field| (field.name, field.value));
         let parts = Scanner::new(self.relay.settings.mime, fields).map_err(mime_fault)?;
@@ -166,9 +168,8 @@ impl Reception {
         Ok(())
     }
 
-    /// Octets that the client said will come, if there is room for them: then the buffer need not grow. Of more than a few,
-    /// a word is not enough to set them aside.
-    fn announced(&mut self) -> usize {
+    /// The announced octets, if they are few and within the budget: then the buffer need not grow. 0 otherwise.
+    fn reserve_announced(&mut self) -> usize {
         let octets = self.declared();
         match octets <= ANNOUNCED_OCTETS_MAX && self.grow(octets) {
             true => usize::try_from(octets).unwrap_or_default(),
@@ -176,7 +177,7 @@ impl Reception {
         }
     }
 
-    /// Reads the parts in the next octets of the body.
+    /// Scans the next octets of the body for MIME parts.
     fn scan(&mut self, octets: &[u8]) -> Result<(), Refusal> {
         let Some(header) = &mut self.header else { return Ok(()) };
         header.parts.feed(octets).map_err(mime_fault)?;
@@ -190,7 +191,8 @@ impl Reception {
     async fn keep(&mut self, octets: &[u8]) -> Result<(), Refusal> {
         self.scan(octets)?;
         if self.file.is_none() {
-            // What is announced as too large for memory need not be kept there until it is. A word alone opens no file.
+            // If the announced size is too large for memory, the content moves to disk early, but not before some of it
+            // has arrived: an announcement alone must not open a file.
             let total = (self.memory.len() + octets.len()) as u64;
             let most = self.relay.budget.message_in_memory_octets_max;
             let most = if self.declared() > most { most.min(ANNOUNCED_OCTETS_MAX) } else { most };
@@ -206,18 +208,18 @@ impl Reception {
             self.file = Some((file, Vec::new(), 0));
             let memory = std::mem::take(&mut self.memory);
             self.spill(&memory).await?;
-            // The file's own buffer is one piece; what it takes is counted as long as there is a file.
+            // The file's buffer of one piece is part of what a connection costs, and needs no share.
             self.shares.clear();
             self.share_octets = 0;
         }
         Box::pin(self.spill(octets)).await
     }
 
-    /// Where the buffer is full: a client that has sent a quarter of what it announced is believed, and the rest need not
-    /// be copied while it grows.
+    /// Reserves the announced size in a full buffer once a quarter of it has arrived, so that the rest is not copied while
+    /// the buffer grows.
     fn make_room(&mut self, more: usize) {
         let held = self.memory.len();
-        // With the trace field, which the client knows nothing of.
+        // The announced size does not include the trace field.
         let total = self.declared().saturating_add(self.trace.len() as u64);
         let total = total.min(self.relay.budget.message_in_memory_octets_max);
         let full = held + more > self.memory.capacity();
@@ -226,7 +228,7 @@ impl Reception {
         }
     }
 
-    /// The client's SIZE=; 0: none.
+    /// The octets of the client's SIZE=; 0 without it.
     fn declared(&self) -> u64 {
         self.envelope.parameters().declared_octets.unwrap_or_default()
     }
@@ -241,7 +243,7 @@ impl Reception {
         file.append(octets).await.map_err(disk_fault)
     }
 
-    /// Whether memory for that many octets in all is, or could be, reserved.
+    /// Reserves memory for this many octets in total. False: the budget is used up.
     fn grow(&mut self, total: u64) -> bool {
         while self.share_octets < total {
             // Doubling, as the vector grows.
@@ -253,7 +255,7 @@ impl Reception {
         true
     }
 
-    /// What has been kept so far.
+    /// The octets that are stored so far.
     pub(super) fn octets(&self) -> u64 {
         self.file.as_ref().map_or(self.memory.len() as u64, |(file, ..)| file.octets())
     }
@@ -265,10 +267,10 @@ impl Reception {
         self.header = None;
     }
 
-    /// The end of data.
+    /// Ends the content. Returns the message, or the first fault.
     pub(super) async fn end(mut self) -> Result<Received, Refusal> {
         if self.fault.is_none() && self.header.is_none() {
-            // No blank line: a message of header fields only. SES wants the line, and RFC 5322 §2.1 allows it.
+            // No blank line: a message of header fields only. RFC 5322 §2.1 allows it, but SES needs the line.
             self.write(&Bytes::from_static(b"\r\n")).await;
         }
         if let Some(fault) = self.fault {
@@ -302,8 +304,8 @@ pub(super) struct BufferedMessage {
 }
 
 impl Received {
-    /// Brings content that waited on disk back into memory; the caller holds a share for sending. The shares that come
-    /// back are those of the received octets, to be kept as long as these.
+    /// Reads content on disk back into memory, for which the caller holds a share for sending. Returns also the shares of
+    /// the received octets, which the caller must hold as long as the message.
     pub(super) async fn load(self) -> Result<(BufferedMessage, Vec<Share>), Refusal> {
         let octets = match self.content {
             StoredContent::Memory(octets) => octets,
@@ -314,11 +316,11 @@ impl Received {
     }
 }
 
-fn must_not_leave(field: &Field<'_>) -> bool {
+fn is_removed(field: &Field<'_>) -> bool {
     field.is("Bcc") || field.is("Resent-Bcc") || field.is("Return-Path")
 }
 
-/// The first field that stands twice and may not. `From` has a reply of its own.
+/// The first field that occurs twice and may occur once only. `From` has its own reply.
 fn repeated_field(section: &HeaderSection, raw: &[u8]) -> Option<&'static str> {
     let mut seen = [false; SINGLETON_FIELDS.len()];
     for field in section.fields(raw) {

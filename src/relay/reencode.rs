@@ -1,10 +1,10 @@
-//! Lines over 998 octets are shortened before policy decides, where no reader sees a difference.
+//! Shortens lines over 998 octets before policy decides, where no reader sees a difference.
 //!
-//! SES refuses such lines. Web applications make them (an HTML mail in one line), and so do programs that write base64 or
-//! a To field in one line. A text body becomes quoted-printable, or base64 if it is mostly not ASCII. Base64 is wrapped. A
-//! header field is folded where it has a blank; one without is never broken, because at 998 it could become a From field.
-//! What is signed, what is in a message inside the message, and every other body are left alone: a message with a long line
-//! there is refused, and so is one whose parts do not lie at the same place for all readers.
+//! SES refuses such lines. Web applications write an HTML body in one line, other programs base64 or a To field. A text body
+//! becomes quoted-printable, or base64 if it is mostly not ASCII. Base64 is wrapped. A header field is folded at a blank; a
+//! field without one is never broken, because the rest could become a From field. Signed parts, attached messages and all
+//! other bodies are not changed: a message with a long line there is refused, and so is one whose parts are not at the same
+//! position for all readers.
 //! RFC 5321 §4.5.3.1.6, RFC 2045 §6.7 and §6.8, RFC 5322 §2.2.3, RFC 1847 §2.1.
 
 use super::Relay;
@@ -26,14 +26,14 @@ use tokio::time::timeout_at;
 const LINE_OCTETS_MAX: usize = 998;
 /// RFC 2045 §6.8.
 const BASE64_LINE_OCTETS: usize = 76;
-/// RFC 5322 §2.1.1: where a header line should end.
+/// RFC 5322 §2.1.1: the length that a header line should not exceed.
 const HEADER_LINE_OCTETS: usize = 78;
-/// A smaller message takes less time than handing it to another thread.
+/// The largest message that is re-encoded on the event loop: it takes less time than passing it to another thread.
 const HERE_OCTETS_MAX: usize = 64 * 1024;
 
 impl Relay {
-    /// The message with shorter lines. Work on more than a few octets runs on the blocking pool, on as many threads as
-    /// there are processors; the wait for one of them ends at `deadline`.
+    /// The message with shorter lines. A message over 64 KiB is re-encoded on the blocking pool, on at most as many threads as
+    /// there are processors; the wait for a thread ends at `deadline`.
     pub(super) async fn shorten(
         &self,
         message: BufferedMessage,
@@ -60,8 +60,8 @@ impl Relay {
 
 fn refuse(place: &str) -> Refusal {
     let detail = format!("a line over {LINE_OCTETS_MAX} octets {place}");
-    let told = format!("Message line is longer than {LINE_OCTETS_MAX} octets: {place}");
-    Refusal::new(replies::CONTENT_LINE_TOO_LONG.with_text(&told), detail)
+    let text = format!("Message line is longer than {LINE_OCTETS_MAX} octets: {place}");
+    Refusal::new(replies::CONTENT_LINE_TOO_LONG.with_text(&text), detail)
 }
 
 fn too_large(octets: usize) -> Refusal {
@@ -101,14 +101,14 @@ fn shorten(content: &Content, limits: &HeaderLimits, mime: MimeLimits) -> Result
     }
     let again = Content::parse(Bytes::from(shortened), limits, mime)
         .map_err(|error| refuse(&format!("re-encoded, but then: {error}")))?;
-    // A line that was broken may begin like a delimiter now.
+    // The second half of a broken line may look like a delimiter.
     match again.structure().parts().len() == content.structure().parts().len() {
         true => Ok(again),
         false => Err(refuse("makes another part when it is re-encoded")),
     }
 }
 
-/// One part whose header or body changes. Offsets are of the message.
+/// One part whose header or body changes. Offsets are relative to the message.
 struct Change {
     header: Range<usize>,
     body: Range<usize>,
@@ -118,15 +118,15 @@ struct Change {
 /// How a body is encoded.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Recode {
-    /// It is text without an encoding, and gets one.
+    /// Text without an encoding: it is encoded.
     Plain,
-    /// It is quoted-printable with lines that are too long.
+    /// Quoted-printable with long lines: it is encoded again.
     QuotedPrintable,
-    /// Its lines are wrapped.
+    /// Base64: its lines are wrapped.
     Base64,
 }
 
-/// What must change, in the order of the message.
+/// The parts that must change, in order.
 fn changes(octets: &[u8], structure: &Structure) -> Result<Vec<Change>, Refusal> {
     let end = blank_line(octets, 0).unwrap_or(octets.len());
     let start = (end + 2).min(octets.len());
@@ -139,7 +139,7 @@ fn changes(octets: &[u8], structure: &Structure) -> Result<Vec<Change>, Refusal>
     let mut changes: Vec<Change> = Vec::new();
     let mut last = None;
     for line in long_lines(octets) {
-        // The last part that begins before it.
+        // The last part that begins before the line.
         let number = match line < start {
             true => 0,
             false => parts.partition_point(|part| place(part.header.start) <= line).saturating_sub(1),
@@ -168,7 +168,7 @@ fn changes(octets: &[u8], structure: &Structure) -> Result<Vec<Change>, Refusal>
     Ok(changes)
 }
 
-/// Where the lines begin that are too long.
+/// The positions of the lines over the limit.
 fn long_lines(octets: &[u8]) -> impl Iterator<Item = usize> + '_ {
     let ends = memchr::memchr_iter(b'\n', octets).map(|end| end + 1).chain([octets.len()]);
     let mut start = 0;
@@ -179,7 +179,7 @@ fn long_lines(octets: &[u8]) -> impl Iterator<Item = usize> + '_ {
     })
 }
 
-/// Whether a part is inside of something whose octets must stay.
+/// Whether a part is inside another one whose octets must not change.
 fn is_sealed(parts: &[Part], part: &Part) -> bool {
     let mut parent = part.parent.and_then(|number| parts.get(number));
     while let Some(outer) = parent {
@@ -200,8 +200,7 @@ fn recode(part: &Part) -> Result<Recode, Refusal> {
     }
 }
 
-/// A header section with long fields folded and, where the body is encoded anew, with that encoding in the place of the old
-/// one.
+/// Writes a header section with long fields folded. `encoding` replaces the Content-Transfer-Encoding.
 fn write_header(out: &mut Vec<u8>, header: &[u8], encoding: Option<Encoding>, top: bool) -> Result<(), Refusal> {
     let section = HeaderSection::parse(header, &HeaderLimits { octets_max: usize::MAX, ..HeaderLimits::default() })
         .map_err(|_| refuse("below a header that cannot be read"))?;
@@ -228,7 +227,7 @@ fn write_header(out: &mut Vec<u8>, header: &[u8], encoding: Option<Encoding>, to
     Ok(())
 }
 
-/// Folds a header line over the limit where it has blanks. No line of the result is blank.
+/// Folds a header line over the limit at blanks. No line of the result is blank.
 pub(super) fn fold(out: &mut Vec<u8>, line: &[u8]) -> Result<(), Refusal> {
     let mut rest = line;
     while line.len() > LINE_OCTETS_MAX + 2 && rest.len() > HEADER_LINE_OCTETS + 2 {
@@ -248,14 +247,14 @@ pub(super) fn fold(out: &mut Vec<u8>, line: &[u8]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The last place in front of a blank that ends the line in time, or the first one behind that. In front and behind it,
-/// there is text: a field's name and colon do not stand alone on a line, nor do blanks.
+/// The last blank within the preferred length at which a line can be folded, or the first one after it. There is text on both
+/// sides: neither the field name alone nor blanks alone form a line.
 fn fold_at(line: &[u8]) -> Option<usize> {
     let blank = |octet: u8| matches!(octet, b' ' | b'\t');
     let named = if blank(line[0]) { 0 } else { memchr::memchr(b':', line).map_or(0, |at| at + 1) };
     let text = named + line[named..].iter().position(|octet| !blank(*octet))?;
     let end = line.iter().rposition(|octet| !octet.is_ascii_whitespace())?;
-    // A continuation that reads as a From field would be refused.
+    // A continuation line that looks like a From field would be refused.
     let from = |rest: &[u8]| rest.get(..4).is_some_and(|name| name.eq_ignore_ascii_case(b"From"));
     let starts = |at: &usize| blank(line[*at]) && !blank(line[at - 1]) && !from(line[*at..].trim_ascii_start());
     let near = (text + 1..=HEADER_LINE_OCTETS.min(end)).rev().find(starts);
@@ -266,19 +265,19 @@ fn fold_at(line: &[u8]) -> Option<usize> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Encoding {
     QuotedPrintable,
-    /// Where quoted-printable would be much longer: text that is mostly not ASCII.
+    /// For text that is mostly not ASCII, where quoted-printable would be much longer.
     Base64,
 }
 
-/// The text of a body that is encoded anew.
+/// The text of a body that is encoded again.
 struct Text<'a> {
     octets: Cow<'a, [u8]>,
-    /// Octets that quoted-printable encodes.
+    /// The number of octets that quoted-printable encodes.
     encoded: usize,
 }
 
 impl<'a> Text<'a> {
-    /// `None` for a body that is only wrapped.
+    /// The text of a body; `None` if it is only wrapped.
     fn of(body: &'a [u8], recode: Recode) -> Option<Self> {
         let octets = match recode {
             Recode::Plain => Cow::Borrowed(body),
@@ -290,8 +289,8 @@ impl<'a> Text<'a> {
         Some(Self { octets, encoded })
     }
 
-    /// Quoted-printable adds two octets to each that it encodes, base64 a third to all. What quoted-printable makes two thirds
-    /// longer is not readable in it either.
+    /// Quoted-printable adds two octets to each encoded one, base64 a third to all. Text that quoted-printable would make two
+    /// thirds longer is not readable in it either.
     fn encoding(&self) -> Encoding {
         if self.encoded * 3 > self.octets.len() { Encoding::Base64 } else { Encoding::QuotedPrintable }
     }
@@ -307,7 +306,7 @@ impl<'a> Text<'a> {
         }
         out.reserve(octets + breaks + 64);
         match self.encoding() {
-            // A CR or LF that is no line end is encoded.
+            // A lone CR or LF is encoded.
             Encoding::QuotedPrintable => {
                 for line in text.split_inclusive(|octet| *octet == b'\n') {
                     let (line, end) = line.strip_suffix(b"\r\n").map_or((line, &b""[..]), |line| (line, b"\r\n"));
@@ -328,7 +327,7 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Breaks a line of base64 that is too long. Line ends mean nothing there (RFC 2045 §6.8).
+/// Wraps a long line of base64, where line ends have no meaning (RFC 2045 §6.8).
 fn wrap(out: &mut Vec<u8>, line: &[u8]) -> Result<(), Refusal> {
     let text = line.strip_suffix(b"\r\n").unwrap_or(line);
     if text.len() <= LINE_OCTETS_MAX {

@@ -1,4 +1,4 @@
-//! Changing a message where policy wants it: the author, missing, unreadable and unwanted fields, the recipient.
+//! Applies the edits that policy requests: the author, missing, unreadable and removed fields, the recipient.
 //!
 //! Only the header section changes, and policy decides about the result before it is sent.
 
@@ -13,7 +13,7 @@ use crate::mail::{Author, Envelope, Field, HeaderSection, Refusal, TransactionId
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// Makes the edits. `authors` are those of the received message.
+/// Applies the edits. `authors` are those of the received message.
 pub(super) fn apply(
     edits: &Edits,
     authors: &[Author],
@@ -24,20 +24,22 @@ pub(super) fn apply(
     let octets = message.content.octets();
     let end = blank_line(octets, 0).unwrap_or(octets.len());
     let mut header = Vec::with_capacity(end + 512);
-    let goes = |field: &Field<'_>| {
+    let is_removed = |field: &Field<'_>| {
         edits.author.is_some() && (field.is("From") || field.is("Sender"))
             || edits.without_resent && field.name.get(..7).is_some_and(|name| name.eq_ignore_ascii_case("Resent-"))
             || edits.without.iter().any(|name| field.is(name))
     };
     let mut has_reply_to = false;
-    // Our own trace field, which is the first, stays in any case.
-    for (place, field) in message.content.fields().enumerate().filter(|(place, field)| *place == 0 || !goes(field)) {
+    // The trace field of this relay, which is the first, always stays.
+    for (place, field) in
+        message.content.fields().enumerate().filter(|(place, field)| *place == 0 || !is_removed(field))
+    {
         let unreadable = edits.readable_lists
             && place > 0
             && address_list::FIELDS.iter().any(|name| field.is(name))
             && address_list::check(field.value).is_err();
         let readable = if unreadable { address_list::readable(field.value) } else { Vec::new() };
-        // An empty Reply-To would keep the author that is replaced out of it.
+        // An empty Reply-To is removed, so that the replaced author is added as Reply-To.
         let empty = if unreadable { readable.is_empty() } else { field.value.trim_ascii().is_empty() };
         if empty && (unreadable || edits.author.is_some() && field.is("Reply-To")) {
             continue;
@@ -45,7 +47,7 @@ pub(super) fn apply(
         has_reply_to |= field.is("Reply-To");
         match unreadable {
             false => header.extend_from_slice(field.octets),
-            // One address a line: header lines have a length.
+            // One address per line, because the length of a header line is limited.
             true => {
                 let list = readable.join(&b",\r\n\t"[..]);
                 header.extend_from_slice(&[field.name.as_bytes(), b": ", &list, b"\r\n"].concat());
@@ -59,7 +61,7 @@ pub(super) fn apply(
     if let Some(author) = &edits.author {
         add("From", &author.to_string())?;
         if !authors.is_empty() && !has_reply_to {
-            // One mailbox a line.
+            // One mailbox per line.
             let list: Vec<String> = authors.iter().map(ToString::to_string).collect();
             add("Reply-To", &list.join(",\r\n\t"))?;
         }

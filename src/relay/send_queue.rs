@@ -1,7 +1,8 @@
-//! Waiting to send. A send slot is capacity in the account's rate, one of the calls to the provider, and memory.
+//! The send queue: messages wait here for a send slot, which is capacity in the account's rate, one of the calls to the provider,
+//! and memory.
 //!
-//! [`FairQueue`] decides the order. One task, the dispatcher, takes all three for the message that goes next only, so that waiting
-//! messages hold neither calls nor memory. A guaranteed message is paid from a reserve that the others may not use, so it does not wait
+//! [`FairQueue`] decides the order. One task, the dispatcher, takes all three for the next message only, so that waiting
+//! messages hold neither calls nor memory. A guaranteed message may use a reserve that the others may not, so it does not wait
 //! for an application that floods. No message waits longer than its deadline; one that certainly would is refused at once.
 
 use super::budget::{Budget, Share};
@@ -68,8 +69,9 @@ struct State {
     dispatching: bool,
 }
 
-/// Without news, the head of the queue is looked at this often: a rate may have changed.
+/// How often the head of the queue is examined without an event: a rate may have changed.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
 impl SendQueue {
     pub(super) fn new(
         settings: SendQueueSettings,
@@ -132,7 +134,7 @@ impl SendQueue {
         }
     }
 
-    /// A slot without waiting, if no message waits and everything is free.
+    /// A slot without waiting, if everything is free.
     async fn at_once(&self, app: &App, weight: Weight) -> Result<Option<SendSlot>, Refusal> {
         let Ok(call) = Arc::clone(&self.calls).try_acquire_owned() else { return Ok(None) };
         let Some(memory) = self.budget.try_send(weight.octets) else { return Ok(None) };
@@ -150,12 +152,12 @@ impl SendQueue {
         Ok(Some(SendSlot { taken, recipients: weight.recipients, _call: call, _memory: memory }))
     }
 
-    /// Puts a message into its application's queue. True: the dispatcher has to be started.
+    /// Puts a message into its application's queue. True: the caller must start the dispatcher.
     fn enqueue(&self, app: &App, weight: Weight, waiter: Waiter, deadline: Instant) -> Result<bool, Refusal> {
         let rate = self.pace.as_ref().and_then(|pace| pace.view().recipients_per_second);
         let now = self.clock.now();
         let mut state = self.state();
-        // Even with the whole rate for its application alone, it would be sent too late.
+        // Refused at once if the message would be late even with the whole rate for its application.
         let waiting = state.queue.recipients_waiting(app) as f64;
         let left = deadline.saturating_duration_since(now).as_secs_f64();
         if let Some(rate) = rate.filter(|rate| waiting / rate > left) {
@@ -179,7 +181,7 @@ impl SendQueue {
                 _call: call,
                 _memory: memory,
             });
-            // Its client has gone meanwhile.
+            // The message has stopped waiting meanwhile.
             if let Err(Ok(slot)) = waiter.send(slot) {
                 self.give_back(slot).await;
             }
@@ -199,7 +201,7 @@ impl SendQueue {
                 Some(memory) => memory,
                 None => {
                     self.set_waiting_for(WaitingFor::Memory);
-                    // Meanwhile another message may fit; what was reserved for this one is then free again.
+                    // Another message may fit meanwhile. Dropping the wait frees what it has reserved.
                     tokio::select! {
                         memory = self.budget.send(next.weight.octets) => memory?,
                         () = self.changed.notified() => continue,
@@ -232,7 +234,7 @@ impl SendQueue {
         }
     }
 
-    /// The message that goes next, of those whose clients still wait. Without one, dispatching ends.
+    /// The next message, of those that still wait. Without one, dispatching ends.
     fn peek(&self) -> Option<Next> {
         let now = self.clock.now();
         let mut state = self.state();
@@ -249,19 +251,19 @@ impl SendQueue {
         Some(waiting)
     }
 
-    /// Gives back a slot that was not used.
+    /// Returns a slot that was not used.
     pub(super) async fn give_back(&self, slot: SendSlot) {
         if let (Some(pace), Some(taken)) = (&self.pace, slot.taken) {
             pace.give_back(taken).await;
         }
     }
 
-    /// Takes another part of the rate for a message that the provider throttled, before all that wait. False: not before the
-    /// deadline.
+    /// Takes another part of the rate for a message that the provider throttled, before all waiting messages. False: there is no
+    /// capacity before the deadline.
     pub(super) async fn again(&self, slot: &mut SendSlot, deadline: Instant) -> bool {
         let Some(pace) = &self.pace else { return false };
         let _counted = Throttled::count(self);
-        // Pacing gives back what the throttled attempt took, where that does not make it worse.
+        // The pacer returns what the throttled attempt took, unless attempts are throttled repeatedly.
         slot.taken = None;
         let take = async {
             let _first = self.throttled_order.lock().await;
@@ -308,7 +310,7 @@ impl SendSlot {
     }
 }
 
-/// A message that was throttled and waits, in the count of them.
+/// Counts a throttled message that waits for its next attempt.
 struct Throttled<'a>(&'a SendQueue);
 
 impl<'a> Throttled<'a> {
@@ -326,7 +328,7 @@ impl Drop for Throttled<'_> {
     }
 }
 
-/// What there is too little of.
+/// The resource that the next message waits for.
 #[derive(Clone, Copy)]
 enum WaitingFor {
     Calls,

@@ -35,12 +35,12 @@ pub(crate) struct SessionHandler {
     pub(super) transaction: Option<Box<Transaction>>,
     /// The transaction whose MAIL was accepted, until its one outcome is observed.
     pub(super) open: Option<OpenTransaction>,
-    /// A transaction whose content, or whose BDAT, is refused; the session has yet to report the reply.
+    /// A transaction whose content or BDAT is refused, until the session reports the reply.
     rejected_content: Option<RejectedContent>,
     pub(super) last_failure: LastFailure,
     /// Policy accepted a MAIL, or a login succeeded.
     pub(super) recognised: bool,
-    /// One of its application's connections, from the first MAIL.
+    /// Counts the connection for its application, from the first accepted MAIL.
     app_connection: Option<CountedConnection<AppName>>,
 }
 
@@ -75,14 +75,14 @@ impl SessionHandler {
         self.recognised
     }
 
-    /// The client named itself.
+    /// Handles EHLO or HELO.
     pub(crate) async fn hello(&mut self, word: String, esmtp: bool) {
         self.abandon(Abandonment::Hello).await;
         self.client.hello = word;
         self.esmtp = esmtp;
     }
 
-    /// The connection is encrypted now. What the client sent before is discarded.
+    /// Records the TLS handshake. What the client sent before it is discarded (RFC 3207 §4.2).
     pub(crate) async fn encrypted(&mut self, tls: TlsInfo) {
         self.abandon(Abandonment::StartTls).await;
         self.client.identity = None;
@@ -92,7 +92,7 @@ impl SessionHandler {
         self.relay.observer.observe(&Event::Encrypted(&self.client));
     }
 
-    /// The session refused something by itself.
+    /// Records a refusal that the session made without a question.
     pub(crate) fn report(&mut self, verb: &str, argument: &str, reply: &Reply) {
         match self.rejected_content.take() {
             Some(RejectedContent(Some(end))) => {
@@ -113,14 +113,14 @@ impl SessionHandler {
         }
     }
 
-    /// The session closes by itself.
+    /// Records that the session closes on its own initiative.
     async fn closing(&mut self, after: &str, reply: &Reply) {
         let transaction = self.open.as_ref().map(|open| open.id);
         self.relay.observer.observe(&Event::SessionClosed { client: &self.client, transaction, after, reply });
         self.abandon(Abandonment::SessionClosed(reply.clone())).await;
     }
 
-    /// The client did not come through the TLS handshake that it asked for.
+    /// Records that the TLS handshake after STARTTLS failed.
     pub(crate) fn not_encrypted(&self, reason: &str) {
         self.relay.observer.observe(&Event::ConnectionRefused {
             address: self.client.address,
@@ -130,7 +130,7 @@ impl SessionHandler {
         });
     }
 
-    /// The transaction, if there is one, ended without a message.
+    /// Ends the transaction, if there is one, without a message.
     pub(crate) async fn abandon(&mut self, why: Abandonment) {
         self.not_sent(why);
         self.rejected_content = None;
@@ -139,7 +139,7 @@ impl SessionHandler {
         }
     }
 
-    /// Content, or BDAT, is refused; the session reports the reply later.
+    /// Ends a transaction whose content or BDAT is refused. The session reports the reply later.
     async fn reject_content(&mut self) {
         let ended = self.relay.clock.now();
         let Some(mut transaction) = self.transaction.take() else { return };
@@ -150,7 +150,7 @@ impl SessionHandler {
             ended,
             octets: reception.octets(),
             envelope: reception.envelope,
-            tickets: Vec::new(),
+            reservations: Vec::new(),
             authors: Vec::new(),
             message_id: None,
         })));
@@ -158,12 +158,12 @@ impl SessionHandler {
     }
 
     async fn give_up(&mut self, transaction: Transaction) {
-        let Transaction { prefetched, tickets, .. } = transaction;
+        let Transaction { prefetched, reservations, .. } = transaction;
         self.give_back_prefetched(prefetched).await;
-        self.give_back(tickets).await;
+        self.give_back(reservations).await;
     }
 
-    /// Reports the outcome of a transaction whose MAIL was accepted and of which no message was sent: exactly one.
+    /// Reports the end of a transaction whose MAIL was accepted, if no message was sent. Once per transaction.
     fn not_sent(&mut self, why: Abandonment) {
         let Some(open) = self.open.take() else { return };
         self.relay.observer.observe(&Event::TransactionEnded(&TransactionRecord {
@@ -178,7 +178,7 @@ impl SessionHandler {
         }));
     }
 
-    /// The next octets of the message.
+    /// Takes the next octets of the message.
     pub(crate) async fn content(&mut self, octets: &Bytes) {
         if let Some(open) = &mut self.open {
             open.octets += octets.len() as u64;
@@ -188,7 +188,7 @@ impl SessionHandler {
         }
     }
 
-    /// The connection is over.
+    /// Ends the connection.
     pub(crate) async fn end(mut self, why: Abandonment) {
         self.abandon(why).await;
     }
@@ -229,8 +229,7 @@ impl SessionHandler {
 
     /// Answers the session's question.
     pub(crate) async fn answer(&mut self, question: Question) -> Answer {
-        // Each boxed: a connection that waits for a command should not carry the frames of all that may follow, nor one
-        // answer the frames of the others.
+        // Each future is boxed: a connection that waits for a command must not reserve the memory of all of them.
         match question {
             Question::Authenticate(credentials) => boxed(|| self.authenticate(&credentials)).await,
             Question::ReversePath(path, parameters) => boxed(|| self.mail(path, parameters)).await,
@@ -253,7 +252,7 @@ impl SessionHandler {
         };
         let judged = match self.relay.decide_reverse_path(&facts).await {
             Ok(granted) => {
-                // Also a client that a limit defers is one that policy permits.
+                // Policy permits the client, even if a limit defers it.
                 self.recognised = true;
                 self.relay.limit_reverse_path(&facts, granted).await
             }
@@ -265,12 +264,12 @@ impl SessionHandler {
             reverse_path,
             accepted: 0,
             prefetched: Vec::new(),
-            tickets: Vec::new(),
+            reservations: Vec::new(),
             reception: None,
         });
         match judged {
-            Ok(Admitted { granted, ticket }) => {
-                transaction.tickets.push(ticket);
+            Ok(Admitted { granted, reservation }) => {
+                transaction.reservations.push(reservation);
                 transaction.app.clone_from(&granted.app);
                 if granted.app.is_some() {
                     self.client.app.clone_from(&granted.app);
@@ -294,7 +293,7 @@ impl SessionHandler {
         }
     }
 
-    /// MAIL was accepted: from now on an outcome is owed.
+    /// Begins a transaction whose end must be reported.
     fn open_transaction(&mut self, app: Option<AppName>) {
         let Some(transaction) = &self.transaction else { return };
         self.open = Some(OpenTransaction {
@@ -307,7 +306,7 @@ impl SessionHandler {
         });
     }
 
-    /// The connection is that application's from now on.
+    /// Counts the connection for this application from now on. Refused if the application has its maximum.
     fn claim_app_connection(&mut self, app: Option<&AppName>) -> Result<(), Refusal> {
         let Some(app) =
             app.filter(|app| self.app_connection.as_ref().is_none_or(|app_connection| app_connection.key != **app))
@@ -342,12 +341,12 @@ impl SessionHandler {
             None => self.relay.judge_forward_path(&facts).await,
         };
         match judged {
-            Ok(Admitted { granted, ticket }) => {
+            Ok(Admitted { granted, reservation }) => {
                 transaction.accepted += 1;
                 if let Some(open) = &mut self.open {
                     open.recipients = transaction.accepted;
                 }
-                transaction.tickets.push(ticket);
+                transaction.reservations.push(reservation);
                 let id = transaction.id;
                 self.would_refuse(id, "RCPT", &granted);
                 Answer::Proceed
@@ -372,7 +371,7 @@ impl SessionHandler {
         answer
     }
 
-    /// Refuses a command, with our name for the transaction in the reply.
+    /// Refuses a command, with the transaction id in the reply.
     fn refuse(&self, verb: &str, refusal: Refusal, address: Option<&Mailbox>) -> Answer {
         let transaction = self.transaction.as_ref();
         let reply = match transaction {
@@ -403,9 +402,9 @@ impl SessionHandler {
         }
     }
 
-    pub(super) async fn give_back(&self, tickets: Vec<Reservation>) {
-        for ticket in tickets {
-            self.relay.limiter.give_back(ticket).await;
+    pub(super) async fn give_back(&self, reservations: Vec<Reservation>) {
+        for reservation in reservations {
+            self.relay.limiter.give_back(reservation).await;
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Content on disk while it waits: an unlinked temporary file. The only file calls of this module.
+//! Content on disk: an unlinked temporary file. The only file calls of `relay`.
 //!
-//! Nothing here is durable and nothing is found again after a crash: until a provider has accepted a message, the client
-//! owns it. File calls run off the event loop, in pieces of 32 KiB: what a connection holds beside its read buffer.
+//! Nothing is durable, and a crash leaves nothing behind: the client is responsible for a message until the provider has
+//! accepted it. File calls run on the blocking pool, in pieces of 32 KiB, which is what a connection holds in memory for
+//! its file.
 
 use bytes::Bytes;
 use std::fs::File;
@@ -22,7 +23,7 @@ pub(super) struct SpillFile {
 impl SpillFile {
     pub(super) async fn create(directory: Option<&Path>) -> io::Result<Self> {
         let directory = directory.map(Path::to_path_buf);
-        let file = off_the_loop(move || match directory {
+        let file = on_blocking_pool(move || match directory {
             Some(path) => tempfile::tempfile_in(path),
             None => tempfile::tempfile(),
         })
@@ -30,7 +31,7 @@ impl SpillFile {
         Ok(Self { file: Some(file), pending: Vec::with_capacity(PIECE_OCTETS), octets: 0 })
     }
 
-    /// The number of its descriptor, where there is such a thing.
+    /// Its file descriptor; `None` where the system has none.
     pub(super) fn descriptor(&self) -> Option<i32> {
         #[cfg(unix)]
         return self.file.as_ref().map(std::os::fd::AsRawFd::as_raw_fd);
@@ -54,7 +55,7 @@ impl SpillFile {
     async fn write_pending(&mut self) -> io::Result<()> {
         let mut file = self.file.take().ok_or_else(|| io::Error::other("an earlier write failed"))?;
         let mut pending = std::mem::take(&mut self.pending);
-        let (file, pending) = off_the_loop(move || {
+        let (file, pending) = on_blocking_pool(move || {
             file.write_all(&pending)?;
             pending.clear();
             Ok((file, pending))
@@ -68,11 +69,11 @@ impl SpillFile {
         self.octets
     }
 
-    /// Everything, in one piece of memory. The caller holds a share for it.
+    /// Reads all octets into one piece of memory, for which the caller holds a share.
     pub(super) async fn into_octets(mut self) -> io::Result<Bytes> {
         let mut file = self.file.take().ok_or_else(|| io::Error::other("an earlier write failed"))?;
         let (pending, octets) = (self.pending, self.octets);
-        off_the_loop(move || {
+        on_blocking_pool(move || {
             let mut all = Vec::with_capacity(usize::try_from(octets).map_err(io::Error::other)?);
             file.rewind()?;
             file.read_to_end(&mut all)?;
@@ -86,7 +87,7 @@ impl SpillFile {
     }
 }
 
-async fn off_the_loop<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+async fn on_blocking_pool<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 

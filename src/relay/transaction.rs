@@ -9,14 +9,14 @@ use crate::mail::{ForwardPath, Refusal, ReversePath, TransactionId};
 /// A mail transaction.
 pub(super) struct Transaction {
     pub(super) id: TransactionId,
-    /// Of the grant at MAIL.
+    /// The application that policy granted at MAIL.
     pub(super) app: Option<AppName>,
     pub(super) reverse_path: ReversePath,
     pub(super) accepted: usize,
     /// Decisions about recipients whose commands have not been reached.
     pub(super) prefetched: Vec<PrefetchedRecipient>,
-    /// What the limiter took so far; given back if no message is sent.
-    pub(super) tickets: Vec<Reservation>,
+    /// What the limiter took so far; returned if no message is sent.
+    pub(super) reservations: Vec<Reservation>,
     pub(super) reception: Option<Reception>,
 }
 

@@ -1,4 +1,4 @@
-//! Which of a listener's certificates a client gets: one for the name that it asks for, and of a kind that it can verify.
+//! Selects a listener's certificate for a client: one for the name that it requests, and of a type that it can verify.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 
-/// The certificates of a listener, in the order in which they are tried: where a client can verify both, ECDSA, because a
-/// handshake with P-256 costs a quarter of one with RSA 2048.
+/// The certificates of a listener, in the order in which they are tried: ECDSA first, because a handshake with P-256 costs a
+/// quarter of one with RSA 2048.
 pub(super) struct Choice(Vec<(Vec<String>, Arc<CertifiedKey>)>);
 
 impl Choice {
@@ -16,7 +16,7 @@ impl Choice {
         let named =
             |pair: CertifiedKey| (pair.cert.first().map(|leaf| dns_names(leaf)).unwrap_or_default(), pair.into());
         let mut pairs: Vec<(Vec<String>, Arc<CertifiedKey>)> = pairs.into_iter().map(named).collect();
-        // Stable: of one kind, as they were given.
+        // A stable sort: certificates of one type stay in the given order.
         pairs.sort_by_key(|(_, pair)| pair.key.algorithm() == SignatureAlgorithm::RSA);
         Self(pairs)
     }
@@ -30,7 +30,7 @@ impl fmt::Debug for Choice {
 
 impl ResolvesServerCert for Choice {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        // rustls has taken out the schemes that no cipher suite of the client goes with.
+        // rustls has removed the schemes that fit no cipher suite of the client.
         let usable =
             |pair: &&(Vec<String>, Arc<CertifiedKey>)| pair.1.key.choose_scheme(hello.signature_schemes()).is_some();
         let wanted = hello.server_name().map(str::to_ascii_lowercase);
@@ -38,7 +38,8 @@ impl ResolvesServerCert for Choice {
             let fits = |(names, _): &&(Vec<String>, Arc<CertifiedKey>)| names.iter().any(|name| covers(name, &wanted));
             self.0.iter().filter(fits).find(usable)
         });
-        // A client that asks for another name, or for none, gets what it can verify: it may not look at the name.
+        // A client that requests another name, or none, may not verify the name, so it receives any certificate of a type
+        // that it can verify.
         named.or_else(|| self.0.iter().find(usable)).map(|(_, pair)| Arc::clone(pair))
     }
 }

@@ -1,7 +1,7 @@
-//! One connection: octets between socket and session, questions between session and handler.
+//! One connection: carries octets between socket and session, and questions between session and handler.
 //!
-//! One loop: do what the session asks for, send what is ready, wait for octets or the deadline. While a question is open nothing is
-//! read: what the client sends meanwhile stays in the socket, which bounds it.
+//! One loop: do what the session requests, send what is ready, wait for octets or the deadline. While a question is open, nothing
+//! is read: what the client sends stays in the socket, which bounds it, and a client that disconnects does not cancel the question.
 
 use super::connection_limits::ConnectionGuard;
 use super::handshake::{NotBegun, handshake};
@@ -23,11 +23,11 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// How long a client may take to read a reply.
 const WRITE_WAIT_MAX: Duration = Duration::from_secs(60);
-/// What is read and discarded after the last reply: as much as a client has on the way.
+/// Octets that are read and discarded after the last reply: as much as a client may have in transit.
 const LINGER_OCTETS_MAX: usize = 8 * 1024 * 1024;
-/// How long.
+/// How long they are read.
 const LINGER_WAIT_MAX: Duration = Duration::from_secs(5);
-/// What is read at a time: small while commands come, since an idle connection keeps its buffer.
+/// Octets that are read at a time: few for commands, because many connections wait for one.
 const READ_OCTETS: usize = 4 * 1024;
 const READ_CONTENT_OCTETS: usize = 64 * 1024;
 
@@ -52,14 +52,15 @@ pub(super) async fn serve(
     let shed = guard.shed().map(|shed| Box::pin(shed.cancelled_owned()));
     let mut connection = Connection { context, stream, session, handler, guard, drain, shed, timer: Timer::default() };
     connection.session.handle_octets(&early, connection.context.now());
-    // Any socket error means that the client is gone; it still owns every message without a 250.
+    // Any socket error means that the client has gone. It is still responsible for every message without a 250.
     let why = connection.run().await.map_or(Abandonment::ConnectionLost, |()| Abandonment::ClientClosed);
-    // Boxed: a connection should not carry the frame of its end from the beginning.
+    // Boxed, so that a connection does not reserve the memory for its end from the start.
     Box::pin(connection.handler.end(why)).await;
     drop(connection.guard);
 }
 
-/// Address, connection limits, TLS from the first octet; what is refused is logged. `None`: no session begins.
+/// Determines the client's address, checks the connection limits, and does the handshake of implicit TLS. `None`: the
+/// connection is refused, which is logged.
 async fn begin(
     context: &ListenerContext,
     stream: Plain,
@@ -109,7 +110,7 @@ fn not_begun(context: &ListenerContext, address: ClientAddress, why: &NotBegun) 
     }
 }
 
-/// Writes a reply and closes, within that time.
+/// Writes a reply and closes the connection, within `wait`.
 pub(super) async fn close_with(stream: &mut Plain, reply: &Reply, wait: Duration) {
     let line = format!("{reply}\r\n");
     let close = async {
@@ -118,12 +119,12 @@ pub(super) async fn close_with(stream: &mut Plain, reply: &Reply, wait: Duration
         linger(stream).await;
         io::Result::Ok(())
     };
-    // A client that does not read the line in time sees the close.
+    // A client that does not read the line in time sees only the close.
     let _ = tokio::time::timeout(wait, close).await;
 }
 
-/// Reads and discards for a moment what a client still sends after the last reply. A socket that is closed with unread octets
-/// resets the connection, and the reset removes the reply before the client has read it.
+/// Reads and discards for a moment what a client still sends after the last reply. Closing a socket with unread octets resets
+/// the connection, and the client may then lose the reply.
 async fn linger(stream: &mut (impl AsyncRead + Unpin)) {
     let mut octets = LINGER_OCTETS_MAX;
     let mut buffer = vec![0; 16 * 1024];
@@ -145,7 +146,7 @@ async fn cancelled(token: Option<&CancellationToken>) {
     }
 }
 
-/// Where the client is: as the socket says, or as a trusted proxy's header says.
+/// The client's address: that of the socket, or the one in the header of a trusted proxy.
 async fn client_address(
     context: &ListenerContext,
     opened: &mut AcceptedStream,
@@ -166,8 +167,7 @@ async fn client_address(
                 }
                 Ok(None) => {}
             }
-            // Octet by octet would be exact and slow; what comes behind the header is kept, and with implicit TLS given
-            // to the handshake.
+            // Octets after the header are kept for the session, or for the handshake of implicit TLS.
             match opened.stream.read_buf(&mut opened.early).await {
                 Ok(1..) => {}
                 Ok(0) | Err(_) if opened.early.is_empty() => return Err(NotBegun::Silent),
@@ -190,16 +190,15 @@ struct Connection {
     session: Session,
     handler: SessionHandler,
     guard: ConnectionGuard,
-    /// One for all waits of the connection: to enter the list of those that wait for it, and to leave it, costs more than
-    /// to look again.
+    /// One future for all waits of the connection: registering a new waiter each time costs more than polling this one.
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Until the client is recognised: another client needs the connection.
+    /// Completes when another client needs the connection. `None` once the client is recognised.
     shed: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     timer: Timer,
 }
 
-/// Ends waits. Nearly every wait ends by itself, and the next one would end later; so the timer is left as it is set, until
-/// it ends or something is to end before it. To set one takes a lock and may be a system call.
+/// The timer of all waits. Nearly every wait ends before its deadline, and the next deadline is later, so the timer is not reset
+/// until it fires or a deadline is earlier. Resetting takes a lock and may be a system call.
 #[derive(Default)]
 struct Timer(Option<Pin<Box<Sleep>>>);
 
@@ -235,7 +234,7 @@ impl Connection {
                     return Ok(());
                 }
                 Some(action) => {
-                    // A long wait must not hold back replies that are ready, nor memory that is not needed meanwhile.
+                    // These waits are long: send ready replies and release memory before.
                     if matches!(action, Action::Ask(Question::Commit { .. } | Question::Authenticate(_))) {
                         self.transmit().await?;
                         self.release_buffer();
@@ -266,7 +265,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 written = written => written?,
-                // The clock is read only if the socket does not take it at once.
+                // The clock is read only if the socket does not accept the octets at once.
                 () = async { self.timer.until(time::Instant::now() + WRITE_WAIT_MAX).await } => {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
@@ -282,11 +281,11 @@ impl Connection {
         }
     }
 
-    /// Waits for octets, for the session's deadline, or for the drain. False: the peer has closed.
+    /// Waits for octets, the session's deadline, the drain, or a shed connection. False: the client has closed.
     async fn wait(&mut self) -> io::Result<bool> {
         let content = self.session.receives_content();
         let size = if content { READ_CONTENT_OCTETS } else { READ_OCTETS };
-        // One for commands, made larger, would be copied, however little there is in it.
+        // Growing a command buffer for content would copy it, so an empty one is replaced.
         if !content || self.session.input_buffer().capacity() <= READ_OCTETS {
             self.release_buffer();
         }

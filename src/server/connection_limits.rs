@@ -1,9 +1,9 @@
 //! Limits on connections: in total, from one client, and of clients that are not recognised.
 //!
-//! A client is recognised when policy accepts a MAIL of it or a login succeeds. Clients that are not recognised
-//! may take only a part of the connections, so that they do not keep recognised clients out. An address that was recognised within a day
-//! does not count among them. When their part, or the total, is used up, the oldest of them that has had 5 seconds is closed for a new
-//! connection.
+//! A client is recognised when policy accepts its MAIL or a login succeeds. Clients that are not recognised may use only a part
+//! of the connections, so that they do not keep out recognised ones. A client whose address was recognised within a day counts
+//! as recognised. When that part or the total is used up, the oldest connection that is not recognised is closed for a new one, if it is
+//! at least 5 seconds old.
 
 use crate::mail::{ClientAddress, ConnectionCounter, CountedConnection};
 use ipnet::IpNet;
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-/// The counts. Clones count together.
+/// The limits and the counts. Clones share the counts.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionLimits {
     total_max: usize,
@@ -26,14 +26,14 @@ pub(crate) struct ConnectionLimits {
 struct Counts {
     total: usize,
     /// Connections that are not recognised, oldest first.
-    strangers: BTreeMap<u64, Stranger>,
-    strangers_ever: u64,
+    unrecognised: BTreeMap<u64, Unrecognised>,
+    last_key: u64,
     /// Addresses that were recognised, and when.
     known: HashMap<IpNet, Instant>,
 }
 
 #[derive(Debug)]
-struct Stranger {
+struct Unrecognised {
     since: Instant,
     shed: CancellationToken,
 }
@@ -51,20 +51,20 @@ pub(super) enum Over {
 pub(super) struct ConnectionGuard {
     limits: ConnectionLimits,
     client: Option<CountedConnection<IpNet>>,
-    /// Its number among those that are not recognised.
-    stranger: Option<(u64, CancellationToken)>,
+    /// Its key in [`Counts::unrecognised`], while the client is not recognised.
+    unrecognised: Option<(u64, CancellationToken)>,
 }
 
 /// A connection is not closed for another one before this time.
 const SHED_AFTER: Duration = Duration::from_secs(5);
 /// How long an address counts as recognised.
 const KNOWN_FOR: Duration = Duration::from_secs(24 * 3600);
-/// Addresses that are remembered as recognised; the oldest quarter goes when there are more.
+/// The number of recognised addresses that are remembered. At this number, the oldest quarter is removed.
 const KNOWN_MAX: usize = 4_096;
 
 impl ConnectionLimits {
-    /// At most that many connections, and that many from one client address. An IPv6 client is its /64: that is what one
-    /// host can choose its addresses from. Three quarters of all are for clients that are not recognised.
+    /// Limits the connections in total and from one client address; for IPv6, from one /64, because one host can choose its
+    /// addresses from that. At most three quarters of the total are for clients that are not recognised.
     pub(crate) fn new(total_max: usize, per_client_max: usize) -> Self {
         let unrecognised_max = total_max - total_max / 4;
         Self {
@@ -76,7 +76,7 @@ impl ConnectionLimits {
         }
     }
 
-    /// Another bound on the connections of clients that are not recognised.
+    /// Replaces the limit on clients that are not recognised.
     #[must_use]
     pub(crate) fn with_unrecognised_max(self, unrecognised_max: usize) -> Self {
         Self { unrecognised_max: unrecognised_max.max(1), ..self }
@@ -94,13 +94,13 @@ impl ConnectionLimits {
             ClientAddress::Unix => true,
             address => address.network().is_some_and(|client| counts.knows(client, now)),
         };
-        let crowded = !recognised && counts.strangers.len() >= self.unrecognised_max;
+        let crowded = !recognised && counts.unrecognised.len() >= self.unrecognised_max;
         if (crowded || counts.total >= self.total_max) && !counts.shed(now) {
             return Err(if counts.total >= self.total_max { Over::Total } else { Over::Unrecognised });
         }
         counts.total += 1;
-        let stranger = (!recognised).then(|| counts.admit_stranger(now));
-        Ok(ConnectionGuard { limits: self.clone(), client: None, stranger })
+        let unrecognised = (!recognised).then(|| counts.add_unrecognised(now));
+        Ok(ConnectionGuard { limits: self.clone(), client: None, unrecognised })
     }
 
     fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
@@ -113,16 +113,16 @@ impl Counts {
         self.known.get(&client).is_some_and(|since| now.saturating_duration_since(*since) < KNOWN_FOR)
     }
 
-    fn admit_stranger(&mut self, now: Instant) -> (u64, CancellationToken) {
-        self.strangers_ever += 1;
+    fn add_unrecognised(&mut self, now: Instant) -> (u64, CancellationToken) {
+        self.last_key += 1;
         let shed = CancellationToken::new();
-        self.strangers.insert(self.strangers_ever, Stranger { since: now, shed: shed.clone() });
-        (self.strangers_ever, shed)
+        self.unrecognised.insert(self.last_key, Unrecognised { since: now, shed: shed.clone() });
+        (self.last_key, shed)
     }
 
     /// Closes the oldest connection that is not recognised, and frees it at once.
     fn shed(&mut self, now: Instant) -> bool {
-        let Some(oldest) = self.strangers.first_entry() else { return false };
+        let Some(oldest) = self.unrecognised.first_entry() else { return false };
         if now.saturating_duration_since(oldest.get().since) < SHED_AFTER {
             return false;
         }
@@ -150,20 +150,20 @@ impl ConnectionGuard {
         let mut counts = self.limits.counts();
         // For a client behind a proxy the address is known only now.
         if counts.knows(client, now)
-            && let Some((number, _)) = self.stranger.take()
-            && counts.strangers.remove(&number).is_none()
+            && let Some((number, _)) = self.unrecognised.take()
+            && counts.unrecognised.remove(&number).is_none()
         {
-            // It was closed for another connection, which has been counted.
+            // It was closed for another connection, and is no longer counted.
             counts.total += 1;
         }
         Ok(())
     }
 
-    /// The client is recognised: the connection is not closed for another one any more, and the address is remembered.
+    /// Records that the client is recognised: the connection is no longer closed for another one, and the address is remembered.
     pub(super) fn recognise(&mut self, now: Instant) {
         let mut counts = self.limits.counts();
-        if let Some((number, _)) = self.stranger.take()
-            && counts.strangers.remove(&number).is_none()
+        if let Some((number, _)) = self.unrecognised.take()
+            && counts.unrecognised.remove(&number).is_none()
         {
             counts.total += 1;
         }
@@ -174,14 +174,14 @@ impl ConnectionGuard {
 
     /// Cancelled when another client needs the connection; `None` for a recognised client.
     pub(super) fn shed(&self) -> Option<CancellationToken> {
-        self.stranger.as_ref().map(|(_, shed)| shed.clone())
+        self.unrecognised.as_ref().map(|(_, shed)| shed.clone())
     }
 }
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         let mut counts = self.limits.counts();
-        let shed = self.stranger.as_ref().is_some_and(|(number, _)| counts.strangers.remove(number).is_none());
+        let shed = self.unrecognised.as_ref().is_some_and(|(number, _)| counts.unrecognised.remove(number).is_none());
         if !shed {
             counts.total -= 1;
         }
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(connections[2].take_by(from("192.0.2.1").network().unwrap(), now), Ok(()));
         drop(connections);
         assert_eq!(limits.in_use(), 0);
-        assert!(limits.counts().strangers.is_empty());
+        assert!(limits.counts().unrecognised.is_empty());
     }
 
     /// Clients that no policy permits held all connections, and permitted ones received 421.
@@ -222,7 +222,7 @@ mod tests {
         known.take_by(from("192.0.2.1").network().unwrap(), began).unwrap();
         known.recognise(began);
         drop(known);
-        let strangers: Vec<ConnectionGuard> =
+        let unrecognised: Vec<ConnectionGuard> =
             (0..6).map(|_| limits.enter(from("198.51.100.1"), began).unwrap()).collect();
         assert_eq!(limits.enter(from("198.51.100.1"), began).unwrap_err(), Over::Unrecognised);
         let _known = limits.enter(from("192.0.2.1"), began).unwrap();
@@ -230,12 +230,12 @@ mod tests {
         assert_eq!(limits.enter(from("192.0.2.1"), began).unwrap_err(), Over::Total);
         let later = began + SHED_AFTER;
         let mut first = limits.enter(from("203.0.113.1"), later).unwrap();
-        let shed = |place: usize| strangers[place].shed().unwrap().is_cancelled();
+        let shed = |place: usize| unrecognised[place].shed().unwrap().is_cancelled();
         assert!(shed(0) && !shed(1), "the oldest is closed for a new one");
         assert_eq!(limits.in_use(), 8);
         first.recognise(later);
         drop(first);
-        drop(strangers);
+        drop(unrecognised);
         assert_eq!(limits.in_use(), 2);
         let forgotten = began + KNOWN_FOR;
         assert!(!limits.counts().knows(from("192.0.2.1").network().unwrap(), forgotten));

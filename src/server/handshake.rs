@@ -1,4 +1,4 @@
-//! TLS handshakes, and why one failed, in words that say what to do.
+//! TLS handshakes. The text for a failed one says what to do.
 
 use super::listener_context::ListenerContext;
 use super::stream::{AcceptedStream, PrefixedStream, Stream};
@@ -11,13 +11,13 @@ use tokio_rustls::rustls::{AlertDescription, Error as TlsFault, PeerIncompatible
 /// Why there is no session.
 #[derive(Debug)]
 pub(super) enum NotBegun {
-    /// The client closed before it said anything: a health check of a load balancer, or a port scan.
+    /// The client closed before it sent anything: a health check of a load balancer, or a port scan.
     Silent,
-    /// In words.
+    /// The reason.
     Fault(String),
 }
 
-/// Makes the handshake.
+/// Does the handshake, within `handshake_wait_max`.
 pub(super) async fn handshake(
     context: &ListenerContext,
     opened: AcceptedStream,
@@ -56,7 +56,7 @@ fn describe(error: &io::Error, first: Option<u8>) -> String {
     if what.is_empty() { detail } else { format!("{what} ({detail})") }
 }
 
-/// What to do about a fault; empty where rustls's own words are all there is to say.
+/// What to do about a fault; empty if the text of rustls is sufficient.
 fn remedy(fault: &TlsFault) -> &'static str {
     const VERSION: &str = "no common TLS version: the client offers neither TLS 1.2 nor 1.3; update the client, or let it use a \
                            listener with tls = \"none\" in a network that you trust";
@@ -70,7 +70,7 @@ fn remedy(fault: &TlsFault) -> &'static str {
         TlsFault::PeerIncompatible(
             Peer::ServerDoesNotSupportTls12Or13
             | Peer::SupportedVersionsExtensionRequired
-            // Which TLS 1.1 does not have: it is looked for before the version.
+            // TLS 1.1 has no such extension, and rustls checks it before the version.
             | Peer::SignatureAlgorithmsExtensionRequired
             | Peer::Tls12NotOffered
             | Peer::Tls12NotOfferedOrEnabled,
@@ -78,7 +78,7 @@ fn remedy(fault: &TlsFault) -> &'static str {
         | TlsFault::AlertReceived(Alert::ProtocolVersion) => VERSION,
         TlsFault::PeerIncompatible(_)
         | TlsFault::AlertReceived(Alert::HandshakeFailure | Alert::InsufficientSecurity) => CIPHER,
-        // What rustls says where no certificate fits the client.
+        // The text of rustls if no certificate fits the client.
         TlsFault::General(text) if text.contains("no server certificate chain") => CIPHER,
         TlsFault::AlertReceived(
             Alert::UnknownCA
@@ -89,7 +89,7 @@ fn remedy(fault: &TlsFault) -> &'static str {
             | Alert::UnsupportedCertificate
             | Alert::UnrecognisedName
             | Alert::AccessDenied
-            // Another authority of the same name: that of an earlier throw-away certificate, for example.
+            // Another authority of the same name, such as an earlier development certificate.
             | Alert::DecryptError,
         ) => TRUST,
         TlsFault::NoCertificatesPresented => {

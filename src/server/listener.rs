@@ -47,7 +47,7 @@ impl std::fmt::Display for Endpoint {
     }
 }
 
-/// Where a listener really listens.
+/// The address that a listener listens on, with the port that was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenerAddress {
     /// TCP.
@@ -87,13 +87,13 @@ impl BindError {
     }
 }
 
-/// A listener that listens and does not accept yet.
+/// A listener whose socket listens, before it accepts connections.
 #[derive(Debug)]
 pub(crate) struct Bound {
     settings: ListenerSettings,
     socket: Socket,
     address: ListenerAddress,
-    /// The file of a Unix socket that we made; one that we inherited is not ours to remove.
+    /// The file of a Unix socket that `bind` created, and that is removed at the end. An inherited one is not removed.
     made: Option<PathBuf>,
 }
 
@@ -105,7 +105,7 @@ enum Socket {
 }
 
 impl Bound {
-    /// Takes the socket.
+    /// Creates the socket, or takes the inherited one.
     ///
     /// # Errors
     /// [`BindError`].
@@ -162,12 +162,13 @@ impl Bound {
     }
 }
 
+/// The pause after a failed accept, and the time for the reply to a refused connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 fn take_socket(endpoint: Endpoint) -> io::Result<(Socket, ListenerAddress)> {
     match endpoint {
         Endpoint::Tcp(address) => {
-            // std sets SO_REUSEADDR, so that a restart need not wait for old connections to be forgotten.
+            // std sets SO_REUSEADDR, so a restart need not wait for connections in TIME_WAIT.
             let listener = StdTcpListener::bind(address)?;
             inherit_tcp(listener)
         }
@@ -196,7 +197,7 @@ fn take_socket(endpoint: Endpoint) -> io::Result<(Socket, ListenerAddress)> {
     }
 }
 
-/// Whether a path is a socket without a listener: left over from a process that has ended. Any other file is not ours to remove.
+/// Whether a path is a socket without a listener, left over from a process that has ended. No other file may be removed.
 #[cfg(unix)]
 fn is_left_over(path: &std::path::Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
@@ -225,7 +226,7 @@ impl Socket {
         match self {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                // Replies are small and waited for.
+                // Replies are small, and the client waits for each.
                 let _ = stream.set_nodelay(true);
                 let address = SocketAddr::new(address.ip().to_canonical(), address.port());
                 Ok((Plain::Tcp(stream), ClientAddress::Ip(address)))
@@ -249,7 +250,7 @@ fn accept(context: &Arc<ListenerContext>, mut stream: Plain, address: ClientAddr
         Err(over) => {
             let (reply, reason) = context.refusal(over);
             context.refused(address, Some(&reply), reason);
-            // In a task of its own, and not for long: a refused connection must cost little.
+            // A task, so that accepting continues; short, because a refused connection must cost little.
             context.shared.tasks.spawn(async move {
                 connection::close_with(&mut stream, &reply, ACCEPT_PAUSE).await;
             });
@@ -261,15 +262,15 @@ fn accept(context: &Arc<ListenerContext>, mut stream: Plain, address: ClientAddr
         tasks.spawn(serve(context, stream, address, guard));
         return;
     };
-    let (moving, runtime) = (stream.leave(), thread.runtime());
-    let arrives = async move {
-        match moving.and_then(UnregisteredStream::arrive) {
+    let (moving, runtime) = (stream.deregister(), thread.runtime());
+    let served = async move {
+        match moving.and_then(UnregisteredStream::register) {
             Ok(stream) => serve(context, stream, address, guard).await,
             Err(error) => context.refused(address, None, &format!("cannot serve the connection: {error}")),
         }
         drop(thread);
     };
-    tasks.spawn_on(arrives, &runtime);
+    tasks.spawn_on(served, &runtime);
 }
 
 /// Serves a connection to its end, or until all connections are cut.
@@ -280,7 +281,7 @@ fn serve(
     guard: ConnectionGuard,
 ) -> impl Future<Output = ()> + Send {
     let cut = context.shared.cut.clone();
-    // Boxed, or the task would hold its frame twice: once to bring it, once to run it.
+    // Boxed, otherwise the task would reserve its memory twice: for the argument, and for the running future.
     let served = Box::pin(connection::serve(context, stream, address, guard));
     async move {
         tokio::select! {

@@ -1,4 +1,4 @@
-//! A listener, as its connections see it.
+//! What the connections of one listener share.
 
 use super::connection_limits::Over;
 use super::{ListenerSettings, ServerContext};
@@ -7,7 +7,7 @@ use crate::observe::Event;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// A listener, as its connections see it.
+/// What the connections of one listener share.
 #[derive(Debug)]
 pub(super) struct ListenerContext {
     pub(super) settings: ListenerSettings,
@@ -25,7 +25,7 @@ impl ListenerContext {
         self.shared.relay.clock().now()
     }
 
-    /// The reply to a connection over a limit, and the reason for the log. Counts the limit.
+    /// The reply to a connection over a limit, and the reason for the log. Reports the limit to the observer.
     pub(super) fn refusal(&self, over: Over) -> (Reply, &'static str) {
         let (limit, reply, reason) = match over {
             Over::Total => ("connections.total", replies::TOO_MANY_CONNECTIONS, "too many connections"),

@@ -1,9 +1,9 @@
 //! The SMTP server: sockets, TLS, timers. It knows nothing of SMTP itself.
 //!
-//! A listener accepts, checks the connection limits, reads the PROXY header of trusted proxies, and gives each
-//! connection to one task (on the thread with the fewest, where the relay has threads of its own) that carries octets between
-//! the socket and its [`Session`](crate::smtp::Session), and questions between the session and its
-//! [`relay`](crate::relay).
+//! A listener accepts, checks the connection limits, reads the PROXY header of trusted proxies, and starts one task per
+//! connection. The task carries octets between the socket and its [`Session`](crate::smtp::Session), and questions between
+//! the session and the [`relay`](crate::relay). If the relay has threads of its own, the thread with the fewest connections
+//! runs the task.
 
 mod certificate_choice;
 mod connection;
@@ -46,7 +46,7 @@ pub struct ListenerSettings {
     pub tls: Option<TlsSettings>,
     /// Networks of proxies whose connections begin with a PROXY header. A PROXY header from any other client is an error.
     pub proxies: Vec<IpNet>,
-    /// For the PROXY header and the TLS handshake, each.
+    /// The longest wait for the PROXY header, and for the TLS handshake.
     pub handshake_wait_max: Duration,
 }
 

@@ -1,7 +1,7 @@
 //! The PROXY protocol, versions 1 and 2: the address of a client behind a load balancer.
 //!
-//! Read only from proxies that the operator named; from any other client the header would be a claim. Strict: what is not
-//! exactly a header ends the connection. Limits: 107 octets for version 1, 16 + 2,048 for version 2 (TLVs are skipped).
+//! Read only from proxies that the operator configured: any other client could claim any address. Strict: a malformed header
+//! ends the connection. Limits: 107 octets for version 1, 16 + 2,048 for version 2 (TLVs are skipped).
 //! HAProxy's proxy-protocol.txt, §2.1, §2.2; AWS Network Load Balancers speak version 2.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -44,7 +44,7 @@ fn parse_v1(octets: &[u8]) -> Result<Option<(ProxyHeader, usize)>, ProxyError> {
         return Err(ProxyError("connection does not begin with a PROXY header"));
     }
     let window = &octets[..octets.len().min(V1_OCTETS_MAX)];
-    // The first line end decides: a line that ends with LF alone will not become a header.
+    // A line that ends with LF alone cannot become a header.
     if let Some(end) = memchr::memchr(b'\n', window)
         && (end == 0 || window[end - 1] != b'\r')
     {

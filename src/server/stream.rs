@@ -1,4 +1,4 @@
-//! The three kinds of connection, as one.
+//! One stream type for TCP, Unix and TLS connections.
 
 use bytes::BytesMut;
 use std::io;
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::net::UnixStream;
 use tokio_rustls::server::TlsStream;
 
-/// A connection before TLS, with what was read of it too early.
+/// A connection before TLS, with the octets that were read together with the PROXY header.
 pub(super) struct AcceptedStream {
     pub(super) stream: Plain,
     pub(super) early: BytesMut,
@@ -24,7 +24,7 @@ pub(super) enum Plain {
     Unix(UnixStream),
 }
 
-/// A connection on its way from one runtime to another.
+/// A connection that is registered with no runtime, to be moved from one to another.
 #[derive(Debug)]
 pub(super) enum UnregisteredStream {
     Tcp(std::net::TcpStream),
@@ -33,7 +33,7 @@ pub(super) enum UnregisteredStream {
 }
 
 impl Plain {
-    /// The number of its descriptor, where there is such a thing.
+    /// Its file descriptor; `None` where the system has none.
     pub(super) fn descriptor(&self) -> Option<i32> {
         #[cfg(unix)]
         use std::os::fd::AsRawFd;
@@ -57,8 +57,8 @@ impl Plain {
         };
     }
 
-    /// Takes it out of the runtime that it is in.
-    pub(super) fn leave(self) -> io::Result<UnregisteredStream> {
+    /// Deregisters the connection from its runtime.
+    pub(super) fn deregister(self) -> io::Result<UnregisteredStream> {
         match self {
             Self::Tcp(stream) => stream.into_std().map(UnregisteredStream::Tcp),
             #[cfg(unix)]
@@ -68,8 +68,8 @@ impl Plain {
 }
 
 impl UnregisteredStream {
-    /// Puts it into the runtime that this is called in.
-    pub(super) fn arrive(self) -> io::Result<Plain> {
+    /// Registers the connection with the runtime of the caller.
+    pub(super) fn register(self) -> io::Result<Plain> {
         match self {
             Self::Tcp(stream) => TcpStream::from_std(stream).map(Plain::Tcp),
             #[cfg(unix)]
@@ -83,24 +83,24 @@ impl UnregisteredStream {
 pub(super) enum Stream {
     Plain(Plain),
     Tls(Box<TlsStream<PrefixedStream>>),
-    /// Between the two, and after a handshake that failed.
+    /// During a STARTTLS handshake, and after a failed one.
     Closed(tokio::io::Empty),
 }
 
 impl Stream {
-    /// Waits until there is something to read, where that can be known without reading.
+    /// Waits until there are octets to read, if that can be known without reading.
     pub(super) async fn readable(&self) -> io::Result<()> {
         match self {
             Self::Plain(Plain::Tcp(stream)) => stream.readable().await,
             #[cfg(unix)]
             Self::Plain(Plain::Unix(stream)) => stream.readable().await,
-            // Octets may lie inside of it already.
+            // The TLS stream may have octets buffered.
             Self::Tls(_) | Self::Closed(_) => Ok(()),
         }
     }
 }
 
-/// A connection of which some octets were read already: they come first.
+/// A connection of which some octets were read already. Reads return them first.
 #[derive(Debug)]
 pub(super) struct PrefixedStream {
     early: BytesMut,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::CancellationToken;
 
-/// The threads. None: connections are tasks of the runtime that accepts them.
+/// The threads. If there are none, connections are tasks of the runtime that accepts them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Threads(Arc<[Thread]>);
 
@@ -20,11 +20,11 @@ struct Thread {
     connections: AtomicUsize,
 }
 
-/// How long a thread that ends waits for what may not be interrupted, a password's verification for example.
+/// How long a thread that ends waits for work that cannot be interrupted, such as verifying a password.
 const END_WAIT_MAX: Duration = Duration::from_secs(1);
 
 impl Threads {
-    /// Starts that many. They end, with everything on them, when `cut` is cancelled.
+    /// Starts `count` threads. They end, with all tasks on them, when `cut` is cancelled.
     pub(crate) fn start(count: usize, cut: &CancellationToken) -> io::Result<Self> {
         let start = |_| {
             let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -36,11 +36,11 @@ impl Threads {
             Ok(Thread { runtime: handle, connections: AtomicUsize::new(0) })
         };
         let threads = (0..count).map(start).collect::<io::Result<_>>();
-        // Those that have started must not wait for ever.
+        // Ends the threads that have started.
         threads.map(Self).inspect_err(|_| cut.cancel())
     }
 
-    /// The first one's: who serves a single connection.
+    /// The runtime of the first thread, which serves the first connection.
     pub(crate) fn first(&self) -> Option<&Handle> {
         self.0.first().map(|thread| &thread.runtime)
     }

@@ -15,7 +15,7 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{self, InconsistentKeys, RootCertStore, ServerConfig, ServerConnection};
 use x509_parser::extensions::GeneralName;
 
-/// Why there is no TLS.
+/// Why certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
@@ -44,21 +44,21 @@ pub enum TlsError {
     Authorities(String),
 }
 
-/// Whether clients show certificates.
+/// Whether clients must present certificates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientCertificates {
-    /// Not asked for.
+    /// Not requested.
     #[default]
     Off,
     /// Requested; a certificate that is sent must be valid.
     Optional,
-    /// No handshake without a valid one.
+    /// The handshake fails without a valid one.
     Required,
 }
 
-/// A server's certificate, ready to use. The key does not print.
+/// The certificates of a listener, with their private keys, which `Debug` does not print.
 ///
-/// Clones are one: a certificate that is replaced is replaced for all of them, from the next handshake on.
+/// Clones share them: [`TlsSettings::replace`] affects all clones, from the next handshake on.
 #[derive(Clone)]
 pub struct TlsSettings {
     now: Arc<RwLock<LoadedCertificates>>,
@@ -67,11 +67,11 @@ pub struct TlsSettings {
 #[derive(Clone)]
 struct LoadedCertificates {
     config: Arc<ServerConfig>,
-    /// Of each pair's certificate, in the order in which the pairs were given.
+    /// The validity of each certificate, in the order of the pairs.
     validity: Vec<Validity>,
 }
 
-/// The version of a certificate, if it is not 3. rustls names the cause in words of its code.
+/// The version of a certificate, if it is 1 or 2: the error of rustls would not name the cause.
 fn old_version(der: &[u8]) -> Option<u32> {
     let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
     // In the certificate, version 1 is the number 0. RFC 5280 §4.1.2.1.
@@ -79,19 +79,19 @@ fn old_version(der: &[u8]) -> Option<u32> {
     (version < 3).then_some(version)
 }
 
-/// The names that a certificate in PEM is good for: those of the first one in the text.
+/// The names of the first certificate in PEM.
 #[cfg(feature = "cli")]
 pub(crate) fn names_in_pem(chain: &[u8]) -> Vec<String> {
     let first = CertificateDer::pem_slice_iter(chain).next().and_then(Result::ok);
     first.map(|der| read_certificate(&der).names).unwrap_or_default()
 }
 
-/// From when until when a certificate is good, in seconds since 1970; 0 where it does not say so.
+/// The validity period of a certificate, in seconds since 1970; 0 if it cannot be parsed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Validity {
-    /// From when.
+    /// The start.
     pub not_before: i64,
-    /// Until when.
+    /// The end.
     pub not_after: i64,
 }
 
@@ -126,7 +126,7 @@ impl fmt::Debug for TlsSettings {
 
 impl TlsSettings {
     /// From PEM: the certificate chain, end-entity first, and its private key (PKCS#8, PKCS#1 or SEC1).
-    /// `authorities` are the issuers of client certificates; not looked at where those are `Off`.
+    /// `authorities` are the issuers of client certificates; ignored with [`ClientCertificates::Off`].
     ///
     /// # Errors
     /// [`TlsError`].
@@ -139,8 +139,8 @@ impl TlsSettings {
         Self::from_pairs(&[PemPair { chain, key }], client_certificates, authorities)
     }
 
-    /// The same with several certificates: a client gets one for the name that it asks for, of a kind that it can verify,
-    /// and ECDSA where it can verify both.
+    /// From several certificates: a client receives one for the name that it requests and of a type that it can verify; ECDSA
+    /// if it can verify both ECDSA and RSA.
     ///
     /// # Errors
     /// [`TlsError`]; [`TlsError::Empty`] without a pair.
@@ -183,18 +183,18 @@ impl TlsSettings {
         Ok(Self { now: Arc::new(RwLock::new(certified)) })
     }
 
-    /// Takes the other's certificate, from the next handshake on.
+    /// Replaces the certificates with those of `other`, from the next handshake on.
     pub fn replace(&self, other: &Self) {
         let certified = other.now.read().unwrap_or_else(PoisonError::into_inner).clone();
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = certified;
     }
 
-    /// Until when all certificates are good, in seconds since 1970; 0 where one does not say so.
+    /// The earliest end of the certificates' validity, in seconds since 1970; 0 if one cannot be parsed.
     pub fn not_after(&self) -> i64 {
         self.validity().iter().map(|validity| validity.not_after).min().unwrap_or(0)
     }
 
-    /// From when until when each certificate is good, in the order in which the pairs were given.
+    /// The validity of each certificate, in the order of the pairs.
     pub fn validity(&self) -> Vec<Validity> {
         self.now.read().unwrap_or_else(PoisonError::into_inner).validity.clone()
     }
@@ -243,7 +243,7 @@ fn read_certificate(der: &[u8]) -> ClientCertificate {
     let Ok((_, certificate)) = x509_parser::parse_x509_certificate(der) else {
         return ClientCertificate { fingerprint, ..ClientCertificate::default() };
     };
-    // The parser writes the least specific part first, as it stands in the certificate.
+    // The parser prints the least specific part first, in the order of the certificate.
     let subject = certificate.subject().to_string();
     let subject: Vec<&str> = subject.rsplit(", ").collect();
     let names = match certificate.subject_alternative_name() {

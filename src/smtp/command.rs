@@ -3,6 +3,7 @@
 //! The input is one line without its CR LF. Deviations whose meaning is not in doubt are accepted: lower case, a space
 //! after the colon, missing angle brackets, trailing spaces, any EHLO word. Everything else is refused.
 
+use crate::mail::address::is_atext;
 use crate::mail::{
     AddressError, BodyType, ForwardPath, MailParameters, Mailbox, Reply, ReversePath, UnreadablePath, replies,
 };
@@ -108,16 +109,13 @@ pub fn parse_with_stray_dots(line: &[u8]) -> Option<Command> {
     let text = std::str::from_utf8(line).ok()?;
     let start = text.find('<').filter(|start| text[..*start].trim_end().to_ascii_uppercase().ends_with("TO:"))? + 1;
     let (local_part, rest) = text[start..].split_once('@')?;
-    let stray = |octet: u8| octet == b'.' || octet.is_ascii_alphanumeric() || ATEXT.contains(&octet);
+    let stray = |octet: u8| octet == b'.' || is_atext(octet);
     if local_part.is_empty() || !local_part.bytes().all(stray) || rest.contains(['@', '"']) {
         return None;
     }
     let quoted = format!("{}\"{local_part}\"@{rest}", &text[..start]);
     parse(quoted.as_bytes()).ok().filter(|command| matches!(command, Command::Rcpt(_)))
 }
-
-/// The special characters of an atom (RFC 5322 §3.2.3), besides letters and digits.
-const ATEXT: &[u8] = b"!#$%&'*+-/=?^_`{|}~";
 
 /// The verb of a line, with or without its line end, in upper case; `?` if it is unknown.
 pub fn verb(line: &[u8]) -> &'static str {

@@ -23,8 +23,8 @@ use std::time::Instant;
 /// 2. send what [`poll_transmit`](Self::poll_transmit) has;
 /// 3. wait for octets, or until [`poll_timeout`](Self::poll_timeout).
 ///
-/// While a [`Question`](super::Question) is open, `poll` returns `None`, no deadline runs and octets queue up, at most 1 MiB of them: answer it with
-/// [`handle_answer`](Self::handle_answer). An answer without a question is ignored.
+/// While a [`Question`](super::Question) is open, `poll` returns `None`, no deadline runs and octets queue up, at most 1 MiB of
+/// them: answer it with [`handle_answer`](Self::handle_answer). An answer without a question is ignored.
 ///
 /// ```
 /// use gatepost::smtp::{Action, Answer, Session, Settings};

@@ -18,19 +18,21 @@ use std::time::Instant;
 /// Sends messages to a provider.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
-    /// One attempt to send the message, which ends before `deadline`.
+    /// Makes one attempt to send the message. It ends before `deadline`.
     ///
-    /// The relay does not drop the future once it has begun, not even when the client disconnects: a dropped attempt would be
-    /// ambiguous and not counted. After `Kind::Throttled` with `Certainty::NotSent` the relay may call again with the same message.
+    /// The relay drops the future only if it cuts its connections, and then counts the attempt as ambiguous; a client that
+    /// disconnects does not cancel it. After [`OutcomeKind::Throttled`](crate::mail::OutcomeKind::Throttled) with
+    /// [`Certainty::NotSent`](crate::mail::Certainty::NotSent), the relay may call again with the same message.
     async fn send(&self, message: Permitted, deadline: Instant) -> Outcome;
 
-    /// What the account may send. Called at the start and every few minutes.
+    /// Reads the sending quota of the account. Called at the start and every few minutes.
     async fn quota(&self) -> Result<AccountQuota, ReadError> {
         Err(ReadError::Unsupported)
     }
 
-    /// Whether messages can be sent as that role (`None`: as the transport itself) with that configuration set; without one:
-    /// whether there are credentials, and the account may send. Asked at the start, and again while it does not work.
+    /// Checks whether messages can be sent as a role (`None`: as the transport itself) with a configuration set. Without a
+    /// configuration set: whether there are credentials, and the account may send. Called at the start, and again while the
+    /// check fails.
     async fn check(&self, _role: Option<&RoleArn>, _set: Option<&ConfigurationSetName>) -> Result<(), ReadError> {
         Err(ReadError::Unsupported)
     }

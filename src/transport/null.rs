@@ -14,19 +14,19 @@ pub struct NullTransport {
 }
 
 impl NullTransport {
-    /// One that claims the memory that another transport would: see [`Transport::octets_held`].
+    /// A transport that reports the memory of another one: see [`Transport::octets_held`].
     pub fn with_octets_held(octets_held: impl Fn(u64) -> u64 + Send + Sync + 'static) -> Self {
         Self { octets_held: Box::new(octets_held), last: Mutex::default() }
     }
 
-    /// The last message that it accepted; `None` afterwards.
+    /// Takes the last accepted message.
     pub fn take_last(&self) -> Option<Permitted> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
 impl Default for NullTransport {
-    /// One that keeps the content and nothing else.
+    /// A transport that needs memory for the content only.
     fn default() -> Self {
         Self::with_octets_held(|octets| octets)
     }

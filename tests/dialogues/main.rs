@@ -1,4 +1,4 @@
-//! Golden dialogues: every file of `tests/transcripts`, played in every way that the network may cut it.
+//! Golden dialogues: every file of `tests/transcripts`, with the octets divided in every way that a network may.
 
 // A test that cannot go on says so by panicking, in its helpers too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -11,7 +11,7 @@ mod without_io;
 use transcript::{Transcript, all as transcripts};
 use without_io::Cut;
 
-/// Every failure is told, not only the first.
+/// Reports every failure, not only the first.
 fn play_all(transcripts: &[Transcript], cut: Cut) {
     let failures: Vec<String> = transcripts.iter().filter_map(|one| without_io::play(one, cut).err()).collect();
     assert!(failures.is_empty(), "{} of {} failed:\n{}", failures.len(), transcripts.len(), failures.join("\n"));

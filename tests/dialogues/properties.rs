@@ -1,4 +1,4 @@
-//! What holds for every dialogue, also for those that nobody thought of.
+//! Properties of every dialogue, tested with generated ones.
 
 use crate::settings::settings;
 use crate::transcript::{AskedAbout, Auth, ListenerSettings, ScriptedAnswer};
@@ -49,7 +49,7 @@ fn content() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Commands that nobody says but content.
+/// Commands that occur in content only.
 fn evil_command() -> impl Strategy<Value = String> {
     let line = prop_oneof![
         Just("EHLO evil"),

@@ -1,4 +1,4 @@
-//! Plays a dialogue against the bare session: no socket, and time that passes only when told.
+//! Plays a dialogue against the bare session: without a socket, and with time that only the dialogue advances.
 
 use crate::settings::settings;
 use crate::transcript::{AskedAbout, Message, Pattern, ScriptedAnswer, Step, Transcript};

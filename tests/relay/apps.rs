@@ -1,4 +1,4 @@
-//! Applications end to end: a configuration file in, and what SES got out.
+//! Applications end to end: from a configuration file to what SES receives.
 
 use crate::configured_relay::{Note, Site, header};
 

@@ -1,4 +1,4 @@
-//! Everything is bounded, and at a bound the reply says so.
+//! Every limit, and the reply when it is reached.
 
 use crate::support::{NOTE, Smtp, TestRelay, TestSetup, short_deadline, until, with};
 use gatepost::relay::BudgetSettings;

@@ -1,4 +1,4 @@
-//! One reply, one cause: what a client is told, and what the log has beside it.
+//! One reply per cause: what the client receives, and what the log says.
 
 use crate::configured_relay::{Note, Site};
 use gatepost::emulator::{ErrorName, Fault};

@@ -1,4 +1,4 @@
-//! The golden dialogues once more: over a socket with TLS, against the whole server.
+//! The golden dialogues over a socket with TLS, against the whole server.
 //!
 //! The same files as `tests/dialogues`. What only a bare session can be told (time, a drain) is not played here, and the
 //! test says how much that is. The relay wants a From field in every message; where a dialogue's content has none, one is

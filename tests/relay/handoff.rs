@@ -1,4 +1,4 @@
-//! A message's way from SMTP to SES: what arrives is what was sent, to whom it was sent, with what was set.
+//! A message from SMTP to SES: content, recipients and parameters arrive as they were sent and configured.
 
 use crate::support::{NOTE, TestRelay, TestSetup, until, with};
 use gatepost::mail::parameters::{

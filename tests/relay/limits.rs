@@ -1,4 +1,4 @@
-//! Limits on the way: what SES sees keeps to them, and what was refused did not use them up.
+//! Limits end to end: SES receives no more than they allow, and refused messages do not use them up.
 
 use crate::support::{NOTE, TestRelay, TestSetup};
 use gatepost::limit::{LimitKey, LimitRule, LocalLimiter, Measure};

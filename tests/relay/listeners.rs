@@ -1,4 +1,4 @@
-//! The ways in: TLS, AUTH, PROXY, Unix sockets, and a well-known client library.
+//! Listeners: TLS, AUTH, PROXY, Unix sockets, with a well-known client library.
 
 use crate::support::{NOTE, Pair, Smtp, TestRelay, TestSetup, listener, tls_listener, with};
 use base64::Engine;

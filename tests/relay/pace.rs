@@ -1,4 +1,4 @@
-//! The pace of all sending, counted where it matters: at SES.
+//! The pace of all sending, counted at the emulator of SES.
 
 use crate::configured_relay::{Note, Site};
 use crate::support::{NOTE, TestRelay, TestSetup, short_deadline, until, with};

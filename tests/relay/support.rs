@@ -1,4 +1,4 @@
-//! What every test here needs: a relay in front of an emulator, and a client that speaks SMTP line by line.
+//! Shared by the tests: a relay that sends to an emulator, and an SMTP client that works line by line.
 
 use gatepost::builder::{Builder, Running};
 use gatepost::emulator::{CapturedMessage, Emulator, EmulatorSettings};

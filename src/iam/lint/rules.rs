@@ -6,7 +6,7 @@ use super::{Kind, Report};
 use crate::iam::arn::not_allowed;
 use crate::iam::service::MULTIVALUED_KEYS;
 
-/// Rules owner findings are more precise than the parser's error for the same statement.
+/// Rules whose findings are more precise than the parser's error for the same statement.
 pub(super) const MORE_PRECISE: &[&str] = &["invalid-resource"];
 
 pub(super) fn check(document: &LenientDocument<'_>, report: &mut Report<'_>) {
@@ -44,7 +44,7 @@ pub(super) fn check(document: &LenientDocument<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// IAM and SES count differently: IAM leaves white space out, SES says "4 KB".
+/// The size limits. IAM does not count white space; SES specifies "4 KB".
 /// IAM User Guide, "IAM and AWS STS quotas"; SES API Reference, CreateEmailIdentityPolicy; AWS Organizations User Guide,
 /// "Quotas and service limits".
 fn size(document: &LenientDocument<'_>, report: &mut Report<'_>) {
@@ -124,7 +124,7 @@ fn resource(document: &LenientDocument<'_>, statement: &LenientStatement, text: 
         report.statement("invalid-resource", statement, Some("Resource"), text);
         return;
     }
-    // Of what a template left there, [`placeholders`] speaks.
+    // Placeholders of a template are reported by [`placeholders`].
     let why = not_allowed(text, document.variables).filter(|_| !text.contains("${AWS::"));
     if let Some(why) = why {
         report.statement("invalid-resource", statement, Some("Resource"), format!("{text:?}: {why}: {consequence}"));
@@ -139,7 +139,7 @@ pub(super) fn placeholders(statement: &LenientStatement, key: &str, arn: &str, r
     if arn.contains("${AWS::") || arn.contains("{{") || arn.contains(['<', '>']) {
         return say("a placeholder was not filled in".to_owned());
     }
-    // A policy variable may stand for anything, and has colons.
+    // A policy variable may have any value, and contains colons.
     let [_, partition, service, region, account, resource] = parts[..] else { return };
     if arn.contains("${") {
         return;
@@ -225,7 +225,7 @@ fn check_condition(statement: &LenientStatement, condition: &LenientCondition, r
     }
 }
 
-/// Keys owner values are addresses.
+/// Keys whose values are addresses.
 const ADDRESS_KEYS: &[&str] = &["ses:FromAddress", "ses:FeedbackAddress", "ses:Recipients"];
 
 /// Whether another condition of the statement fails without the key.

@@ -68,7 +68,7 @@ fn resources(statement: &LenientStatement, report: &mut Report<'_>) {
         let parts: Vec<&str> = text.splitn(6, ':').collect();
         let [_, _, service, _, _, resource] = parts[..] else { continue };
         let (name, _) = resource.split_once('/').unwrap_or((resource, ""));
-        // A pattern may be meant for many types; of one in the service, and of placeholders, the language's own rules speak.
+        // A pattern may be meant for many types. One in the service, and placeholders, are reported by `rules`.
         if name.contains(['*', '?', '$']) || not_allowed(text, true).is_some() {
             continue;
         }
@@ -107,7 +107,7 @@ fn key(statement: &LenientStatement, condition: &LenientCondition, report: &mut 
             finding(format!("SES has no such key, {}{hint}", consequence(statement, condition)));
         }
         "ses" => {
-            // A wildcard names many actions; there the key is for those that have it.
+            // A wildcard matches many actions, and the key may be meant for those that have it.
             let without: Vec<&str> = statement
                 .actions
                 .iter()

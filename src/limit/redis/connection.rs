@@ -22,7 +22,7 @@ use tracing::{debug, info, warn};
 #[derive(Clone, Debug)]
 pub struct RedisConnection {
     shared: Arc<Shared>,
-    _keeper: Arc<AbortOnDropHandle<()>>,
+    _maintainer: Arc<AbortOnDropHandle<()>>,
 }
 
 struct Shared {
@@ -78,9 +78,9 @@ impl RedisConnection {
         let (live, slow, broken) = (RwLock::new(None), AtomicU32::new(0), Notify::new());
         let shared = Arc::new(Shared { settings, clock, live, slow, broken });
         let (first, result) = oneshot::channel();
-        let keeper = AbortOnDropHandle::new(tokio::spawn(maintain(Arc::clone(&shared), first)));
+        let maintainer = AbortOnDropHandle::new(tokio::spawn(maintain(Arc::clone(&shared), first)));
         let why = match result.await {
-            Ok(Ok(())) => return Ok(Self { shared, _keeper: Arc::new(keeper) }),
+            Ok(Ok(())) => return Ok(Self { shared, _maintainer: Arc::new(maintainer) }),
             Ok(Err(ConnectionError(why))) => why,
             Err(_) => "the connection ended".to_owned(),
         };
@@ -89,7 +89,7 @@ impl RedisConnection {
             return Err(RedisError::Unreachable { place: settings.address(), why });
         }
         warn!(redis = settings.address(), why, "starting without Redis: {}", settings.fallback());
-        Ok(Self { shared, _keeper: Arc::new(keeper) })
+        Ok(Self { shared, _maintainer: Arc::new(maintainer) })
     }
 
     /// Whether decisions currently use Redis.

@@ -102,7 +102,7 @@ impl RedisLimiter {
     }
 
     /// One call for one key. The hash tag stores all counts of a limit for one fact on one node of a cluster.
-    fn call(&self, verb: Operation, charge: &Charge, wall: SystemTime) -> Call {
+    fn call(&self, operation: Operation, charge: &Charge, wall: SystemTime) -> Call {
         let (prefix, amount) = (&self.store.settings().prefix, charge.amount.get());
         match self.meter(charge) {
             WindowKey::Rate(rate, end) => {
@@ -111,7 +111,7 @@ impl RedisLimiter {
                 let interval = rate.interval().as_nanos() as f64 / 1_000.0;
                 let cost = f64::from(amount) * interval;
                 let slack = f64::from(rate.burst().get() - amount.min(rate.burst().get())) * interval;
-                match verb {
+                match operation {
                     Operation::Take => Call::new(&scripts::TAKE, key, [&cost, &slack]),
                     Operation::GiveBack => Call::new(&scripts::GIVE_BACK, key, [&cost]),
                     Operation::Look => Call::new(&scripts::LOOK, key, []),
@@ -123,7 +123,7 @@ impl RedisLimiter {
                 let (start, end) = span.map_or((0, 0), |span| (span.start, span.end));
                 let key = format!("{prefix}:{{{:032x}}}:{name}:{start}", charge.key);
                 let seconds = until(end, wall).as_secs() + KEPT_SECONDS;
-                match verb {
+                match operation {
                     Operation::Take => Call::new(&scripts::TAKE_QUOTA, key, [&quota.amount, &amount, &seconds]),
                     Operation::GiveBack => Call::new(&scripts::GIVE_BACK_QUOTA, key, [&amount, &seconds]),
                     Operation::Look => Call::new(&scripts::LOOK_QUOTA, key, []),
@@ -201,14 +201,14 @@ impl RedisLimiter {
         let mut waited_already = false;
         loop {
             let exceeded = match outcome {
-                Ok(Ok(ticket)) => return Ok(LimitDecision::Taken(ticket)),
+                Ok(Ok(reservation)) => return Ok(LimitDecision::Taken(reservation)),
                 Ok(Err(exceeded)) => exceeded,
                 Err(Unavailable) => return self.without(step, waited_already).await,
             };
             let waited = self.store.clock().now().saturating_duration_since(began);
-            let patience = self.rules.patience(exceeded).saturating_sub(waited);
+            let delay_max = self.rules.delay_max(exceeded).saturating_sub(waited);
             match exceeded.wait {
-                Some(wait) if wait <= patience && !patience.is_zero() => tokio::time::sleep(wait).await,
+                Some(wait) if wait <= delay_max && !delay_max.is_zero() => tokio::time::sleep(wait).await,
                 _ => return Ok(self.rules.over(exceeded, &step.stage)),
             }
             waited_already = true;
@@ -300,8 +300,8 @@ impl Limiter for RedisLimiter {
         decisions
     }
 
-    async fn give_back(&self, ticket: Reservation) {
-        match (ticket.0, &self.local) {
+    async fn give_back(&self, reservation: Reservation) {
+        match (reservation.0, &self.local) {
             (Note::Other(note), _) => {
                 let Ok(taken) = note.downcast::<StepCharges>() else { return };
                 let refund = |charge| self.call(Operation::GiveBack, charge, taken.wall);

@@ -273,8 +273,8 @@ impl Scanner {
         }
     }
 
-    /// Processes a line, with its line end if it has one, and the position of the next line. Of a long delimiter, only
-    /// the start.
+    /// Processes a line, with its line end if it has one. `end` is the position of the next line. Of a long delimiter
+    /// line, `line` is only the start.
     fn take_line(&mut self, line: &[u8], end: u64) -> Result<(), MimeError> {
         if let Some(delimiter) = self.delimiter(line) {
             return self.take_delimiter(&delimiter, end);
@@ -320,7 +320,7 @@ impl Scanner {
                 header.certain &= !text[..colon].ends_with(b" ") && !text[..colon].ends_with(b"\t");
                 header.field = Name::of(&text[..colon]).map(|name| (name, line[colon + 1..].to_vec()));
             }
-            // For some mail programs the header section ends length; others ignore the line.
+            // For some mail programs the header section ends here; others ignore the line.
             _ => header.certain = false,
         }
         Ok(())

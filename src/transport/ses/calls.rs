@@ -1,8 +1,8 @@
-//! The calls to SES: the SDK's operations, each put together once.
+//! The calls to SES: the SDK's operations, each configured once.
 //!
-//! The SDK's `Client` puts every call together anew from a dozen plugins, asks its endpoint rules twice, and measures and
-//! counts for telemetry that is not set up. Here the same orchestrator runs the SDK's own serializer, signers,
-//! credentials and deserializer, and only those. A test holds what is sent against what `Client` sends.
+//! The SDK's `Client` configures every call from a dozen plugins, evaluates its endpoint rules twice, and measures for
+//! telemetry that is not set up. Here the same orchestrator runs only the SDK's own serializer, signers, credentials and
+//! deserializer. A test compares what is sent with what `Client` sends.
 
 use super::credentials::CachedCredentials;
 use super::document;
@@ -56,10 +56,10 @@ pub(super) struct SesApi {
 }
 
 impl SesApi {
-    /// SesApi for that account.
+    /// The calls for an account.
     ///
     /// # Errors
-    /// If SES has no such endpoint.
+    /// [`SesError::NoEndpoint`].
     pub(super) async fn new(account: Account, http: Http, timeouts: TimeoutConfig) -> Result<Self, SesError> {
         let credentials = CachedCredentials::default();
         let parts =
@@ -77,7 +77,7 @@ impl SesApi {
         self.region.as_ref()
     }
 
-    /// SES does not take the credentials any more: the next call asks their source again.
+    /// Discards the credentials, because SES refuses them: the next call asks their source again.
     pub(super) fn forget_credentials(&self) {
         self.credentials.forget();
     }
@@ -114,10 +114,10 @@ struct OperationConfig {
     timeouts: TimeoutConfig,
 }
 
-/// Where to, as whom, signed how.
+/// Endpoint, credentials and signing.
 async fn components(account: &Account, credentials: CachedCredentials) -> Result<RuntimeComponentsBuilder, SesError> {
     let endpoints = Endpoints::of(account).await.map_err(SesError::NoEndpoint)?;
-    // The second is for endpoints that ask for it: a multi-region endpoint takes no other.
+    // SigV4a is for multi-region endpoints, which accept nothing else.
     let schemes = StaticAuthSchemeOptionResolver::new(vec![sigv4::SCHEME_ID, sigv4a::SCHEME_ID]);
     Ok(RuntimeComponentsBuilder::new("gatepost")
         .with_endpoint_resolver(Some(endpoints))
@@ -132,7 +132,7 @@ async fn components(account: &Account, credentials: CachedCredentials) -> Result
 }
 
 impl OperationConfig {
-    /// The configuration of an operation; `sdk`: what the SDK has for it.
+    /// The configuration of an operation. `sdk`: the SDK's configuration of it.
     fn config(&self, sdk: &FrozenLayer) -> FrozenLayer {
         let mut config = Layer::new("gatepost");
         config.store_put(SigningName::from_static("ses"));
@@ -163,10 +163,10 @@ impl OperationConfig {
             false => operation,
         };
         operation
-            // It would send twice by itself.
+            // A retry could send a message twice.
             .no_retry()
             .timeout_config(self.timeouts.clone())
-            // The relay's deadline says the same with one number; this one would end a slow upload that still moves.
+            // The relay's deadline bounds the call; this would end a slow upload that still makes progress.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .runtime_plugin(ours)
             .serializer(generated.clone().serializer())
@@ -175,7 +175,7 @@ impl OperationConfig {
     }
 }
 
-/// How the SDK writes an operation, and reads its answer.
+/// The SDK's serializer and deserializer of an operation.
 #[derive(Clone, Debug)]
 struct SdkSerialization(FrozenLayer);
 
@@ -201,7 +201,7 @@ impl DeserializeResponse for SdkSerialization {
     }
 }
 
-/// Where calls go: asked of the SDK's rules at the start, and then only for messages that have an endpoint of their own.
+/// The endpoint of calls, by the SDK's rules. Evaluated once, and again only for messages with a multi-region endpoint.
 #[derive(Clone, Debug)]
 struct Endpoints {
     params: ParamsBuilder,
@@ -230,7 +230,7 @@ impl ResolveEndpoint for Endpoints {
     }
 }
 
-/// What is ours in each call.
+/// Changes calls of `SendEmail`: multi-region endpoint, content, user agent.
 #[derive(Debug)]
 struct SendEmailInterceptor;
 

@@ -1,4 +1,4 @@
-//! How SES is reached: region, credentials, endpoint, timeouts.
+//! Resolves region, credentials, endpoint and timeouts, and makes the HTTP client.
 
 use super::calls::SesApi;
 use super::http::PooledHttpClient;
@@ -17,7 +17,7 @@ use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConn
 use aws_types::os_shim_internal::{Env, Fs};
 use aws_types::service_config::ServiceConfigKey;
 
-/// The SDK's client, by way of the proxy that the environment names. All operations share its connections.
+/// The SDK's HTTP client, through the proxy of the environment. All operations share its connections.
 fn by_proxy(timeouts: SesTimeouts) -> Http {
     let waits = HttpConnectorSettings::builder().connect_timeout(timeouts.connect).read_timeout(timeouts.read).build();
     let connector = Connector::builder()
@@ -30,15 +30,15 @@ fn by_proxy(timeouts: SesTimeouts) -> Http {
     Http { client: http_client_fn(move |_, _| connector.clone()), is_of_sdk: true }
 }
 
-/// What names a proxy, in capitals or not.
+/// The variables that name a proxy, in upper or lower case.
 const PROXY_VARIABLES: [&str; 3] = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"];
 
-/// The HTTP client for the calls to SES: the SDK's own where the environment names a proxy, since that one speaks to it. How
-/// long it keeps a connection is set there as well; a close that meets the beginning of a request is ambiguous there.
+/// The HTTP client for the calls to SES. If the environment names a proxy, it is the SDK's own, which supports proxies. With that
+/// one, a connection that is closed just when a request begins makes the outcome ambiguous.
 pub(super) fn http(settings: &SesSettings) -> Result<Http, SesError> {
     let set = |name: String| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let named = |name: &&str| set(name.to_string()) || set(name.to_lowercase());
-    // An emulator is on this machine; a proxy would look for it on its own.
+    // An endpoint on this machine, such as an emulator, cannot be reached through a proxy.
     let is_here = settings.endpoint_url.as_deref().is_some_and(is_loopback);
     if !is_here && PROXY_VARIABLES.iter().any(named) {
         return Ok(by_proxy(settings.timeouts));
@@ -50,7 +50,7 @@ pub(super) fn http(settings: &SesSettings) -> Result<Http, SesError> {
 
 /// The calls to SES for those settings.
 pub(super) async fn connect(settings: SesSettings, http: Http) -> Result<SesApi, SesError> {
-    // The caller bounds calls by its deadline; the SDK would set two more timers.
+    // The caller's deadline bounds calls, so the two timers of the SDK are not needed.
     let timeouts = waits(settings.timeouts).disable_operation_attempt_timeout().disable_operation_timeout();
     let account = match without_environment(&settings) {
         Some(account) => account,
@@ -70,7 +70,7 @@ pub(super) async fn connect(settings: SesSettings, http: Http) -> Result<SesApi,
     SesApi::new(account, http, timeouts.build()).await
 }
 
-/// What settings leave open is looked for where every AWS program does: environment, profile, container, instance.
+/// Resolves what the settings leave open as every AWS program does: environment, profile, container, instance.
 async fn with_environment(settings: &SesSettings) -> Result<Account, SesError> {
     has_profile(settings).await?;
     let SesTimeouts { attempt, operation, .. } = settings.timeouts;
@@ -80,7 +80,7 @@ async fn with_environment(settings: &SesSettings) -> Result<Account, SesError> {
         .timeout_config(timeouts.build())
         .use_fips(settings.fips)
         .use_dual_stack(settings.dual_stack);
-    // For the calls that are not ours to send: STS, for roles.
+    // The user agent of the SDK's own calls: to STS, for roles.
     if let Ok(name) = AppName::new(concat!("gatepost-", env!("CARGO_PKG_VERSION"))) {
         loader = loader.app_name(name);
     }
@@ -116,8 +116,8 @@ async fn with_environment(settings: &SesSettings) -> Result<Account, SesError> {
     })
 }
 
-/// The SDK takes credentials from the next source where the profile does not exist: mail would leave with the role of the
-/// container or the instance.
+/// Checks that the profile exists. Otherwise the SDK would take credentials from the next source, and mail would be sent with
+/// the role of the container or the instance.
 async fn has_profile(settings: &SesSettings) -> Result<(), SesError> {
     let of_environment = || std::env::var("AWS_PROFILE").ok().filter(|name| !name.is_empty());
     let Some(name) = settings.profile.clone().or_else(of_environment) else { return Ok(()) };
@@ -138,8 +138,7 @@ fn endpoint_of_environment(shared: &SdkConfig) -> Option<String> {
     of_service.or_else(|| shared.endpoint_url().map(str::to_owned))
 }
 
-/// Where region, endpoint and credentials are all given, as for an emulator, nothing is left to ask: environment and
-/// profile could only bring in an account that was not meant.
+/// The account without environment and profile, if region, endpoint and credentials are all set, as for an emulator.
 fn without_environment(settings: &SesSettings) -> Option<Account> {
     let (Some(region), Some(url), Some(pair)) = (&settings.region, &settings.endpoint_url, &settings.credentials)
     else {
@@ -159,7 +158,7 @@ fn without_environment(settings: &SesSettings) -> Option<Account> {
     })
 }
 
-/// What an HTTP client waits for.
+/// The timeouts of the HTTP client.
 fn waits(timeouts: SesTimeouts) -> TimeoutConfigBuilder {
     TimeoutConfig::builder().connect_timeout(timeouts.connect).read_timeout(timeouts.read)
 }

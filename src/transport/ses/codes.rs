@@ -1,18 +1,18 @@
-//! SES's error codes: one table of what each means, from which its chapter in the manual is generated.
+//! The table of SES's error codes. A chapter of the manual is generated from it.
 //!
 //! Codes: botocore's model of `sesv2`, and the SDK's own classification of the codes that every AWS service shares.
 //! A code that is not in the table defers: unknown is never a rejection.
 
 use crate::mail::{OutcomeKind, Reply, replies};
 
-/// What some codes mean. SES has certainly not sent the message.
+/// The meaning of one or more codes. SES has certainly not sent the message.
 pub(super) struct Row {
     pub(super) codes: &'static [&'static str],
     pub(super) kind: OutcomeKind,
     pub(super) reply: Reply,
     /// What to do about it. For [`OutcomeKind::OperatorError`] it is the text of the fault in the log and in `/readyz`.
     pub(super) action: &'static str,
-    /// Whether messages of other authors may go out all the same.
+    /// Whether messages of other authors may be sent.
     pub(super) of_author: bool,
     /// Whether SES refuses the credentials, so that newer ones may help.
     pub(super) of_credentials: bool,
@@ -23,12 +23,12 @@ impl Row {
         Self { codes, kind, reply, action, of_author: false, of_credentials: false }
     }
 
-    /// For the operator, whoever is the author.
+    /// An error that the operator must correct, for all authors.
     const fn operator(codes: &'static [&'static str], action: &'static str) -> Self {
         Self::new(codes, OutcomeKind::OperatorError, replies::OPERATOR_ERROR, action)
     }
 
-    /// For the operator, because of one author's identity.
+    /// An error that the operator must correct, for the identity of one author.
     const fn identity(codes: &'static [&'static str], action: &'static str) -> Self {
         Self {
             codes,
@@ -40,7 +40,7 @@ impl Row {
         }
     }
 
-    /// For the operator, because SES refuses the credentials.
+    /// An error that the operator must correct: SES refuses the credentials.
     const fn credentials(codes: &'static [&'static str], action: &'static str) -> Self {
         Self {
             codes,

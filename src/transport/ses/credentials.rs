@@ -1,7 +1,7 @@
-//! Credentials of one account or role, kept until shortly before they end, or until SES refuses them.
+//! Cached credentials of one account or role, until shortly before they expire, or until SES refuses them.
 //!
-//! The SDK's cache keeps them for as long as their source says, up to an hour. A session that was revoked, or a source whose
-//! clock is wrong, would make every message a 451 for that long.
+//! The SDK's cache keeps them as long as their source says, up to an hour. With a revoked session, or a source whose clock is
+//! wrong, every message would be deferred for that time.
 
 use aws_config::identity::IdentityCache;
 use aws_smithy_runtime_api::client::identity::{
@@ -23,7 +23,7 @@ struct Kept {
     forgotten: Option<Instant>,
 }
 
-/// Credentials that are refused again and again are asked for no more often than this.
+/// The shortest interval between two requests for new credentials.
 const FORGET_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Default for CachedCredentials {
@@ -33,7 +33,7 @@ impl Default for CachedCredentials {
 }
 
 impl CachedCredentials {
-    /// The next call asks the source again.
+    /// Discards the credentials, so that the next call asks their source again. At most once per [`FORGET_INTERVAL`].
     pub(super) fn forget(&self) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.forgotten.is_none_or(|at| at.elapsed() >= FORGET_INTERVAL) {

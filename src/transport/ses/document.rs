@@ -1,10 +1,9 @@
-//! The JSON document of a call, with the content written into it once.
+//! Writes the content of a message into the JSON document of a call, once.
 //!
-//! The SDK makes base64 text of the content, looks at each octet of that text for what JSON would have to escape (base64 has
-//! nothing of the kind), and copies it into a string that grows by doubling. For a large message this is most of what a call
-//! costs, and holds it four times. Here the SDK writes the document with empty content; before it signs, the base64 text is
-//! put where it belongs, in a body of the exact size, and the content is let go. The document is, octet for octet, the one
-//! that the SDK would have written: a test holds the two against each other.
+//! The SDK encodes the content as base64, searches that text for characters to escape (base64 has none), and copies it into a
+//! string that grows by doubling. For a large message this is most of the cost of a call, and needs four times its memory.
+//! Here the SDK writes the document with empty content; before it signs, the base64 text is inserted into a body of the exact
+//! size, and the content is released. The document is octet for octet that of the SDK, which a test checks.
 
 use aws_sdk_sesv2::config::http::HttpRequest;
 use aws_sdk_sesv2::error::BoxError;
@@ -25,7 +24,7 @@ pub(super) fn take_content(call: &mut SendEmailInput) -> Option<DetachedContent>
     Some(DetachedContent(Some(content.into_bytes())))
 }
 
-/// Content until it is written; `None` then: a second attempt of the same call would be an empty message.
+/// The content until it is written, then `None`: a second attempt of the same call is an error, not an empty message.
 pub(super) struct DetachedContent(Option<Bytes>);
 
 impl Storable for DetachedContent {
@@ -39,7 +38,7 @@ impl fmt::Debug for DetachedContent {
 }
 
 impl DetachedContent {
-    /// Writes it into the request, and lets it go: a large message is not held twice while it is sent.
+    /// Writes the content into the request, and releases it, so that a large message is not in memory twice while it is sent.
     pub(super) fn put_into(&mut self, request: &mut HttpRequest) -> Result<(), BoxError> {
         let content = self.0.take().ok_or("a call is not made twice: its content is gone")?;
         let document = request.body().bytes().ok_or("the document is a stream")?;
@@ -50,10 +49,10 @@ impl DetachedContent {
     }
 }
 
-/// Empty content, as it is written. Inside a JSON string its quotes would have backslashes, so it stands nowhere else.
+/// Empty content, as the SDK writes it. It occurs once only: inside a JSON string its quotes would be escaped.
 const EMPTY: &[u8] = br#""Raw":{"Data":""}"#;
 static FIND_EMPTY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(EMPTY));
-/// Where the text goes in: before the last two of those octets.
+/// The text is inserted before the last two octets of [`EMPTY`].
 const BEHIND: usize = 2;
 
 fn with_content(document: &[u8], content: &[u8]) -> Option<Vec<u8>> {

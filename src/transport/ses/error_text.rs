@@ -1,12 +1,12 @@
-//! SES's own text for a message that it rejects, as a client may see it: one line, without what belongs to the operator.
+//! Prepares SES's text for a rejected message for the client: one line, without details of the operator's account.
 
 use crate::mail::Content;
 
-/// Of SES's text in a reply, which has 400 octets for it and our reference.
+/// The octets of SES's text in a reply, whose text has 400 together with the reference id.
 const TEXT_OCTETS_MAX: usize = 240;
 
-/// The text in one line, cut at 240 octets. Masked are ARNs, account numbers, and addresses that do not stand in the header
-/// section of the message: the target of a redirect, or the feedback address, which the client does not know.
+/// The text in one line, truncated to 240 octets. ARNs, account numbers, and addresses that are not in the header section of the
+/// message are masked: the client does not know the target of a redirect or the feedback address.
 pub(super) fn masked(text: &str, content: &Content) -> String {
     let mut known = String::new();
     for field in content.fields() {
@@ -30,7 +30,7 @@ pub(super) fn masked(text: &str, content: &Content) -> String {
     line[..end].to_owned()
 }
 
-/// What is left of a word, and what stands for the rest of it; `None`: the word may be seen.
+/// The visible start of a word, and the mask for its rest. `None`: the whole word is visible.
 fn mask<'a>(word: &'a str, known: &str) -> Option<(&'a str, &'static str)> {
     let lower = word.to_ascii_lowercase();
     if let Some(at) = lower.find("arn:") {

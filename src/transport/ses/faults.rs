@@ -1,7 +1,7 @@
-//! What keeps messages from being sent, in one sentence: what is wrong, and what to do.
+//! Faults that prevent sending, as one sentence each: the cause, and what to do.
 //!
-//! The SDK reports an error as a chain of texts, some with line ends, in which the cause is the last one or missing.
-//! Here the causes that an operator can remove have a sentence of their own. No sentence has an address in it.
+//! The SDK reports an error as a chain of texts, some with line ends, whose cause is the last one or missing. Causes that an
+//! operator can correct have their own sentence here. No sentence contains an address.
 
 use super::codes;
 use super::http::HttpError;
@@ -16,7 +16,7 @@ use hyper_util::client::legacy::Error as SdkHttpError;
 use std::borrow::Cow;
 use std::error::Error;
 
-/// Where a call went, as whom, with what.
+/// The context of a call: region, role, configuration set.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct At<'a> {
     pub(super) region: &'a str,
@@ -29,7 +29,7 @@ const NO_CREDENTIALS: &str =
 const NOT_VERIFIED: &str =
     "the identity of an author is not verified in SES: verify its domain or address, and check its DKIM records";
 
-/// The fault behind an error code of SES that is the operator's to remove.
+/// The fault of an error code, if the operator must correct it.
 pub(super) fn of_code(code: Option<&str>, message: Option<&str>, at: At<'_>) -> Option<Fault> {
     let text = message.unwrap_or_default();
     let of_set = text.to_ascii_lowercase().contains("configuration set");
@@ -53,12 +53,12 @@ fn no_set(set: &str, region: &str) -> String {
     format!("configuration set {set:?} does not exist in {region}: create it, or correct the name in the configuration")
 }
 
-/// Where sending is switched off for a configuration set.
+/// The fault of a configuration set for which sending is paused.
 pub(super) fn paused_set(set: &str) -> String {
     format!("SES refuses to send: sending is paused for configuration set {set:?}")
 }
 
-/// The fault behind a call that SES has not answered: credentials, or the connection.
+/// The fault of a call without an answer of SES: credentials, or the connection.
 pub(super) fn of_call(error: &(dyn Error + 'static), at: At<'_>) -> Option<Fault> {
     let of_source = |source: &(dyn Error + 'static)| {
         let text = match (source.downcast_ref(), source.downcast_ref(), source.downcast_ref::<SdkHttpError>()) {
@@ -92,7 +92,7 @@ fn of_credentials(error: &CredentialsError, At { role, .. }: At<'_>) -> String {
             "the source of AWS credentials did not answer in time: check the instance or container credentials"
                 .to_owned()
         }
-        // Behind the role, there may be no credentials to assume it with.
+        // There are no credentials to assume the role with.
         _ if sources(error)
             .skip(1)
             .any(|source| matches!(source.downcast_ref(), Some(CredentialsError::CredentialsNotLoaded(_)))) =>
@@ -113,7 +113,7 @@ fn of_credentials(error: &CredentialsError, At { role, .. }: At<'_>) -> String {
     }
 }
 
-/// Whether a source of credentials failed because the network did.
+/// Whether a source of credentials failed because of the network.
 fn is_unreachable(error: &CredentialsError) -> bool {
     let of_connector = |source: &(dyn Error + 'static)| {
         source.downcast_ref::<ConnectorError>().is_some_and(|error| error.is_io() || error.is_timeout())
@@ -121,7 +121,7 @@ fn is_unreachable(error: &CredentialsError) -> bool {
     sources(error).any(of_connector)
 }
 
-/// No connection, by the texts of the chain.
+/// The fault of a missing connection, by the texts of the error chain.
 fn not_connected(host: &str, texts: &[String]) -> String {
     let says = |words: &[&str]| texts.iter().any(|text| words.iter().any(|word| text.contains(word)));
     let key = if is_regional(host) { "ses.region" } else { "ses.endpoint_url" };
@@ -137,12 +137,12 @@ fn not_connected(host: &str, texts: &[String]) -> String {
     }
 }
 
-/// An endpoint that is made of the region's name.
+/// Whether a host is an endpoint of AWS, whose name contains the region.
 fn is_regional(host: &str) -> bool {
     [".amazonaws.com", ".amazonaws.com.cn", ".api.aws"].iter().any(|end| host.ends_with(end))
 }
 
-/// Why a question about account or configuration set was not answered.
+/// The error of a read-only call.
 pub(super) fn of_question<E>(error: &SdkError<E, HttpResponse>, at: At<'_>) -> ReadError
 where
     E: ProvideErrorMetadata + Error + 'static,
@@ -160,7 +160,7 @@ where
         (Some("AccessDeniedException" | "AccessDenied"), _) => ReadError::NotPermitted(detail),
         (Some("NotFoundException"), _) => ReadError::Missing(at.set.map_or(detail, |set| no_set(set, at.region))),
         (_, Some(fault)) => ReadError::Fault(fault.text.into_owned()),
-        // Of a proxy, or of an endpoint that is not SES.
+        // The answer of a proxy, or of an endpoint that is not SES.
         (None, None) if matches!(status, 401 | 403) => ReadError::NotPermitted(detail),
         _ => ReadError::Unavailable(detail),
     }
@@ -178,7 +178,7 @@ pub(super) fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Ite
 /// The innermost cause.
 fn last(error: &(dyn Error + 'static)) -> String {
     let Some(cause) = sources(error).last() else { return String::new() };
-    // An answer of STS.
+    // The error of STS.
     let answer = cause.downcast_ref::<ErrorMetadata>();
     let answer = answer.and_then(|answer| Some(format!("{}: {}", answer.code()?, answer.message()?)));
     one_line(&answer.unwrap_or_else(|| cause.to_string()))
@@ -196,10 +196,10 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     one_line(&texts.join(": "))
 }
 
-/// Of a text of the SDK or of SES, in characters.
+/// The length at which a text of the SDK or SES is truncated, in characters.
 const TEXT_MAX: usize = 250;
 
-/// One line of a text, cut.
+/// A text in one line, truncated.
 pub(super) fn one_line(text: &str) -> String {
     let mut words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some((at, _)) = words.char_indices().nth(TEXT_MAX) {

@@ -1,8 +1,8 @@
-//! Writing and signing a large call away from the threads that serve connections.
+//! Writes and signs large calls on the blocking pool.
 //!
-//! Until a call waits for the network, it encodes the message, writes the document and hashes it: a millisecond a megabyte,
-//! in one piece. For a large message that first step runs on the blocking pool; the waits that follow are those of the task
-//! that made the call.
+//! Before a call waits for the network for the first time, it encodes the message, writes the document and hashes it: a
+//! millisecond per megabyte without interruption. For a large message, that first poll runs on the blocking pool, all later
+//! ones in the task that made the call.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use std::task::{Context, Poll, Waker};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-/// A larger message takes longer than other connections of the thread should wait for it. For smaller ones, what the pool's
-/// threads keep of their memory for some seconds costs more.
+/// The smallest message for which this is done. Other connections of the thread should not wait longer. For smaller messages, the
+/// memory that the pool's threads keep for some seconds costs more than the wait.
 pub(super) const OCTETS_MIN: usize = 12 * 1024 * 1024;
 
-/// Threads of the blocking pool that may be in use for this at a time: as many as there are processors.
+/// Bounds the threads of the blocking pool that are used at a time, to the number of processors.
 #[derive(Clone, Debug)]
 pub(super) struct Writers(Arc<Semaphore>);
 
@@ -25,7 +25,7 @@ impl Default for Writers {
 }
 
 impl Writers {
-    /// The result of the future, whose first step runs on the blocking pool. `None` if that thread did not come to its end.
+    /// Runs a future, with its first poll on the blocking pool. `None` if that poll panicked or was aborted.
     pub(super) async fn run<F>(&self, future: F) -> Option<F::Output>
     where
         F: Future + Send + 'static,
@@ -35,10 +35,10 @@ impl Writers {
         let runtime = Handle::current();
         let first = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            // Sockets and timers that it opens belong to the runtime of the task.
+            // Sockets and timers must belong to the runtime of the task.
             let _context = runtime.enter();
             let mut future = Box::pin(future);
-            // The task polls it again at once, with a waker of its own.
+            // The task polls it again at once, with its own waker.
             match Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(output) => Ok(output),
                 Poll::Pending => Err(future),

@@ -1,8 +1,8 @@
-//! The HTTP under the SDK's calls: HTTP/1.1 on kept connections, one call at a time on each.
+//! The HTTP client of the SDK's calls: HTTP/1.1 on pooled connections, one call at a time on each.
 //!
 //! A call runs in the task that makes it. The SDK's own client gives each connection a task of its own and passes
-//! request and answer between the two, which costs 2 to 7 % more CPU for a message of 10 KB. Here it is known, too, whether
-//! anything was written when a call fails.
+//! request and answer between the two, which costs 2 to 7 % more CPU for a message of 10 KB. This client also reports whether
+//! anything of a failed request was written.
 
 use super::settings::SesTimeouts;
 use super::wire::{RequestProgress, Wire};
@@ -35,28 +35,28 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::rustls;
 use tower_service::Service;
 
-/// Longest answer that is read. SES's have a few hundred.
+/// The longest answer that is read. Those of SES have a few hundred octets.
 const ANSWER_OCTETS_MAX: usize = 256 * 1024;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HttpError {
-    /// Name, TCP or TLS.
+    /// Name resolution, TCP or TLS failed.
     #[error("no connection to {0}")]
     NotConnected(Uri, #[source] BoxError),
-    /// The same, for too long.
+    /// Name resolution, TCP and TLS took too long.
     #[error("no connection to {0} within {1:?}")]
     ConnectTimeout(Uri, Duration),
-    /// Before the whole answer was there.
+    /// The answer was not complete in time.
     #[error("no answer within {0:?}")]
     AnswerTimeout(Duration),
-    /// Before the whole answer was there.
+    /// The connection failed before the answer was complete.
     #[error("the connection broke")]
     Broken(#[source] BoxError),
 }
 
 impl HttpError {
-    /// Whether nothing of the request was written. Of others it is not known.
+    /// Whether nothing of the request was written. With the other errors, it may have been.
     pub(super) fn is_unsent(&self) -> bool {
         matches!(self, Self::NotConnected(..) | Self::ConnectTimeout(..))
     }
@@ -71,15 +71,15 @@ impl From<HttpError> for ConnectorError {
     }
 }
 
-/// The client, with the connections that it keeps.
+/// The client, with its connection pool. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct PooledHttpClient(SharedHttpConnector);
 
 impl PooledHttpClient {
-    /// With the root certificates of the machine (or of `SSL_CERT_FILE` and `SSL_CERT_DIR`), if there is `tls` to check.
+    /// A client with the root certificates of the machine (or of `SSL_CERT_FILE` and `SSL_CERT_DIR`), if `tls` is used.
     ///
     /// # Errors
-    /// If there are none.
+    /// If there are no root certificates.
     pub(super) fn new(timeouts: SesTimeouts, tls: bool) -> io::Result<Self> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let client = rustls::ClientConfig::builder_with_provider(provider);
@@ -95,7 +95,7 @@ impl PooledHttpClient {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        // So that it tries the next address before all the time is gone.
+        // Divides the time among the addresses, so that not the first one uses all of it.
         tcp.set_connect_timeout(Some(timeouts.connect));
         let pool = Arc::new(Pool { idle_max: timeouts.idle, connections: Mutex::default() });
         let connector = Connector { dialer: HttpsConnector::from((tcp, tls)), timeouts, pool };
@@ -138,7 +138,7 @@ fn split_origin(request: HttpRequest) -> Result<(Uri, Request<SdkBody>), BoxErro
     let path = parts.path_and_query.replace(PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
     let origin = Uri::from_parts(parts)?;
-    // The port of the scheme is not named: it is signed without.
+    // The default port of the scheme is omitted, as in the signature.
     let port = origin.port_u16().filter(|port| *port != if origin.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 });
     let host = origin.host().unwrap_or_default();
     let host = port.map_or_else(|| HeaderValue::from_str(host), |port| HeaderValue::try_from(format!("{host}:{port}")));
@@ -149,16 +149,16 @@ fn split_origin(request: HttpRequest) -> Result<(Uri, Request<SdkBody>), BoxErro
 impl Connector {
     async fn call(&self, origin: Uri, request: Request<SdkBody>) -> Result<Response<SdkBody>, HttpError> {
         let kept = poll_fn(|cx| Poll::Ready(self.pool.take(&origin, cx))).await;
-        // Without a copy, a close before the first octet is an error like that of a new connection.
+        // The copy is for a second attempt on a new connection, if the pooled one was closed before the first octet.
         let spare = kept.is_some().then(|| copy(&request)).flatten();
         let connection = match kept {
             Some(connection) => connection,
-            // Boxed: few calls need the frame, and each would carry it.
+            // Boxed: few calls need the memory of connecting.
             None => Box::pin(self.connect(&origin)).await?,
         };
         match (self.exchange(connection, request).await?, spare) {
             (Ok(response), _) => Ok(response),
-            // The endpoint closed it since the last call. Once more, on a new connection.
+            // The endpoint closed the pooled connection: try again on a new one.
             (Err(Failed::Unsent(_)), Some(request)) => {
                 let connection = Box::pin(self.connect(&origin)).await?;
                 let exchange = Box::pin(self.exchange(connection, request)).await?;
@@ -168,7 +168,7 @@ impl Connector {
         }
     }
 
-    /// A call on that connection, which is kept if it went well.
+    /// Makes a call on a connection, which returns to the pool after success.
     async fn exchange(
         &self,
         mut connection: KeptConnection,
@@ -206,7 +206,7 @@ impl Connector {
     }
 }
 
-/// The same request again; none if its body is not in memory. The message itself is shared.
+/// A copy of a request, whose body is shared; `None` if the body is a stream.
 fn copy(request: &Request<SdkBody>) -> Option<Request<SdkBody>> {
     let mut copy = Request::new(request.body().try_clone()?);
     *copy.method_mut() = request.method().clone();
@@ -216,7 +216,7 @@ fn copy(request: &Request<SdkBody>) -> Option<Request<SdkBody>> {
     Some(copy)
 }
 
-/// A connection to SES. Dropped, it is closed, whatever was under way.
+/// A connection to SES. Dropping it closes it, also during a call.
 #[derive(Debug)]
 struct KeptConnection {
     origin: Uri,
@@ -226,7 +226,7 @@ struct KeptConnection {
     progress: Arc<RequestProgress>,
     ended: bool,
     idle_since: Instant,
-    /// Wakes the task that waits for it, which may belong to another runtime.
+    /// The runtime whose I/O driver the connection is registered with. A task of another runtime can use it too.
     runtime: runtime::Id,
 }
 
@@ -253,17 +253,17 @@ impl KeptConnection {
         }
     }
 
-    /// Whether it can take a request, as far as is known.
+    /// Whether the connection can take a request, as far as is known.
     fn is_free(&mut self, cx: &mut Context<'_>) -> bool {
         self.work(cx);
         !self.ended && self.sender.is_ready()
     }
 
-    /// Works until that is there.
+    /// Drives the connection until `awaited` is complete.
     async fn until<T>(&mut self, awaited: impl Future<Output = T>) -> T {
         let mut awaited = pin!(awaited);
         poll_fn(|cx| {
-            // First, since a body is delivered when it has been asked for.
+            // Polled first too, because hyper delivers a body only after it was polled for.
             if let Poll::Ready(there) = awaited.as_mut().poll(cx) {
                 return Poll::Ready(there);
             }
@@ -290,7 +290,7 @@ impl KeptConnection {
     }
 }
 
-/// Connections that wait for a call: the last used at the end.
+/// Idle connections, in the order of their last use.
 #[derive(Debug)]
 struct Pool {
     /// A connection that waited longer is not used again.
@@ -301,7 +301,7 @@ struct Pool {
 #[derive(Debug, Default)]
 struct Idle {
     connections: Vec<KeptConnection>,
-    /// The task that closes the old ones, while there are any. It ends with the runtime that it was started in, too.
+    /// The task that closes old connections, while there are any. It also ends with the runtime that it was spawned in.
     sweeper: Option<JoinHandle<()>>,
 }
 
@@ -310,7 +310,7 @@ impl Pool {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The one that was used last, since that is the likeliest to be open still; if there is a choice, one of this runtime.
+    /// Takes the most recently used connection, which is the most likely to be open; preferably one of this runtime.
     fn take(&self, origin: &Uri, cx: &mut Context<'_>) -> Option<KeptConnection> {
         let here = Handle::current().id();
         loop {
@@ -331,7 +331,7 @@ impl Pool {
     }
 
     fn put(self: &Arc<Self>, mut connection: KeptConnection) {
-        // No task waits for it any more.
+        // No task needs to be woken.
         if !connection.is_free(&mut Context::from_waker(Waker::noop())) {
             return;
         }
@@ -343,7 +343,7 @@ impl Pool {
         }
     }
 
-    /// Closes those that have waited too long. When the next one will have.
+    /// Closes connections that were idle too long. Returns when the next one will be.
     fn close_old(&self) -> Option<Instant> {
         let mut idle = self.idle();
         let now = Instant::now();

@@ -1,9 +1,9 @@
 //! Amazon SES v2: one `SendEmail` call with raw content per message.
 //!
-//! Every recipient of the envelope stands in `Destination`, so no recipient is taken from header fields. `FromEmailAddress`
-//! and `ReplyToAddresses` stay unset: they would replace header fields of the message. Where bounces go is
-//! `FeedbackForwardingEmailAddress`, as SES's own SMTP endpoint does with MAIL FROM. The SDK's retries are off and each
-//! call has an end: it would send twice by itself, and it would wait for ever.
+//! `Destination` has every recipient of the envelope, so SES takes none from header fields. `FromEmailAddress` and
+//! `ReplyToAddresses` are not set: they would replace header fields of the message. `FeedbackForwardingEmailAddress` is the
+//! address for bounces, as MAIL FROM is for SES's own SMTP endpoint. The SDK's retries are off, because a retry could send a
+//! message twice, and each call has a time limit, because the SDK has none.
 //! API reference, "SendEmail"; guide, "Sending raw email using the Amazon SES API v2".
 
 mod calls;
@@ -41,15 +41,15 @@ use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// Hands messages to SES.
+/// Sends messages through SES.
 #[derive(Clone, Debug)]
 pub struct SesTransport {
     client: SesApi,
     /// The role that `client` assumes.
     own_role: Option<String>,
-    /// One client a role that a message may be sent as; each keeps temporary credentials of its own.
+    /// One client for each role that a message may be sent as, with its own temporary credentials.
     roles: HashMap<RoleArn, SesApi>,
-    /// The longest that a call may take, whatever deadline it is given.
+    /// The longest duration of a call, also with a later deadline.
     call_max: Duration,
     /// Whether SES's text for a message that it rejects goes into the reply.
     error_text: bool,
@@ -57,8 +57,8 @@ pub struct SesTransport {
 }
 
 impl SesTransport {
-    /// A client for those settings, and one for each of their roles. Credentials are looked up when the first message is
-    /// sent, not here.
+    /// Makes the clients for these settings and each of their roles. Credentials are resolved when the first message is sent,
+    /// not here.
     ///
     /// # Errors
     /// [`SesError`] if the settings contradict each other or name no region.
@@ -74,18 +74,18 @@ impl SesTransport {
         Ok(Self { client, own_role, roles, call_max, error_text, writers: Writers::default() })
     }
 
-    /// The region that messages are sent to, wherever it was named.
+    /// The region of SES: from the settings, or else from environment, profile or instance.
     pub fn region(&self) -> &str {
         self.client.region()
     }
 
-    /// The context of calls as that role, for their error texts.
+    /// The context of calls as a role, for error texts.
     fn at<'a>(&'a self, role: Option<&'a RoleArn>, set: Option<&'a ConfigurationSetName>) -> At<'a> {
         let role = role.map(RoleArn::as_str).or(self.own_role.as_deref());
         At { region: self.region(), role, set: set.map(ConfigurationSetName::as_str) }
     }
 
-    /// What the account of these calls may send.
+    /// Reads the quota of the account.
     async fn account(&self, calls: &SesApi, at: At<'_>) -> Result<AccountQuota, ReadError> {
         let account = self.ask(calls, calls.get_account(), at).await?;
         let unknown = || ReadError::Unavailable("SES answered GetAccount without a send quota".to_owned());
@@ -103,7 +103,7 @@ impl SesTransport {
         })
     }
 
-    /// A question that changes nothing, with an end.
+    /// Makes a read-only call, with a time limit.
     async fn ask<T, E: ProvideErrorMetadata + std::error::Error + 'static>(
         &self,
         calls: &SesApi,
@@ -119,7 +119,7 @@ impl SesTransport {
         })
     }
 
-    /// The call for a message, and whom to send it with.
+    /// The call for a message, and the client to make it with.
     fn request(&self, message: Permitted) -> Result<(SendEmailInput, &SesApi), Box<Outcome>> {
         let malformed =
             |detail: String| Box::new(Outcome::not_sent(OutcomeKind::Refused, replies::BAD_REQUEST, detail));
@@ -136,15 +136,14 @@ impl SesTransport {
             .data(Blob::from_maybe_shared(content.into_octets()))
             .build()
             .map_err(|error| malformed(error.to_string()))?;
-        // All as blind recipients: which of them stand in To or Cc is the message's own business, and SES does not change
-        // header fields by it.
+        // All as blind recipients: SES does not change header fields by the kind of recipient.
         let recipients = envelope.forward_paths().iter().map(ToString::to_string).collect();
         let mut call = SendEmailInput::builder()
             .content(EmailContent::builder().raw(raw).build())
             .destination(Destination::builder().set_bcc_addresses(Some(recipients)).build())
             .set_configuration_set_name(send.configuration_set.as_ref().map(ToString::to_string))
             .set_feedback_forwarding_email_address(feedback);
-        // What few messages have: each of these moves all that is there already.
+        // Set only where needed: each setter moves the whole builder.
         if let Some(arn) = &send.identity_arn {
             call = call.from_email_address_identity_arn(arn.to_string());
         }
@@ -249,14 +248,13 @@ impl Transport for SesTransport {
     }
 }
 
-/// What an attempt with a message of that size holds at its peak.
+/// Octets of memory that an attempt with a message of this size needs at its peak.
 pub fn octets_held(message_octets: u64) -> u64 {
     message_octets.saturating_mul(OCTETS_HELD_PER_OCTET)
 }
 
-/// The message and its base64 text (4/3) beside it, until that is whole; and what the kernel and the HTTP client buffer of
-/// it. Measured with 10 and 28 MB messages as growth of peak resident memory over message size: 2.3 to 2.7 times
-/// (`src/manual/walk.md`).
+/// The message and, until it is complete, its base64 text (4/3), and the buffers of the HTTP client and the kernel. Measured with
+/// 10 and 28 MB messages as growth of peak resident memory over message size: 2.3 to 2.7 times (`src/manual/walk.md`).
 const OCTETS_HELD_PER_OCTET: u64 = 3;
 
 #[cfg(test)]

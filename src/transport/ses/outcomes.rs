@@ -1,4 +1,4 @@
-//! The outcome of a failed call: by [the error code](super::codes), by its text, by HTTP status, or by how far the call came.
+//! The outcome of a failed call, by [error code](super::codes), text, HTTP status, or the stage at which it failed.
 //!
 //! Texts: the guide's pages on SMTP response codes and on sending quota errors.
 
@@ -101,14 +101,14 @@ fn by_kind(error: &SdkError<SendEmailError, HttpResponse>, identities: &Identiti
         SdkError::ConstructionFailure(_) => operator_error(detail),
         SdkError::DispatchFailure(context) => match context.as_connector_error() {
             _ if never_connected(error) => unreachable(detail),
-            // Not of the connection at all: credentials, endpoint resolution.
+            // Not an error of the connection: credentials, endpoint resolution.
             Some(connector) if !connector.is_io() && !connector.is_timeout() && !is_http(error) => {
                 operator_error(detail)
             }
             _ => no_response(detail),
         },
         SdkError::TimeoutError(_) if never_connected(error) => unreachable(detail),
-        // Answered with something that cannot be read, timed out, or of a kind that is not known yet.
+        // An unreadable answer, a timeout, or an unknown kind of error.
         _ => no_response(detail),
     }
 }
@@ -116,10 +116,10 @@ fn by_kind(error: &SdkError<SendEmailError, HttpResponse>, identities: &Identiti
 /// The outcome by error code, text and HTTP status.
 fn of_answer(code: Option<&str>, message: Option<&str>, status: u16) -> Outcome {
     let text = message.unwrap_or_default();
-    let told = faults::one_line(text);
-    let detail = format!("HTTP {status} {}: {told}", code.unwrap_or("without an error code"));
+    let line = faults::one_line(text);
+    let detail = format!("HTTP {status} {}: {line}", code.unwrap_or("without an error code"));
     match codes::find(code).map(|(_, row)| (row.kind, row.reply.clone())) {
-        // Throttling comes under either code; the text tells which of the two it is.
+        // Both codes occur for both causes; the text distinguishes them.
         Some((OutcomeKind::Throttled | OutcomeKind::DailyQuota, _)) if text.contains("Daily message quota") => {
             Outcome::not_sent(OutcomeKind::DailyQuota, replies::DAILY_QUOTA, detail)
         }
@@ -128,19 +128,19 @@ fn of_answer(code: Option<&str>, message: Option<&str>, status: u16) -> Outcome 
         }
         Some((kind, reply)) => Outcome::not_sent(kind, reply, detail),
         None => match status {
-            // A success, or something like it, that cannot be read.
+            // A success or redirect that cannot be read.
             ..=399 => no_response(detail),
             429 => Outcome::not_sent(OutcomeKind::Throttled, replies::THROTTLED, detail),
             401 | 403 | 404 => operator_error(detail),
             413 => Outcome::not_sent(OutcomeKind::Refused, replies::MESSAGE_TOO_LARGE, detail),
-            // The server failed somewhere between accepting the message and answering.
+            // The server may have accepted the message before it failed.
             408 | 500.. => Outcome::ambiguous(OutcomeKind::Failed, replies::PROVIDER_UNAVAILABLE, detail),
             _ => Outcome::not_sent(OutcomeKind::Failed, replies::PROVIDER_UNAVAILABLE, detail),
         },
     }
 }
 
-/// The request was written, at least in part, and nothing readable came back.
+/// The outcome of a request that was written at least in part, without a readable answer.
 pub(super) fn no_response(detail: impl Into<String>) -> Outcome {
     Outcome::ambiguous(OutcomeKind::NoResponse, replies::PROVIDER_NO_RESPONSE, detail)
 }
@@ -153,7 +153,7 @@ fn operator_error(detail: String) -> Outcome {
     Outcome::not_sent(OutcomeKind::OperatorError, replies::OPERATOR_ERROR, detail)
 }
 
-/// Whether no connection was made (name, refused, connect timeout, TLS): then nothing of the request was written.
+/// Whether there was no connection (name, refused, connect timeout, TLS), so nothing of the request was written.
 fn never_connected(error: &(dyn Error + 'static)) -> bool {
     sources(error).any(|source| {
         source.downcast_ref().is_some_and(HttpError::is_unsent)
@@ -161,7 +161,7 @@ fn never_connected(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
-/// Whether the HTTP client is anywhere in the chain.
+/// Whether an error of the HTTP client is in the chain of sources.
 fn is_http(error: &(dyn Error + 'static)) -> bool {
     sources(error).any(|source| source.is::<HttpError>() || source.is::<SdkHttpError>())
 }

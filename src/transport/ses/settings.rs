@@ -39,16 +39,16 @@ pub struct SesSettings {
 /// A role that policy may grant to a message.
 #[derive(Clone, Debug)]
 pub struct RoleSettings {
-    /// Which.
+    /// The role.
     pub arn: RoleArn,
-    /// The external id that it asks for.
+    /// The external id that its trust policy requires.
     pub external_id: Option<String>,
     /// Credentials of that role, instead of assuming it: for an emulator, which has no STS.
     pub credentials: Option<StaticCredentials>,
 }
 
 impl SesSettings {
-    /// The same, as that role.
+    /// These settings with another role.
     pub(super) fn as_role(&self, role: &RoleSettings) -> Self {
         let settings = Self { roles: Vec::new(), ..self.clone() };
         match &role.credentials {
@@ -58,7 +58,7 @@ impl SesSettings {
     }
 }
 
-/// A key pair, for the emulator and for tests. The secret does not print.
+/// A key pair, for the emulator and for tests. The `Debug` output does not contain the secret.
 #[derive(Clone)]
 pub struct StaticCredentials {
     /// Access key id.
@@ -79,7 +79,7 @@ impl fmt::Debug for StaticCredentials {
     }
 }
 
-/// What bounds a call. The SDK bounds only the first by itself.
+/// The timeouts of a call.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct SesTimeouts {
@@ -90,10 +90,10 @@ pub struct SesTimeouts {
     pub read: Duration,
     /// One attempt, credentials and signing included.
     pub attempt: Duration,
-    /// The call as a whole. There is one attempt a call, so the shorter of the two bounds it.
+    /// The whole call. It has one attempt, so the shorter of the two applies.
     pub operation: Duration,
-    /// How long a connection is kept without a call. Shorter than any load balancer or proxy on the way keeps it: a call
-    /// that meets the close is ambiguous. Zero: each call has a connection of its own.
+    /// How long a connection is kept without a call. It must be shorter than the idle timeout of every load balancer and proxy
+    /// on the way: a call during the close may be ambiguous. Zero: each call opens a connection.
     pub idle: Duration,
 }
 
@@ -110,7 +110,7 @@ impl Default for SesTimeouts {
     }
 }
 
-/// Why there is no client.
+/// Why the SES transport cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SesError {
@@ -153,7 +153,7 @@ pub(super) struct Account {
     pub endpoint_url: Option<String>,
     pub fips: bool,
     pub dual_stack: bool,
-    /// Signatures trust this machine's clock, whatever SES says that it is.
+    /// Whether signatures use this machine's clock even if it differs from that of SES.
     pub trusts_clock: bool,
     /// The regions that a multi-region endpoint's signatures are for, instead of those that it asks for.
     pub region_set: Option<SigningRegionSet>,
@@ -163,6 +163,6 @@ pub(super) struct Account {
 #[derive(Clone, Debug)]
 pub(super) struct Http {
     pub client: SharedHttpClient,
-    /// It is the SDK's own, which closes a connection that led to an error only if the operation asks for that.
+    /// Whether it is the SDK's own, which closes a connection after an error only if the operation requests it.
     pub is_of_sdk: bool,
 }

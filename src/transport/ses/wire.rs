@@ -1,8 +1,8 @@
 //! The stream under a kept connection. It reports whether an octet of the current request was written.
 //!
 //! Before the first octet of a request, the kernel is asked whether the endpoint has closed the connection. The runtime
-//! learns of a close only when it polls the socket again, and a request that is written meanwhile is lost without a trace
-//! of whether it was read.
+//! detects a close only when it polls the socket again, and for a request that is written before, it is unknown whether it
+//! was read.
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::MaybeHttpsStream;
@@ -53,6 +53,8 @@ impl Wire {
         Self { stream, progress }
     }
 
+    /// Checks that the connection is open before the first octet of a request.
+    ///
     /// # Errors
     /// If nothing of the request is written yet and the endpoint has closed the connection.
     fn check_open(&self) -> io::Result<()> {
