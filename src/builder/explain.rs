@@ -429,7 +429,7 @@ impl Limiter for ReadOnlyLimiter {
 
     async fn give_back(&self, reservation: Reservation) {
         let mut taken = lock(&self.taken);
-        for (key, needs) in reservation.into_note::<Vec<(Counted, u64)>>().unwrap_or_default() {
+        for (key, needs) in reservation.into_data::<Vec<(Counted, u64)>>().unwrap_or_default() {
             taken.entry(key).and_modify(|sum| *sum = sum.saturating_sub(needs));
         }
     }

@@ -105,7 +105,9 @@ pub struct Builder {
     lockout: LockoutSettings,
     #[cfg(feature = "admin")]
     admin: Option<AdminSettings>,
-    limits: ConnectionLimits,
+    connections: (usize, usize),
+    unrecognised_connections: Option<usize>,
+    file_descriptors_max: Option<u64>,
     threads: usize,
     grace: Duration,
 }
@@ -137,7 +139,9 @@ impl Builder {
             lockout: LockoutSettings::default(),
             #[cfg(feature = "admin")]
             admin: None,
-            limits: ConnectionLimits::new(1_000, 200),
+            connections: (1_000, 200),
+            unrecognised_connections: None,
+            file_descriptors_max: None,
             threads: 0,
             grace: Duration::from_secs(25),
         }
@@ -260,25 +264,23 @@ impl Builder {
     /// Connections at a time: in total, and from one client. Default: 1,000 and 200.
     #[must_use]
     pub fn connections(mut self, total_max: usize, per_client_max: usize) -> Self {
-        self.limits = ConnectionLimits::new(total_max, per_client_max);
+        self.connections = (total_max, per_client_max);
         self
     }
 
     /// Connections at a time of clients that are not recognised: before an accepted MAIL or a successful login. Default: three
-    /// quarters of the total. Call this after [`connections`](Self::connections), which replaces it.
+    /// quarters of the total.
     #[must_use]
     pub fn unrecognised_connections(mut self, most: Option<usize>) -> Self {
-        if let Some(most) = most {
-            self.limits = self.limits.with_unrecognised_max(most);
-        }
+        self.unrecognised_connections = most;
         self
     }
 
     /// The maximum number of file descriptors of the process, if it is known. The last quarter, at most 256, is reserved for
-    /// health checks and calls to the provider. Call this after [`budget`](Self::budget), which replaces it.
+    /// health checks and calls to the provider.
     #[must_use]
     pub fn file_descriptors_max(mut self, most: Option<u64>) -> Self {
-        self.budget.file_descriptors_max = most;
+        self.file_descriptors_max = most;
         self
     }
 
@@ -378,8 +380,15 @@ impl Builder {
             observer,
             clock: self.clock,
         };
-        let relay = Arc::new(Relay::new(self.settings, components, &self.budget));
-        let mut shared = ServerContext::new(relay, self.limits);
+        let mut budget = self.budget;
+        budget.file_descriptors_max = self.file_descriptors_max.or(budget.file_descriptors_max);
+        let relay = Arc::new(Relay::new(self.settings, components, &budget));
+        let (total_max, per_client_max) = self.connections;
+        let mut limits = ConnectionLimits::new(total_max, per_client_max);
+        if let Some(most) = self.unrecognised_connections {
+            limits = limits.with_unrecognised_max(most);
+        }
+        let mut shared = ServerContext::new(relay, limits);
         shared.threads = Threads::start(self.threads, &shared.cut).map_err(StartError::Threads)?;
         let addresses =
             bound.iter().map(|listener| (Arc::clone(listener.name()), listener.address().clone())).collect();

@@ -149,7 +149,7 @@ fn documents_alone_may_say_what_an_application_may_do() {
     let text = text.replace("from = ['*@example.com']\n", "");
     assert_eq!(warnings(&text), [""; 0]);
     let app = first_app(&text);
-    assert!(app.from[0].is_everybody());
+    assert!(app.from[0].matches_everything());
     assert_eq!(app.documents.len(), 1);
 }
 

@@ -83,7 +83,7 @@ fn remarks_on(app: &App) -> Vec<String> {
 
 /// The pattern in the form of IAM: a `?` stands for itself here, and for any character in `StringLike`.
 fn string_like(pattern: &AddressPattern) -> String {
-    if pattern.is_everybody() { "*".to_owned() } else { pattern.to_string().replace('?', "${?}") }
+    if pattern.matches_everything() { "*".to_owned() } else { pattern.to_string().replace('?', "${?}") }
 }
 
 /// The verified identities, and the same in lower case for lookups.

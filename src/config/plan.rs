@@ -200,7 +200,7 @@ impl Plan {
     /// # Errors
     /// [`StateError`] if the state directory cannot be used.
     pub fn kept_limits(&self) -> Result<Option<LocalLimiter>, StateError> {
-        self.with_counts(LocalLimiter::kept)
+        self.with_counts(LocalLimiter::with_state)
     }
 
     /// The same with a copy of the counts in the state directory, which a running relay may be using.
@@ -208,7 +208,7 @@ impl Plan {
     /// # Errors
     /// [`StateError`] if they cannot be read.
     pub fn limits_seen(&self) -> Result<Option<LocalLimiter>, StateError> {
-        self.with_counts(LocalLimiter::seen)
+        self.with_counts(LocalLimiter::read_only)
     }
 
     fn with_counts(

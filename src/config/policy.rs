@@ -96,7 +96,7 @@ fn check_identities(config: &Config, policy: &AppPolicy, diagnostics: &mut Diagn
         };
         let key = if own { format!("{path}.identity_arn") } else { format!("{path}.from") };
         let hint = "SES rejects such messages: name the identity of that domain, or remove the pattern";
-        for pattern in app.from.iter().filter(|pattern| !pattern.meets(arn)) {
+        for pattern in app.from.iter().filter(|pattern| !pattern.can_match(arn)) {
             diagnostics.error(&key, format!("{pattern} is not covered by the identity {arn}"), hint);
         }
         if let OnAuthor::Rewrite(author) = &app.on_author

@@ -152,7 +152,7 @@ impl Rules {
     ) {
         let key = |key: &str| format!("{path}.{key}");
         for (index, FromPattern(pattern)) in self.from.iter().enumerate() {
-            if pattern.is_everybody() && !has_documents {
+            if pattern.matches_everything() && !has_documents {
                 let path = key(&format!("from.{index}"));
                 diagnostics.warn(&path, "this lets clients write messages with any From", "name your domains");
             }

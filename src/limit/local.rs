@@ -58,7 +58,7 @@ impl LocalLimiter {
     ///
     /// # Errors
     /// [`StateError`] if the directory cannot be used, or if another process uses it.
-    pub fn kept(
+    pub fn with_state(
         rules: Vec<LimitRule>,
         clock: Arc<dyn Clock>,
         zone: TimeZone,
@@ -74,7 +74,7 @@ impl LocalLimiter {
     ///
     /// # Errors
     /// [`StateError`] if the counts cannot be read.
-    pub fn seen(
+    pub fn read_only(
         rules: Vec<LimitRule>,
         clock: Arc<dyn Clock>,
         zone: TimeZone,

@@ -255,7 +255,7 @@ proptest! {
 fn restarted(directory: &Path, zone: &str, clock: &Arc<ManualClock>) -> LocalLimiter {
     let rules = vec![rule("app", LimitKey::App, Measure::Messages, &["100/s", "3/day", "4/month"], OnExceeded::Defer)];
     let zone = TimeZone::get(zone).unwrap();
-    LocalLimiter::kept(rules, Arc::clone(clock) as Arc<dyn Clock>, zone, directory).unwrap()
+    LocalLimiter::with_state(rules, Arc::clone(clock) as Arc<dyn Clock>, zone, directory).unwrap()
 }
 
 #[tokio::test]
@@ -302,13 +302,13 @@ async fn a_crash_loses_a_bounded_part_of_a_quota() {
         let directory = tempfile::tempdir().unwrap();
         let rules = || vec![rule("app", LimitKey::App, Measure::Messages, &[quota], OnExceeded::Defer)];
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
-        let writing = LocalLimiter::kept(rules(), Arc::clone(&clock), TimeZone::UTC, directory.path()).unwrap();
+        let writing = LocalLimiter::with_state(rules(), Arc::clone(&clock), TimeZone::UTC, directory.path()).unwrap();
         let sender = near("one");
         let left = |limiter: &LocalLimiter| limiter.left(&limiter.rules.charges(&sender.step(MAIL))[0]);
         for _ in 0..39 {
             assert_eq!(sender.mail(&writing).await, "ok");
             // What another process would read if this one crashed now.
-            let reader = LocalLimiter::seen(rules(), Arc::clone(&clock), TimeZone::UTC, directory.path()).unwrap();
+            let reader = LocalLimiter::read_only(rules(), Arc::clone(&clock), TimeZone::UTC, directory.path()).unwrap();
             assert!(
                 left(&reader) <= left(&writing) + forgotten_max,
                 "{quota}: {} of {}",

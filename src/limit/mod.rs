@@ -181,7 +181,7 @@ impl Reservation {
     }
 
     /// The data, if it has that type.
-    pub fn into_note<T: Any>(self) -> Option<T> {
+    pub fn into_data<T: Any>(self) -> Option<T> {
         match self.0 {
             Note::Other(note) => note.downcast().ok().map(|note| *note),
             Note::Nothing | Note::Charges(_) => None,

@@ -234,8 +234,13 @@ impl Metrics {
             "What the account has sent in the last 24 hours",
             self.sent_24_hours.clone(),
         );
-        r.register("pace_recipients_per_second", "How fast is sent at most, now", self.pace.clone());
-        r.register_with_unit("held", "Octets of messages in hand", Unit::Bytes, self.memory.clone());
+        r.register("pace_recipients_per_second", "The send rate in force", self.pace.clone());
+        r.register_with_unit(
+            "held",
+            "Octets of messages that are being received or sent",
+            Unit::Bytes,
+            self.memory.clone(),
+        );
         r.register("send_queue_messages", "Messages in the send queue", self.waiting.clone());
         r.register("ses_calls_in_flight", "Calls to SES under way", self.calls.clone());
         let not_after = self.certificate.clone();

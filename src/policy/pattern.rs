@@ -115,12 +115,12 @@ impl AddressPattern {
     }
 
     /// Whether it matches every address.
-    pub fn is_everybody(&self) -> bool {
+    pub fn matches_everything(&self) -> bool {
         self.domain == DomainPattern::Any && self.local_runs.iter().all(String::is_empty)
     }
 
     /// Whether it can match an address of this identity.
-    pub fn meets(&self, arn: &IdentityArn) -> bool {
+    pub fn can_match(&self, arn: &IdentityArn) -> bool {
         let name = arn.name().to_ascii_lowercase();
         if arn.name().contains('@') {
             return Mailbox::parse(arn.name()).is_ok_and(|mailbox| self.matches(&mailbox));

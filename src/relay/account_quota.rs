@@ -20,7 +20,7 @@ pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 impl Relay {
     /// Watches the provider for ever: reads the account's quota now and at every interval (`None`: never), and checks what
     /// the applications need now and, while it does not work, about every minute.
-    pub async fn watch_provider(&self, interval: Option<Duration>) {
+    pub(crate) async fn watch_provider(&self, interval: Option<Duration>) {
         let account = async {
             if let Some(interval) = interval {
                 self.watch_account(interval).await;

@@ -79,18 +79,19 @@ impl SendQueue {
         clock: Arc<dyn Clock>,
         budget: Arc<Budget>,
     ) -> Self {
+        let calls_max = settings.calls_max.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             pace,
             clock,
             budget,
-            calls: Arc::new(Semaphore::new(settings.calls_max.clamp(1, Semaphore::MAX_PERMITS))),
+            calls: Arc::new(Semaphore::new(calls_max)),
             waiting: AtomicUsize::new(0),
             throttled: AtomicUsize::new(0),
             throttled_order: tokio::sync::Mutex::default(),
             waiting_for: AtomicU8::new(WaitingFor::Calls as u8),
             state: Mutex::new(State { queue: FairQueue::new(settings.shares), dispatching: false }),
             changed: Notify::new(),
-            calls_max: settings.calls_max,
+            calls_max,
         }
     }
 

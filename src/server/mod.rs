@@ -22,7 +22,7 @@ pub use listener::{BindError, Endpoint, ListenerAddress};
 pub(crate) use threads::Threads;
 #[cfg(feature = "cli")]
 pub(crate) use tls::names_in_pem;
-pub use tls::{ClientCertificates, PemPair, TlsError, TlsSettings};
+pub use tls::{ClientCertificates, PemPair, TlsError, TlsSettings, Validity};
 
 use crate::relay::Relay;
 use crate::smtp;
