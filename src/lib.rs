@@ -12,7 +12,7 @@
 //! 1  smtp       the SMTP server protocol without I/O
 //!    policy     is it allowed?                limit   how often, how fast?
 //!    auth       who is it?                    observe events → log lines, metrics
-//!    transport  sending to a provider: SES
+//!    transport  sending to a provider: SES    spool   the durable queue
 //! 0  mail       value types: address, author, envelope, content, reply, outcome
 //!    iam        ARNs and IAM documents: parse, evaluate, lint, generate
 //! -  emulator   SES as its clients see it; shares no parser with the relay
@@ -58,4 +58,5 @@ pub mod policy;
 pub mod relay;
 pub mod server;
 pub mod smtp;
+pub mod spool;
 pub mod transport;

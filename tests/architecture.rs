@@ -17,6 +17,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("auth", 1),
     ("transport", 1),
     ("observe", 1),
+    ("spool", 1),
     ("relay", 2),
     ("server", 3),
     ("admin", 3),
@@ -249,16 +250,20 @@ fn circles_are_seen() {
 }
 
 #[test]
-fn only_admission_permits_a_message() {
-    let makers: Vec<String> =
-        sources().into_iter().filter(|(_, code)| code.contains("Permitted::permit(")).map(|(file, _)| file).collect();
-    assert_eq!(makers, ["relay/admission.rs"]);
+fn only_admission_permits_a_message_and_only_the_spool_restores_one() {
+    for (call, allowed) in
+        [("Permitted::permit(", "relay/admission.rs"), ("Permitted::restore(", "spool/stored_message.rs")]
+    {
+        let makers: Vec<String> =
+            sources().into_iter().filter(|(_, code)| code.contains(call)).map(|(file, _)| file).collect();
+        assert_eq!(makers, [allowed], "{call}");
+    }
 }
 
 #[test]
 fn files_are_called_off_the_event_loop_by_storage_only() {
     // Files that are read once, at start, may be read where they are wanted: config and cli. The listener names its
-    // own socket file. Quotas are written by a thread of their own. What /proc says is no file on a disk.
+    // own socket file. Quotas are written by a thread of their own, and so is the spool. What /proc says is no file on a disk.
     let allowed = [
         "admin/process.rs",
         "admin/socket.rs",
@@ -266,6 +271,9 @@ fn files_are_called_off_the_event_loop_by_storage_only() {
         "main.rs",
         "relay/spill_file.rs",
         "server/listener.rs",
+        "spool/dead_letters.rs",
+        "spool/disk/mod.rs",
+        "spool/disk/storage.rs",
     ];
     for (file, code) in sources() {
         let top = file.starts_with("config") || file.starts_with("cli") || file.starts_with("emulator");

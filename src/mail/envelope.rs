@@ -59,6 +59,13 @@ impl Envelope {
         }
     }
 
+    /// The envelope with only those recipients, of the numbers in `range`; at least one.
+    pub(crate) fn part(&self, range: std::ops::Range<usize>) -> Self {
+        let end = range.end.min(self.forward_paths.len());
+        let start = range.start.min(end.saturating_sub(1));
+        Self { forward_paths: self.forward_paths[start..end].to_vec(), ..self.clone() }
+    }
+
     /// Whether the envelope contains this recipient. Local parts are compared with case (RFC 5321 §2.4).
     pub fn contains(&self, forward_path: &ForwardPath) -> bool {
         self.forward_paths.contains(forward_path)

@@ -42,7 +42,7 @@ pub use content::{Content, ContentError};
 pub use credentials::{Credentials, Password};
 pub use envelope::{BodyType, Envelope, MailParameters, UnreadablePath};
 pub use headers::{Field, HeaderError, HeaderSection};
-pub use id::{SessionId, TransactionId};
+pub use id::{QueueId, SessionId, TransactionId};
 pub use outcome::{Certainty, Fault, MessageId, Outcome, OutcomeKind, Receipt};
 pub use parameters::{Granted, Requested, SendParameters};
 pub use path::{ForwardPath, ReversePath};

@@ -3,6 +3,7 @@
 //! It includes whether the message was sent, because the provider has no idempotency token: a refund, a retry and a
 //! failover depend on this.
 
+use super::id::QueueId;
 use super::reply::Reply;
 use std::borrow::Cow;
 use std::fmt;
@@ -37,6 +38,19 @@ impl fmt::Display for MessageId {
 pub enum Receipt {
     /// The provider accepted the message and returned an id.
     Provider(MessageId),
+    /// The message is durable in the spool, with this id.
+    Spool(QueueId),
+}
+
+impl Receipt {
+    /// The 250 for the client.
+    pub fn reply(&self) -> Reply {
+        let text = match self {
+            Self::Provider(id) => format!("Ok {id}"),
+            Self::Spool(id) => format!("Ok queued as {id}"),
+        };
+        super::replies::ACCEPTED.with_text(&text)
+    }
 }
 
 /// Whether the message may have been sent.
@@ -123,7 +137,7 @@ pub struct Fault {
 impl Outcome {
     /// An attempt whose message the provider accepted.
     pub fn sent(id: MessageId) -> Self {
-        let reply = super::replies::ACCEPTED.with_text(&format!("Ok {id}"));
+        let reply = Receipt::Provider(id.clone()).reply();
         let certainty = Certainty::Sent(id);
         Self {
             certainty,

@@ -287,6 +287,18 @@ impl SendParameters {
     }
 }
 
+/// What the 250 at end of data promises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Delivery {
+    /// The provider has the message. Nothing is kept here: what cannot be sent now is deferred, and the client keeps it.
+    #[default]
+    HandOff,
+    /// The spool has the message. It is sent later, and tried again as long as its application allows.
+    Spool,
+    /// The first, and the second where the client would be deferred. More recipients than one call may have go to the spool at once.
+    HandOffElseSpool,
+}
+
 /// What policy grants to an accepted message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -295,6 +307,8 @@ pub struct Granted {
     pub rule: RuleName,
     /// The application of the rule, if rules belong to applications. Key of limits.
     pub app: Option<AppName>,
+    /// What acceptance promises. The grant at MAIL decides. Without a spool it is always [`Delivery::HandOff`].
+    pub delivery: Delivery,
     /// The parameters at the provider.
     pub send: SendParameters,
     /// Whether policy checked the reverse-path. Only then is it used as the feedback address.
@@ -345,6 +359,7 @@ impl Granted {
         Self {
             rule,
             app: None,
+            delivery: Delivery::default(),
             send: SendParameters::default(),
             reverse_path_permitted: false,
             takes_unreadable_path: false,

@@ -3,12 +3,13 @@
 use super::content::Content;
 use super::envelope::Envelope;
 use super::id::TransactionId;
-use super::parameters::Granted;
+use super::parameters::{Granted, SendParameters};
+use std::ops::Range;
 use std::sync::Arc;
 
-/// A message that admission accepted, with its grant. The fields are private, and only `relay/admission.rs` creates one
-/// (checked by `tests/architecture.rs`), so the octets that policy evaluated are the octets that are sent. A transport accepts
-/// no other type.
+/// A message that admission accepted, with its grant. The fields are private. Only `relay/admission.rs` creates one, and
+/// `spool/stored_message.rs` restores one that was created there (checked by `tests/architecture.rs`), so the octets that policy
+/// evaluated are the octets that are sent. A transport and a spool accept no other type.
 #[derive(Clone, Debug)]
 pub struct Permitted {
     transaction: TransactionId,
@@ -25,6 +26,26 @@ impl Permitted {
         granted: Arc<Granted>,
     ) -> Self {
         Self { transaction, envelope, content, granted }
+    }
+
+    /// A message that was permitted and stored.
+    pub(crate) fn restore(
+        transaction: TransactionId,
+        envelope: Arc<Envelope>,
+        content: Content,
+        granted: Arc<Granted>,
+    ) -> Self {
+        Self { transaction, envelope, content, granted }
+    }
+
+    /// The message to some of its recipients, with the parameters of the call replaced. The content is the same.
+    pub(crate) fn part(&self, range: Range<usize>, send: SendParameters) -> Self {
+        let envelope = match range.start == 0 && range.end >= self.envelope.forward_paths().len() {
+            true => Arc::clone(&self.envelope),
+            false => Arc::new(self.envelope.part(range)),
+        };
+        let granted = Arc::new(Granted { send, ..(*self.granted).clone() });
+        Self { transaction: self.transaction, envelope, content: self.content.clone(), granted }
     }
 
     /// The id of the transaction.

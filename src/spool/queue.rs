@@ -1,0 +1,218 @@
+//! The messages of a spool in memory, and what they take of its limits.
+
+use super::SpoolError;
+use super::queued_message::{Change, QueuedMessage};
+use crate::mail::QueueId;
+use crate::mail::parameters::AppName;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What a spool may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SpoolLimits {
+    /// Octets of content of all messages.
+    pub octets_max: u64,
+    /// Messages.
+    pub messages_max: u64,
+    /// Octets of content of one application's messages.
+    pub app_octets_max: u64,
+    /// Messages of one application.
+    pub app_messages_max: u64,
+}
+
+impl Default for SpoolLimits {
+    /// 10 GiB and 1,000,000 messages; half of each for one application.
+    fn default() -> Self {
+        Self {
+            octets_max: 10 * 1024 * 1024 * 1024,
+            messages_max: 1_000_000,
+            app_octets_max: 5 * 1024 * 1024 * 1024,
+            app_messages_max: 500_000,
+        }
+    }
+}
+
+/// What messages take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SpoolUsage {
+    /// Messages in the queue.
+    pub messages: u64,
+    /// Octets of their content.
+    pub octets: u64,
+    /// Damaged records that were set aside, as far as they are still there.
+    pub damaged: u64,
+    /// Whether the last write failed.
+    pub failing: bool,
+}
+
+/// The most texts of results that are kept once. Further ones are kept per message.
+const TEXTS_MAX: usize = 1000;
+
+/// The messages, each with the place where it is stored.
+#[derive(Debug)]
+pub(super) struct Queue<L> {
+    limits: SpoolLimits,
+    messages: BTreeMap<QueueId, Stored<L>>,
+    used: Used,
+    apps: HashMap<Option<AppName>, Used>,
+    /// Texts of results: after an outage a million messages have the same one.
+    texts: HashSet<Arc<str>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Stored<L> {
+    pub(super) message: QueuedMessage,
+    pub(super) place: L,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Used {
+    messages: u64,
+    octets: u64,
+}
+
+impl<L: Copy + PartialEq> Queue<L> {
+    pub(super) fn new(limits: SpoolLimits) -> Self {
+        Self { limits, messages: BTreeMap::new(), used: Used::default(), apps: HashMap::new(), texts: HashSet::new() }
+    }
+
+    /// Takes space, or says which limit has none.
+    fn reserve(&mut self, app: Option<&AppName>, octets: u64) -> Result<(), SpoolError> {
+        let SpoolLimits { octets_max, messages_max, app_octets_max, app_messages_max } = self.limits;
+        let of_app = self.apps.get(&app.cloned()).copied().unwrap_or_default();
+        let limits = [
+            ("messages", self.used.messages, 1, messages_max),
+            ("octets", self.used.octets, octets, octets_max),
+            ("messages of this application", of_app.messages, 1, app_messages_max),
+            ("octets of this application", of_app.octets, octets, app_octets_max),
+        ];
+        if let Some((what, used, _, max)) =
+            limits.into_iter().find(|(_, used, more, max)| used.saturating_add(*more) > *max)
+        {
+            return Err(SpoolError::Full(format!("{used} of {max} {what}")));
+        }
+        self.count(app.cloned(), octets);
+        Ok(())
+    }
+
+    fn count(&mut self, app: Option<AppName>, octets: u64) {
+        for used in [&mut self.used, self.apps.entry(app).or_default()] {
+            used.messages += 1;
+            used.octets += octets;
+        }
+    }
+
+    fn uncount(&mut self, app: &Option<AppName>, octets: u64) {
+        self.used.less(octets);
+        if let Some(used) = self.apps.get_mut(app) {
+            used.less(octets);
+            if used.messages == 0 {
+                self.apps.remove(app);
+            }
+        }
+    }
+
+    /// Adds a message, or replaces it and returns the place it had.
+    pub(super) fn insert(&mut self, message: QueuedMessage, place: L) -> Option<L> {
+        self.count(message.app.clone(), message.octets);
+        let mut message = message;
+        if let Some((app, _)) = self.apps.get_key_value(&message.app) {
+            // One allocation of the name for all its messages.
+            message.app.clone_from(app);
+        }
+        let before = self.messages.insert(message.id, Stored { message, place })?;
+        self.uncount(&before.message.app, before.message.octets);
+        Some(before.place)
+    }
+
+    /// Applies a change. `None`: there is no such message. The place, if the message leaves the queue.
+    pub(super) fn apply(&mut self, id: QueueId, change: &Change) -> Option<Option<Stored<L>>> {
+        let stored = self.messages.get_mut(&id)?;
+        let leaves = stored.message.apply(change);
+        if let Some(text) = &mut stored.message.state.last {
+            share(&mut self.texts, text);
+        }
+        if let Some(text) = &mut stored.message.state.held {
+            share(&mut self.texts, text);
+        }
+        Some(if leaves { self.remove(id) } else { None })
+    }
+
+    /// Notes that a message was copied. `false`: it is not where it was copied from.
+    #[cfg(feature = "spool")]
+    pub(super) fn relocate(&mut self, id: QueueId, from: L, to: L) -> bool {
+        match self.messages.get_mut(&id) {
+            Some(stored) if stored.place == from => {
+                stored.place = to;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn remove(&mut self, id: QueueId) -> Option<Stored<L>> {
+        let stored = self.messages.remove(&id)?;
+        self.uncount(&stored.message.app, stored.message.octets);
+        Some(stored)
+    }
+
+    pub(super) fn get(&self, id: QueueId) -> Option<&Stored<L>> {
+        self.messages.get(&id)
+    }
+
+    pub(super) fn page(&self, after: Option<QueueId>, count: usize) -> Vec<QueuedMessage> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.messages.range((from, Bound::Unbounded)).take(count).map(|(_, stored)| stored.message.clone()).collect()
+    }
+
+    /// Messages and their octets, reserved space included.
+    pub(super) fn usage(&self) -> (u64, u64) {
+        (self.used.messages, self.used.octets)
+    }
+}
+
+impl Used {
+    fn less(&mut self, octets: u64) {
+        self.messages = self.messages.saturating_sub(1);
+        self.octets = self.octets.saturating_sub(octets);
+    }
+}
+
+/// Makes equal texts one allocation.
+fn share(texts: &mut HashSet<Arc<str>>, text: &mut Arc<str>) {
+    match texts.get(text) {
+        Some(known) => *text = Arc::clone(known),
+        None if texts.len() < TEXTS_MAX => {
+            texts.insert(Arc::clone(text));
+        }
+        None => {}
+    }
+}
+
+/// Space in a queue that is reserved. Dropping it releases the space.
+#[derive(Debug)]
+pub(super) struct Reservation<L: Copy + PartialEq> {
+    queue: Arc<Mutex<Queue<L>>>,
+    app: Option<AppName>,
+    octets: u64,
+}
+
+impl<L: Copy + PartialEq> Reservation<L> {
+    pub(super) fn take(queue: &Arc<Mutex<Queue<L>>>, app: Option<&AppName>, octets: u64) -> Result<Self, SpoolError> {
+        lock(queue).reserve(app, octets)?;
+        Ok(Self { queue: Arc::clone(queue), app: app.cloned(), octets })
+    }
+}
+
+impl<L: Copy + PartialEq> Drop for Reservation<L> {
+    fn drop(&mut self) {
+        lock(&self.queue).uncount(&self.app, self.octets);
+    }
+}
+
+pub(super) fn lock<L>(queue: &Mutex<Queue<L>>) -> MutexGuard<'_, Queue<L>> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
