@@ -229,6 +229,7 @@ async fn ready(State(subject): State<Arc<AdminContext>>) -> Response {
     let reason = match () {
         () if subject.draining.is_cancelled() => not("draining"),
         () if !(subject.listening)() => not("a listener does not accept"),
+        () if subject.relay.spool_usage().is_some_and(|usage| usage.failing) => not("the spool cannot be written"),
         () if !subject.relay.budget().has_room() => not("memory budget and disk allowance are used up"),
         () => None,
     };
@@ -284,6 +285,11 @@ async fn metrics(State(subject): State<Arc<AdminContext>>, headers: HeaderMap) -
         pace: view.and_then(|view| view.recipients_per_second),
         octets: subject.relay.budget().in_use(),
         send_queue: subject.relay.send_queue(),
+        spool: subject
+            .relay
+            .spool_usage()
+            .map(|spool| (spool.messages, spool.octets, spool.damaged))
+            .unwrap_or_default(),
         certificates: (subject.certificates)(),
         limits: subject.relay.standings(&subject.metrics.apps()).await.into_iter().map(sample).collect(),
         faults: subject.relay.faults().len(),

@@ -7,6 +7,7 @@
 use super::Builder;
 use crate::auth::{AuthDecision, AuthError, Authenticator};
 use crate::limit::{LimitDecision, LimitError, LimitStatus, LimitStep, Limiter, Reservation};
+use crate::mail::parameters::Delivery;
 use crate::mail::{
     Client, ClientAddress, ClientCertificate, Credentials, Envelope, Granted, Identity, SessionId, TlsInfo,
 };
@@ -15,6 +16,7 @@ use crate::policy::{AddressField, MailFacts, MessageFacts, Note, Policy, PolicyD
 use crate::relay::{Components, DryRun};
 use crate::server::{Endpoint, ListenerSettings};
 use crate::smtp::TlsMode;
+use crate::spool::RECIPIENTS_PER_PART;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -89,6 +91,8 @@ pub struct Step {
 pub struct Sent {
     /// The application.
     pub app: Option<String>,
+    /// What the 250 means: `hand-off`, `spool` or `hand-off-else-spool`.
+    pub delivery: &'static str,
     /// The authors.
     pub from: Vec<String>,
     /// The recipients.
@@ -146,13 +150,15 @@ impl Builder {
         let mut script = Script { dry_run, recorder, steps: Vec::new() };
         let reply = script.run(facts, listener).await;
         let sent = script.dry_run.end().await;
-        let sent = sent.map(|message| sent_as(message.envelope(), message.content(), message.granted()));
+        let sent =
+            sent.map(|message| sent_as(message.envelope(), message.content(), message.granted(), self.settings.spools));
         Ok(Explanation { allowed: reply.starts_with('2'), reply, steps: script.steps, sent })
     }
 
     /// The relay's components, with their decisions recorded.
     fn recorded(&self, recorder: &Arc<Recorder>) -> Components {
         Components {
+            spool: None,
             policy: Arc::new(RecordingPolicy { policy: Arc::clone(&self.policy), recorder: Arc::clone(recorder) }),
             limiter: Arc::new(ReadOnlyLimiter {
                 limiter: Arc::clone(&self.limiter),
@@ -449,13 +455,24 @@ impl Authenticator for AcceptAnyPassword {
     }
 }
 
-fn sent_as(envelope: &Envelope, content: &crate::mail::Content, granted: &Granted) -> Sent {
+/// What the 250 of this message means.
+fn delivery(envelope: &Envelope, granted: &Granted, spools: bool) -> &'static str {
+    match granted.delivery {
+        _ if !spools => "hand-off",
+        Delivery::HandOff => "hand-off",
+        Delivery::HandOffElseSpool if envelope.forward_paths().len() <= RECIPIENTS_PER_PART => "hand-off-else-spool",
+        Delivery::Spool | Delivery::HandOffElseSpool => "spool",
+    }
+}
+
+fn sent_as(envelope: &Envelope, content: &crate::mail::Content, granted: &Granted, spools: bool) -> Sent {
     let send = &granted.send;
     let authors =
         content.fields_named("From").filter_map(|field| crate::mail::author::parse(field.value).ok()).flatten();
     let tags = send.tags.iter().flatten();
     Sent {
         app: granted.app.as_ref().map(ToString::to_string),
+        delivery: delivery(envelope, granted, spools),
         from: authors.map(|author| author.to_string()).collect(),
         recipients: envelope.forward_paths().iter().map(ToString::to_string).collect(),
         octets: content.octets().len(),

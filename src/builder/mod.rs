@@ -33,12 +33,14 @@ use crate::observe::{LogObserver, Observer};
 use crate::observe::{Metrics, Tee};
 use crate::policy::Policy;
 use crate::relay::{
-    AppConnectionLimits, BudgetSettings, Components, DeadlineSettings, Relay, RelaySettings, SendQueueSettings,
+    AppConnectionLimits, BudgetSettings, Components, DeadlineSettings, QueueSettings, Relay, RelaySettings,
+    SendQueueSettings, SpoolParts,
 };
 use crate::server::{
     BindError, Bound, ConnectionLimits, ListenerAddress, ListenerSettings, ServerContext, Threads, TlsSettings,
 };
 use crate::smtp::{AuthMode, TlsMode};
+use crate::spool::{DeadLetters, Spool};
 use crate::transport::Transport;
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,6 +97,7 @@ pub struct Builder {
     listeners: Vec<ListenerSettings>,
     policy: Arc<dyn Policy>,
     transport: Arc<dyn Transport>,
+    spool: Option<SpoolParts>,
     limiter: Arc<dyn Limiter>,
     authenticator: Option<Arc<dyn Authenticator>>,
     observer: Arc<dyn Observer>,
@@ -124,11 +127,14 @@ impl Builder {
                 deadline: DeadlineSettings::default(),
                 send_queue: SendQueueSettings::default(),
                 app_connections: AppConnectionLimits::default(),
+                queue: QueueSettings::default(),
+                spools: false,
             },
             budget: BudgetSettings::default(),
             listeners: Vec::new(),
             policy: Arc::new(policy),
             transport: Arc::new(transport),
+            spool: None,
             limiter: Arc::new(Unlimited),
             authenticator: None,
             observer: Arc::new(LogObserver::default()),
@@ -294,6 +300,30 @@ impl Builder {
         self
     }
 
+    /// The spool, for messages whose [`Granted::delivery`](crate::mail::Granted::delivery) says so, and the directory for those that
+    /// fail. Without the directory, messages that fail are held in the queue. Default: no spool, every message is handed off.
+    #[must_use]
+    pub fn spool(mut self, spool: impl Spool, dead_letters: Option<DeadLetters>) -> Self {
+        self.settings.spools = true;
+        self.spool = Some(SpoolParts { spool: Arc::new(spool), dead_letters: dead_letters.map(Arc::new) });
+        self
+    }
+
+    /// Whether [`explain`](Self::explain) and [`check`](Self::check) take the relay for one that has a spool: without opening it.
+    #[cfg(feature = "cli")]
+    #[must_use]
+    pub(crate) fn spools(mut self, spools: bool) -> Self {
+        self.settings.spools = spools;
+        self
+    }
+
+    /// How messages in the spool are sent.
+    #[must_use]
+    pub fn queue(mut self, queue: QueueSettings) -> Self {
+        self.settings.queue = queue;
+        self
+    }
+
     /// The time from the end of data to the reply. Default: 20 s, and one second more for each 8 MB.
     #[must_use]
     pub fn deadline(mut self, deadline: DeadlineSettings) -> Self {
@@ -377,6 +407,7 @@ impl Builder {
             limiter: self.limiter,
             authenticator: self.authenticator,
             transport: self.transport,
+            spool: self.spool,
             observer,
             clock: self.clock,
         };
@@ -428,11 +459,25 @@ impl Builder {
                 () = draining.cancelled() => {}
             }
         };
+        // A drain waits for its attempts; a cut leaves them without a result.
+        let (relay, draining, cut) = (Arc::clone(&shared.relay), shared.draining.clone(), shared.cut.clone());
+        let queue = async move {
+            tokio::select! {
+                () = relay.run_queue(draining) => {}
+                () = cut.cancelled() => {}
+            }
+        };
         // On the thread that is the most likely to have a connection to the provider.
         match shared.threads.first() {
-            Some(runtime) => shared.tasks.spawn_on(watch, runtime),
-            None => shared.tasks.spawn(watch),
-        };
+            Some(runtime) => {
+                shared.tasks.spawn_on(watch, runtime);
+                shared.tasks.spawn_on(queue, runtime);
+            }
+            None => {
+                shared.tasks.spawn(watch);
+                shared.tasks.spawn(queue);
+            }
+        }
         Ok(Running {
             shared,
             addresses,

@@ -5,6 +5,7 @@ use crate::config::{ConfigError, Diagnostic, Location};
 use crate::emulator::EmulatorError;
 use crate::limit::RedisError;
 use crate::limit::StateError;
+use crate::spool::OpenError;
 use crate::transport::ses::SesError;
 use serde::Serialize;
 use std::error::Error;
@@ -171,6 +172,19 @@ impl From<StateError> for Failure {
             ),
             StateError::Io { error, .. } => (reading(error), "let the relay's user write to limits.state_directory"),
             _ => (Exit::Config, "name another directory in limits.state_directory, or repair that one"),
+        };
+        Self::new(exit, error.to_string()).with_hint(hint)
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        let (exit, hint) = match &error {
+            OpenError::InUse(_) => {
+                (Exit::CannotCreate, "one process has a spool: stop the other, or give this one another directory")
+            }
+            OpenError::Io { error, .. } => (reading(error), "let the relay's user write to spool.directory"),
+            _ => (Exit::Config, "use the version that wrote it, or another spool.directory"),
         };
         Self::new(exit, error.to_string()).with_hint(hint)
     }

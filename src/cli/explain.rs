@@ -264,9 +264,20 @@ fn shown(explanation: &Explanation, shared: bool) -> String {
     text
 }
 
+/// What the 250 means.
+fn delivery(word: &str) -> String {
+    let meaning = match word {
+        "spool" => "250 means that the message is in the spool",
+        "hand-off-else-spool" => "250 means that SES has the message or, where it would be deferred, the spool",
+        _ => "250 means that SES has the message",
+    };
+    format!("{word}: {meaning}")
+}
+
 fn rows(sent: &Sent) -> Vec<(&'static str, String)> {
     let tags: Vec<String> = sent.tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let mut rows = vec![
+        ("delivery", delivery(sent.delivery)),
         ("from", sent.from.join(", ")),
         ("recipients", sent.recipients.join(", ")),
         ("bounces go to", sent.feedback.clone().unwrap_or_else(|| "the feedback address of the account".to_owned())),

@@ -13,6 +13,7 @@ use crate::config::{CertificateReload, Config, Diagnostic, LogFormat, Plan, Proc
 use crate::emulator::Emulator;
 use crate::server::ListenerAddress;
 use crate::smtp::{AuthMode, TlsMode};
+use crate::spool::{DeadLetters, DiskSpool, Recovery};
 use crate::transport::ses::SesTransport;
 use std::ffi::OsString;
 use std::time::Duration;
@@ -135,9 +136,13 @@ async fn relay(
     }
     let offers: Vec<(TlsMode, AuthMode)> = plan.listeners().map(|it| (it.smtp.tls, it.smtp.auth)).collect();
     let limits = plan.kept_limits()?;
+    let spool = open_spool(&plan)?;
     let mut builder = plan.builder(transport).file_descriptors_max(descriptors);
     if let Some(limits) = limits {
         builder = builder.limiter(limits);
+    }
+    if let Some((spool, dead_letters)) = spool {
+        builder = builder.spool(spool, Some(dead_letters));
     }
     let running = builder.threads(std::thread::available_parallelism().map_or(1, usize::from)).start();
     let running = running.map_err(|error| start::failure(&config, error))?;
@@ -164,6 +169,24 @@ async fn relay(
         emulator.stop().await;
     }
     Ok(exit)
+}
+
+/// Opens the spool, and says what was found.
+fn open_spool(plan: &Plan) -> Result<Option<(DiskSpool, DeadLetters)>, Failure> {
+    let Some((spool, dead_letters, recovery)) = plan.open_spool()? else { return Ok(None) };
+    let directory = plan.spool_directory().map(|path| path.display().to_string()).unwrap_or_default();
+    let Recovery { messages, damaged, torn_octets, foreign, .. } = recovery;
+    info!(target: "gatepost", directory, messages, "the spool is open");
+    if damaged > 0 {
+        error!(target: "gatepost", directory, damaged, "the spool has damaged records: see its directory corrupt");
+    }
+    if torn_octets > 0 {
+        warn!(target: "gatepost", directory, torn_octets, "a write to the spool was interrupted: it was not acknowledged");
+    }
+    for name in foreign {
+        warn!(target: "gatepost", directory, name, "a file in the spool is no part of it, and is left alone");
+    }
+    Ok(Some((spool, dead_letters)))
 }
 
 fn warn_of(problems: &[Diagnostic]) {

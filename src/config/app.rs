@@ -6,8 +6,10 @@ use super::diagnostics::{Diagnostics, Item};
 use super::documents;
 use super::error_hints::one_of;
 use super::listener::{Certificates, Listener};
-use super::number::{Count, Number, Octets};
-use super::rules::{AddressFields, Enforcement, ForeignFrom, MissingField, MissingFrom, Unchecked, patterns};
+use super::number::{Count, Number, Octets, Seconds};
+use super::rules::{
+    AddressFields, Delivery, Enforcement, ForeignFrom, MissingField, MissingFrom, OnAmbiguous, Unchecked, patterns,
+};
 use super::section::section;
 use super::ses_parameters::{ListOptions, Parameters};
 use super::values::{

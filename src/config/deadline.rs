@@ -26,6 +26,7 @@ impl Deadline {
             base: self.base_seconds.wait(),
             upload_octets_per_second: self.upload_octets_per_second.get(),
             attempt_min: self.attempt_seconds_min.wait(),
+            ..DeadlineSettings::default()
         }
     }
 

@@ -197,7 +197,7 @@ mod tests {
     fn every_path_of_the_schema_says_what_it_accepts() {
         for (path, want) in [
             ("listener.3.tls", "tls: none, starttls or implicit"),
-            ("smtp.recipients_max", "recipients_max: Recipients of a message, 1 to 50"),
+            ("smtp.recipients_max", "recipients_max: Recipients of a message, 1 to 1000"),
             ("policy.clients.0", "clients: A list of networks"),
             ("ses.list_management.topic", "topic: The name of a topic"),
             ("auth.users.ann", "users: Names with a password hash each"),

@@ -48,8 +48,8 @@ fn unreadable() -> Vec<Row> {
         ("[log]\nlevel = 3", "f:2:9", "expected a string", "level: error, warn, info, debug or trace"),
         ("[log]\nformat = 'jsn'", "f:2:10", "\"jsn\" is not one of human, json", "did you mean \"json\"?"),
         ("[log]\nformat = 'text'", "f:2:10", "\"text\" is not one of human, json", "format: human or json"),
-        ("[smtp]\nrecipients_max = '5'", "f:2:18", "invalid type: string \"5\", expected a whole number", "1 to 50"),
-        ("[smtp]\nrecipients_max = 100", "f:2:18", "100 is out of range: 1 to 50", "SES accepts 50 in one call"),
+        ("[smtp]\nrecipients_max = '5'", "f:2:18", "invalid type: string \"5\", expected a whole number", "1 to 1000"),
+        ("[smtp]\nrecipients_max = 2000", "f:2:18", "2000 is out of range: 1 to 1000", "recipients_max: Recipients"),
         ("[smtp]\nerrors_max = -1", "f:2:14", "-1 is out of range: 1 to 4294967295", "errors_max: "),
         ("[deadline]\nbase_seconds = 0", "f:2:16", "0 is out of range: 1 to 604800", "base_seconds: "),
         ("[policy]\nclients = ['10.0.0/8']", "f:2:12", "\"10.0.0/8\" is not a network", "clients: A list of networks"),
@@ -367,7 +367,33 @@ fn applications() -> Vec<Row> {
             "not a file name extension",
             "attachments_denied: A list of file",
         ),
-        (app("recipients_max = 51"), "f:12:18", "51 is out of range: 1 to 50", "recipients_max: Recipients"),
+        (app("recipients_max = 1001"), "f:12:18", "1001 is out of range: 1 to 1000", "recipients_max: Recipients"),
+        (app("delivery = 'spool'"), "f:12:12", "there is no spool", "set directory in [spool]"),
+        (app("delivery = 'queue'"), "f:12:12", "is not one of hand-off, spool", "delivery: hand-off, spool"),
+        (
+            app("delivery = 'spool'\n[spool]\ndirectory = 'DIR/empty'"),
+            "f:14:13",
+            "is not a directory",
+            "name a directory, or a path that does not exist",
+        ),
+        (
+            app("delivery = 'spool'\n[spool]\ndirectory = 'DIR/spool'\noctets_max = 1000"),
+            "f:15:14",
+            "a message of 29999000 octets would never fit",
+            "at least smtp.message_octets_max",
+        ),
+        (
+            app("delivery = 'spool'\n[spool]\ndirectory = 'DIR/spool'\nhand_off_seconds = 2"),
+            "f:15:20",
+            "no attempt to hand off would begin",
+            "more than deadline.attempt_seconds_min",
+        ),
+        (
+            app("[spool]\ntag = 'queue id'"),
+            "f:13:7",
+            "\"queue id\" is not a valid message tag",
+            "tag: A message tag with the queue id",
+        ),
         (app("tags = { user = '{user}' }"), "f:12:17", "cannot be the value of a tag", "{app} becomes"),
         (app("assume_role = 'gatepost'"), "f:12:15", "role ARN", "assume_role: The ARN of an IAM role"),
         (app("[aws]\naccount = '1234'"), "f:13:11", "not the number of an account", "account: The twelve digits"),
@@ -793,6 +819,24 @@ fn warned_of() -> Vec<Row> {
     let socket = "[[listener]]\nname = 'socket'\naddress = 'unix:/run/gatepost/smtp.sock'";
     let batch = "[[app]]\nname = 'batch'\nlisteners = ['socket']\nfrom = ['*@example.com']";
     vec![
+        (
+            app("[spool]\ndirectory = 'DIR/spool'"),
+            "f:13:13",
+            "no application uses the spool",
+            "set delivery = \"spool\" or \"hand-off-else-spool\"",
+        ),
+        (
+            app("delivery = 'spool'\n[spool]\ndirectory = 'DIR/spool'\napp_messages_max = 2000000"),
+            "f:15:20",
+            "it never counts: messages_max is 1000000",
+            "lower it, or leave it out",
+        ),
+        (
+            app("[smtp]\nrecipients_max = 100"),
+            "f:13:18",
+            "without a spool, recipients after the 50th receive 452",
+            "SES accepts 50 in one call",
+        ),
         (
             limit("over = 'defer'\ndelay_seconds_max = 9"),
             "f:11:21",

@@ -49,6 +49,7 @@ mod ses_emulator;
 mod ses_parameters;
 mod smtp;
 mod source_map;
+mod spool;
 mod tls;
 mod upstream;
 pub(crate) mod values;
@@ -91,6 +92,7 @@ pub(crate) use ses_emulator::SesEmulator;
 pub(crate) use smtp::Smtp;
 pub use source_map::Location;
 use source_map::SourceMap;
+pub(crate) use spool::Spool;
 pub(crate) use tls::TlsFiles;
 pub use upstream::{EmulatorSetup, Upstream};
 
@@ -150,6 +152,8 @@ section! {
         /// The send rate of all applications together: slightly below the maximum send rate of the SES account, which
         /// GetAccount returns.
         pace: PaceSection = PaceSection::default(),
+        /// The spool: mail that is accepted with a 250 and sent later. It needs a disk that survives a restart.
+        spool: Spool = Spool::default(),
         /// Limits, and the pace of one region of one account, that several relays share over Redis 6 or later, or Valkey. For
         /// quotas of a day or month, choose a server that persists its data (AOF, MemoryDB): counts that it loses start at 0.
         redis: Redis = Redis::default(),

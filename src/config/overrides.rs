@@ -207,7 +207,7 @@ mod tests {
             ("GATEPOST_HOSTNAME__X", "x", "this key has no keys below it", ""),
             ("GATEPOST_LISTENER__2__ADDRESS", "127.0.0.1:1", "2 is not an index of the list", "the next one is 1"),
             ("GATEPOST_SMTP__RECIPIENTS_MAX", "many", "expected a whole number", "recipients_max: "),
-            ("GATEPOST_SMTP__RECIPIENTS_MAX", "51", "51 is out of range: 1 to 50", "recipients_max: "),
+            ("GATEPOST_SMTP__RECIPIENTS_MAX", "1001", "1001 is out of range: 1 to 1000", "recipients_max: "),
             (
                 "GATEPOST_SES_REGION",
                 "x",

@@ -9,9 +9,10 @@ use super::certificate_pairs::ListenerCertificate;
 use super::diagnostics::{ConfigError, Diagnostic, Diagnostics, Found, Purpose};
 use super::process_environment::ProcessEnvironment;
 use super::secret_source::{Source, is_world_readable};
+use super::spool::SpoolPlan;
 use super::upstream::Upstream;
 use super::values::Hostname;
-use super::{Config, admin, auth, limits, listener, pace, policy, redis, upstream};
+use super::{Config, admin, auth, limits, listener, pace, policy, redis, spool, upstream};
 use crate::admin::AdminSettings;
 use crate::auth::Users;
 use crate::builder::Builder;
@@ -25,8 +26,9 @@ use crate::mail::trace::TraceDetail;
 use crate::mail::{Clock, SystemClock};
 use crate::observe::{AddressForm, LogObserver};
 use crate::policy::AppPolicy;
-use crate::relay::{AppConnectionLimits, BudgetSettings, DeadlineSettings, SendQueueSettings};
+use crate::relay::{AppConnectionLimits, BudgetSettings, DeadlineSettings, QueueSettings, SendQueueSettings};
 use crate::server::ListenerSettings;
+use crate::spool::{DeadLetters, DiskSpool, OpenError, Recovery};
 use crate::transport::Transport;
 use jiff::tz::TimeZone;
 use std::collections::BTreeSet;
@@ -58,6 +60,8 @@ pub struct Plan {
     /// their own.
     bucket: String,
     state_directory: Option<PathBuf>,
+    spool: Option<SpoolPlan>,
+    queue: QueueSettings,
     send_queue: SendQueueSettings,
     app_connections: AppConnectionLimits,
     admin: Option<AdminSettings>,
@@ -95,7 +99,7 @@ impl Settings {
             connections_max: connections.total_max.size(),
             connections_per_client_max: connections.per_client_max.size(),
             unrecognised_connections_max: connections.unrecognised_max.map(|most| most.size()),
-            deadline: config.deadline.settings(),
+            deadline: DeadlineSettings { before_spool: config.spool.hand_off_wait(), ..config.deadline.settings() },
             shutdown_grace: config.shutdown_grace_seconds.wait(),
             pace: config.pace.settings(),
             account_interval: config.pace.account_interval(),
@@ -148,6 +152,7 @@ impl Config {
         let redis = redis::plan(&self.redis, diagnostics);
         let state_directory = limits::state_directory(self, &limits, diagnostics);
         let (send_queue, app_connections) = pace::plan(self, diagnostics);
+        let (spool, queue) = spool::plan(self, diagnostics);
         let admin = admin::plan(&self.admin, &self.listener, diagnostics);
         let upstream = upstream::plan(self, diagnostics);
         let message_octets = self.smtp.check(diagnostics);
@@ -170,6 +175,8 @@ impl Config {
                 store: None,
                 bucket: self.ses.region.clone().unwrap_or_else(|| "account".to_owned()),
                 state_directory,
+                spool,
+                queue,
                 send_queue,
                 app_connections,
                 admin,
@@ -219,15 +226,37 @@ impl Plan {
         open(self.limits.clone(), Arc::new(SystemClock), self.time_zone.clone(), directory).map(Some)
     }
 
-    /// The builder with every setting of the file.
+    /// The spool, if there is one: what waits in it, and the directory for messages that fail. It replaces the one of the builder at a
+    /// start. Only one process may have it. Blocks while it is read.
+    ///
+    /// # Errors
+    /// [`OpenError`] if it cannot be used.
+    pub fn open_spool(&self) -> Result<Option<(DiskSpool, DeadLetters, Recovery)>, OpenError> {
+        let Some(SpoolPlan { disk, dead_letter, dead_letter_octets_max }) = &self.spool else { return Ok(None) };
+        let (spool, recovery) = DiskSpool::open(disk, Arc::new(SystemClock))?;
+        let letters = DeadLetters::open(dead_letter, *dead_letter_octets_max)
+            .map_err(|error| OpenError::Io { path: dead_letter.clone(), error })?;
+        Ok(Some((spool, letters, recovery)))
+    }
+
+    /// The directory of the spool, if there is one.
+    pub fn spool_directory(&self) -> Option<&Path> {
+        self.spool.as_ref().map(|spool| spool.disk.directory.as_path())
+    }
+
+    /// The builder with every setting of the file, except for what a start opens: a dry run has to know only that there is a spool.
     pub fn builder(mut self, transport: impl Transport) -> Builder {
         if self.store.is_some() {
             // All relays take from one token bucket, so none of them has only a part of the rate.
             self.settings.pace.instances = NonZeroU32::MIN;
         }
         let builder = Builder::new(&self.hostname, self.policy, transport);
-        let mut builder =
-            self.settings.apply(builder).send_queue(self.send_queue).app_connections(self.app_connections);
+        let mut builder = self
+            .settings
+            .apply(builder)
+            .send_queue(self.send_queue)
+            .app_connections(self.app_connections)
+            .queue(self.queue);
         if let Some(store) = &self.store {
             builder = builder.tokens(RedisTokenBucket::new(store, &self.bucket));
         }
@@ -237,6 +266,7 @@ impl Plan {
                 None => builder.limiter(LocalLimiter::in_zone(self.limits, Arc::new(SystemClock), self.time_zone)),
             };
         }
+        builder = builder.spools(self.spool.is_some());
         if let Some(admin) = self.admin {
             builder = builder.admin(admin);
         }

@@ -2,8 +2,10 @@
 
 use super::Config;
 use super::diagnostics::Diagnostics;
-use super::number::{Number, Octets};
-use super::rules::{AddressFields, Enforcement, ForeignFrom, MissingField, MissingFrom, Unchecked, patterns};
+use super::number::{Number, Octets, Seconds};
+use super::rules::{
+    AddressFields, Delivery, Enforcement, ForeignFrom, MissingField, MissingFrom, OnAmbiguous, Unchecked, patterns,
+};
 use super::section::section;
 use super::ses_parameters::Parameters;
 use super::values::{AddressText, AuthorText, Extension, FieldNameText, FromPattern, Network, RequestedName};

@@ -1,13 +1,15 @@
 //! Rules that `[policy]` and `[[app]]` share: which addresses a client may use, and what happens to messages that break them.
 
 use super::diagnostics::Diagnostics;
-use super::number::{Number, Octets};
+use super::number::{Number, Octets, Seconds};
 use super::section::{group, words};
 use super::smtp::Smtp;
 use super::values::{AddressText, AuthorText, Extension, FieldNameText, FromPattern, RequestedName};
 use crate::mail::Author;
 use crate::mail::author::names_another;
+use crate::mail::parameters;
 use crate::policy::{self, AddressPattern, Missing, OnAuthor, TextPattern};
+use crate::relay;
 use std::collections::BTreeMap;
 
 group! { ($)
@@ -54,9 +56,9 @@ group! { ($)
         recipients_allowed: Vec<FromPattern>,
         /// A list of patterns of recipients that are rejected, even if recipients_allowed matches.
         recipients_denied: Vec<FromPattern>,
-        /// Recipients of a message, 1 to 50; further ones receive 452. Default: smtp.recipients_max.
+        /// Recipients of a message, 1 to 1000; further ones receive 452. Default: smtp.recipients_max.
         #[schemars(example = 10)]
-        recipients_max: Option<Number<1, 50>>,
+        recipients_max: Option<Number<1, 1000>>,
         /// Bytes of a message as it is sent to SES. Default: smtp.message_octets_max.
         #[schemars(example = 10_000_000)]
         message_octets_max: Option<Octets>,
@@ -70,6 +72,16 @@ group! { ($)
         /// A list of X-SES fields that clients may set: configuration-set, message-tags, identity-arn, tenant,
         /// list-management. All X-SES fields are removed from the message in any case.
         requested_fields: Vec<RequestedName>,
+        /// hand-off, spool or hand-off-else-spool: what the 250 at the end of a message means. hand-off: SES has the message.
+        /// spool: the message is durable in `[spool]`, and is sent later. hand-off-else-spool: SES has it, or, where the client
+        /// would be deferred, the spool.
+        delivery: Delivery,
+        /// Seconds that a message stays in the spool before it fails. Default: spool.expiry_seconds.
+        #[schemars(example = 86_400)]
+        expiry_seconds: Option<Seconds>,
+        /// retry or hold: what happens to a message in the spool that may have been sent. Default: spool.on_ambiguous.
+        #[schemars(example = &"hold")]
+        on_ambiguous: Option<OnAmbiguous>,
         /// Values of aws:PrincipalTag/NAME in IAM policy documents: NAME = "VALUE".
         #[schemars(example = serde_json::json!({ "team": "shop" }))]
         principal_tags: BTreeMap<String, String>,
@@ -94,6 +106,24 @@ words! {
         Enforce => Enforce,
         /// The message passes, and the refusal is logged.
         Report => Report,
+    }
+    /// What a 250 means.
+    #[derive(Default)]
+    Delivery => parameters::Delivery {
+        /// SES has the message.
+        #[default]
+        HandOff => HandOff,
+        /// The spool has the message.
+        Spool => Spool,
+        /// The first, or else the second.
+        HandOffElseSpool => HandOffElseSpool,
+    }
+    /// What happens to a message that may have been sent.
+    OnAmbiguous => relay::OnAmbiguous {
+        /// It is tried again, and may arrive twice.
+        Retry => Retry,
+        /// It is held until an operator decides.
+        Hold => Hold,
     }
     /// What happens to a From that does not match.
     #[derive(Default)]
@@ -186,6 +216,7 @@ impl Rules {
         app.missing_message_id = self.missing_message_id.into();
         app.redirect_to = self.redirect_to.as_ref().map(|address| address.0.clone());
         app.requested_fields = self.requested_fields.iter().map(|field| field.0).collect();
+        app.delivery = self.delivery.into();
         app.principal_tags = self.principal_tags.clone().into_iter().collect();
         if let Some(address) = &self.redirect_to {
             diagnostics.warn(&key("redirect_to"), format!("all messages go to {address} only"), "for staging only");

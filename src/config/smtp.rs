@@ -11,9 +11,9 @@ section! {
         /// Bytes of a message as the client sends it, up to 29999000. Advertised with SIZE and enforced. The default is the
         /// maximum: base64 adds a third, and SES accepts 40 MB after it.
         message_octets_max: Octets = Number::of(Limits::default().message_octets_max),
-        /// Recipients of a message, 1 to 50: SES accepts 50 in one call. Further recipients receive 452, and clients send them
-        /// in a second message.
-        recipients_max: Number<1, 50> = Number::of(Limits::default().recipients_max as u64),
+        /// Recipients of a message, 1 to 1000. Further recipients receive 452, and clients send them in a second message. More
+        /// than 50, which is what SES accepts in one call, need a delivery by the spool.
+        recipients_max: Number<1, 1000> = Number::of(Limits::default().recipients_max as u64),
         /// Bytes of a line of content without its CR LF, up to 998: SES rejects longer lines.
         content_line_octets_max: Number<78, 998> = Number::of(Limits::default().content_line_octets_max as u64),
         /// Bytes of a command line with its CR LF; RFC 5321 requires at least 512.

@@ -7,7 +7,8 @@ use super::number::object;
 use crate::limit::Window;
 use crate::mail::MailDomain;
 use crate::mail::parameters::{
-    AppName, ConfigurationSetName, EndpointId, Feedback, IdentityArn, ListName, RequestedField, RoleArn, TenantName,
+    AppName, ConfigurationSetName, EndpointId, Feedback, IdentityArn, ListName, RequestedField, RoleArn, TagName,
+    TenantName,
 };
 use crate::mail::{Author, ForwardPath, Mailbox, RuleName, address::AddressError, author};
 use crate::policy::{AddressPattern, CertificateMatch, TagPattern};
@@ -128,6 +129,9 @@ text_values! {
     /// A tag's value.
     TagValue(TagPattern) = |text| TagPattern::parse(text).map_err(|error| error.to_string()),
         ToString::to_string, forms "1 to 256 of A-Z a-z 0-9 _ -, with {app} and {auth} to be filled in";
+    /// The name of a message tag, or none.
+    TagNameText(Option<TagName>) = read_tag_name, |name| name.as_ref().map(ToString::to_string).unwrap_or_default(),
+        forms "1 to 256 of A-Z a-z 0-9 _ -, or \"\" for none";
     /// The name of an application.
     AppNameText(AppName) = |text| AppName::parse(text).map_err(|error| format!("{text:?} is not a valid {error}")),
         ToString::to_string, forms "1 to 64 of A-Z a-z 0-9 _ - .";
@@ -414,6 +418,13 @@ fn read_field_name(text: &str) -> Result<String, String> {
         return Err(format!("{text} cannot be removed"));
     }
     Ok(text.to_owned())
+}
+
+fn read_tag_name(text: &str) -> Result<Option<TagName>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    TagName::parse(text).map(Some).map_err(|error| format!("{text:?} is not a valid {error}"))
 }
 
 fn read_extension(text: &str) -> Result<String, String> {

@@ -1,7 +1,7 @@
 //! The manual: one short chapter for each question. Read it here, or as the Markdown files next to this one.
 //!
 //! - Start: [`walk`], [`applications`], [`migration`].
-//! - Operate: [`operating`], [`replies`], [`failures`], [`outage`], [`unauthorized`].
+//! - Operate: [`operating`], [`replies`], [`failures`], [`outage`], [`spool`], [`unauthorized`].
 //! - Decide who sends what, and how much: [`policy`], [`limits`], [`performance`].
 //! - Understand and extend: [`vulnerabilities`], [`benchmark`], [`embedding`].
 
@@ -39,6 +39,11 @@ pub mod failures {}
 ///
 #[doc = include_str!("outage.md")]
 pub mod outage {}
+
+/// Decide which accepted mail is kept on disk, and know what is promised for it.
+///
+#[doc = include_str!("spool.md")]
+pub mod spool {}
 
 /// Find the cause when IAM denies a message, and write the policies that permit it.
 ///
@@ -106,6 +111,34 @@ mod tests {
         super::table_is("replies.md", include_str!("replies.md"), &rows);
     }
 
+    /// The promises of the spool: each names the test that holds it.
+    #[test]
+    fn every_test_that_the_chapter_on_the_spool_names_exists() {
+        fn sources(directory: &std::path::Path, text: &mut String) {
+            for entry in std::fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                match path.extension() {
+                    _ if path.is_dir() => sources(&path, text),
+                    Some(extension) if extension == "rs" => text.push_str(&std::fs::read_to_string(path).unwrap()),
+                    _ => {}
+                }
+            }
+        }
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut code = String::new();
+        sources(&root.join("src/spool"), &mut code);
+        sources(&root.join("tests/relay"), &mut code);
+        let table =
+            include_str!("spool.md").split("| Held by the test |").nth(1).unwrap().split("\n\n").next().unwrap();
+        let names = table.split('`').skip(1).step_by(2).map(|name| name.rsplit("::").next().unwrap());
+        let mut found = 0;
+        for name in names.filter(|name| !name.contains(['.', '/'])) {
+            assert!(code.contains(&format!("fn {name}(")) || code.contains(&format!("fn {name}<")), "{name}");
+            found += 1;
+        }
+        assert!(found > 10, "{found}");
+    }
+
     /// Every sample of the chapters on policy and migration, with the files that they name.
     #[cfg(feature = "cli")]
     #[test]
@@ -128,9 +161,11 @@ mod tests {
             let parts = chapter.split(begin.as_str()).skip(1);
             parts.map(|part| part.split("```").next().unwrap_or_default().to_owned()).collect()
         };
-        for (name, chapter, samples) in
-            [("policy", include_str!("policy.md"), 8), ("migration", include_str!("migration.md"), 3)]
-        {
+        for (name, chapter, samples) in [
+            ("policy", include_str!("policy.md"), 8),
+            ("migration", include_str!("migration.md"), 3),
+            ("spool", include_str!("spool.md"), 1),
+        ] {
             for document in blocks(chapter, "json") {
                 std::fs::write(file("billing.json"), document).unwrap();
             }

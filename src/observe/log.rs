@@ -8,7 +8,7 @@
 //! Every line about a client whose application is known has its name in `app`.
 
 use super::repeats::{Kind as LineKind, Repeats};
-use super::{Event, MessageRecord, Observer, TransactionRecord};
+use super::{AttemptRecord, Event, MessageRecord, Observer, QueueEndRecord, TransactionRecord};
 use crate::mail::abandonment::closing_word;
 use crate::mail::parameters::AppName;
 use crate::mail::{Certainty, Client, ClientAddress, Clock, Mailbox, OutcomeKind, ReversePath, SystemClock};
@@ -104,7 +104,11 @@ impl LogObserver {
             ($level:ident, $LEVEL:ident, $text:literal) => {
                 if tracing::enabled!(target: "gatepost", tracing::Level::$LEVEL) {
                     let client = record.client;
-                    let refused = if record.reply.is_temporary() { "deferred" } else { "rejected" };
+                    let refused = match record.reply {
+                        reply if reply.is_positive() => "queued",
+                        reply if reply.is_temporary() => "deferred",
+                        _ => "rejected",
+                    };
                     let outcome = record.outcome.map_or(refused, |outcome| outcome.kind.label());
                     let ses_message_id = match record.outcome.map(|outcome| &outcome.certainty) {
                         Some(Certainty::Sent(id)) => id.as_str(),
@@ -126,6 +130,10 @@ impl LogObserver {
             };
         }
         match record.outcome {
+            // Kept after the attempt failed, or without one.
+            outcome if record.reply.is_positive() && outcome.is_none_or(|it| it.kind != OutcomeKind::Accepted) => {
+                line!(info, INFO, "message queued");
+            }
             Some(outcome) if outcome.kind == OutcomeKind::OperatorError => {
                 line!(
                     error,
@@ -158,6 +166,37 @@ impl LogObserver {
         match matches!(record.after, "DATA" | "BDAT") || !reply.is_empty() {
             true => line!(warn),
             false => line!(info),
+        }
+    }
+
+    /// One attempt to send a message of the spool.
+    fn attempt(&self, record: &AttemptRecord<'_>) {
+        let (app, reverse_path) = (record.app.map_or("", |app| app.as_str()), self.reverse_path(record.reverse_path));
+        let (outcome, code) = (record.outcome.kind.label(), record.outcome.code);
+        let ses_message_id = match &record.outcome.certainty {
+            Certainty::Sent(id) => id.as_str(),
+            _ => "",
+        };
+        let ambiguous = record.outcome.certainty == Certainty::Ambiguous;
+        let detail = match self.form {
+            AddressForm::Plain => printable(&record.outcome.detail),
+            _ => printable(record.outcome.detail.split(": ").next().unwrap_or_default()),
+        };
+        let recipients = record.forward_paths.len();
+        let AttemptRecord { id, attempt, octets, next, .. } = record;
+        let (age_seconds, retry_seconds) = (record.age.as_secs_f64(), record.wait.map(|wait| wait.as_secs_f64()));
+        let duration_ms = u64::try_from(record.duration.as_millis()).unwrap_or(u64::MAX);
+        macro_rules! line {
+            ($level:ident, $text:literal) => {
+                $level!(
+                    target: "gatepost", queue_id = %id, app, mail_from = reverse_path, recipients, octets, attempt, outcome,
+                    code, ambiguous, ses_message_id, next, retry_seconds, age_seconds, duration_ms, detail = &*detail, $text
+                )
+            };
+        }
+        match *next {
+            "sent" => line!(info, "attempt: sent"),
+            _ => line!(warn, "attempt: not sent"),
         }
     }
 
@@ -334,6 +373,23 @@ impl Observer for LogObserver {
             }
             // The line of the refusal names it.
             Event::LimitHit { .. } => {}
+            Event::AttemptEnded(record) => self.attempt(record),
+            Event::AttemptInterrupted { id, app } => {
+                let app = app.map_or("", |app| app.as_str());
+                warn!(target: "gatepost", queue_id = %id, app, "an attempt was interrupted: the message may have been sent");
+            }
+            Event::QueueLeft(record) => {
+                let QueueEndRecord { id, app, octets, status, attempts, age } = record;
+                let (app, age_seconds) = (app.map_or("", |app| app.as_str()), age.as_secs_f64());
+                match *status {
+                    "sent" | "removed" => {
+                        info!(target: "gatepost", queue_id = %id, app, octets, status, attempts, age_seconds, "message left the queue");
+                    }
+                    _ => {
+                        error!(target: "gatepost", queue_id = %id, app, octets, status, attempts, age_seconds, "message failed");
+                    }
+                }
+            }
             Event::DecisionFailed { client, detail } => {
                 let detail = &*printable(detail);
                 of_client!(error, self.who(client), detail, "policy or limiter could not decide, deferred");

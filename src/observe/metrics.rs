@@ -9,7 +9,7 @@ use super::words::{Word, Words};
 use super::{Event, Observer};
 use crate::mail::abandonment::closing_word;
 use crate::mail::parameters::AppName;
-use crate::mail::{AccountQuota, Certainty, OutcomeKind, Reply, RuleName};
+use crate::mail::{AccountQuota, Certainty, Outcome, OutcomeKind, Reply, RuleName};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -20,6 +20,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
 
 type Float = Gauge<f64, AtomicU64>;
 
@@ -39,6 +40,7 @@ labels! {
     Abandoned { after: Word, reason: Word }
     Closed { reason: Word }
     Decision { rule: Word, decision: Word, app: Word }
+    Left { status: Word, app: Word }
     Limit { limit: Word, app: Word }
     LimitWindow { limit: String, window: String, app: String }
     Request { outcome: Word, code: Word }
@@ -66,6 +68,11 @@ pub struct Metrics {
     requests: Family<Request, Counter>,
     request_duration: Histogram,
     ambiguous: Counter,
+    queue: Gauge,
+    queue_octets: Gauge,
+    damaged: Gauge,
+    queue_left: Family<Left, Counter>,
+    queue_time: Histogram,
     decision_failures: Counter,
     quota_rate: Float,
     quota_24_hours: Float,
@@ -103,6 +110,8 @@ pub struct MetricsSnapshot {
     pub octets: (u64, u64, u64),
     /// Messages in the send queue, and calls in flight.
     pub send_queue: (usize, usize),
+    /// Messages in the spool, their octets, and damaged records that were set aside.
+    pub spool: (u64, u64, u64),
     /// Each listener's certificate and its end, in seconds since 1970.
     pub certificates: Vec<(String, i64)>,
     /// Limits that count all messages of an application, or all messages.
@@ -148,6 +157,9 @@ const WORDS_MAX: usize = 5_000;
 /// Applications with series of their own.
 const APPS_MAX: usize = 1_000;
 
+/// Up to four days, the longest time in the queue by default.
+const QUEUE_SECONDS: [f64; 12] =
+    [0.1, 1.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 28_800.0, 86_400.0, 172_800.0, 345_600.0];
 /// SES answers in about 20 to 200 ms; a hand-off may wait in the send queue until the deadline.
 const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 const OCTETS: [f64; 9] = [1e3, 4e3, 16e3, 64e3, 256e3, 1e6, 4e6, 16e6, 40e6];
@@ -173,6 +185,11 @@ impl Metrics {
             requests: Family::default(),
             request_duration: Histogram::new(SECONDS),
             ambiguous: Counter::default(),
+            queue: Gauge::default(),
+            queue_octets: Gauge::default(),
+            damaged: Gauge::default(),
+            queue_left: Family::default(),
+            queue_time: Histogram::new(QUEUE_SECONDS),
             decision_failures: Counter::default(),
             quota_rate: Gauge::default(),
             quota_24_hours: Gauge::default(),
@@ -226,6 +243,12 @@ impl Metrics {
         let duration = self.request_duration.clone();
         r.register_with_unit("ses_request_duration", "How long SES took", Unit::Seconds, duration);
         r.register("ses_ambiguous_attempts", "Attempts that may have sent a message", self.ambiguous.clone());
+        r.register("queue_messages", "Messages in the spool", self.queue.clone());
+        r.register_with_unit("queue", "Octets of the messages in the spool", Unit::Bytes, self.queue_octets.clone());
+        r.register("queue_damaged_records", "Damaged records that were set aside", self.damaged.clone());
+        r.register("queue_messages_left", "Messages that left the queue", self.queue_left.clone());
+        let time = self.queue_time.clone();
+        r.register_with_unit("queue_time", "From acceptance into the queue to the end", Unit::Seconds, time);
         r.register("decision_failures", "Policy or limiter could not decide", self.decision_failures.clone());
         r.register("ses_quota_recipients_per_second", "What the account may send", self.quota_rate.clone());
         r.register("ses_quota_recipients", "What the account may send in 24 hours", self.quota_24_hours.clone());
@@ -293,6 +316,10 @@ impl Metrics {
         self.faults.set(signed(snapshot.faults as u64));
         self.waiting.set(signed(snapshot.send_queue.0 as u64));
         self.calls.set(signed(snapshot.send_queue.1 as u64));
+        let (messages, octets, damaged) = snapshot.spool;
+        self.queue.set(signed(messages));
+        self.queue_octets.set(signed(octets));
+        self.damaged.set(signed(damaged));
         for (listener, not_after) in &snapshot.certificates {
             self.certificate.get_or_create(&Listener { listener: self.word(listener) }).set(*not_after);
         }
@@ -422,6 +449,16 @@ impl Observer for Metrics {
             Event::SessionClosed { reply, .. } => {
                 self.sessions_closed.get_or_create(&Closed { reason: closing_word(reply) }).inc();
             }
+            Event::AttemptEnded(record) => {
+                let app = self.app(record.app.map(AppName::as_str));
+                self.attempt(record.outcome, Some(record.duration), app, record.forward_paths.len(), record.octets);
+            }
+            Event::AttemptInterrupted { .. } => drop(self.ambiguous.inc()),
+            Event::QueueLeft(record) => {
+                let app = self.app(record.app.map(AppName::as_str));
+                self.queue_left.get_or_create(&Left { status: record.status, app }).inc();
+                self.queue_time.observe(record.age.as_secs_f64());
+            }
             Event::Encrypted(_)
             | Event::WouldRefuse { .. }
             | Event::PaceChanged { .. }
@@ -447,42 +484,24 @@ impl Metrics {
         self.decided(record.rule, if record.outcome.is_some() { "accept" } else { decision }, app);
         self.message_size.observe(record.octets as f64);
         self.handoff_duration.observe(record.latency.as_secs_f64());
-        let Some(outcome) = record.outcome else { return };
-        if let Some(attempt) = record.attempt {
-            self.request_duration.observe(attempt.as_secs_f64());
+        if let Some(outcome) = record.outcome {
+            self.attempt(outcome, record.attempt, app, record.forward_paths.len(), record.octets);
+        }
+    }
+
+    fn attempt(&self, outcome: &Outcome, duration: Option<Duration>, app: Word, recipients: usize, octets: u64) {
+        if let Some(duration) = duration {
+            self.request_duration.observe(duration.as_secs_f64());
         }
         let code = if outcome.code.is_empty() { "none" } else { outcome.code };
         let request = Request { outcome: outcome.kind.label(), code };
         self.requests.get_or_create(&request).inc();
         match &outcome.certainty {
             Certainty::Sent(_) => {
-                self.recipients.get_or_create(&App { app }).inc_by(record.forward_paths.len() as u64);
-                self.octets.get_or_create(&App { app }).inc_by(record.octets);
+                self.recipients.get_or_create(&App { app }).inc_by(recipients as u64);
+                self.octets.get_or_create(&App { app }).inc_by(octets);
             }
             certainty => drop(self.ambiguous.inc_by(u64::from(*certainty == Certainty::Ambiguous))),
         }
     }
-}
-
-/// For the text format of Prometheus, where the type line of a counter has the name that its samples have.
-pub(crate) fn prometheus_text(open_metrics: &str) -> String {
-    let mut text = String::with_capacity(open_metrics.len());
-    let mut counters: HashSet<&str> = HashSet::new();
-    for line in open_metrics.lines() {
-        if let Some((name, "counter")) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
-            counters.insert(name);
-        }
-    }
-    for line in open_metrics.lines() {
-        let mut words = line.splitn(4, ' ');
-        match (words.next(), words.next(), words.next(), words.next()) {
-            (Some("#"), Some("EOF" | "UNIT"), ..) => continue,
-            (Some("#"), Some(word), Some(name), Some(rest)) if counters.contains(name) => {
-                text.push_str(&format!("# {word} {name}_total {rest}"));
-            }
-            _ => text.push_str(line),
-        }
-        text.push('\n');
-    }
-    text
 }

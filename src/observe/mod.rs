@@ -6,6 +6,8 @@
 mod log;
 #[cfg(feature = "admin")]
 mod metrics;
+#[cfg(feature = "admin")]
+mod prometheus_text;
 mod repeats;
 #[cfg(feature = "admin")]
 mod words;
@@ -14,12 +16,14 @@ pub use log::{AddressForm, LogObserver};
 #[cfg(feature = "admin")]
 pub use metrics::Metrics;
 #[cfg(feature = "admin")]
-pub(crate) use metrics::{LimitSnapshot, MetricsSnapshot, ProcessSnapshot, prometheus_text};
+pub(crate) use metrics::{LimitSnapshot, MetricsSnapshot, ProcessSnapshot};
+#[cfg(feature = "admin")]
+pub(crate) use prometheus_text::prometheus_text;
 
 use crate::mail::parameters::AppName;
 use crate::mail::{
-    Abandonment, AccountQuota, Author, Client, ClientAddress, ForwardPath, Identity, Mailbox, Outcome, ReadError,
-    Reply, ReversePath, TransactionId,
+    Abandonment, AccountQuota, Author, Client, ClientAddress, ForwardPath, Identity, Mailbox, Outcome, QueueId,
+    ReadError, Reply, ReversePath, TransactionId,
 };
 use std::time::Duration;
 
@@ -175,6 +179,17 @@ pub enum Event<'a> {
         /// Whether it is unknown that it works: the application has sent nothing for a long time.
         expired: bool,
     },
+    /// An attempt to send a message of the spool ended.
+    AttemptEnded(&'a AttemptRecord<'a>),
+    /// A message of the spool had an attempt in progress when the relay ended: it may have been sent.
+    AttemptInterrupted {
+        /// The message.
+        id: QueueId,
+        /// Its application.
+        app: Option<&'a AppName>,
+    },
+    /// A message left the spool.
+    QueueLeft(&'a QueueEndRecord<'a>),
     /// Policy or limiter could not decide; the client was deferred.
     DecisionFailed {
         /// The client.
@@ -240,6 +255,50 @@ pub struct MessageRecord<'a> {
     pub latency: Duration,
     /// How long the provider took, if it was asked.
     pub attempt: Option<Duration>,
+}
+
+/// One attempt to send a message of the spool, or a part of it.
+#[derive(Debug)]
+pub struct AttemptRecord<'a> {
+    /// The message.
+    pub id: QueueId,
+    /// Its application.
+    pub app: Option<&'a AppName>,
+    /// The reverse-path.
+    pub reverse_path: &'a ReversePath,
+    /// The recipients of this attempt.
+    pub forward_paths: &'a [ForwardPath],
+    /// Octets of content.
+    pub octets: u64,
+    /// The number of the attempt, from 1.
+    pub attempt: u32,
+    /// What came of it.
+    pub outcome: &'a Outcome,
+    /// What follows: `sent`, `deferred`, `held`, `rejected` or `expired`.
+    pub next: &'static str,
+    /// The wait before the next attempt, if there is one.
+    pub wait: Option<Duration>,
+    /// Since the message was accepted.
+    pub age: Duration,
+    /// How long the provider took.
+    pub duration: Duration,
+}
+
+/// The end of a message of the spool.
+#[derive(Debug)]
+pub struct QueueEndRecord<'a> {
+    /// The message.
+    pub id: QueueId,
+    /// Its application.
+    pub app: Option<&'a AppName>,
+    /// Octets of content.
+    pub octets: u64,
+    /// `sent`, `rejected`, `expired`, `damaged` or `removed`.
+    pub status: &'static str,
+    /// Attempts.
+    pub attempts: u32,
+    /// Since it was accepted.
+    pub age: Duration,
 }
 
 /// Two observers that receive the same events.

@@ -9,7 +9,7 @@ use super::pattern::{AddressPattern, TextPattern};
 use super::tags::TagTemplate;
 use crate::iam::Document;
 use crate::mail::author::names_another;
-use crate::mail::parameters::{AppName, RequestedField};
+use crate::mail::parameters::{AppName, Delivery, RequestedField};
 use crate::mail::{Author, Mailbox, Refusal, Reply, ReversePath, RuleName, SendParameters, UnreadablePath, replies};
 use std::sync::{Arc, LazyLock};
 
@@ -67,6 +67,8 @@ pub struct App {
     pub enforcement: Enforcement,
     /// Reply 4yz where the rules would reject with 5yz.
     pub soft_fail: bool,
+    /// What acceptance of its messages promises.
+    pub delivery: Delivery,
 }
 
 /// The commands and fields in which addresses are checked. Default: all.
@@ -164,6 +166,7 @@ impl App {
             principal_tags: Vec::new(),
             enforcement: Enforcement::default(),
             soft_fail: false,
+            delivery: Delivery::default(),
         }
     }
 

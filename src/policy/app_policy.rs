@@ -304,6 +304,7 @@ fn send_parameters(app: &App, client: &Client) -> SendParameters {
 fn grant(app: &App, client: &Client, rule: &'static str) -> Granted {
     Granted {
         app: Some(app.name.clone()),
+        delivery: app.delivery,
         send: send_parameters(app, client),
         ..Granted::by(RuleName::from_static(rule))
     }

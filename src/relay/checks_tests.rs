@@ -98,12 +98,15 @@ fn relay(apps: Apps) -> (Arc<Relay>, Arc<Provider>) {
         deadline: DeadlineSettings::default(),
         send_queue: SendQueueSettings::default(),
         app_connections: AppConnectionLimits::default(),
+        queue: Default::default(),
+        spools: false,
     };
     let components = Components {
         policy: Arc::new(apps),
         limiter: Arc::new(Unlimited),
         authenticator: None,
         pace: None,
+        spool: None,
         lockout: None,
         transport: Arc::clone(&provider) as Arc<dyn Transport>,
         observer: Arc::new(NoopObserver),

@@ -37,7 +37,8 @@ impl DryRun {
     ) -> Self {
         let real = components.transport;
         let transport = Arc::new(NullTransport::with_octets_held(move |octets| real.octets_held(octets)));
-        let components = Components { transport: transport.clone(), pace: None, lockout: None, ..components };
+        let components =
+            Components { transport: transport.clone(), spool: None, pace: None, lockout: None, ..components };
         let relay = Arc::new(Relay::new(relay.clone(), components, budget));
         let handler = relay.session_handler(client, listener.auth != AuthMode::Off);
         let clock = Arc::clone(relay.clock());

@@ -12,14 +12,17 @@ mod budget;
 mod checks;
 mod delivery;
 mod dry_run;
+mod due_queue;
 mod fair_queue;
 mod fields;
 mod health;
 mod last_failure;
 mod message_context;
 mod prefetch;
+mod queue_worker;
 mod reception;
 mod reencode;
+mod retry_schedule;
 mod rewriting;
 mod send_queue;
 mod session_handler;
@@ -31,6 +34,9 @@ pub use budget::{Budget, BudgetSettings};
 pub(crate) use dry_run::DryRun;
 pub use fair_queue::AppShare;
 pub use health::KnownFault;
+pub use queue_worker::QueueSettings;
+pub(crate) use queue_worker::SpoolParts;
+pub use retry_schedule::{OnAmbiguous, RetrySettings};
 pub use send_queue::SendQueueSettings;
 pub(crate) use session_handler::SessionHandler;
 
@@ -47,6 +53,7 @@ use crate::observe::Observer;
 use crate::policy::Policy;
 use crate::transport::Transport;
 use health::Health;
+use queue_worker::KeptMail;
 use send_queue::SendQueue;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -70,6 +77,10 @@ pub(crate) struct RelaySettings {
     pub send_queue: SendQueueSettings,
     /// Connections that an application may have.
     pub app_connections: AppConnectionLimits,
+    /// Sending what is in the spool.
+    pub queue: QueueSettings,
+    /// Whether there is a spool. A dry run has none and behaves as if.
+    pub spools: bool,
 }
 
 /// From the end of data to the reply: every wait and the provider's attempt.
@@ -82,11 +93,18 @@ pub struct DeadlineSettings {
     pub upload_octets_per_second: u64,
     /// With less time left than this, an attempt is not begun: it would most likely end as "may have been sent".
     pub attempt_min: Duration,
+    /// Where a message goes to the spool if it cannot be sent: the end of the first attempt. Shorter than clients wait for a reply.
+    pub before_spool: Duration,
 }
 
 impl Default for DeadlineSettings {
     fn default() -> Self {
-        Self { base: Duration::from_secs(20), upload_octets_per_second: 8_000_000, attempt_min: Duration::from_secs(2) }
+        Self {
+            base: Duration::from_secs(20),
+            upload_octets_per_second: 8_000_000,
+            attempt_min: Duration::from_secs(2),
+            before_spool: Duration::from_secs(8),
+        }
     }
 }
 
@@ -114,6 +132,8 @@ pub struct Relay {
     app_connections: ConnectionCounter<AppName>,
     ambiguous: AtomicU64,
     health: Health,
+    /// The spool. `None`: every message is handed off.
+    kept: Option<Arc<KeptMail>>,
     /// Messages that may be re-encoded at a time on the blocking pool.
     reencoders: Arc<Semaphore>,
 }
@@ -132,6 +152,8 @@ pub(crate) struct Components {
     pub lockout: Option<Lockout>,
     /// The transport.
     pub transport: Arc<dyn Transport>,
+    /// The spool. `None`: every message is handed off.
+    pub spool: Option<SpoolParts>,
     /// The observer.
     pub observer: Arc<dyn Observer>,
     /// The clock for deadlines and dates.
@@ -152,7 +174,10 @@ impl Relay {
         let (pace, clock) = (components.pace.clone(), Arc::clone(&components.clock));
         let send_queue = Arc::new(SendQueue::new(settings.send_queue.clone(), pace, clock, Arc::clone(&budget)));
         let health = Health::new(Arc::clone(&components.observer), Arc::clone(&components.clock));
+        let routes = || components.policy.sends();
+        let kept = components.spool.map(|spool| Arc::new(KeptMail::new(spool, routes())));
         Self {
+            kept,
             health,
             settings,
             pace: components.pace,

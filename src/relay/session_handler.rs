@@ -7,7 +7,7 @@ use super::message_context::MessageContext;
 use super::reception::Reception;
 use super::transaction::{OpenTransaction, Transaction};
 use crate::limit::Reservation;
-use crate::mail::parameters::AppName;
+use crate::mail::parameters::{AppName, Delivery};
 use crate::mail::trace::received;
 use crate::mail::{
     Abandonment, Client, CountedConnection, Envelope, ForwardPath, Granted, MailParameters, Mailbox, Refusal, Reply,
@@ -16,6 +16,7 @@ use crate::mail::{
 use crate::observe::{Event, TransactionRecord};
 use crate::policy::{MailFacts, RcptFacts};
 use crate::smtp::{Abandon, Action, Answer, MboxLine, Question, Session};
+use crate::spool::RECIPIENTS_PER_PART;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
@@ -261,6 +262,7 @@ impl SessionHandler {
         let mut transaction = Box::new(Transaction {
             id,
             app: None,
+            delivery: Delivery::HandOff,
             reverse_path,
             accepted: 0,
             prefetched: Vec::new(),
@@ -271,6 +273,7 @@ impl SessionHandler {
             Ok(Admitted { granted, reservation }) => {
                 transaction.reservations.push(reservation);
                 transaction.app.clone_from(&granted.app);
+                transaction.delivery = self.relay.delivery(granted.delivery);
                 if granted.app.is_some() {
                     self.client.app.clone_from(&granted.app);
                 }
@@ -330,6 +333,11 @@ impl SessionHandler {
     async fn rcpt(&mut self, forward_path: &ForwardPath) -> Answer {
         let fetched = self.fetched(forward_path);
         let Some(transaction) = &mut self.transaction else { return Answer::Refuse(replies::BAD_SEQUENCE) };
+        if transaction.delivery == Delivery::HandOff && transaction.accepted >= RECIPIENTS_PER_PART {
+            let detail = format!("without a spool a message has at most {RECIPIENTS_PER_PART} recipients");
+            let refusal = Refusal::new(replies::TOO_MANY_RECIPIENTS, detail);
+            return self.refuse("RCPT", refusal, Some(forward_path.mailbox()));
+        }
         let facts = RcptFacts {
             client: &self.client,
             reverse_path: &transaction.reverse_path,
@@ -358,6 +366,13 @@ impl SessionHandler {
     /// DATA, before 354: is there memory or disk for content?
     async fn data(&mut self, envelope: Envelope, mbox_line: MboxLine) -> Answer {
         self.forget_prefetched().await;
+        let Some(transaction) = &mut self.transaction else { return Answer::Refuse(replies::BAD_SEQUENCE) };
+        if let Err(refusal) = self.relay.has_space(transaction, &envelope) {
+            let reply = refusal.reply.clone();
+            let answer = self.refuse("DATA", refusal, None);
+            self.abandon(Abandonment::Refused(reply)).await;
+            return answer;
+        }
         let Some(transaction) = &mut self.transaction else { return Answer::Refuse(replies::BAD_SEQUENCE) };
         let (settings, wall) = (&self.relay.settings, self.relay.clock.wall());
         let trace = received(&settings.hostname, settings.trace, &self.client, self.esmtp, transaction.id, wall);

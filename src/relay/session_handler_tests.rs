@@ -99,12 +99,15 @@ impl Run {
             deadline: DeadlineSettings::default(),
             send_queue: SendQueueSettings::default(),
             app_connections: AppConnectionLimits::default(),
+            queue: Default::default(),
+            spools: false,
         };
         let components = Components {
             policy: Arc::clone(&script) as Arc<dyn Policy>,
             limiter: Arc::new(Unlimited),
             authenticator: None,
             pace: None,
+            spool: None,
             lockout: None,
             transport: Arc::clone(&script) as Arc<dyn Transport>,
             observer: Arc::clone(&script) as Arc<dyn Observer>,

@@ -3,7 +3,7 @@
 use super::admission::Admitted;
 use super::reception::Reception;
 use crate::limit::Reservation;
-use crate::mail::parameters::AppName;
+use crate::mail::parameters::{AppName, Delivery};
 use crate::mail::{ForwardPath, Refusal, ReversePath, TransactionId};
 
 /// A mail transaction.
@@ -11,6 +11,8 @@ pub(super) struct Transaction {
     pub(super) id: TransactionId,
     /// The application that policy granted at MAIL.
     pub(super) app: Option<AppName>,
+    /// Of the grant at MAIL.
+    pub(super) delivery: Delivery,
     pub(super) reverse_path: ReversePath,
     pub(super) accepted: usize,
     /// Decisions about recipients whose commands have not been reached.

@@ -8,7 +8,7 @@ use super::incoming::IncomingContent;
 use super::line::{BadLine, Lines};
 use super::state::{Deadline, PendingQuestion, Progress, State, Transaction};
 use super::{Action, Answer, AuthMode, Settings, StrayDots, TlsMode};
-use crate::mail::{ForwardPath, Receipt, Reply, replies};
+use crate::mail::{ForwardPath, Reply, replies};
 use bytes::{Bytes, BytesMut};
 use std::fmt;
 use std::sync::Arc;
@@ -150,9 +150,9 @@ impl Session {
         };
         self.waiting_since = now;
         match (&pending, answer) {
-            (PendingQuestion::Commit, Answer::Accepted(Receipt::Provider(id))) => {
+            (PendingQuestion::Commit, Answer::Accepted(receipt)) => {
                 self.errors = 0;
-                self.write(&replies::ACCEPTED.with_text(&format!("Ok {id}")));
+                self.write(&receipt.reply());
             }
             // The answer does not fit the question: refuse, so that no message is confirmed without a receipt.
             (PendingQuestion::Commit, Answer::Proceed) | (_, Answer::Accepted(_)) => {

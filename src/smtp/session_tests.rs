@@ -3,7 +3,7 @@
 
 use super::super::{Action, Question};
 use super::*;
-use crate::mail::{Clock, MessageId, SystemClock};
+use crate::mail::{Clock, MessageId, Receipt, SystemClock};
 
 const ENVELOPE: &[u8] = b"EHLO x\r\nMAIL FROM:<a@a.example>\r\nRCPT TO:<b@b.example>\r\n";
 

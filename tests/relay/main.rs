@@ -22,5 +22,6 @@ mod pace;
 mod readme;
 mod shutdown;
 mod spoofing;
+mod spool;
 mod support;
 mod tls;

@@ -1,0 +1,532 @@
+//! Sends what is in the spool: one task that knows what is due, and a task for each attempt.
+//!
+//! An attempt begins with a durable record and ends with one. An attempt whose end is not recorded, because the process or the disk
+//! failed, is ambiguous: it may have sent the message. What is sent is what was accepted; with which role, endpoint and at which
+//! pace is decided at each attempt, from the configuration in force.
+
+use super::Relay;
+use super::due_queue::{App, DueQueue, Signal};
+use super::fair_queue::Weight;
+use super::health::Way;
+use super::retry_schedule::{AfterAttempt, Failure, OnAmbiguous, RetrySettings, after};
+use super::transaction::Transaction;
+use crate::mail::parameters::{AppName, Delivery, TAGS_MAX, Tag, TagName, TagText};
+use crate::mail::{
+    Certainty, Envelope, Fault, Outcome, OutcomeKind, Permitted, QueueId, Receipt, Refusal, SendParameters, author,
+    replies,
+};
+use crate::observe::{AttemptRecord, Event, QueueEndRecord};
+use crate::spool::{Change, DeadLetters, QueuedMessage, RECIPIENTS_PER_PART, Spool, SpoolError, SpoolUsage, Timestamp};
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::{Id, JoinSet};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// How messages in the spool are sent.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct QueueSettings {
+    /// For messages of applications without settings of their own.
+    pub retry: RetrySettings,
+    /// For messages of these applications.
+    pub apps: HashMap<AppName, RetrySettings>,
+    /// The name of the message tag with the queue id, by which an operator finds the message in SES events. `None`: no tag.
+    pub tag: Option<TagName>,
+    /// Attempts at a time.
+    pub attempts_max: usize,
+}
+
+impl Default for QueueSettings {
+    fn default() -> Self {
+        Self {
+            retry: RetrySettings::default(),
+            apps: HashMap::new(),
+            tag: TagName::parse("gatepost-id").ok(),
+            attempts_max: 100,
+        }
+    }
+}
+
+impl QueueSettings {
+    fn of(&self, app: &App) -> RetrySettings {
+        app.as_ref().and_then(|app| self.apps.get(app)).copied().unwrap_or(self.retry)
+    }
+}
+
+/// A spool, and where messages go that fail.
+#[derive(Clone)]
+pub(crate) struct SpoolParts {
+    pub(crate) spool: Arc<dyn Spool>,
+    /// `None`: messages that fail are held.
+    pub(crate) dead_letters: Option<Arc<DeadLetters>>,
+}
+
+/// The spool of a relay, and what its worker is told.
+pub(super) struct KeptMail {
+    pub(super) spool: Arc<dyn Spool>,
+    pub(super) dead_letters: Option<Arc<DeadLetters>>,
+    /// What the configuration in force sends the messages of each application with.
+    routes: HashMap<AppName, SendParameters>,
+    added: mpsc::UnboundedSender<(App, QueueId)>,
+    /// Taken by the worker.
+    additions: std::sync::Mutex<Option<mpsc::UnboundedReceiver<(App, QueueId)>>>,
+}
+
+impl KeptMail {
+    pub(super) fn new(spool: SpoolParts, routes: Vec<(AppName, SendParameters)>) -> Self {
+        let (added, additions) = mpsc::unbounded_channel();
+        let SpoolParts { spool, dead_letters } = spool;
+        Self {
+            spool,
+            dead_letters,
+            routes: routes.into_iter().collect(),
+            added,
+            additions: std::sync::Mutex::new(Some(additions)),
+        }
+    }
+
+    /// Tells the worker of a message that is due now. Its length is bounded by the spool's limit of messages.
+    pub(super) fn add(&self, app: App, id: QueueId) {
+        // Without a worker it is found at the next start.
+        let _ = self.added.send((app, id));
+    }
+}
+
+impl Relay {
+    /// How full the spool is, if there is one.
+    pub fn spool_usage(&self) -> Option<SpoolUsage> {
+        self.kept.as_ref().map(|kept| kept.spool.usage())
+    }
+
+    /// What acceptance promises: without a spool, that the provider has the message.
+    pub(super) fn delivery(&self, granted: Delivery) -> Delivery {
+        if self.settings.spools { granted } else { Delivery::HandOff }
+    }
+
+    /// Whether the spool has space for a message that can go nowhere else: asked before the client sends it.
+    pub(super) fn has_space(&self, transaction: &Transaction, envelope: &Envelope) -> Result<(), Refusal> {
+        let many = envelope.forward_paths().len() > RECIPIENTS_PER_PART;
+        let needed =
+            transaction.delivery == Delivery::Spool || (transaction.delivery == Delivery::HandOffElseSpool && many);
+        let Some(kept) = self.kept.as_ref().filter(|_| needed) else { return Ok(()) };
+        let octets = envelope.parameters().declared_octets.unwrap_or_default();
+        kept.spool.stage(transaction.app.as_ref(), octets).map(drop).map_err(refusal)
+    }
+
+    /// Makes a message durable. `Ok` is what a 250 can be made from.
+    pub(super) async fn keep(&self, message: Permitted, deadline: std::time::Instant) -> Result<Receipt, Refusal> {
+        let Some(kept) = &self.kept else { return Err(refusal(SpoolError::Unavailable("there is none".to_owned()))) };
+        let app = message.granted().app.clone();
+        let staged = kept.spool.stage(app.as_ref(), message.content().octets().len() as u64).map_err(refusal)?;
+        let id = match tokio::time::timeout_at(deadline.into(), staged.commit(message)).await {
+            Ok(committed) => committed.map_err(refusal)?,
+            // It may become durable all the same, and be sent: the client that sends it again sends it twice.
+            Err(_) => return Err(refusal(SpoolError::Unavailable("the disk did not answer in time".to_owned()))),
+        };
+        kept.add(app, id);
+        Ok(Receipt::Spool(id))
+    }
+
+    /// Whether a message may be kept after this attempt to hand it off. Not what the provider refuses; and what may have been sent only where
+    /// the application accepts that it may be sent twice.
+    pub(super) fn may_keep(&self, app: &App, outcome: &Outcome) -> bool {
+        match outcome.certainty {
+            Certainty::Sent(_) => false,
+            Certainty::NotSent => outcome.kind != OutcomeKind::Refused,
+            Certainty::Ambiguous => self.settings.queue.of(app).on_ambiguous == OnAmbiguous::Retry,
+        }
+    }
+}
+
+/// The reply of a spool that took nothing.
+fn refusal(error: SpoolError) -> Refusal {
+    let reply = match error {
+        SpoolError::Full(_) => replies::INSUFFICIENT_STORAGE,
+        _ => replies::LOCAL_ERROR,
+    };
+    Refusal::new(reply, error.to_string())
+}
+
+/// How long an attempt waits for a send slot before it lets others wait.
+const SLOT_WAIT_MAX: Duration = Duration::from_secs(120);
+
+/// The wait after a failure that is none of the provider: no slot, or a spool that cannot be written.
+const LOCAL_RETRY: Duration = Duration::from_secs(10);
+
+/// Messages that are read from the spool's list at a time.
+const PAGE: usize = 1_000;
+
+/// What an attempt leaves to the worker.
+struct Attempted {
+    /// When the message is due again. `None`: it has left the queue, or is held.
+    again: Option<Duration>,
+    signal: Signal,
+}
+
+impl Attempted {
+    fn over(signal: Signal) -> Self {
+        Self { again: None, signal }
+    }
+
+    fn later(wait: Duration) -> Self {
+        Self { again: Some(wait), signal: Signal::None }
+    }
+}
+
+struct QueueWorker {
+    relay: Arc<Relay>,
+    kept: Arc<KeptMail>,
+    due: DueQueue,
+    attempts: JoinSet<Attempted>,
+    in_progress: HashMap<Id, (App, QueueId)>,
+    ids_in_progress: HashSet<QueueId>,
+}
+
+impl Relay {
+    /// Sends what is in the spool until `draining`; then waits for the attempts in progress. Returns at once without a spool.
+    pub(crate) async fn run_queue(self: Arc<Self>, draining: CancellationToken) {
+        let Some(kept) = self.kept.clone() else { return };
+        let additions = kept.additions.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let Some(additions) = additions else { return };
+        let due = DueQueue::new(self.settings.queue.attempts_max);
+        let worker = QueueWorker {
+            relay: self,
+            kept,
+            due,
+            attempts: JoinSet::new(),
+            in_progress: HashMap::new(),
+            ids_in_progress: HashSet::new(),
+        };
+        worker.run(additions, draining).await;
+    }
+}
+
+impl QueueWorker {
+    async fn run(mut self, mut additions: mpsc::UnboundedReceiver<(App, QueueId)>, draining: CancellationToken) {
+        // New mail is accepted and attempted while the list is read: a page at a time.
+        let mut unread = Some(None);
+        loop {
+            if let Some(after) = unread {
+                unread = self.read_page(after);
+            }
+            self.begin_attempts();
+            let wake = if unread.is_some() { Some(Instant::now()) } else { self.due.wakes().map(Instant::from_std) };
+            let idle = Instant::now() + Duration::from_secs(3600);
+            tokio::select! {
+                () = draining.cancelled() => break,
+                Some(ended) = self.attempts.join_next_with_id() => self.ended(ended),
+                Some((app, id)) = additions.recv() => self.due.add(&app, id, Instant::now().into_std(), true),
+                () = sleep_until(wake.unwrap_or(idle)) => {}
+            }
+        }
+        while let Some(ended) = self.attempts.join_next_with_id().await {
+            self.ended(ended);
+        }
+    }
+
+    /// Reads the next messages of the spool. Returns the id after which to read on.
+    fn read_page(&mut self, after: Option<QueueId>) -> Option<Option<QueueId>> {
+        let page = self.kept.spool.page(after, PAGE);
+        let wall = Timestamp::from(self.relay.clock.wall());
+        let now = Instant::now().into_std();
+        for message in page.iter().filter(|message| message.state.held.is_none()) {
+            // A clock that was wrong when it was written does not make it wait for ever.
+            let wait = message.state.due.since(wall).min(super::retry_schedule::WAIT_MAX);
+            self.due.add(&message.app, message.id, now + wait, message.state.attempts == 0);
+        }
+        page.last().map(|message| Some(message.id))
+    }
+
+    fn begin_attempts(&mut self) {
+        while let Some((app, id)) = self.due.next(Instant::now().into_std()) {
+            if !self.ids_in_progress.insert(id) {
+                // It was added twice.
+                self.due.end(&app, Signal::None, Instant::now().into_std());
+                continue;
+            }
+            let (relay, kept) = (Arc::clone(&self.relay), Arc::clone(&self.kept));
+            let task = self.attempts.spawn(async move { Attempt { relay, kept, id }.run().await });
+            self.in_progress.insert(task.id(), (app, id));
+        }
+    }
+
+    fn ended(&mut self, ended: Result<(Id, Attempted), tokio::task::JoinError>) {
+        let (task, attempted) = match ended {
+            Ok((task, attempted)) => (task, attempted),
+            // A panic: what was recorded decides at the next attempt.
+            Err(error) => (error.id(), Attempted::later(LOCAL_RETRY)),
+        };
+        let Some((app, id)) = self.in_progress.remove(&task) else { return };
+        self.ids_in_progress.remove(&id);
+        let now = Instant::now().into_std();
+        self.due.end(&app, attempted.signal, now);
+        if let Some(wait) = attempted.again {
+            self.due.add(&app, id, now + wait, false);
+        }
+    }
+}
+
+/// One attempt of one part of a message.
+struct Attempt {
+    relay: Arc<Relay>,
+    kept: Arc<KeptMail>,
+    id: QueueId,
+}
+
+impl Attempt {
+    async fn run(&self) -> Attempted {
+        let Some(queued) = self.kept.spool.get(self.id).filter(|queued| queued.state.held.is_none()) else {
+            return Attempted::over(Signal::None);
+        };
+        let settings = self.relay.settings.queue.of(&queued.app);
+        if let Some(part) = (0..queued.parts).find(|part| queued.state.started.contains(*part)) {
+            return self.interrupted(&queued, part, &settings).await;
+        }
+        let Some(part) = queued.parts_waiting().next() else { return Attempted::over(Signal::None) };
+        let weight =
+            Weight { recipients: RECIPIENTS_PER_PART as u32, octets: self.relay.transport.octets_held(queued.octets) };
+        let slot_deadline = self.relay.clock.now() + SLOT_WAIT_MAX;
+        let Ok(slot) = self.relay.send_queue.slot(&queued.app, weight, slot_deadline).await else {
+            return Attempted::later(self.spread(LOCAL_RETRY * 6));
+        };
+        let message = match self.kept.spool.load(self.id).await {
+            Ok(message) => self.part(&message, part),
+            Err(error) => {
+                self.relay.send_queue.give_back(slot).await;
+                return self.not_loaded(&queued, error);
+            }
+        };
+        if self.record(Change::Started { part }).await.is_err() {
+            // Nothing is sent that could not be recorded: after a restart it would be sent once more.
+            self.relay.send_queue.give_back(slot).await;
+            return Attempted::later(LOCAL_RETRY);
+        }
+        let began = self.relay.clock.now();
+        let deadline = began + self.relay.settings.deadline.of(queued.octets);
+        let outcome = self.relay.transport.send(message.clone(), deadline).await;
+        self.relay.record_outcome(&slot, &outcome).await;
+        drop(slot);
+        let duration = self.relay.clock.now().saturating_duration_since(began);
+        self.relay.health.record_outcome(&outcome, || way(&message));
+        if outcome.certainty == Certainty::Ambiguous {
+            self.relay.count_ambiguous();
+        }
+        let age = self.age(&queued);
+        let next = after(&outcome, queued.state.attempts + 1, age, &settings, self.random());
+        self.observe(&queued, &message, &outcome, next, duration);
+        self.settle(&queued, part, message, &outcome, next).await
+    }
+
+    /// Records what follows from the outcome.
+    async fn settle(
+        &self,
+        queued: &QueuedMessage,
+        part: u8,
+        message: Permitted,
+        outcome: &Outcome,
+        next: AfterAttempt,
+    ) -> Attempted {
+        let signal = signal(outcome);
+        let text: Arc<str> = text(outcome).into();
+        let ended = |last, due| Change::Ended { part, last, due, result: Arc::clone(&text) };
+        match next {
+            AfterAttempt::Sent => {
+                self.record_until_done(ended(true, Timestamp::default())).await;
+                self.leaves(queued, "sent", signal)
+            }
+            AfterAttempt::Fail(failure) => match self.bury(&message, failure, &text).await {
+                Ok(()) => {
+                    self.record_until_done(ended(true, Timestamp::default())).await;
+                    self.leaves(queued, failure.label(), signal)
+                }
+                Err(reason) => {
+                    let reason = format!("{}: {text}; {reason}", failure.label());
+                    self.hold(reason, ended(false, Timestamp::MAX)).await;
+                    Attempted::over(signal)
+                }
+            },
+            AfterAttempt::Hold => {
+                self.hold(format!("the last attempt may have sent it: {text}"), ended(false, Timestamp::MAX)).await;
+                Attempted::over(signal)
+            }
+            AfterAttempt::Retry(wait) => {
+                let due = Timestamp::from(self.relay.clock.wall()).after(wait);
+                self.record_until_done(ended(false, due)).await;
+                Attempted { again: Some(wait), signal }
+            }
+        }
+    }
+
+    /// An attempt that began before a restart, or before a panic: nothing is known of it.
+    async fn interrupted(&self, queued: &QueuedMessage, part: u8, settings: &RetrySettings) -> Attempted {
+        self.relay.count_ambiguous();
+        let result: Arc<str> = "the relay ended during the attempt: the message may have been sent".into();
+        let due = Timestamp::from(self.relay.clock.wall());
+        let ended = Change::Ended { part, last: false, due, result: Arc::clone(&result) };
+        self.relay.observer.observe(&Event::AttemptInterrupted { id: self.id, app: queued.app.as_ref() });
+        match settings.on_ambiguous {
+            OnAmbiguous::Retry => {
+                self.record_until_done(ended).await;
+                Attempted::later(Duration::ZERO)
+            }
+            OnAmbiguous::Hold => {
+                self.hold(result.to_string(), ended).await;
+                Attempted::over(Signal::None)
+            }
+        }
+    }
+
+    /// The part ended, and with it perhaps the message.
+    fn leaves(&self, queued: &QueuedMessage, status: &'static str, signal: Signal) -> Attempted {
+        if self.kept.spool.get(self.id).is_some() {
+            return Attempted { again: Some(Duration::ZERO), signal };
+        }
+        self.relay.observer.observe(&Event::QueueLeft(&QueueEndRecord {
+            id: self.id,
+            app: queued.app.as_ref(),
+            octets: queued.octets,
+            status,
+            attempts: queued.state.attempts + 1,
+            age: self.age(queued),
+        }));
+        Attempted::over(signal)
+    }
+
+    /// Stores a message that failed for the operator. The error says why it cannot be stored.
+    async fn bury(&self, message: &Permitted, failure: Failure, text: &str) -> Result<(), String> {
+        let letters = self.kept.dead_letters.as_ref().ok_or("there is no directory for it (dead_letter)")?;
+        letters.store(message, failure.label(), text).await.map_err(|error| error.to_string())
+    }
+
+    /// Holds the message first: if the process ends between the records, it is held and not tried again.
+    async fn hold(&self, reason: String, ended: Change) {
+        self.record_until_done(Change::Held { reason: reason.into() }).await;
+        self.record_until_done(ended).await;
+    }
+
+    fn not_loaded(&self, queued: &QueuedMessage, error: SpoolError) -> Attempted {
+        match error {
+            SpoolError::NotFound(_) => Attempted::over(Signal::None),
+            SpoolError::Damaged(_) => self.leaves(queued, "damaged", Signal::None),
+            SpoolError::Full(_) | SpoolError::Unavailable(_) => Attempted::later(LOCAL_RETRY),
+        }
+    }
+
+    async fn record(&self, change: Change) -> Result<bool, SpoolError> {
+        self.kept.spool.change(self.id, change).await
+    }
+
+    /// Records an end, however long that takes: without it, a restart could not tell that the attempt is over.
+    async fn record_until_done(&self, change: Change) {
+        while self.record(change.clone()).await.is_err() {
+            tokio::time::sleep(LOCAL_RETRY).await;
+        }
+    }
+
+    /// The part of the message, as it is sent: with what was granted, by the way that the configuration now has for its application.
+    fn part(&self, message: &Permitted, part: u8) -> Permitted {
+        let mut send = message.granted().send.clone();
+        if let Some(route) = message.granted().app.as_ref().and_then(|app| self.kept.routes.get(app)) {
+            send.role.clone_from(&route.role);
+            send.endpoint_id.clone_from(&route.endpoint_id);
+        }
+        let tags = send.tags.get_or_insert_default();
+        if let Some(name) = self.relay.settings.queue.tag.as_ref().filter(|_| tags.len() < TAGS_MAX)
+            && tags.iter().all(|tag| tag.name != *name)
+            && let Ok(value) = TagText::parse(&self.id.to_string())
+        {
+            tags.push(Tag { name: name.clone(), value });
+        }
+        let start = usize::from(part) * RECIPIENTS_PER_PART;
+        message.part(start..start + RECIPIENTS_PER_PART, send)
+    }
+
+    fn age(&self, queued: &QueuedMessage) -> Duration {
+        Timestamp::from(self.relay.clock.wall()).since(queued.accepted)
+    }
+
+    fn observe(
+        &self,
+        queued: &QueuedMessage,
+        message: &Permitted,
+        outcome: &Outcome,
+        next: AfterAttempt,
+        duration: Duration,
+    ) {
+        self.relay.observer.observe(&Event::AttemptEnded(&AttemptRecord {
+            id: self.id,
+            app: queued.app.as_ref(),
+            reverse_path: message.envelope().reverse_path(),
+            forward_paths: message.envelope().forward_paths(),
+            octets: queued.octets,
+            attempt: queued.state.attempts + 1,
+            outcome,
+            next: match next {
+                AfterAttempt::Sent => "sent",
+                AfterAttempt::Fail(failure) => failure.label(),
+                AfterAttempt::Retry(_) => "deferred",
+                AfterAttempt::Hold => "held",
+            },
+            wait: match next {
+                AfterAttempt::Retry(wait) => Some(wait),
+                _ => None,
+            },
+            age: self.age(queued),
+            duration,
+        }));
+    }
+
+    /// At least 0 and less than 1.
+    fn random(&self) -> f64 {
+        (RandomState::new().hash_one(self.id) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    fn spread(&self, wait: Duration) -> Duration {
+        wait / 2 + (wait / 2).mul_f64(self.random())
+    }
+}
+
+/// What an outcome says about other messages.
+fn signal(outcome: &Outcome) -> Signal {
+    match (&outcome.certainty, outcome.kind) {
+        (Certainty::Sent(_), _) | (_, OutcomeKind::Refused) => Signal::Works,
+        // Of one author: other messages of the application may be sent.
+        (_, OutcomeKind::OperatorError) if matches!(outcome.fault, Some(Fault { of_author: true, .. })) => Signal::None,
+        (_, OutcomeKind::OperatorError) => Signal::AppCannotSend,
+        (_, OutcomeKind::Failed | OutcomeKind::Unreachable | OutcomeKind::NoResponse) => Signal::ProviderFailed,
+        _ => Signal::None,
+    }
+}
+
+/// The result in words, for `queue list`.
+fn text(outcome: &Outcome) -> String {
+    match &outcome.certainty {
+        Certainty::Sent(id) => format!("sent as {id}"),
+        _ if outcome.code.is_empty() && outcome.detail.is_empty() => outcome.kind.label().to_owned(),
+        _ => cut(&format!("{} {} {}", outcome.kind.label(), outcome.code, outcome.detail)),
+    }
+}
+
+/// The most octets of a result that are kept.
+const TEXT_OCTETS_MAX: usize = 300;
+
+fn cut(text: &str) -> String {
+    let text = text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+    text.get(..text.floor_char_boundary(TEXT_OCTETS_MAX)).unwrap_or_default().to_owned()
+}
+
+fn way(message: &Permitted) -> Way {
+    let granted = message.granted();
+    let mut authors =
+        message.content().fields_named("From").filter_map(|field| author::parse(field.value).ok()).flatten();
+    Way {
+        app: granted.app.clone(),
+        role: granted.send.role.clone(),
+        set: granted.send.configuration_set.clone(),
+        domain: authors.next().map(|author| author.mailbox.domain().to_string()),
+    }
+}
