@@ -1082,3 +1082,100 @@ fn explain_shows_what_is_left_and_says_what_it_cannot_know() {
         assert!(out.contains(line), "{out}");
     }
 }
+
+/// A relay that keeps everything, and whose SES does not answer.
+fn spooling(directory: &Path, admin: &str) -> PathBuf {
+    let file = directory.join("gatepost.toml");
+    let spool = directory.join("spool");
+    let text = format!(
+        "hostname = 'relay.example'\n[ses]\nregion = 'us-east-1'\nendpoint_url = 'http://127.0.0.1:9'\n\
+         [policy]\nfrom = ['*@example.com']\ndelivery = 'spool'\n[spool]\ndirectory = '{}'\n\
+         [admin]\naddress = '{admin}'\n[[listener]]\nname = 'plain'\naddress = '127.0.0.1:0'\n",
+        spool.display()
+    );
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+#[test]
+fn the_queue_is_operated_while_the_relay_runs_and_when_it_is_stopped() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let admin = format!("unix:{}", here.join("admin.sock").display());
+    let config = spooling(here, &admin);
+    let config = config.to_str().unwrap();
+    let start = || {
+        let mut command = gatepost(here, &["run", "--config", config]);
+        command.envs([("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "secret")]);
+        Running::start(command)
+    };
+    let queue = |arguments: &[&str]| ran(here, &[&["queue"], arguments, &["--config", config]].concat());
+    let ids = || -> Vec<String> {
+        let (_, rows, _) = queue(&["list", "--json"]);
+        let rows = rows.lines().map(|row| serde_json::from_str::<serde_json::Value>(row).unwrap());
+        rows.map(|row| row["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let mut relay = start();
+    let address = relay.address("plain");
+    for _ in 0..3 {
+        let (code, reply, _) = send(here, &address, &[]);
+        assert!(code == 0 && reply.contains("Ok queued as"), "{reply}");
+    }
+    assert_eq!(ids().len(), 3);
+    let (one, two) = (&ids()[0], &ids()[1]);
+    let (code, text, _) = queue(&["hold", one, two]);
+    assert!(code == 0 && text.contains(&format!("held {one}")) && text.ends_with("-- 2 messages held\n"), "{text}");
+    let (_, text, _) = queue(&["list", "--state", "held"]);
+    assert!(text.contains("-- 2 messages") && text.contains("an operator holds it"), "{text}");
+    let (code, text, _) = queue(&["show", one]);
+    assert!(code == 0 && text.contains("held because") && text.contains("recipients "), "{text}");
+    let (code, text, _) = queue(&["release", one]);
+    assert!(code == 0 && text.contains(&format!("released {one}")), "{text}");
+    let out = here.join("out");
+    let (code, ..) = queue(&["export", two, "--directory", out.to_str().unwrap()]);
+    let content = std::fs::read_to_string(out.join(format!("{two}.eml"))).unwrap();
+    assert!(code == 0 && content.contains("\r\n\r\n") && out.join(format!("{two}.json")).exists());
+    let (code, text, _) = queue(&["remove", two]);
+    assert!(code == 0 && text.contains(&format!("removed {two}")), "{text}");
+    relay.line_with("status=removed");
+    assert_eq!(ids().len(), 2);
+    // What selects nothing, or what is not there.
+    assert_eq!(queue(&["remove"]).0, 64);
+    assert_eq!(queue(&["hold", two]).0, 65);
+    assert_eq!(queue(&["show", "nonsense"]).0, 65);
+    let (code, _, error) = queue(&["fsck"]);
+    assert!(code == 73 && error.contains("in use by another process") && error.contains("admin.address"), "{error}");
+    relay.signal("-TERM");
+    assert_eq!(relay.exit_code(), Some(0));
+    // The relay is stopped: the command reads the files.
+    assert_eq!(ids().len(), 2);
+    assert_eq!(queue(&["hold", "--all"]).0, 0);
+    let (code, text, _) = queue(&["fsck"]);
+    assert!(code == 0 && text.starts_with("-- 2 messages are good, 0 are damaged"), "{text}");
+    let (code, text, _) = queue(&["remove", "--app", "default"]);
+    assert!(code == 0 && text.ends_with("-- 2 messages removed\n"), "{text}");
+    assert!(ids().is_empty());
+}
+
+#[test]
+fn the_queue_of_a_relay_is_closed_to_programs_without_a_token() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let config = spooling(here, "127.0.0.1:0");
+    let mut command = gatepost(here, &["run", "--config", config.to_str().unwrap()]);
+    command.envs([("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "secret")]);
+    let mut relay = Running::start(command);
+    let line = relay.line_with("admin endpoint on");
+    let address = line.split("admin endpoint on ").nth(1).unwrap().split([':', ' ', '"']).collect::<Vec<_>>();
+    let address = format!("{}:{}", address[0], address[1]);
+    for (method, path) in
+        [("GET", "/api/v1/queue"), ("POST", "/api/v1/queue/remove"), ("GET", "/api/v1/queue/x/content")]
+    {
+        let mut stream = std::net::TcpStream::connect(&address).unwrap();
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("admin.token"), "{method} {path}: {answer}");
+    }
+}

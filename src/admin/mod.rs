@@ -13,12 +13,14 @@
 
 mod clients;
 mod process;
+mod queue;
 mod socket;
 
 use crate::limit::LimitStanding;
 use crate::mail::parameters::AppName;
-use crate::observe::{LimitSnapshot, Metrics, MetricsSnapshot, prometheus_text};
+use crate::observe::{LimitSnapshot, Metrics, MetricsSnapshot, SpoolSnapshot, prometheus_text};
 use crate::relay::{KnownFault, Relay};
+use crate::spool::SpoolUsage;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
@@ -143,7 +145,8 @@ impl AdminServer {
     /// Serves requests until `ended` is cancelled.
     pub(crate) async fn run(self, subject: AdminContext, ended: CancellationToken) {
         let clients = Clients::default();
-        let router = router(Arc::new(subject), self.token.clone());
+        let may_operate = self.token.is_some() || matches!(self.address, AdminEndpoint::Unix(_));
+        let router = router(Arc::new(subject), self.token.clone(), may_operate);
         loop {
             let accepted = tokio::select! {
                 () = ended.cancelled() => return,
@@ -186,11 +189,12 @@ async fn serve(stream: Stream, router: Router) {
         .await;
 }
 
-fn router(subject: Arc<AdminContext>, token: Option<Arc<str>>) -> Router {
+fn router(subject: Arc<AdminContext>, token: Option<Arc<str>>, may_operate: bool) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .merge(queue::router(may_operate))
         .with_state(subject)
         .layer(from_fn_with_state(token, admit))
 }
@@ -249,6 +253,12 @@ async fn ready(State(subject): State<Arc<AdminContext>>) -> Response {
 /// Faults that `/readyz` lists.
 const FAULTS_LISTED_MAX: usize = 20;
 
+fn spool(relay: &Relay, usage: SpoolUsage) -> SpoolSnapshot {
+    let apps = usage.apps.into_iter().map(|app| (app.app, app.messages.saturating_sub(app.held), app.held, app.octets));
+    let oldest_seconds = relay.oldest_age().unwrap_or_default().as_secs_f64();
+    SpoolSnapshot { apps: apps.collect(), oldest_seconds, damaged: usage.damaged }
+}
+
 /// The body of `/readyz`.
 #[derive(serde::Serialize)]
 struct Health<'a> {
@@ -285,11 +295,7 @@ async fn metrics(State(subject): State<Arc<AdminContext>>, headers: HeaderMap) -
         pace: view.and_then(|view| view.recipients_per_second),
         octets: subject.relay.budget().in_use(),
         send_queue: subject.relay.send_queue(),
-        spool: subject
-            .relay
-            .spool_usage()
-            .map(|spool| (spool.messages, spool.octets, spool.damaged))
-            .unwrap_or_default(),
+        spool: subject.relay.spool_usage().map(|usage| spool(&subject.relay, usage)),
         certificates: (subject.certificates)(),
         limits: subject.relay.standings(&subject.metrics.apps()).await.into_iter().map(sample).collect(),
         faults: subject.relay.faults().len(),

@@ -4,6 +4,7 @@
 //! data is wrong, 66 no input file, 69 unavailable, 70 a defect of ours, 73 cannot create, 74 input or output failed,
 //! 75 try again, 77 no permission, 78 configuration. Results go to standard output; messages and the log to standard error.
 
+mod admin_client;
 mod check;
 mod demo;
 mod exit;
@@ -14,6 +15,7 @@ mod log;
 mod log_line;
 pub mod policy;
 mod printer;
+mod queue;
 mod run;
 mod send;
 mod ses_emulator;
@@ -57,6 +59,8 @@ enum Command {
     GenCert(gen_cert::Arguments),
     /// Simulate, generate and check IAM policies, without calls to AWS
     Policy(policy::PolicyArguments),
+    /// List, hold, release, retry, remove or export the messages in the spool, or check its files
+    Queue(queue::Arguments),
     /// Hash a password that is read from standard input, for the configuration
     HashPassword,
     /// Print the JSON schema of the configuration
@@ -103,6 +107,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Policy(arguments) => {
             return arguments.run(&mut std::io::stdout(), &mut std::io::stderr()).into();
         }
+        Command::Queue(arguments) => queue::run(&arguments, &printer),
         Command::HashPassword => hash_password::run(&printer),
         Command::Schema => printer.text(&Config::schema()),
         Command::Reference => printer.text(&Config::reference()),

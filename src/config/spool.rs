@@ -42,6 +42,8 @@ section! {
         hand_off_seconds: Seconds = Seconds::of(8),
         /// A message tag with the queue id, by which SES events name the message; "" for none.
         tag: TagNameText = TagNameText(QueueSettings::default().tag),
+        /// Seconds: when the oldest message in the spool waits longer, /readyz is degraded. The default is an hour.
+        degraded_after_seconds: Seconds = Seconds::seconds(QueueSettings::default().degraded_after),
         /// A directory for messages that failed: the message as .eml, the reason as .json. Default: dead in directory.
         #[schemars(example = &"/var/lib/gatepost/dead")]
         dead_letter: Option<PathBuf> = None,
@@ -96,6 +98,7 @@ pub(super) fn plan(config: &Config, diagnostics: &mut Diagnostics<'_>) -> (Optio
     let queue = QueueSettings {
         retry: section.retry(&config.policy.rules()),
         tag: section.tag.0.clone(),
+        degraded_after: section.degraded_after_seconds.wait(),
         apps: apps(config).map(|(name, rules)| (name, section.retry(&rules))).collect::<HashMap<_, _>>(),
         ..QueueSettings::default()
     };

@@ -5,6 +5,7 @@
 //! `other`; what belongs to no application that is known has an empty `app`.
 //! Prometheus: "Metric and label naming", OpenMetrics 1.0.
 
+use super::process_metrics::{self, ProcessSnapshot};
 use super::words::{Word, Words};
 use super::{Event, Observer};
 use crate::mail::abandonment::closing_word;
@@ -41,6 +42,7 @@ labels! {
     Closed { reason: Word }
     Decision { rule: Word, decision: Word, app: Word }
     Left { status: Word, app: Word }
+    Queued { state: Word, app: Word }
     Limit { limit: Word, app: Word }
     LimitWindow { limit: String, window: String, app: String }
     Request { outcome: Word, code: Word }
@@ -68,8 +70,9 @@ pub struct Metrics {
     requests: Family<Request, Counter>,
     request_duration: Histogram,
     ambiguous: Counter,
-    queue: Gauge,
-    queue_octets: Gauge,
+    queue: Family<Queued, Gauge>,
+    queue_octets: Family<App, Gauge>,
+    oldest: Float,
     damaged: Gauge,
     queue_left: Family<Left, Counter>,
     queue_time: Histogram,
@@ -83,20 +86,21 @@ pub struct Metrics {
     calls: Gauge,
     certificate: Family<Listener, Gauge>,
     faults: Gauge,
-    process: Process,
     words: Words,
     apps: Words,
     /// The names of limits: their refusals count as hits, not as decisions of policy.
     limits: RwLock<HashSet<Word>>,
 }
 
-#[derive(Default)]
-struct Process {
-    resident: Gauge,
-    cpu: Float,
-    open_fds: Gauge,
-    max_fds: Gauge,
-    started: Float,
+/// What is in the spool.
+#[derive(Clone, Debug, Default)]
+pub struct SpoolSnapshot {
+    /// For each application with messages: messages that wait, messages that are held, octets of all.
+    pub apps: Vec<(Option<AppName>, u64, u64, u64)>,
+    /// The age of the oldest message; 0 if there is none.
+    pub oldest_seconds: f64,
+    /// Damaged records that were set aside.
+    pub damaged: u64,
 }
 
 /// Values that are read at each scrape.
@@ -110,8 +114,8 @@ pub struct MetricsSnapshot {
     pub octets: (u64, u64, u64),
     /// Messages in the send queue, and calls in flight.
     pub send_queue: (usize, usize),
-    /// Messages in the spool, their octets, and damaged records that were set aside.
-    pub spool: (u64, u64, u64),
+    /// What is in the spool, if there is one.
+    pub spool: Option<SpoolSnapshot>,
     /// Each listener's certificate and its end, in seconds since 1970.
     pub certificates: Vec<(String, i64)>,
     /// Limits that count all messages of an application, or all messages.
@@ -135,21 +139,6 @@ pub struct LimitSnapshot {
     pub used: u64,
     /// How much remains.
     pub remaining: u64,
-}
-
-/// Figures of a process.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ProcessSnapshot {
-    /// Octets of resident memory.
-    pub resident_octets: u64,
-    /// Seconds of CPU, of user and system.
-    pub cpu_seconds: f64,
-    /// File descriptors that are open.
-    pub open_fds: u64,
-    /// The maximum of open file descriptors.
-    pub max_fds: u64,
-    /// When it began, in seconds since 1970.
-    pub started_seconds: f64,
 }
 
 /// Distinct rule, limit and listener names.
@@ -185,8 +174,9 @@ impl Metrics {
             requests: Family::default(),
             request_duration: Histogram::new(SECONDS),
             ambiguous: Counter::default(),
-            queue: Gauge::default(),
-            queue_octets: Gauge::default(),
+            queue: Family::default(),
+            queue_octets: Family::default(),
+            oldest: Float::default(),
             damaged: Gauge::default(),
             queue_left: Family::default(),
             queue_time: Histogram::new(QUEUE_SECONDS),
@@ -200,7 +190,6 @@ impl Metrics {
             calls: Gauge::default(),
             certificate: Family::default(),
             faults: Gauge::default(),
-            process: Process::default(),
             words: Words::new(WORDS_MAX),
             apps: Words::new(APPS_MAX),
             limits: RwLock::default(),
@@ -245,6 +234,8 @@ impl Metrics {
         r.register("ses_ambiguous_attempts", "Attempts that may have sent a message", self.ambiguous.clone());
         r.register("queue_messages", "Messages in the spool", self.queue.clone());
         r.register_with_unit("queue", "Octets of the messages in the spool", Unit::Bytes, self.queue_octets.clone());
+        let oldest = self.oldest.clone();
+        r.register_with_unit("queue_oldest_age", "Age of the oldest message in the spool", Unit::Seconds, oldest);
         r.register("queue_damaged_records", "Damaged records that were set aside", self.damaged.clone());
         r.register("queue_messages_left", "Messages that left the queue", self.queue_left.clone());
         let time = self.queue_time.clone();
@@ -289,15 +280,7 @@ impl Metrics {
             append(&mut text, &limits(&snapshot.limits));
         }
         if let Some(process) = &snapshot.process {
-            let mut registry = Registry::default();
-            self.process.take(process);
-            let Process { resident, cpu, open_fds, max_fds, started } = &self.process;
-            registry.register_with_unit("process_resident_memory", "Resident memory", Unit::Bytes, resident.clone());
-            registry.register_with_unit("process_start_time", "Start", Unit::Seconds, started.clone());
-            registry.register("process_open_fds", "Open file descriptors", open_fds.clone());
-            registry.register("process_max_fds", "The most file descriptors", max_fds.clone());
-            registry.register_with_unit("process_cpu", "User and system", Unit::Seconds, counter_at(cpu.get()));
-            append(&mut text, &registry);
+            append(&mut text, &process_metrics::registry(process));
         }
         text
     }
@@ -316,13 +299,27 @@ impl Metrics {
         self.faults.set(signed(snapshot.faults as u64));
         self.waiting.set(signed(snapshot.send_queue.0 as u64));
         self.calls.set(signed(snapshot.send_queue.1 as u64));
-        let (messages, octets, damaged) = snapshot.spool;
-        self.queue.set(signed(messages));
-        self.queue_octets.set(signed(octets));
-        self.damaged.set(signed(damaged));
+        if let Some(spool) = &snapshot.spool {
+            self.spool(spool);
+        }
         for (listener, not_after) in &snapshot.certificates {
             self.certificate.get_or_create(&Listener { listener: self.word(listener) }).set(*not_after);
         }
+    }
+
+    fn spool(&self, spool: &SpoolSnapshot) {
+        // An application whose last message left has no row any more.
+        self.queue.clear();
+        self.queue_octets.clear();
+        for (app, waiting, held, octets) in &spool.apps {
+            let app = self.app(app.as_ref().map(AppName::as_str));
+            for (state, messages) in [("waiting", waiting), ("held", held)] {
+                self.queue.get_or_create(&Queued { state, app }).inc_by(signed(*messages));
+            }
+            self.queue_octets.get_or_create(&App { app }).inc_by(signed(*octets));
+        }
+        self.oldest.set(spool.oldest_seconds);
+        self.damaged.set(signed(spool.damaged));
     }
 
     fn word(&self, word: &str) -> Word {
@@ -362,23 +359,6 @@ fn append(text: &mut String, registry: &Registry) {
     text.truncate(text.len().saturating_sub("# EOF\n".len()));
     // Writing to a string does not fail.
     let _ = prometheus_client::encoding::text::encode(text, registry);
-}
-
-/// A counter with a value that the system counts.
-fn counter_at(value: f64) -> Counter<f64, AtomicU64> {
-    let counter = Counter::default();
-    counter.inc_by(value.max(0.0));
-    counter
-}
-
-impl Process {
-    fn take(&self, snapshot: &ProcessSnapshot) {
-        self.resident.set(signed(snapshot.resident_octets));
-        self.cpu.set(snapshot.cpu_seconds);
-        self.open_fds.set(signed(snapshot.open_fds));
-        self.max_fds.set(signed(snapshot.max_fds));
-        self.started.set(snapshot.started_seconds);
-    }
 }
 
 impl Default for Metrics {

@@ -7,6 +7,8 @@ mod log;
 #[cfg(feature = "admin")]
 mod metrics;
 #[cfg(feature = "admin")]
+mod process_metrics;
+#[cfg(feature = "admin")]
 mod prometheus_text;
 mod repeats;
 #[cfg(feature = "admin")]
@@ -16,7 +18,9 @@ pub use log::{AddressForm, LogObserver};
 #[cfg(feature = "admin")]
 pub use metrics::Metrics;
 #[cfg(feature = "admin")]
-pub(crate) use metrics::{LimitSnapshot, MetricsSnapshot, ProcessSnapshot};
+pub(crate) use metrics::{LimitSnapshot, MetricsSnapshot, SpoolSnapshot};
+#[cfg(feature = "admin")]
+pub(crate) use process_metrics::ProcessSnapshot;
 #[cfg(feature = "admin")]
 pub(crate) use prometheus_text::prometheus_text;
 

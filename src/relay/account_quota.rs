@@ -100,6 +100,7 @@ impl Relay {
             let text = "the SES quota of 24 hours is used up: wait, or ask AWS for a higher one".to_owned();
             faults.push(KnownFault { apps: Vec::new(), text });
         }
+        faults.extend(self.spool_fault().map(|text| KnownFault { apps: Vec::new(), text }));
         faults
     }
 

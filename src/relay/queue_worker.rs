@@ -8,15 +8,12 @@ use super::Relay;
 use super::due_queue::{App, DueQueue, Signal};
 use super::fair_queue::Weight;
 use super::health::Way;
+use super::kept_mail::KeptMail;
 use super::retry_schedule::{AfterAttempt, Failure, OnAmbiguous, RetrySettings, after};
-use super::transaction::Transaction;
-use crate::mail::parameters::{AppName, Delivery, TAGS_MAX, Tag, TagName, TagText};
-use crate::mail::{
-    Certainty, Envelope, Fault, Outcome, OutcomeKind, Permitted, QueueId, Receipt, Refusal, SendParameters, author,
-    replies,
-};
+use crate::mail::parameters::{TAGS_MAX, Tag, TagText};
+use crate::mail::{Certainty, Fault, Outcome, OutcomeKind, Permitted, QueueId, author};
 use crate::observe::{AttemptRecord, Event, QueueEndRecord};
-use crate::spool::{Change, DeadLetters, QueuedMessage, RECIPIENTS_PER_PART, Spool, SpoolError, SpoolUsage, Timestamp};
+use crate::spool::{Change, QueuedMessage, RECIPIENTS_PER_PART, SpoolError, Timestamp};
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -25,131 +22,6 @@ use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-
-/// How messages in the spool are sent.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct QueueSettings {
-    /// For messages of applications without settings of their own.
-    pub retry: RetrySettings,
-    /// For messages of these applications.
-    pub apps: HashMap<AppName, RetrySettings>,
-    /// The name of the message tag with the queue id, by which an operator finds the message in SES events. `None`: no tag.
-    pub tag: Option<TagName>,
-    /// Attempts at a time.
-    pub attempts_max: usize,
-}
-
-impl Default for QueueSettings {
-    fn default() -> Self {
-        Self {
-            retry: RetrySettings::default(),
-            apps: HashMap::new(),
-            tag: TagName::parse("gatepost-id").ok(),
-            attempts_max: 100,
-        }
-    }
-}
-
-impl QueueSettings {
-    fn of(&self, app: &App) -> RetrySettings {
-        app.as_ref().and_then(|app| self.apps.get(app)).copied().unwrap_or(self.retry)
-    }
-}
-
-/// A spool, and where messages go that fail.
-#[derive(Clone)]
-pub(crate) struct SpoolParts {
-    pub(crate) spool: Arc<dyn Spool>,
-    /// `None`: messages that fail are held.
-    pub(crate) dead_letters: Option<Arc<DeadLetters>>,
-}
-
-/// The spool of a relay, and what its worker is told.
-pub(super) struct KeptMail {
-    pub(super) spool: Arc<dyn Spool>,
-    pub(super) dead_letters: Option<Arc<DeadLetters>>,
-    /// What the configuration in force sends the messages of each application with.
-    routes: HashMap<AppName, SendParameters>,
-    added: mpsc::UnboundedSender<(App, QueueId)>,
-    /// Taken by the worker.
-    additions: std::sync::Mutex<Option<mpsc::UnboundedReceiver<(App, QueueId)>>>,
-}
-
-impl KeptMail {
-    pub(super) fn new(spool: SpoolParts, routes: Vec<(AppName, SendParameters)>) -> Self {
-        let (added, additions) = mpsc::unbounded_channel();
-        let SpoolParts { spool, dead_letters } = spool;
-        Self {
-            spool,
-            dead_letters,
-            routes: routes.into_iter().collect(),
-            added,
-            additions: std::sync::Mutex::new(Some(additions)),
-        }
-    }
-
-    /// Tells the worker of a message that is due now. Its length is bounded by the spool's limit of messages.
-    pub(super) fn add(&self, app: App, id: QueueId) {
-        // Without a worker it is found at the next start.
-        let _ = self.added.send((app, id));
-    }
-}
-
-impl Relay {
-    /// How full the spool is, if there is one.
-    pub fn spool_usage(&self) -> Option<SpoolUsage> {
-        self.kept.as_ref().map(|kept| kept.spool.usage())
-    }
-
-    /// What acceptance promises: without a spool, that the provider has the message.
-    pub(super) fn delivery(&self, granted: Delivery) -> Delivery {
-        if self.settings.spools { granted } else { Delivery::HandOff }
-    }
-
-    /// Whether the spool has space for a message that can go nowhere else: asked before the client sends it.
-    pub(super) fn has_space(&self, transaction: &Transaction, envelope: &Envelope) -> Result<(), Refusal> {
-        let many = envelope.forward_paths().len() > RECIPIENTS_PER_PART;
-        let needed =
-            transaction.delivery == Delivery::Spool || (transaction.delivery == Delivery::HandOffElseSpool && many);
-        let Some(kept) = self.kept.as_ref().filter(|_| needed) else { return Ok(()) };
-        let octets = envelope.parameters().declared_octets.unwrap_or_default();
-        kept.spool.stage(transaction.app.as_ref(), octets).map(drop).map_err(refusal)
-    }
-
-    /// Makes a message durable. `Ok` is what a 250 can be made from.
-    pub(super) async fn keep(&self, message: Permitted, deadline: std::time::Instant) -> Result<Receipt, Refusal> {
-        let Some(kept) = &self.kept else { return Err(refusal(SpoolError::Unavailable("there is none".to_owned()))) };
-        let app = message.granted().app.clone();
-        let staged = kept.spool.stage(app.as_ref(), message.content().octets().len() as u64).map_err(refusal)?;
-        let id = match tokio::time::timeout_at(deadline.into(), staged.commit(message)).await {
-            Ok(committed) => committed.map_err(refusal)?,
-            // It may become durable all the same, and be sent: the client that sends it again sends it twice.
-            Err(_) => return Err(refusal(SpoolError::Unavailable("the disk did not answer in time".to_owned()))),
-        };
-        kept.add(app, id);
-        Ok(Receipt::Spool(id))
-    }
-
-    /// Whether a message may be kept after this attempt to hand it off. Not what the provider refuses; and what may have been sent only where
-    /// the application accepts that it may be sent twice.
-    pub(super) fn may_keep(&self, app: &App, outcome: &Outcome) -> bool {
-        match outcome.certainty {
-            Certainty::Sent(_) => false,
-            Certainty::NotSent => outcome.kind != OutcomeKind::Refused,
-            Certainty::Ambiguous => self.settings.queue.of(app).on_ambiguous == OnAmbiguous::Retry,
-        }
-    }
-}
-
-/// The reply of a spool that took nothing.
-fn refusal(error: SpoolError) -> Refusal {
-    let reply = match error {
-        SpoolError::Full(_) => replies::INSUFFICIENT_STORAGE,
-        _ => replies::LOCAL_ERROR,
-    };
-    Refusal::new(reply, error.to_string())
-}
 
 /// How long an attempt waits for a send slot before it lets others wait.
 const SLOT_WAIT_MAX: Duration = Duration::from_secs(120);
@@ -190,7 +62,7 @@ impl Relay {
     /// Sends what is in the spool until `draining`; then waits for the attempts in progress. Returns at once without a spool.
     pub(crate) async fn run_queue(self: Arc<Self>, draining: CancellationToken) {
         let Some(kept) = self.kept.clone() else { return };
-        let additions = kept.additions.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let additions = kept.additions();
         let Some(additions) = additions else { return };
         let due = DueQueue::new(self.settings.queue.attempts_max);
         let worker = QueueWorker {
@@ -507,7 +379,9 @@ fn text(outcome: &Outcome) -> String {
     match &outcome.certainty {
         Certainty::Sent(id) => format!("sent as {id}"),
         _ if outcome.code.is_empty() && outcome.detail.is_empty() => outcome.kind.label().to_owned(),
-        _ => cut(&format!("{} {} {}", outcome.kind.label(), outcome.code, outcome.detail)),
+        // Mostly the detail has the code.
+        _ if outcome.detail.contains(outcome.code) => cut(&format!("{}: {}", outcome.kind.label(), outcome.detail)),
+        _ => cut(&format!("{}: {} {}", outcome.kind.label(), outcome.code, outcome.detail)),
     }
 }
 

@@ -91,7 +91,9 @@ async fn what_is_committed_is_loaded_as_it_was(spool: &dyn Spool) {
         assert_eq!(state.octets, message.content().octets().len() as u64);
         assert_eq!(state.state.due, state.accepted, "a new message is due at once");
     }
-    assert_eq!(spool.usage().messages, 3);
+    let usage = spool.usage();
+    assert_eq!((usage.messages, usage.held, usage.oldest.is_some()), (3, 0, true));
+    assert_eq!(usage.apps.iter().map(|app| app.messages).sum::<u64>(), 3);
     let id = QueueId::of(SessionId::fresh().transaction(1));
     assert_eq!(spool.load(id).await.err(), Some(SpoolError::NotFound(id)));
     assert_eq!(spool.describe(id).await, Err(SpoolError::NotFound(id)));
@@ -121,6 +123,7 @@ async fn changes_are_seen(spool: &dyn Spool) {
         assert_eq!(spool.change(id, change.clone()).await, Ok(true));
         expected.apply(&change);
         assert_eq!(state(spool, id), expected, "{change:?}");
+        assert_eq!(spool.usage().held, u64::from(expected.state.held.is_some()), "{change:?}");
     }
     assert_eq!(spool.change(id, Change::Removed).await, Ok(true));
     assert_eq!((spool.get(id), spool.usage().messages, spool.usage().octets), (None, 0, 0));

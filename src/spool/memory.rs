@@ -73,8 +73,7 @@ impl Spool for MemorySpool {
     }
 
     fn usage(&self) -> SpoolUsage {
-        let (messages, octets) = lock(&self.shared.queue).usage();
-        SpoolUsage { messages, octets, ..SpoolUsage::default() }
+        lock(&self.shared.queue).usage()
     }
 }
 

@@ -15,6 +15,7 @@ mod dead_letters;
 #[cfg(feature = "spool")]
 mod disk;
 mod memory;
+pub mod operate;
 mod queue;
 mod queued_message;
 mod stored_message;
@@ -23,7 +24,7 @@ pub use dead_letters::{DeadLetterError, DeadLetters};
 #[cfg(feature = "spool")]
 pub use disk::{DiskSpool, DiskSpoolSettings, OpenError, Recovery};
 pub use memory::MemorySpool;
-pub use queue::{SpoolLimits, SpoolUsage};
+pub use queue::{AppUsage, SpoolLimits, SpoolUsage};
 pub use queued_message::{Change, PartSet, QueueState, QueuedMessage, RECIPIENTS_MAX, RECIPIENTS_PER_PART, Timestamp};
 pub use stored_message::{RestoreError, StoredMessage};
 

@@ -1,7 +1,7 @@
 //! The messages of a spool in memory, and what they take of its limits.
 
 use super::SpoolError;
-use super::queued_message::{Change, QueuedMessage};
+use super::queued_message::{Change, QueuedMessage, Timestamp};
 use crate::mail::QueueId;
 use crate::mail::parameters::AppName;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -34,18 +34,38 @@ impl Default for SpoolLimits {
     }
 }
 
-/// What messages take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What is in a spool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SpoolUsage {
-    /// Messages in the queue.
+    /// Messages in the queue, and space that is reserved for further ones.
     pub messages: u64,
     /// Octets of their content.
     pub octets: u64,
+    /// Messages that are held.
+    pub held: u64,
+    /// When the oldest message was accepted, to the minute.
+    pub oldest: Option<Timestamp>,
+    /// The same by application, of those that have messages; in no order.
+    pub apps: Vec<AppUsage>,
     /// Damaged records that were set aside, as far as they are still there.
     pub damaged: u64,
     /// Whether the last write failed.
     pub failing: bool,
+}
+
+/// What one application has in a spool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AppUsage {
+    /// The application; `None`: messages of none.
+    pub app: Option<AppName>,
+    /// Its messages, and space that is reserved for further ones.
+    pub messages: u64,
+    /// Octets of their content.
+    pub octets: u64,
+    /// Its messages that are held.
+    pub held: u64,
 }
 
 /// The most texts of results that are kept once. Further ones are kept per message.
@@ -58,6 +78,8 @@ pub(super) struct Queue<L> {
     messages: BTreeMap<QueueId, Stored<L>>,
     used: Used,
     apps: HashMap<Option<AppName>, Used>,
+    /// Messages by the minute in which they were accepted.
+    minutes: BTreeMap<u64, u64>,
     /// Texts of results: after an outage a million messages have the same one.
     texts: HashSet<Arc<str>>,
 }
@@ -72,11 +94,21 @@ pub(super) struct Stored<L> {
 struct Used {
     messages: u64,
     octets: u64,
+    held: u64,
 }
+
+const MINUTE_MILLIS: u64 = 60_000;
 
 impl<L: Copy + PartialEq> Queue<L> {
     pub(super) fn new(limits: SpoolLimits) -> Self {
-        Self { limits, messages: BTreeMap::new(), used: Used::default(), apps: HashMap::new(), texts: HashSet::new() }
+        Self {
+            limits,
+            messages: BTreeMap::new(),
+            used: Used::default(),
+            apps: HashMap::new(),
+            minutes: BTreeMap::new(),
+            texts: HashSet::new(),
+        }
     }
 
     /// Takes space, or says which limit has none.
@@ -123,22 +155,49 @@ impl<L: Copy + PartialEq> Queue<L> {
             // One allocation of the name for all its messages.
             message.app.clone_from(app);
         }
+        *self.minutes.entry(message.accepted.millis() / MINUTE_MILLIS).or_default() += 1;
+        self.count_held(&message.app.clone(), 0, u64::from(message.state.held.is_some()));
         let before = self.messages.insert(message.id, Stored { message, place })?;
-        self.uncount(&before.message.app, before.message.octets);
+        self.left(&before);
         Some(before.place)
     }
 
     /// Applies a change. `None`: there is no such message. The place, if the message leaves the queue.
     pub(super) fn apply(&mut self, id: QueueId, change: &Change) -> Option<Option<Stored<L>>> {
         let stored = self.messages.get_mut(&id)?;
+        let was_held = stored.message.state.held.is_some();
         let leaves = stored.message.apply(change);
+        let (app, is_held) = (stored.message.app.clone(), stored.message.state.held.is_some());
         if let Some(text) = &mut stored.message.state.last {
             share(&mut self.texts, text);
         }
         if let Some(text) = &mut stored.message.state.held {
             share(&mut self.texts, text);
         }
+        if was_held != is_held {
+            self.count_held(&app, u64::from(was_held), u64::from(is_held));
+        }
         Some(if leaves { self.remove(id) } else { None })
+    }
+
+    fn count_held(&mut self, app: &Option<AppName>, before: u64, now: u64) {
+        for used in std::iter::once(&mut self.used).chain(self.apps.get_mut(app)) {
+            used.held = (used.held + now).saturating_sub(before);
+        }
+    }
+
+    /// A message is no longer in the queue.
+    fn left(&mut self, stored: &Stored<L>) {
+        let message = &stored.message;
+        self.count_held(&message.app, u64::from(message.state.held.is_some()), 0);
+        self.uncount(&message.app, message.octets);
+        let minute = message.accepted.millis() / MINUTE_MILLIS;
+        if let Some(count) = self.minutes.get_mut(&minute) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.minutes.remove(&minute);
+            }
+        }
     }
 
     /// Notes that a message was copied. `false`: it is not where it was copied from.
@@ -155,7 +214,7 @@ impl<L: Copy + PartialEq> Queue<L> {
 
     fn remove(&mut self, id: QueueId) -> Option<Stored<L>> {
         let stored = self.messages.remove(&id)?;
-        self.uncount(&stored.message.app, stored.message.octets);
+        self.left(&stored);
         Some(stored)
     }
 
@@ -168,9 +227,15 @@ impl<L: Copy + PartialEq> Queue<L> {
         self.messages.range((from, Bound::Unbounded)).take(count).map(|(_, stored)| stored.message.clone()).collect()
     }
 
-    /// Messages and their octets, reserved space included.
-    pub(super) fn usage(&self) -> (u64, u64) {
-        (self.used.messages, self.used.octets)
+    /// What is in it.
+    pub(super) fn usage(&self) -> SpoolUsage {
+        let Used { messages, octets, held } = self.used;
+        let oldest = self.minutes.first_key_value().map(|(minute, _)| Timestamp::from_millis(minute * MINUTE_MILLIS));
+        let apps = self.apps.iter().map(|(app, used)| {
+            let Used { messages, octets, held } = *used;
+            AppUsage { app: app.clone(), messages, octets, held }
+        });
+        SpoolUsage { messages, octets, held, oldest, apps: apps.collect(), ..SpoolUsage::default() }
     }
 }
 

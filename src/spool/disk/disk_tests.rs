@@ -1,11 +1,16 @@
 //! The spool in a real directory.
 
-use super::super::{Change, Spool, SpoolError, SpoolLimits, StoredMessage, conformance};
+use super::super::queue::Queue;
+use super::super::{Change, Spool, SpoolError, SpoolLimits, StoredMessage, Timestamp, conformance};
+use super::head::Head;
+use super::log::{Append, Effect, SegmentLog};
+use super::record::RecordKind;
+use super::storage::Directory;
 use super::{DiskSpool, DiskSpoolSettings, OpenError, Recovery};
-use crate::mail::{Permitted, QueueId, SessionId, SystemClock};
+use crate::mail::{Clock, Permitted, QueueId, SessionId, SystemClock};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 fn settings(directory: &Path) -> DiskSpoolSettings {
@@ -187,4 +192,60 @@ fn copy(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), &target).unwrap();
         }
     }
+}
+
+/// Resident memory of this process in MiB.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+/// Writes that many messages of 1 kB, each to a recipient of its own, a thousand with one flush.
+fn fill(settings: &DiskSpoolSettings, messages: u32) {
+    let storage = Arc::new(Directory::create(&settings.directory).unwrap());
+    let queue = Arc::new(Mutex::new(Queue::new(settings.limits)));
+    let (mut log, _) = SegmentLog::open(storage, queue, settings.segment_octets).unwrap();
+    let content: bytes::Bytes = format!("Subject: x\r\n\r\n{}\r\n", "x".repeat(970)).into();
+    for batch in 0..messages / 1_000 {
+        let records = (0..1_000).map(|number| {
+            let number = batch * 1_000 + number;
+            let json = format!(
+                r#"{{"reverse_path":"app@a.example","forward_paths":["user{number}@b.example"],"rule":"message","app":"app{}",
+                "permitted_by":"from = *@a.example","send":{{"configuration_set":"set"}}}}"#,
+                number % 10
+            );
+            let id = QueueId::of(SessionId::fresh().transaction(1));
+            let (accepted, octets) = (Timestamp::from_millis(1), content.len() as u64);
+            let message = serde_json::from_str(&json).unwrap();
+            let head = Head { accepted, octets, content_checksum: None, state: None, message };
+            let effect = Effect::Insert(head.message(id).unwrap());
+            Append { id, kind: RecordKind::Message, head: head.to_json().unwrap(), content: content.clone(), effect }
+        });
+        log.append(&records.collect::<Vec<_>>()).unwrap();
+    }
+    log.close();
+}
+
+/// Run by `tests/long/run`: a million messages of 1 kB take 2 GiB of disk.
+#[test]
+#[allow(clippy::print_stdout)]
+#[ignore = "minutes and gigabytes: tests/long/run"]
+fn a_million_messages_open_in_seconds_and_stay_under_400_mib() {
+    const MESSAGES: u32 = 1_000_000;
+    let directory = TempDir::new().unwrap();
+    let mut settings = settings(directory.path());
+    settings.limits = SpoolLimits { messages_max: 2_000_000, app_messages_max: 2_000_000, ..SpoolLimits::default() };
+    settings.segment_octets = DiskSpoolSettings::new("").segment_octets;
+    fill(&settings, MESSAGES);
+    let began = SystemClock.now();
+    let (spool, recovery) = DiskSpool::open(&settings, Arc::new(SystemClock)).unwrap();
+    let took = began.elapsed();
+    // Of the whole process: what filling it took was freed, and is used again.
+    let used = resident();
+    println!("{MESSAGES} messages: open in {:.1} s, {used} MiB", took.as_secs_f64());
+    assert_eq!(recovery.messages, u64::from(MESSAGES));
+    assert!(took.as_secs() < 60, "{took:?}");
+    assert!(used < 400, "{used} MiB");
+    assert_eq!(spool.page(None, 10).len(), 10);
 }

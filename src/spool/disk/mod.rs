@@ -229,9 +229,8 @@ impl Spool for DiskSpool {
     }
 
     fn usage(&self) -> SpoolUsage {
-        let (messages, octets) = lock(&self.queue).usage();
         let failing = matches!(self.writer.health(), Health::Failing(_));
-        SpoolUsage { messages, octets, damaged: self.writer.damaged(), failing }
+        SpoolUsage { damaged: self.writer.damaged(), failing, ..lock(&self.queue).usage() }
     }
 }
 

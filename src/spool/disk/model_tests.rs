@@ -202,12 +202,11 @@ impl Machine {
             let there = found.iter().any(|message| message.id == *id);
             assert!(there || states.contains(&None), "{what}: {id} is lost; it can be {states:?}");
         }
-        let (messages, octets) = lock(&self.queue).usage();
-        assert_eq!(
-            (messages, octets),
-            (found.len() as u64, found.iter().map(|message| message.octets).sum()),
-            "{what}"
-        );
+        let usage = lock(&self.queue).usage();
+        let held = found.iter().filter(|message| message.state.held.is_some()).count() as u64;
+        let octets: u64 = found.iter().map(|message| message.octets).sum();
+        assert_eq!((usage.messages, usage.octets, usage.held), (found.len() as u64, octets, held), "{what}");
+        assert_eq!(usage.oldest.is_some(), !found.is_empty(), "{what}");
     }
 }
 

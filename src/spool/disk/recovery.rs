@@ -81,7 +81,7 @@ impl SegmentLog {
         recovery.damaged =
             self.storage.list(CORRUPT).map_err(at(CORRUPT))?.iter().filter(|name| name.ends_with(DAMAGED)).count()
                 as u64;
-        recovery.messages = lock(&self.queue).usage().0;
+        recovery.messages = lock(&self.queue).usage().messages;
         Ok(recovery)
     }
 

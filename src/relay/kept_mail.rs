@@ -1,0 +1,169 @@
+//! The spool of a relay: taking messages into it, and what operators ask of it.
+
+use super::Relay;
+use super::due_queue::App;
+use super::retry_schedule::OnAmbiguous;
+use super::transaction::Transaction;
+use crate::mail::parameters::{AppName, Delivery};
+use crate::mail::{
+    Certainty, Envelope, Outcome, OutcomeKind, Permitted, QueueId, Receipt, Refusal, SendParameters, replies,
+};
+use crate::observe::{Event, QueueEndRecord};
+use crate::spool::operate::{self, QueueAction, QueueFilter, QueuePage};
+use crate::spool::{DeadLetters, RECIPIENTS_PER_PART, Spool, SpoolError, SpoolUsage, Timestamp};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// A spool, and where messages go that fail.
+#[derive(Clone)]
+pub(crate) struct SpoolParts {
+    pub(crate) spool: Arc<dyn Spool>,
+    /// `None`: messages that fail are held.
+    pub(crate) dead_letters: Option<Arc<DeadLetters>>,
+}
+
+/// The spool of a relay, and what its worker is told.
+pub(super) struct KeptMail {
+    pub(super) spool: Arc<dyn Spool>,
+    pub(super) dead_letters: Option<Arc<DeadLetters>>,
+    /// What the configuration in force sends the messages of each application with.
+    pub(super) routes: HashMap<AppName, SendParameters>,
+    added: mpsc::UnboundedSender<(App, QueueId)>,
+    /// Taken by the worker.
+    additions: Mutex<Option<mpsc::UnboundedReceiver<(App, QueueId)>>>,
+}
+
+impl KeptMail {
+    pub(super) fn new(spool: SpoolParts, routes: Vec<(AppName, SendParameters)>) -> Self {
+        let (added, additions) = mpsc::unbounded_channel();
+        let SpoolParts { spool, dead_letters } = spool;
+        Self {
+            spool,
+            dead_letters,
+            routes: routes.into_iter().collect(),
+            added,
+            additions: Mutex::new(Some(additions)),
+        }
+    }
+
+    /// The messages that are added from now on, for the one worker.
+    pub(super) fn additions(&self) -> Option<mpsc::UnboundedReceiver<(App, QueueId)>> {
+        self.additions.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Tells the worker of a message that is due now. Its length is bounded by the spool's limit of messages.
+    pub(super) fn add(&self, app: App, id: QueueId) {
+        // Without a worker it is found at the next start.
+        let _ = self.added.send((app, id));
+    }
+}
+
+impl Relay {
+    /// How full the spool is, if there is one.
+    pub fn spool_usage(&self) -> Option<SpoolUsage> {
+        self.kept.as_ref().map(|kept| kept.spool.usage())
+    }
+
+    /// How long the oldest message waits in the spool, if there is one.
+    pub fn oldest_age(&self) -> Option<Duration> {
+        Some(Timestamp::from(self.clock.wall()).since(self.spool_usage()?.oldest?))
+    }
+
+    /// What is wrong with the spool: messages wait longer than the settings allow, or wait for an operator.
+    pub(super) fn spool_fault(&self) -> Option<String> {
+        let age = self.oldest_age().filter(|age| *age >= self.settings.queue.degraded_after)?;
+        let minutes = age.as_secs() / 60;
+        Some(format!("the oldest message in the spool waits for {minutes} minutes: see the log lines of its attempts"))
+    }
+
+    /// Lists messages of the spool, or does something with them: one page. `None`: there is no spool.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    pub async fn queue_page(
+        &self,
+        filter: &QueueFilter,
+        after: Option<QueueId>,
+        action: Option<QueueAction>,
+    ) -> Option<Result<QueuePage, SpoolError>> {
+        let kept = self.kept.as_ref()?;
+        let page = operate::page(&*kept.spool, filter, after, action, Timestamp::from(self.clock.wall())).await;
+        let Ok(QueuePage { rows, .. }) = &page else { return Some(page) };
+        for row in rows {
+            let Some(id) = QueueId::parse(&row.id) else { continue };
+            match action {
+                Some(QueueAction::Release | QueueAction::Retry) => {
+                    kept.add(row.app.as_deref().and_then(|app| AppName::parse(app).ok()), id);
+                }
+                Some(QueueAction::Remove) => {
+                    let app = row.app.as_deref().and_then(|app| AppName::parse(app).ok());
+                    self.observer.observe(&Event::QueueLeft(&QueueEndRecord {
+                        id,
+                        app: app.as_ref(),
+                        octets: row.octets,
+                        status: "removed",
+                        attempts: row.attempts,
+                        age: Timestamp::from(self.clock.wall()).since(row.accepted),
+                    }));
+                }
+                _ => {}
+            }
+        }
+        Some(page)
+    }
+
+    /// The content of a message in the spool.
+    pub async fn queued_content(&self, id: QueueId) -> Option<Result<Permitted, SpoolError>> {
+        Some(self.kept.as_ref()?.spool.load(id).await)
+    }
+
+    /// What acceptance promises: without a spool, that the provider has the message.
+    pub(super) fn delivery(&self, granted: Delivery) -> Delivery {
+        if self.settings.spools { granted } else { Delivery::HandOff }
+    }
+
+    /// Whether the spool has space for a message that can go nowhere else: asked before the client sends it.
+    pub(super) fn has_space(&self, transaction: &Transaction, envelope: &Envelope) -> Result<(), Refusal> {
+        let many = envelope.forward_paths().len() > RECIPIENTS_PER_PART;
+        let needed =
+            transaction.delivery == Delivery::Spool || (transaction.delivery == Delivery::HandOffElseSpool && many);
+        let Some(kept) = self.kept.as_ref().filter(|_| needed) else { return Ok(()) };
+        let octets = envelope.parameters().declared_octets.unwrap_or_default();
+        kept.spool.stage(transaction.app.as_ref(), octets).map(drop).map_err(refusal)
+    }
+
+    /// Makes a message durable. `Ok` is what a 250 can be made from.
+    pub(super) async fn keep(&self, message: Permitted, deadline: std::time::Instant) -> Result<Receipt, Refusal> {
+        let Some(kept) = &self.kept else { return Err(refusal(SpoolError::Unavailable("there is none".to_owned()))) };
+        let app = message.granted().app.clone();
+        let staged = kept.spool.stage(app.as_ref(), message.content().octets().len() as u64).map_err(refusal)?;
+        let id = match tokio::time::timeout_at(deadline.into(), staged.commit(message)).await {
+            Ok(committed) => committed.map_err(refusal)?,
+            // It may become durable all the same, and be sent: the client that sends it again sends it twice.
+            Err(_) => return Err(refusal(SpoolError::Unavailable("the disk did not answer in time".to_owned()))),
+        };
+        kept.add(app, id);
+        Ok(Receipt::Spool(id))
+    }
+
+    /// Whether a message may be kept after this attempt to hand it off. Not what the provider refuses; and what may have been sent only where
+    /// the application accepts that it may be sent twice.
+    pub(super) fn may_keep(&self, app: &App, outcome: &Outcome) -> bool {
+        match outcome.certainty {
+            Certainty::Sent(_) => false,
+            Certainty::NotSent => outcome.kind != OutcomeKind::Refused,
+            Certainty::Ambiguous => self.settings.queue.of(app).on_ambiguous == OnAmbiguous::Retry,
+        }
+    }
+}
+
+/// The reply of a spool that took nothing.
+fn refusal(error: SpoolError) -> Refusal {
+    let reply = match error {
+        SpoolError::Full(_) => replies::INSUFFICIENT_STORAGE,
+        _ => replies::LOCAL_ERROR,
+    };
+    Refusal::new(reply, error.to_string())
+}
