@@ -24,7 +24,7 @@ const PROVIDER_FAILURES_MAX: u32 = 5;
 const PROVIDER_PROBE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// From one probe of an application to the next.
-const APP_PROBE_INTERVAL: Duration = Duration::from_secs(60);
+const APP_PROBE_INTERVAL: Duration = Duration::from_secs(20);
 
 /// What the end of an attempt says about others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -294,12 +294,12 @@ mod tests {
         (0..10).for_each(|number| setup.add("paused", number, 0, true));
         assert!(setup.next().is_some());
         setup.end("paused", Signal::AppCannotSend);
-        assert_eq!((setup.next(), setup.wakes_in()), (None, Some(60)));
+        assert_eq!((setup.next(), setup.wakes_in()), (None, Some(20)));
         setup.add("good", 100, 0, true);
         assert_eq!(setup.next(), Some(("good".to_owned(), 100)));
         setup.end("good", Signal::Works);
         assert_eq!(setup.next(), None, "the success of another application says nothing");
-        setup.seconds(60);
+        setup.seconds(20);
         assert!(setup.next().is_some() && setup.next().is_none(), "one probe");
         setup.end("paused", Signal::Works);
         assert_eq!((0..10).filter_map(|_| setup.next()).count(), 8, "the rest leaves at once");

@@ -73,6 +73,12 @@ impl Relay {
 
     /// What is wrong with the spool: messages wait longer than the settings allow, or wait for an operator.
     pub(super) fn spool_fault(&self) -> Option<String> {
+        let dead_letters = self.kept.as_ref().and_then(|kept| kept.dead_letters.as_ref());
+        if dead_letters.is_some_and(|letters| letters.is_failing()) {
+            let text =
+                "spool.dead_letter takes no more messages, and those that fail are held: make room, then release them";
+            return Some(text.to_owned());
+        }
         let age = self.oldest_age().filter(|age| *age >= self.settings.queue.degraded_after)?;
         let minutes = age.as_secs() / 60;
         Some(format!("the oldest message in the spool waits for {minutes} minutes: see the log lines of its attempts"))

@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The directory.
 #[derive(Debug)]
@@ -25,6 +25,23 @@ pub struct DeadLetters {
 struct Stored {
     messages: AtomicU64,
     octets: AtomicU64,
+    /// The last message could not be stored.
+    failing: AtomicBool,
+}
+
+impl Stored {
+    /// Counts what is in the directory.
+    fn count(&self, directory: &Path) -> io::Result<()> {
+        let (mut messages, mut octets) = (0, 0);
+        for entry in std::fs::read_dir(directory)? {
+            let entry = entry?;
+            octets += entry.metadata()?.len();
+            messages += u64::from(entry.path().extension().is_some_and(|extension| extension == CONTENT));
+        }
+        self.messages.store(messages, Ordering::Relaxed);
+        self.octets.store(octets, Ordering::Relaxed);
+        Ok(())
+    }
 }
 
 /// Why a message is not stored.
@@ -52,14 +69,9 @@ impl DeadLetters {
     pub fn open(directory: impl Into<PathBuf>, octets_max: u64) -> io::Result<Self> {
         let directory = directory.into();
         DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-        let stored = Stored::default();
-        for entry in std::fs::read_dir(&directory)? {
-            let entry = entry?;
-            stored.octets.fetch_add(entry.metadata()?.len(), Ordering::Relaxed);
-            let is_content = entry.path().extension().is_some_and(|extension| extension == CONTENT);
-            stored.messages.fetch_add(u64::from(is_content), Ordering::Relaxed);
-        }
-        Ok(Self { directory, octets_max, shared: Arc::new(stored) })
+        let shared = Arc::new(Stored::default());
+        shared.count(&directory)?;
+        Ok(Self { directory, octets_max, shared })
     }
 
     /// Stores a message, durably.
@@ -67,6 +79,17 @@ impl DeadLetters {
     /// # Errors
     /// [`DeadLetterError`]; then nothing is left of it, or a file without its partner.
     pub async fn store(&self, message: &Permitted, failure: &str, result: &str) -> Result<(), DeadLetterError> {
+        let stored = self.try_store(message, failure, result).await;
+        self.shared.failing.store(stored.is_err(), Ordering::Relaxed);
+        stored
+    }
+
+    /// Whether the last message could not be stored: the directory is full, or the disk fails.
+    pub fn is_failing(&self) -> bool {
+        self.shared.failing.load(Ordering::Relaxed)
+    }
+
+    async fn try_store(&self, message: &Permitted, failure: &str, result: &str) -> Result<(), DeadLetterError> {
         let id = QueueId::of(message.transaction());
         let recipients: Vec<String> = message.envelope().forward_paths().iter().map(ForwardPath::to_string).collect();
         let reason = json!({ "id": id.to_string(), "failure": failure, "result": result, "recipients": recipients,
@@ -75,6 +98,12 @@ impl DeadLetters {
         reason.push(b'\n');
         let content = message.content().octets().clone();
         let octets = (reason.len() + content.len()) as u64;
+        if self.shared.octets.load(Ordering::Relaxed) + octets > self.octets_max {
+            // The operator may have made room.
+            let (directory, shared) = (self.directory.clone(), Arc::clone(&self.shared));
+            let counted = tokio::task::spawn_blocking(move || shared.count(&directory)).await;
+            counted.map_err(io::Error::other).and_then(|counted| counted)?;
+        }
         let now = self.shared.octets.fetch_add(octets, Ordering::Relaxed);
         if now + octets > self.octets_max {
             self.shared.octets.fetch_sub(octets, Ordering::Relaxed);
@@ -162,5 +191,11 @@ mod tests {
         let refused = letters.store(&message(&"x".repeat(800)), "rejected", "").await.unwrap_err();
         assert!(refused.to_string().contains("dead_letter is full"), "{refused}");
         assert_eq!((letters.stored(), std::fs::read_dir(directory.path()).unwrap().count()), (before, 2));
+        assert!(letters.is_failing(), "an alarm");
+        for entry in std::fs::read_dir(directory.path()).unwrap() {
+            std::fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+        letters.store(&message("hello"), "rejected", "").await.unwrap();
+        assert!(!letters.is_failing(), "room that the operator makes is noticed");
     }
 }

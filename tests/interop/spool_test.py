@@ -265,6 +265,31 @@ class Spool(unittest.TestCase):
         relay.until_empty()
         self.assertEqual(set(self.emulator.subjects()), {"before", "after"})
 
+    def test_without_inodes_large_messages_are_deferred_and_small_ones_accepted(self):
+        disk = self.directory / "disk"
+        disk.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m,nr_inodes=40", "tmpfs", disk], check=True)
+        self.addCleanup(subprocess.run, ["umount", disk], check=True)
+        relay = self.relay(spool=disk / "spool")
+        relay.start()
+        self.assertEqual(relay.send("first")[0], 250)
+        files = []
+        try:
+            for number in range(100):
+                files.append(disk / f"file{number}")
+                files[-1].touch()
+        except OSError:
+            files.pop()
+        # Its content needs a file of its own.
+        self.assertEqual(relay.send("large", 1_200_000)[0], 452)
+        self.assertEqual(relay.send("small")[0], 250)
+        for file in files:
+            file.unlink()
+        self.assertEqual(relay.send("large-again", 1_200_000)[0], 250)
+        relay.until_empty()
+        self.assertEqual(set(self.emulator.subjects()), {"first", "small", "large-again"})
+        self.assertEqual(relay.stop(), 0)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -1,10 +1,11 @@
 //! Accepted mail that waits in the spool: what the client receives, what SES receives, and what is left.
 
-use crate::support::{NOTE, TestRelay, TestSetup, short_deadline, until, with};
+use crate::support::{NOTE, Smtp, TestRelay, TestSetup, listener, short_deadline, until, with};
 use gatepost::builder::Builder;
 use gatepost::emulator::{ErrorName, Fault};
 use gatepost::mail::SystemClock;
-use gatepost::mail::parameters::Delivery;
+use gatepost::mail::parameters::{AppName, ConfigurationSetName, Delivery};
+use gatepost::policy::{AddressPattern, App, MatchCriteria};
 use gatepost::relay::{OnAmbiguous, QueueSettings, RetrySettings};
 use gatepost::spool::{DeadLetters, DiskSpool, DiskSpoolSettings, SpoolLimits};
 use std::path::Path;
@@ -19,13 +20,20 @@ struct Kept {
     delivery: Delivery,
     retry: RetrySettings,
     limits: SpoolLimits,
+    dead_octets_max: u64,
 }
 
 impl Kept {
     fn new(delivery: Delivery) -> Self {
         // So that a test need not wait for half a minute.
         let retry = with(RetrySettings::default(), |it| it.first_wait = Duration::from_millis(200));
-        Self { directory: TempDir::new().unwrap(), delivery, retry, limits: SpoolLimits::default() }
+        Self {
+            directory: TempDir::new().unwrap(),
+            delivery,
+            retry,
+            limits: SpoolLimits::default(),
+            dead_octets_max: 1 << 30,
+        }
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -46,7 +54,7 @@ impl Kept {
             it.free_octets_min = 0;
         });
         let (spool, _) = DiskSpool::open(&settings, Arc::new(SystemClock)).unwrap();
-        let dead = DeadLetters::open(self.path("dead"), 1 << 30).unwrap();
+        let dead = DeadLetters::open(self.path("dead"), self.dead_octets_max).unwrap();
         let (delivery, retry) = (self.delivery, self.retry);
         TestRelay::with(|mut plan| {
             plan.app.delivery = delivery;
@@ -253,14 +261,106 @@ async fn a_full_spool_refuses_before_the_content_is_sent() {
     queued(&relay.send("ann@example.com", &[RECIPIENT], NOTE).await);
 }
 
-/// One application that cannot send does not delay another.
+/// An application whose configuration set does not exist: one of its messages is tried, the others wait, and nobody else does.
 #[tokio::test]
-async fn a_backlog_of_one_application_does_not_delay_another() {
+async fn an_application_that_cannot_send_does_not_delay_another() {
     let kept = Kept::new(Delivery::Spool);
-    let relay = kept.relay().await;
-    relay.emulator.set_latency(Duration::from_millis(50));
-    for _ in 0..200 {
-        queued(&relay.send("ann@example.com", &[RECIPIENT], NOTE).await);
+    let relay = kept
+        .relay_with(|mut plan| {
+            let app = |name: &str, network: &str, set: Option<&str>| {
+                let criteria = with(MatchCriteria::default(), |it| it.listeners = vec![network.to_owned()]);
+                let from = vec![AddressPattern::parse("*@example.com").unwrap()];
+                with(App::new(AppName::parse(name).unwrap(), criteria, from), |it| {
+                    it.delivery = Delivery::Spool;
+                    it.send.configuration_set = set.map(|set| ConfigurationSetName::parse(set).unwrap());
+                })
+            };
+            plan.apps = vec![app("broken", "first", Some("missing")), app("good", "second", None)];
+            plan.listeners = vec![listener("first", |_| {}), listener("second", |_| {})];
+            plan
+        })
+        .await;
+    let send = async |name: &str| {
+        let mut client = Smtp::connect(relay.port(name)).await;
+        client.expect("220").await;
+        client.say("EHLO client.example").await;
+        client.expect("250").await;
+        queued(&client.send("ann@example.com", &[RECIPIENT], NOTE).await)
+    };
+    for _ in 0..20 {
+        send("first").await;
     }
-    sent(&relay, 200).await;
+    relay.log.until("next: \"deferred\"").await;
+    for _ in 0..20 {
+        send("second").await;
+    }
+    sent(&relay, 20).await;
+    let requests = relay.counts().0;
+    assert!(requests < 20 + 40, "{requests}: no storm");
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(relay.counts().0, requests, "the others wait for the next probe");
+    let faults = relay.running.relay().faults();
+    assert!(faults.iter().any(|fault| fault.apps[..] == [AppName::parse("broken").unwrap()]), "{faults:?}");
+}
+
+/// What each answer of SES does to a message that is kept.
+#[tokio::test]
+async fn every_answer_of_ses_has_its_consequence() {
+    let kept = Kept::new(Delivery::Spool);
+    let relay = kept.relay_with(|plan| plan.build(|builder| builder.deadline(short_deadline(1_000)))).await;
+    let error = error_row;
+    let rows = [
+        (error("MessageRejected"), "rejected"),
+        (error("BadRequestException"), "rejected"),
+        (error("MailFromDomainNotVerifiedException"), "sent"),
+        (error("TooManyRequestsException"), "sent"),
+        (Fault::internal_error(), "sent"),
+        (Fault::unavailable(), "sent"),
+        (Fault::Hang, "sent"),
+        (Fault::ResetBeforeBody, "sent"),
+        (Fault::AcceptThenReset, "sent"),
+        (Fault::AcceptThenHang, "sent"),
+        (Fault::Garbage, "sent"),
+        (Fault::NoMessageId, "sent"),
+        (Fault::Slow { octets_per_second: std::num::NonZeroU32::MIN }, "sent"),
+    ];
+    for (fault, status) in rows {
+        let name = format!("{fault:?}");
+        assert!(relay.emulator.script([fault]), "{name}");
+        let id = queued(&relay.send("ann@example.com", &[RECIPIENT], NOTE).await);
+        let end = format!("QueueLeft(QueueEndRecord {{ id: {id}");
+        until(&name, || relay.log.lines().iter().any(|line| line.starts_with(&end))).await;
+        let lines = relay.log.lines();
+        let line = lines.iter().find(|line| line.starts_with(&end)).unwrap();
+        assert!(line.contains(&format!("status: \"{status}\"")), "{name}: {line}");
+        let attempts = if status == "sent" { 2 } else { 1 };
+        assert!(line.contains(&format!("attempts: {attempts}")), "{name}: {line}");
+    }
+    assert_eq!(kept.dead().len(), 4, "two messages");
+}
+
+#[tokio::test]
+async fn messages_that_wait_for_long_and_a_full_dead_letter_are_faults() {
+    let mut kept = Kept::new(Delivery::Spool);
+    kept.dead_octets_max = 100;
+    let relay = kept.relay_with(|plan| {
+        let queue = with(QueueSettings::default(), |it| it.degraded_after = Duration::ZERO);
+        plan.build(|builder| builder.queue(queue))
+    });
+    let relay = relay.await;
+    assert!(relay.running.relay().faults().is_empty());
+    assert!(relay.emulator.script([error_row("MessageRejected")]));
+    let id = queued(&relay.send("ann@example.com", &[RECIPIENT], NOTE).await);
+    until("a fault", || texts(&relay).iter().any(|text| text.contains("spool.dead_letter takes no more messages")))
+        .await;
+    let usage = relay.running.relay().spool_usage().unwrap();
+    assert_eq!((usage.messages, usage.held), (1, 1), "{id} is held, not lost");
+}
+
+fn error_row(name: &str) -> Fault {
+    Fault::refuse(*ErrorName::ALL.iter().find(|row| row.as_str() == name).unwrap())
+}
+
+fn texts(relay: &TestRelay) -> Vec<String> {
+    relay.running.relay().faults().into_iter().map(|fault| fault.text).collect()
 }
