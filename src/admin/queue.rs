@@ -7,7 +7,7 @@
 use super::AdminContext;
 use crate::mail::QueueId;
 use crate::spool::SpoolError;
-use crate::spool::operate::{QueueAction, QueueFilter};
+use crate::spool::operate::{MessageState, QueueAction, QueueFilter};
 use axum::Json;
 use axum::Router;
 use axum::extract::{Path, Query, State};
@@ -16,11 +16,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
 use std::sync::Arc;
-
-#[derive(Deserialize)]
-struct Paged {
-    after: Option<String>,
-}
 
 pub(super) fn router(may_operate: bool) -> Router<Arc<AdminContext>> {
     match may_operate {
@@ -39,46 +34,51 @@ async fn refused() -> Response {
     (StatusCode::FORBIDDEN, text).into_response()
 }
 
-async fn list(
-    State(subject): State<Arc<AdminContext>>,
-    Query(filter): Query<QueueFilterQuery>,
-    Query(Paged { after }): Query<Paged>,
-) -> Response {
-    page(&subject, filter, after, None).await
+/// A filter, and where the page begins.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PageQuery {
+    id: Option<String>,
+    app: Option<String>,
+    state: Option<MessageState>,
+    older_than_seconds: Option<u64>,
+    recipient_domain: Option<String>,
+    after: Option<String>,
+    /// A change without a filter needs it.
+    #[serde(default)]
+    all: bool,
+}
+
+async fn list(State(subject): State<Arc<AdminContext>>, Query(query): Query<PageQuery>) -> Response {
+    page(subject, query, None).await
 }
 
 async fn act(
     State(subject): State<Arc<AdminContext>>,
     Path(action): Path<QueueAction>,
-    Query(filter): Query<QueueFilterQuery>,
-    Query(Paged { after }): Query<Paged>,
+    Query(query): Query<PageQuery>,
 ) -> Response {
-    page(&subject, filter, after, Some(action)).await
+    page(subject, query, Some(action)).await
 }
 
-/// The members of a [`QueueFilter`] as they stand in a query, where unknown ones (`after`) are others' members.
-#[derive(Deserialize)]
-struct QueueFilterQuery {
-    id: Option<String>,
-    app: Option<String>,
-    state: Option<crate::spool::operate::MessageState>,
-    older_than_seconds: Option<u64>,
-    recipient_domain: Option<String>,
-}
-
-async fn page(
-    subject: &AdminContext,
-    query: QueueFilterQuery,
-    after: Option<String>,
-    action: Option<QueueAction>,
-) -> Response {
-    let QueueFilterQuery { id, app, state, older_than_seconds, recipient_domain } = query;
+async fn page(subject: Arc<AdminContext>, query: PageQuery, action: Option<QueueAction>) -> Response {
+    let PageQuery { id, app, state, older_than_seconds, recipient_domain, after, all } = query;
     let filter = QueueFilter { id, app, state, older_than_seconds, recipient_domain };
-    let after = after.as_deref().and_then(QueueId::parse);
-    match subject.relay.queue_page(&filter, after, action).await {
-        None => no_spool(),
-        Some(Ok(page)) => Json(page).into_response(),
-        Some(Err(error)) => failed(&error),
+    if action.is_some() && filter == QueueFilter::default() && !all {
+        return (StatusCode::BAD_REQUEST, "no message is selected: give a filter, or all=true\n").into_response();
+    }
+    let after = match after.as_deref().map(QueueId::parse) {
+        Some(None) => return (StatusCode::BAD_REQUEST, "after is not a queue id\n").into_response(),
+        after => after.flatten(),
+    };
+    // A task of its own: a client that goes away does not leave it half done.
+    let relay = Arc::clone(&subject.relay);
+    let page = tokio::spawn(async move { relay.queue_page(&filter, after, action).await }).await;
+    match page {
+        Ok(None) => no_spool(),
+        Ok(Some(Ok(page))) => Json(page).into_response(),
+        Ok(Some(Err(error))) => failed(&error),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 

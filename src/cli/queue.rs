@@ -14,6 +14,9 @@ use crate::spool::{DiskSpool, OpenError, Spool, Timestamp};
 use bytes::Bytes;
 use hyper::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
@@ -144,7 +147,7 @@ impl Queue {
             Self::Stopped(spool) => {
                 let after = after.and_then(QueueId::parse);
                 let now = Timestamp::from(SystemClock.wall());
-                let page = operate::page(&**spool, filter, after, action, now).await;
+                let page = operate::page(&**spool, filter, after, action, now, &|_| {}).await;
                 page.map_err(|error| Failure::new(Exit::Io, error.to_string()))
             }
         }
@@ -191,6 +194,12 @@ fn plan(common: &Common) -> Result<Plan, Failure> {
 
 /// The spool of a relay that does not run.
 fn stopped(plan: &Plan) -> Result<DiskSpool, Failure> {
+    // Files that another user makes would keep the relay from starting.
+    let owner = plan.spool_directory().and_then(|directory| directory.metadata().ok()).map(|meta| meta.uid());
+    if let Some(owner) = owner.filter(|owner| *owner != rustix::process::geteuid().as_raw()) {
+        let failure = Failure::new(Exit::NoPermission, format!("the spool belongs to the user with id {owner}"));
+        return Err(failure.with_hint("run the command as that user: sudo -u USER gatepost queue …"));
+    }
     let opened = plan.open_spool().map_err(|error| match error {
         OpenError::InUse(_) => Failure::new(Exit::CannotCreate, error.to_string()).with_hint(
             "the relay runs: stop it for fsck; for the other commands set admin.address (a Unix socket, or with admin.token)",
@@ -302,7 +311,8 @@ async fn write_files(export: &Export, printer: &Printer) -> Result<Exit, Failure
     let directory = &export.directory;
     let failed =
         |path: &Path, error: std::io::Error| Failure::new(Exit::CannotCreate, format!("{}: {error}", path.display()));
-    std::fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(|error| failed(directory, error))?;
     let mut count = 0_u64;
     queue
         .every_page(&filters, None, async |rows| {
@@ -310,7 +320,9 @@ async fn write_files(export: &Export, printer: &Printer) -> Result<Exit, Failure
                 let content = queue.content(&row.id).await?;
                 for (extension, octets) in [("eml", &content[..]), ("json", as_json(&row).as_bytes())] {
                     let path = directory.join(format!("{}.{extension}", row.id));
-                    std::fs::write(&path, octets).map_err(|error| failed(&path, error))?;
+                    // Mail is private, and nothing is overwritten.
+                    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+                    file.and_then(|mut file| file.write_all(octets)).map_err(|error| failed(&path, error))?;
                 }
                 count += 1;
             }
@@ -416,6 +428,8 @@ fn query(filter: &QueueFilter, after: Option<&str>) -> String {
         ("older_than_seconds", filter.older_than_seconds.map(|age| age.to_string())),
         ("recipient_domain", filter.recipient_domain.clone()),
         ("after", after.map(str::to_owned)),
+        // The command line has asked for it.
+        ("all", (*filter == QueueFilter::default()).then(|| "true".to_owned())),
     ];
     let members = members
         .into_iter()

@@ -26,6 +26,9 @@ const PROVIDER_PROBE_INTERVAL: Duration = Duration::from_secs(10);
 /// From one probe of an application to the next.
 const APP_PROBE_INTERVAL: Duration = Duration::from_secs(20);
 
+/// How long an application waits that got no send slot: the rate is used up, and its messages would all ask in vain.
+const NO_SLOT_INTERVAL: Duration = Duration::from_secs(5);
+
 /// What the end of an attempt says about others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
@@ -35,6 +38,8 @@ pub(super) enum Signal {
     AppCannotSend,
     /// The provider did not answer, or failed.
     ProviderFailed,
+    /// The application got no send slot: its messages wait a moment without asking again.
+    NoSlot,
     /// Nothing.
     None,
 }
@@ -55,6 +60,8 @@ pub(super) struct DueQueue {
 struct AppQueue {
     fresh: BTreeSet<(Instant, QueueId)>,
     deferred: BTreeSet<(Instant, QueueId)>,
+    /// When each of them is due, and whether it is in `fresh`: a message is in one of them, once.
+    entries: HashMap<QueueId, (Instant, bool)>,
     attempts: usize,
     gate: Gate,
     /// The next one is a deferred message, if one is due.
@@ -71,6 +78,11 @@ impl Gate {
         self.0.is_none_or(|probe| attempts == 0 && probe <= now)
     }
 
+    /// An attempt begins. Where the gate is closed, it was a probe.
+    fn probed(&mut self, next: Instant) {
+        self.0 = self.0.map(|_| next);
+    }
+
     /// When an attempt may begin, if nothing else changes.
     fn opens(self, due: Instant) -> Instant {
         self.0.map_or(due, |probe| probe.max(due))
@@ -81,6 +93,23 @@ impl AppQueue {
     fn first(&self) -> Option<Instant> {
         let first = |set: &BTreeSet<(Instant, QueueId)>| set.first().map(|(due, _)| *due);
         first(&self.fresh).into_iter().chain(first(&self.deferred)).min()
+    }
+
+    fn add(&mut self, id: QueueId, due: Instant, is_fresh: bool) {
+        let (due, is_fresh) = match self.entries.get(&id) {
+            Some((before, _)) if *before <= due => return,
+            Some(&(before, was_fresh)) => {
+                self.set(was_fresh).remove(&(before, id));
+                (due, was_fresh)
+            }
+            None => (due, is_fresh),
+        };
+        self.set(is_fresh).insert((due, id));
+        self.entries.insert(id, (due, is_fresh));
+    }
+
+    fn set(&mut self, is_fresh: bool) -> &mut BTreeSet<(Instant, QueueId)> {
+        if is_fresh { &mut self.fresh } else { &mut self.deferred }
     }
 
     fn may_attempt(&self, now: Instant) -> bool {
@@ -97,7 +126,9 @@ impl AppQueue {
             (false, true) => &mut self.deferred,
         };
         self.turn_of_deferred = !self.turn_of_deferred;
-        set.pop_first().map(|(_, id)| id)
+        let (_, id) = set.pop_first()?;
+        self.entries.remove(&id);
+        Some(id)
     }
 
     fn is_idle(&self) -> bool {
@@ -118,15 +149,14 @@ impl DueQueue {
         }
     }
 
-    /// Adds a message. A message may be in it twice; the caller skips what it does not find.
+    /// Adds a message. One that is there already is due at the earlier time.
     pub(super) fn add(&mut self, app: &App, id: QueueId, due: Instant, is_fresh: bool) {
         if !self.apps.contains_key(app) {
             self.apps.insert(app.clone(), AppQueue::default());
             self.turns.push_back(app.clone());
         }
         if let Some(queue) = self.apps.get_mut(app) {
-            let set = if is_fresh { &mut queue.fresh } else { &mut queue.deferred };
-            set.insert((due, id));
+            queue.add(id, due, is_fresh);
         }
     }
 
@@ -145,6 +175,9 @@ impl DueQueue {
             let id = if queue.may_attempt(now) { queue.pop(now) } else { None };
             self.turns.push_back(app.clone());
             if let Some(id) = id {
+                // A probe, whatever comes of it, is the only one for a while.
+                queue.gate.probed(now + APP_PROBE_INTERVAL);
+                self.provider.probed(now + PROVIDER_PROBE_INTERVAL);
                 queue.attempts += 1;
                 self.attempts += 1;
                 return Some((app, id));
@@ -180,15 +213,19 @@ impl DueQueue {
                     self.provider = Gate(Some(now + PROVIDER_PROBE_INTERVAL));
                 }
             }
-            // The provider answered.
-            Signal::AppCannotSend => self.failures = 0,
-            Signal::None => {}
+            Signal::AppCannotSend => {
+                // The provider answered.
+                self.provider = Gate(None);
+                self.failures = 0;
+            }
+            Signal::NoSlot | Signal::None => {}
         }
         if let Some(queue) = self.apps.get_mut(app) {
             queue.attempts = queue.attempts.saturating_sub(1);
             match signal {
                 Signal::Works => queue.gate = Gate(None),
                 Signal::AppCannotSend => queue.gate = Gate(Some(now + APP_PROBE_INTERVAL)),
+                Signal::NoSlot => queue.gate = Gate(Some(now + NO_SLOT_INTERVAL)),
                 Signal::ProviderFailed | Signal::None => {}
             }
         }
@@ -333,6 +370,31 @@ mod tests {
         setup.end(&app, Signal::Works);
         assert!(!setup.queue.is_closed());
         assert_eq!((0..100).filter_map(|_| setup.next()).count(), 25, "what waited leaves");
+    }
+
+    #[test]
+    fn a_message_that_is_added_again_is_due_once_at_the_earlier_time() {
+        let mut setup = Setup::new(100);
+        setup.add("a", 1, 30, false);
+        setup.add("a", 1, 0, true);
+        setup.add("a", 1, 60, false);
+        assert_eq!(setup.next(), Some(("a".to_owned(), 1)));
+        setup.end("a", Signal::Works);
+        setup.seconds(100);
+        assert_eq!(setup.next(), None);
+    }
+
+    #[test]
+    fn without_a_send_slot_an_application_asks_once_in_a_while() {
+        let mut setup = Setup::new(100);
+        (0..10).for_each(|number| setup.add("a", number, 0, true));
+        assert!(setup.next().is_some());
+        setup.end("a", Signal::NoSlot);
+        assert_eq!((setup.next(), setup.wakes_in()), (None, Some(5)));
+        setup.seconds(5);
+        assert!(setup.next().is_some() && setup.next().is_none());
+        setup.end("a", Signal::Works);
+        assert_eq!((0..10).filter_map(|_| setup.next()).count(), 8);
     }
 
     #[test]

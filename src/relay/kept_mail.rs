@@ -10,7 +10,7 @@ use crate::mail::{
 };
 use crate::observe::{Event, QueueEndRecord};
 use crate::spool::operate::{self, QueueAction, QueueFilter, QueuePage};
-use crate::spool::{DeadLetters, RECIPIENTS_PER_PART, Spool, SpoolError, SpoolUsage, Timestamp};
+use crate::spool::{DeadLetters, QueuedMessage, RECIPIENTS_PER_PART, Spool, SpoolError, SpoolUsage, Timestamp};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -95,29 +95,20 @@ impl Relay {
         action: Option<QueueAction>,
     ) -> Option<Result<QueuePage, SpoolError>> {
         let kept = self.kept.as_ref()?;
-        let page = operate::page(&*kept.spool, filter, after, action, Timestamp::from(self.clock.wall())).await;
-        let Ok(QueuePage { rows, .. }) = &page else { return Some(page) };
-        for row in rows {
-            let Some(id) = QueueId::parse(&row.id) else { continue };
-            match action {
-                Some(QueueAction::Release | QueueAction::Retry) => {
-                    kept.add(row.app.as_deref().and_then(|app| AppName::parse(app).ok()), id);
-                }
-                Some(QueueAction::Remove) => {
-                    let app = row.app.as_deref().and_then(|app| AppName::parse(app).ok());
-                    self.observer.observe(&Event::QueueLeft(&QueueEndRecord {
-                        id,
-                        app: app.as_ref(),
-                        octets: row.octets,
-                        status: "removed",
-                        attempts: row.attempts,
-                        age: Timestamp::from(self.clock.wall()).since(row.accepted),
-                    }));
-                }
-                _ => {}
-            }
-        }
-        Some(page)
+        let now = Timestamp::from(self.clock.wall());
+        let changed = |message: &QueuedMessage| match action {
+            Some(QueueAction::Release | QueueAction::Retry) => kept.add(message.app.clone(), message.id),
+            Some(QueueAction::Remove) => self.observer.observe(&Event::QueueLeft(&QueueEndRecord {
+                id: message.id,
+                app: message.app.as_ref(),
+                octets: message.octets,
+                status: "removed",
+                attempts: message.state.attempts,
+                age: now.since(message.accepted),
+            })),
+            _ => {}
+        };
+        Some(operate::page(&*kept.spool, filter, after, action, now, &changed).await)
     }
 
     /// The content of a message in the spool.
@@ -145,12 +136,19 @@ impl Relay {
         let Some(kept) = &self.kept else { return Err(refusal(SpoolError::Unavailable("there is none".to_owned()))) };
         let app = message.granted().app.clone();
         let staged = kept.spool.stage(app.as_ref(), message.content().octets().len() as u64).map_err(refusal)?;
-        let id = match tokio::time::timeout_at(deadline.into(), staged.commit(message)).await {
-            Ok(committed) => committed.map_err(refusal)?,
-            // It may become durable all the same, and be sent: the client that sends it again sends it twice.
+        let kept = Arc::clone(kept);
+        // A task of its own: a message that becomes durable after the deadline is in the queue, and is sent like any other. The client
+        // that sends it again then sends it twice.
+        let commit = tokio::spawn(async move {
+            let id = staged.commit(message).await?;
+            kept.add(app, id);
+            Ok(id)
+        });
+        let id = match tokio::time::timeout_at(deadline.into(), commit).await {
+            Ok(Ok(committed)) => committed.map_err(refusal)?,
+            Ok(Err(error)) => return Err(refusal(SpoolError::Unavailable(error.to_string()))),
             Err(_) => return Err(refusal(SpoolError::Unavailable("the disk did not answer in time".to_owned()))),
         };
-        kept.add(app, id);
         Ok(Receipt::Spool(id))
     }
 

@@ -85,7 +85,7 @@ impl QueueWorker {
             if let Some(after) = unread {
                 unread = self.read_page(after);
             }
-            self.begin_attempts();
+            self.begin_attempts(&draining);
             let wake = if unread.is_some() { Some(Instant::now()) } else { self.due.wakes().map(Instant::from_std) };
             let idle = Instant::now() + Duration::from_secs(3600);
             tokio::select! {
@@ -113,7 +113,7 @@ impl QueueWorker {
         page.last().map(|message| Some(message.id))
     }
 
-    fn begin_attempts(&mut self) {
+    fn begin_attempts(&mut self, draining: &CancellationToken) {
         while let Some((app, id)) = self.due.next(Instant::now().into_std()) {
             if !self.ids_in_progress.insert(id) {
                 // It was added twice.
@@ -121,7 +121,8 @@ impl QueueWorker {
                 continue;
             }
             let (relay, kept) = (Arc::clone(&self.relay), Arc::clone(&self.kept));
-            let task = self.attempts.spawn(async move { Attempt { relay, kept, id }.run().await });
+            let attempt = Attempt { relay, kept, id, draining: draining.clone() };
+            let task = self.attempts.spawn(async move { attempt.run().await });
             self.in_progress.insert(task.id(), (app, id));
         }
     }
@@ -136,7 +137,12 @@ impl QueueWorker {
         self.ids_in_progress.remove(&id);
         let now = Instant::now().into_std();
         self.due.end(&app, attempted.signal, now);
-        if let Some(wait) = attempted.again {
+        let wait = attempted.again.or_else(|| {
+            // An operator may have released it while the attempt ended.
+            let queued = self.kept.spool.get(id).filter(|queued| queued.state.held.is_none());
+            queued.map(|_| LOCAL_RETRY)
+        });
+        if let Some(wait) = wait {
             self.due.add(&app, id, now + wait, false);
         }
     }
@@ -147,6 +153,7 @@ struct Attempt {
     relay: Arc<Relay>,
     kept: Arc<KeptMail>,
     id: QueueId,
+    draining: CancellationToken,
 }
 
 impl Attempt {
@@ -158,12 +165,22 @@ impl Attempt {
         if let Some(part) = (0..queued.parts).find(|part| queued.state.started.contains(*part)) {
             return self.interrupted(&queued, part, &settings).await;
         }
-        let Some(part) = queued.parts_waiting().next() else { return Attempted::over(Signal::None) };
+        // In turn, so that a part that fails does not delay the others.
+        let waiting: Vec<u8> = queued.parts_waiting().collect();
+        let Some(turn) = (queued.state.attempts as usize).checked_rem(waiting.len()) else {
+            return Attempted::over(Signal::None);
+        };
+        let part = waiting[turn];
         let weight =
-            Weight { recipients: RECIPIENTS_PER_PART as u32, octets: self.relay.transport.octets_held(queued.octets) };
+            Weight { recipients: queued.recipients_of(part), octets: self.relay.transport.octets_held(queued.octets) };
         let slot_deadline = self.relay.clock.now() + SLOT_WAIT_MAX;
-        let Ok(slot) = self.relay.send_queue.slot(&queued.app, weight, slot_deadline).await else {
-            return Attempted::later(self.spread(LOCAL_RETRY * 6));
+        let slot = tokio::select! {
+            slot = self.relay.send_queue.slot(&queued.app, weight, slot_deadline) => slot,
+            // A shutdown begins no attempts.
+            () = self.draining.cancelled() => return Attempted::over(Signal::None),
+        };
+        let Ok(slot) = slot else {
+            return Attempted { again: Some(self.spread(LOCAL_RETRY)), signal: Signal::NoSlot };
         };
         let message = match self.kept.spool.load(self.id).await {
             Ok(message) => self.part(&message, part),
@@ -172,10 +189,24 @@ impl Attempt {
                 return self.not_loaded(&queued, error);
             }
         };
-        if self.record(Change::Started { part }).await.is_err() {
+        let started = self.record(Change::Started { part }).await;
+        let state = self.kept.spool.get(self.id).map(|queued| queued.state.held.is_some());
+        match (started, state) {
+            (Ok(true), Some(false)) => {}
             // Nothing is sent that could not be recorded: after a restart it would be sent once more.
-            self.relay.send_queue.give_back(slot).await;
-            return Attempted::later(LOCAL_RETRY);
+            (Err(_), _) => {
+                self.relay.send_queue.give_back(slot).await;
+                return Attempted::later(LOCAL_RETRY);
+            }
+            // An operator has removed or held it while it waited for its slot.
+            (Ok(_), state) => {
+                self.relay.send_queue.give_back(slot).await;
+                if state.is_some() {
+                    let (due, result) = (queued.state.due, "held before the attempt began".into());
+                    self.record_until_done(Change::Ended { part, last: false, due, result }).await;
+                }
+                return Attempted::over(Signal::None);
+            }
         }
         let began = self.relay.clock.now();
         let deadline = began + self.relay.settings.deadline.of(queued.octets);
@@ -190,6 +221,8 @@ impl Attempt {
         let age = self.age(&queued);
         let next = after(&outcome, queued.state.attempts + 1, age, &settings, self.random());
         self.observe(&queued, &message, &outcome, next, duration);
+        // Without a share of the memory any more, content is held only where it is needed.
+        let message = matches!(next, AfterAttempt::Fail(_)).then_some(message);
         self.settle(&queued, part, message, &outcome, next).await
     }
 
@@ -198,7 +231,7 @@ impl Attempt {
         &self,
         queued: &QueuedMessage,
         part: u8,
-        message: Permitted,
+        message: Option<Permitted>,
         outcome: &Outcome,
         next: AfterAttempt,
     ) -> Attempted {
@@ -210,7 +243,7 @@ impl Attempt {
                 self.record_until_done(ended(true, Timestamp::default())).await;
                 self.leaves(queued, "sent", signal)
             }
-            AfterAttempt::Fail(failure) => match self.bury(&message, failure, &text).await {
+            AfterAttempt::Fail(failure) => match self.bury(message.as_ref(), failure, &text).await {
                 Ok(()) => {
                     self.record_until_done(ended(true, Timestamp::default())).await;
                     self.leaves(queued, failure.label(), signal)
@@ -269,8 +302,9 @@ impl Attempt {
     }
 
     /// Stores a message that failed for the operator. The error says why it cannot be stored.
-    async fn bury(&self, message: &Permitted, failure: Failure, text: &str) -> Result<(), String> {
+    async fn bury(&self, message: Option<&Permitted>, failure: Failure, text: &str) -> Result<(), String> {
         let letters = self.kept.dead_letters.as_ref().ok_or("there is no directory for it (dead_letter)")?;
+        let message = message.ok_or("its content was let go")?;
         letters.store(message, failure.label(), text).await.map_err(|error| error.to_string())
     }
 

@@ -16,7 +16,7 @@ use crate::mail::{
 use crate::observe::{Event, TransactionRecord};
 use crate::policy::{MailFacts, RcptFacts};
 use crate::smtp::{Abandon, Action, Answer, MboxLine, Question, Session};
-use crate::spool::RECIPIENTS_PER_PART;
+use crate::spool::{RECIPIENTS_MAX, RECIPIENTS_PER_PART};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
@@ -333,8 +333,9 @@ impl SessionHandler {
     async fn rcpt(&mut self, forward_path: &ForwardPath) -> Answer {
         let fetched = self.fetched(forward_path);
         let Some(transaction) = &mut self.transaction else { return Answer::Refuse(replies::BAD_SEQUENCE) };
-        if transaction.delivery == Delivery::HandOff && transaction.accepted >= RECIPIENTS_PER_PART {
-            let detail = format!("without a spool a message has at most {RECIPIENTS_PER_PART} recipients");
+        let most = if transaction.delivery == Delivery::HandOff { RECIPIENTS_PER_PART } else { RECIPIENTS_MAX };
+        if transaction.accepted >= most {
+            let detail = format!("a message of this application has at most {most} recipients");
             let refusal = Refusal::new(replies::TOO_MANY_RECIPIENTS, detail);
             return self.refuse("RCPT", refusal, Some(forward_path.mailbox()));
         }

@@ -1,6 +1,6 @@
 //! What an operator does with messages in a spool: list, hold, release, retry, remove.
 //!
-//! All of it works in pages, so that a queue of any length costs a bounded time per call, and reads no content.
+//! All of it works in pages, so that a call looks at a bounded number of messages. Each change is flushed by itself.
 
 use super::queued_message::{Change, QueuedMessage, Timestamp};
 use super::{Spool, SpoolError};
@@ -130,8 +130,8 @@ impl QueueFilter {
     }
 }
 
-/// The messages after that id that fit, of the next [`PAGE_MAX`]. With an action, it is done to each first; a message that does not need it
-/// is left out.
+/// The messages after that id that fit, of the next [`PAGE_MAX`]. With an action, it is done to each first, and `changed` is called; a
+/// message that does not need it is left out.
 ///
 /// # Errors
 /// [`SpoolError::Unavailable`] if a change cannot be made durable; those before it are made.
@@ -141,6 +141,7 @@ pub async fn page(
     after: Option<QueueId>,
     action: Option<QueueAction>,
     now: Timestamp,
+    changed: &(dyn Fn(&QueuedMessage) + Sync),
 ) -> Result<QueuePage, SpoolError> {
     // One message is found by its id.
     let (messages, whole) = match filter.id.as_deref() {
@@ -168,6 +169,7 @@ pub async fn page(
             if !spool.change(message.id, change).await? {
                 continue;
             }
+            changed(&message);
         }
         let message = spool.get(message.id).unwrap_or(message);
         rows.push(QueueRow {
@@ -220,7 +222,7 @@ mod tests {
     }
 
     async fn count(spool: &MemorySpool, filter: QueueFilter, action: Option<QueueAction>) -> usize {
-        page(spool, &filter, None, action, Timestamp::MAX).await.unwrap().rows.len()
+        page(spool, &filter, None, action, Timestamp::MAX, &|_| {}).await.unwrap().rows.len()
     }
 
     #[tokio::test]

@@ -155,6 +155,8 @@ impl<L: Copy + PartialEq> Queue<L> {
             // One allocation of the name for all its messages.
             message.app.clone_from(app);
         }
+        let state = &mut message.state;
+        state.last.iter_mut().chain(&mut state.held).for_each(|text| share(&mut self.texts, text));
         *self.minutes.entry(message.accepted.millis() / MINUTE_MILLIS).or_default() += 1;
         self.count_held(&message.app.clone(), 0, u64::from(message.state.held.is_some()));
         let before = self.messages.insert(message.id, Stored { message, place })?;
@@ -168,11 +170,9 @@ impl<L: Copy + PartialEq> Queue<L> {
         let was_held = stored.message.state.held.is_some();
         let leaves = stored.message.apply(change);
         let (app, is_held) = (stored.message.app.clone(), stored.message.state.held.is_some());
-        if let Some(text) = &mut stored.message.state.last {
-            share(&mut self.texts, text);
-        }
-        if let Some(text) = &mut stored.message.state.held {
-            share(&mut self.texts, text);
+        if !leaves {
+            let state = &mut stored.message.state;
+            state.last.iter_mut().chain(&mut state.held).for_each(|text| share(&mut self.texts, text));
         }
         if was_held != is_held {
             self.count_held(&app, u64::from(was_held), u64::from(is_held));
@@ -250,10 +250,15 @@ impl Used {
 fn share(texts: &mut HashSet<Arc<str>>, text: &mut Arc<str>) {
     match texts.get(text) {
         Some(known) => *text = Arc::clone(known),
-        None if texts.len() < TEXTS_MAX => {
-            texts.insert(Arc::clone(text));
+        None => {
+            if texts.len() >= TEXTS_MAX {
+                // Those that no message has any more.
+                texts.retain(|text| Arc::strong_count(text) > 1);
+            }
+            if texts.len() < TEXTS_MAX {
+                texts.insert(Arc::clone(text));
+            }
         }
-        None => {}
     }
 }
 

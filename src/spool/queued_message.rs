@@ -26,6 +26,8 @@ pub struct QueuedMessage {
     pub accepted: Timestamp,
     /// Octets of content.
     pub octets: u64,
+    /// Recipients.
+    pub recipients: u32,
     /// Parts in which it is sent.
     pub parts: u8,
     /// What happened since.
@@ -97,9 +99,18 @@ impl QueuedMessage {
     ///
     /// `recipients` must be 1 to [`RECIPIENTS_MAX`]; more are an error of the caller and count as that.
     pub fn accepted(id: QueueId, app: Option<AppName>, at: Timestamp, octets: u64, recipients: usize) -> Self {
+        let count = u32::try_from(recipients).unwrap_or(u32::MAX);
         let parts = recipients.div_ceil(RECIPIENTS_PER_PART).clamp(1, PartSet::PARTS_MAX);
         let parts = u8::try_from(parts).unwrap_or(u8::MAX);
-        Self { id, app, accepted: at, octets, parts, state: QueueState { due: at, ..QueueState::default() } }
+        Self {
+            id,
+            app,
+            accepted: at,
+            octets,
+            recipients: count,
+            parts,
+            state: QueueState { due: at, ..QueueState::default() },
+        }
     }
 
     /// Applies a change. Returns whether the message leaves the queue. Changes may be repeated: the state is the same.
@@ -125,6 +136,12 @@ impl QueuedMessage {
             Change::Removed => return true,
         }
         state.ended == PartSet::first(self.parts)
+    }
+
+    /// Recipients of a part.
+    pub fn recipients_of(&self, part: u8) -> u32 {
+        let most = RECIPIENTS_PER_PART as u32;
+        self.recipients.saturating_sub(u32::from(part) * most).min(most)
     }
 
     /// The parts that are to be sent: neither ended nor under way.
@@ -223,6 +240,7 @@ mod tests {
     fn a_message_leaves_the_queue_when_all_its_parts_have_ended() {
         let mut message = message(101);
         assert_eq!(message.parts, 3);
+        assert_eq!((0..4).map(|part| message.recipients_of(part)).collect::<Vec<_>>(), [50, 50, 1, 0]);
         for part in [0, 2] {
             assert!(!message.apply(&Change::Started { part }));
             assert!(!message.apply(&ended(part, true)));

@@ -3,10 +3,13 @@
 use crate::support::{NOTE, Smtp, TestRelay, TestSetup, listener, short_deadline, until, with};
 use gatepost::builder::Builder;
 use gatepost::emulator::{ErrorName, Fault};
+use gatepost::limit::PaceSettings;
+use gatepost::mail::Clock;
 use gatepost::mail::SystemClock;
 use gatepost::mail::parameters::{AppName, ConfigurationSetName, Delivery};
 use gatepost::policy::{AddressPattern, App, MatchCriteria};
 use gatepost::relay::{OnAmbiguous, QueueSettings, RetrySettings};
+use gatepost::spool::operate::{QueueAction, QueueFilter};
 use gatepost::spool::{DeadLetters, DiskSpool, DiskSpoolSettings, SpoolLimits};
 use std::path::Path;
 use std::sync::Arc;
@@ -363,4 +366,47 @@ fn error_row(name: &str) -> Fault {
 
 fn texts(relay: &TestRelay) -> Vec<String> {
     relay.running.relay().faults().into_iter().map(|fault| fault.text).collect()
+}
+
+/// Every message took the rate of fifty recipients: the spool drained at a fiftieth of the account's rate.
+#[tokio::test]
+async fn a_message_takes_as_much_of_the_rate_as_it_has_recipients() {
+    let kept = Kept::new(Delivery::Spool);
+    let relay = kept
+        .relay_with(|plan| {
+            let pace = with(PaceSettings::default(), |it| it.recipients_per_second_max = Some(100.0));
+            plan.build(move |builder| builder.pace(pace))
+        })
+        .await;
+    let began = gatepost::mail::SystemClock.now();
+    for _ in 0..60 {
+        queued(&relay.send("ann@example.com", &[RECIPIENT], NOTE).await);
+    }
+    sent(&relay, 60).await;
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+/// A message that is held while it waits for its send slot was sent all the same.
+#[tokio::test]
+async fn a_message_that_is_held_while_it_waits_for_the_rate_is_not_sent() {
+    let kept = Kept::new(Delivery::Spool);
+    let relay = kept
+        .relay_with(|plan| {
+            let pace = with(PaceSettings::default(), |it| it.recipients_per_second_max = Some(1.0));
+            plan.build(move |builder| builder.pace(pace))
+        })
+        .await;
+    for _ in 0..8 {
+        queued(&relay.send("ann@example.com", &[RECIPIENT], NOTE).await);
+    }
+    sent(&relay, 1).await;
+    let inner = relay.running.relay();
+    let held = inner.queue_page(&QueueFilter::default(), None, Some(QueueAction::Hold)).await.unwrap().unwrap();
+    assert!(held.rows.len() >= 5, "{held:?}");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let after = relay.emulator.messages().len() + inner.spool_usage().unwrap().held as usize;
+    assert_eq!((after, inner.spool_usage().unwrap().held as usize), (8, held.rows.len()));
+    // One that is released leaves, although it was added while nothing else changed.
+    inner.queue_page(&QueueFilter::default(), None, Some(QueueAction::Release)).await.unwrap().unwrap();
+    sent(&relay, 8).await;
 }

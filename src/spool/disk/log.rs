@@ -99,6 +99,9 @@ pub(super) struct SegmentLog {
     markers: RandomState,
 }
 
+/// Files in `corrupt/` for one place of a segment.
+const COPIES_MAX: u32 = 100;
+
 /// What is copied in one step, so that new messages do not wait for long.
 const COPY_OCTETS: u64 = 1024 * 1024;
 
@@ -265,13 +268,13 @@ impl SegmentLog {
         if total <= 2 * live + 2 * self.segment_octets {
             return Ok(false);
         }
-        self.copy(number)?;
-        Ok(true)
+        self.copy(number)
     }
 
-    fn copy(&mut self, number: u32) -> io::Result<()> {
+    /// Copies some messages of a segment to the end. `false`: there were none to copy.
+    fn copy(&mut self, number: u32) -> io::Result<bool> {
         let Some(Segment { marker: Some(marker), end, .. }) = self.segments.get(&number).copied() else {
-            return Ok(());
+            return Ok(false);
         };
         let file = self.storage.open(&segment::file_name(number))?;
         if self.to_copy.is_empty() {
@@ -284,6 +287,11 @@ impl SegmentLog {
                         .map(|place| (frame.id, place)),
                 );
             })?;
+        }
+        let listed = !self.to_copy.is_empty();
+        if let (false, Some(segment)) = (listed, self.segments.get_mut(&number)) {
+            // Its records cannot be found: it is for an operator, and looked at again at the next start.
+            segment.kept = true;
         }
         let (mut records, mut octets) = (Vec::new(), 0);
         while octets < COPY_OCTETS {
@@ -309,7 +317,7 @@ impl SegmentLog {
         if !records.is_empty() {
             self.append(&records)?;
         }
-        Ok(())
+        Ok(listed)
     }
 
     /// Takes a message out of the queue whose record cannot be read, and sets the record aside.
@@ -336,17 +344,28 @@ impl SegmentLog {
         range: &Range<u64>,
         suffix: &str,
     ) -> io::Result<()> {
-        let name = format!("{CORRUPT}/{number:010}-{:010}{suffix}", range.start);
         let mut octets = vec![0; usize::try_from(range.end - range.start).map_err(io::Error::other)?];
         file.read_at(&mut octets, range.start)?;
-        let aside = match self.storage.create(&name, 0) {
-            // An earlier start did it.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-            other => other?,
-        };
-        aside.write_at(&octets, 0)?;
-        aside.sync()?;
-        self.storage.sync_name(&name)
+        for copy in 1..=COPIES_MAX {
+            let name = format!("{CORRUPT}/{number:010}-{:010}.{copy}{suffix}", range.start);
+            let aside = match self.storage.create(&name, 0) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    let there = self.storage.open(&name)?;
+                    let mut before = vec![0; usize::try_from(there.octets()?).map_err(io::Error::other)?];
+                    there.read_at(&mut before, 0)?;
+                    // An earlier start did it. If it was interrupted, or set something else aside, this one has another name.
+                    if before == octets {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                other => other?,
+            };
+            aside.write_at(&octets, 0)?;
+            aside.sync()?;
+            return self.storage.sync_name(&name);
+        }
+        Err(io::Error::other("corrupt/ has too many copies of this place"))
     }
 
     /// Seals the segment that is appended to: the next start reads its footer.

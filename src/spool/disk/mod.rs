@@ -254,6 +254,8 @@ fn read(
                 }
                 at = now;
             }
+            // The segment is shorter than it was.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(SpoolError::Damaged(id)),
             Err(error) => return Err(unavailable(error)),
         }
     };

@@ -442,3 +442,37 @@ fn a_segment_is_kept_until_its_damage_is_set_aside() {
     machine.run(&Step::Clean);
     assert!(!machine.disk.list("").unwrap().contains(&name));
 }
+
+/// The record of a large message is damaged, and its content is good: it was deleted with the record.
+#[test]
+fn the_content_of_a_message_whose_record_is_damaged_is_set_aside() {
+    let mut machine = Machine::new();
+    machine.run(&Step::AcceptLarge(1, 500));
+    machine.run(&Step::Accept(2, 100));
+    let place = lock(&machine.queue).get(id(1)).unwrap().place;
+    let name = super::segment::file_name(place.segment);
+    machine.disk.damage(&name, |octets| octets[place.offset as usize + 60] ^= 4);
+    assert_eq!(machine.open().unwrap().damaged, 1);
+    let aside = machine.disk.list(CORRUPT).unwrap();
+    assert!(aside.contains(&format!("{}.content", id(1))), "{aside:?}");
+    assert!(machine.disk.list("content").unwrap().is_empty());
+}
+
+/// A start that was interrupted while it set damage aside left a file that is not whole: the next one took it for done.
+#[test]
+fn damage_is_set_aside_whole_after_an_interruption() {
+    let mut machine = Machine::new();
+    machine.run(&Step::Accept(1, 200));
+    machine.run(&Step::Accept(2, 200));
+    let place = lock(&machine.queue).get(id(1)).unwrap().place;
+    let name = super::segment::file_name(place.segment);
+    machine.disk.damage(&name, |octets| octets[place.offset as usize + 100] ^= 4);
+    let aside = format!("{CORRUPT}/{:010}-{:010}.1.damaged", place.segment, place.offset);
+    let half = machine.disk.create(&aside, 0).unwrap();
+    half.write_at(b"half", 0).unwrap();
+    machine.open().unwrap();
+    let whole = machine.disk.open(&aside.replace(".1.", ".2.")).unwrap();
+    assert_eq!(whole.octets().unwrap(), u64::from(place.octets));
+    machine.open().unwrap();
+    assert_eq!(machine.disk.list(CORRUPT).unwrap().len(), 2, "once");
+}

@@ -77,7 +77,9 @@ impl SegmentLog {
             self.recover_segment(number, &*file, header.marker, ends.get(&number).copied(), &mut recovery)
                 .map_err(at(&name))?;
         }
-        self.remove_contents_without_message().map_err(at(CONTENT))?;
+        // Of a message whose record is damaged, the content may be good.
+        let keep = recovery.damaged > 0 || recovery.torn_octets > 0 || !recovery.foreign.is_empty();
+        self.remove_contents_without_message(keep).map_err(at(CONTENT))?;
         recovery.damaged =
             self.storage.list(CORRUPT).map_err(at(CORRUPT))?.iter().filter(|name| name.ends_with(DAMAGED)).count()
                 as u64;
@@ -101,6 +103,7 @@ impl SegmentLog {
                 unreadable.push(offset..offset + octets);
             }
         })?;
+        recovery.damaged += (extent.damaged.len() + unreadable.len()) as u64;
         let mut kept = false;
         for (ranges, suffix) in
             [(&extent.damaged[..], DAMAGED), (&unreadable[..], DAMAGED), (extent.torn.as_slice(), TORN)]
@@ -144,11 +147,15 @@ impl SegmentLog {
     }
 
     /// Removes files of content that belong to no message: their message was not committed, or has left the queue.
-    fn remove_contents_without_message(&self) -> io::Result<()> {
+    /// With `keep` they go to `corrupt/`.
+    fn remove_contents_without_message(&self, keep: bool) -> io::Result<()> {
         for name in self.storage.list(CONTENT)? {
             let Some(id) = QueueId::parse(&name) else { continue };
             if lock(&self.queue).get(id).is_none_or(|stored| !stored.place.large) {
-                self.storage.remove(&content_name(id))?;
+                match keep {
+                    true => self.storage.rename(&content_name(id), &format!("{CORRUPT}/{id}.content"))?,
+                    false => self.storage.remove(&content_name(id))?,
+                }
             }
         }
         Ok(())

@@ -77,6 +77,10 @@ impl Directory {
             builder.create(path.join(name))?;
         }
         File::open(path)?.sync_all()?;
+        // The names of directories that were created. One that this user cannot read was there before.
+        for parent in path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
+            let _ = File::open(parent).and_then(|parent| parent.sync_all());
+        }
         Ok(Self(path.to_owned()))
     }
 

@@ -14,12 +14,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// Octets of one flush, about: what more waits goes into the next.
 const FLUSH_OCTETS: u64 = 8 * 1024 * 1024;
 
 /// Failed flushes in a row after which no more messages are taken: one may be a single bad block.
 const FAILURES_MAX: u32 = 2;
+
+/// A write that takes longer: no more messages are taken until it ends, because they would all wait in memory.
+const FLUSH_MAX: Duration = Duration::from_secs(10);
 
 /// How long to wait before an empty flush tests whether the disk works again.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
@@ -52,6 +56,8 @@ pub(super) struct Writer {
 #[derive(Default)]
 struct Status {
     failing: Mutex<Option<SpoolError>>,
+    /// When the write that is in progress began.
+    writing: Mutex<Option<Instant>>,
     damaged: AtomicU64,
 }
 
@@ -83,9 +89,13 @@ impl Writer {
     }
 
     pub(super) fn health(&self) -> Health {
-        match &*self.status.failing.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(error) = &*self.status.failing.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Health::Failing(error.clone());
+        }
+        let writing = *self.status.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        match writing.filter(|began| began.elapsed() > FLUSH_MAX) {
             None => Health::Good,
-            Some(error) => Health::Failing(error.clone()),
+            Some(_) => Health::Failing(SpoolError::Unavailable("a write to the disk does not end".to_owned())),
         }
     }
 
@@ -109,6 +119,14 @@ struct Work {
     status: Arc<Status>,
     /// In a row.
     failures: u32,
+}
+
+/// Also after a panic.
+impl Drop for Work {
+    fn drop(&mut self) {
+        let ended = SpoolError::Unavailable("the thread that writes has ended".to_owned());
+        *self.status.failing.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
+    }
 }
 
 impl Work {
@@ -161,7 +179,9 @@ impl Work {
     }
 
     fn append(&mut self, records: &[Append]) -> Result<(), SpoolError> {
+        *self.status.writing.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         let done = self.log.append(records).map_err(unavailable);
+        *self.status.writing.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.failures = if done.is_ok() { 0 } else { self.failures.saturating_add(1) };
         let failing = done.as_ref().err().filter(|_| self.failures >= FAILURES_MAX).cloned();
         *self.status.failing.lock().unwrap_or_else(PoisonError::into_inner) = failing;
