@@ -370,3 +370,32 @@ fn the_core_has_no_aws_in_it() {
         assert!(!tree.lines().any(|line| line.starts_with(name)), "{name} is in the core");
     }
 }
+
+#[test]
+fn every_test_that_the_table_of_faults_names_exists() {
+    fn read(directory: &Path, text: &mut String) {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_owned();
+            if path.is_dir() {
+                read(&path, text);
+            } else if matches!(extension.as_str(), "rs" | "py") {
+                text.push_str(&std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let mut code = String::new();
+    for directory in ["src", "tests"] {
+        read(&root().join(directory), &mut code);
+    }
+    let readme = std::fs::read_to_string(root().join("tests/README.md")).unwrap();
+    let table = readme.split("## Faults").nth(1).unwrap().split("\n## ").next().unwrap();
+    let names =
+        table.split('`').skip(1).step_by(2).filter(|name| !name.contains(['/', '*', ' ', '=']) && name.len() > 20);
+    let mut found = 0;
+    for name in names {
+        assert!(code.contains(&format!("fn {name}(")) || code.contains(&format!("def {name}(")), "{name}");
+        found += 1;
+    }
+    assert!(found > 30, "{found}");
+}

@@ -23,7 +23,7 @@ section! {
         /// Bytes of all messages in the spool; further messages receive 452. On disk, the spool may take twice as much, and
         /// 128 MiB. The default is 10 GiB.
         octets_max: Octets = Octets::of(SpoolLimits::default().octets_max),
-        /// Messages in the spool; further ones receive 452. Each takes about 300 bytes of memory.
+        /// Messages in the spool; further ones receive 452. Each takes about 400 bytes of memory.
         messages_max: Count = Count::of(SpoolLimits::default().messages_max),
         /// Bytes of the messages of one application. Default: half of octets_max.
         #[schemars(example = 1_000_000_000)]

@@ -7,7 +7,7 @@
 
 use crate::mail::QueueId;
 use crate::mail::parameters::AppName;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 /// An application; `None`: messages of none.
@@ -47,6 +47,7 @@ pub(super) enum Signal {
 /// Messages by the time at which they are due.
 #[derive(Debug)]
 pub(super) struct DueQueue {
+    began: Instant,
     apps: HashMap<App, AppQueue>,
     /// The applications in the order of their turns.
     turns: VecDeque<App>,
@@ -58,14 +59,35 @@ pub(super) struct DueQueue {
 
 #[derive(Debug, Default)]
 struct AppQueue {
-    fresh: BTreeSet<(Instant, QueueId)>,
-    deferred: BTreeSet<(Instant, QueueId)>,
-    /// When each of them is due, and whether it is in `fresh`: a message is in one of them, once.
-    entries: HashMap<QueueId, (Instant, bool)>,
+    fresh: BTreeSet<(Millis, QueueId)>,
+    deferred: BTreeSet<(Millis, QueueId)>,
+    /// Where each of them is: a message is in one of the sets, once.
+    entries: BTreeMap<QueueId, Entry>,
     attempts: usize,
     gate: Gate,
     /// The next one is a deferred message, if one is due.
     turn_of_deferred: bool,
+}
+
+/// Milliseconds since the queue was made: half as large as an [`Instant`], and there may be a million.
+type Millis = u64;
+
+/// When a message is due, and whether it is a new one, in one number.
+#[derive(Clone, Copy, Debug)]
+struct Entry(u64);
+
+impl Entry {
+    fn new(due: Millis, is_fresh: bool) -> Self {
+        Self(due << 1 | u64::from(is_fresh))
+    }
+
+    fn due(self) -> Millis {
+        self.0 >> 1
+    }
+
+    fn is_fresh(self) -> bool {
+        self.0 & 1 == 1
+    }
 }
 
 /// Open, or closed until the next probe.
@@ -90,34 +112,31 @@ impl Gate {
 }
 
 impl AppQueue {
-    fn first(&self) -> Option<Instant> {
-        let first = |set: &BTreeSet<(Instant, QueueId)>| set.first().map(|(due, _)| *due);
+    fn first(&self) -> Option<Millis> {
+        let first = |set: &BTreeSet<(Millis, QueueId)>| set.first().map(|(due, _)| *due);
         first(&self.fresh).into_iter().chain(first(&self.deferred)).min()
     }
 
-    fn add(&mut self, id: QueueId, due: Instant, is_fresh: bool) {
-        let (due, is_fresh) = match self.entries.get(&id) {
-            Some((before, _)) if *before <= due => return,
-            Some(&(before, was_fresh)) => {
-                self.set(was_fresh).remove(&(before, id));
-                (due, was_fresh)
-            }
-            None => (due, is_fresh),
-        };
-        self.set(is_fresh).insert((due, id));
-        self.entries.insert(id, (due, is_fresh));
-    }
-
-    fn set(&mut self, is_fresh: bool) -> &mut BTreeSet<(Instant, QueueId)> {
-        if is_fresh { &mut self.fresh } else { &mut self.deferred }
+    fn add(&mut self, id: QueueId, due: Millis, is_fresh: bool) {
+        let before = self.entries.get(&id).copied();
+        if before.is_some_and(|before| before.due() <= due) {
+            return;
+        }
+        let is_fresh = before.map_or(is_fresh, Entry::is_fresh);
+        let set = if is_fresh { &mut self.fresh } else { &mut self.deferred };
+        if let Some(before) = before {
+            set.remove(&(before.due(), id));
+        }
+        set.insert((due, id));
+        self.entries.insert(id, Entry::new(due, is_fresh));
     }
 
     fn may_attempt(&self, now: Instant) -> bool {
         self.attempts < APP_ATTEMPTS_MAX && self.gate.is_open(self.attempts, now)
     }
 
-    fn pop(&mut self, now: Instant) -> Option<QueueId> {
-        let is_due = |set: &BTreeSet<(Instant, QueueId)>| set.first().is_some_and(|(due, _)| *due <= now);
+    fn pop(&mut self, now: Millis) -> Option<QueueId> {
+        let is_due = |set: &BTreeSet<(Millis, QueueId)>| set.first().is_some_and(|(due, _)| *due <= now);
         let (fresh, deferred) = (is_due(&self.fresh), is_due(&self.deferred));
         let set = match (fresh, deferred) {
             (false, false) => return None,
@@ -138,8 +157,9 @@ impl AppQueue {
 
 impl DueQueue {
     /// An empty queue that allows that many attempts at a time.
-    pub(super) fn new(attempts_max: usize) -> Self {
+    pub(super) fn new(attempts_max: usize, now: Instant) -> Self {
         Self {
+            began: now,
             apps: HashMap::new(),
             turns: VecDeque::new(),
             attempts: 0,
@@ -156,7 +176,9 @@ impl DueQueue {
             self.turns.push_back(app.clone());
         }
         if let Some(queue) = self.apps.get_mut(app) {
-            queue.add(id, due, is_fresh);
+            // Rounded up, so that no message is due too early.
+            let wait = due.saturating_duration_since(self.began) + Duration::from_micros(999);
+            queue.add(id, u64::try_from(wait.as_millis()).unwrap_or(u64::MAX >> 1), is_fresh);
         }
     }
 
@@ -165,6 +187,8 @@ impl DueQueue {
         if self.attempts >= self.attempts_max || !self.provider.is_open(self.attempts, now) {
             return None;
         }
+        let passed = now.saturating_duration_since(self.began).as_millis();
+        let now_millis = u64::try_from(passed).unwrap_or(u64::MAX);
         for _ in 0..self.turns.len() {
             let app = self.turns.pop_front()?;
             let Some(queue) = self.apps.get_mut(&app) else { continue };
@@ -172,7 +196,7 @@ impl DueQueue {
                 self.apps.remove(&app);
                 continue;
             }
-            let id = if queue.may_attempt(now) { queue.pop(now) } else { None };
+            let id = if queue.may_attempt(now) { queue.pop(now_millis) } else { None };
             self.turns.push_back(app.clone());
             if let Some(id) = id {
                 // A probe, whatever comes of it, is the only one for a while.
@@ -196,7 +220,8 @@ impl DueQueue {
             .apps
             .values()
             .filter(|queue| queue.attempts < APP_ATTEMPTS_MAX && (queue.gate.0.is_none() || queue.attempts == 0));
-        times.filter_map(|queue| Some(self.provider.opens(queue.gate.opens(queue.first()?)))).min()
+        let at = |due: Millis| self.began.checked_add(Duration::from_millis(due));
+        times.filter_map(|queue| Some(self.provider.opens(queue.gate.opens(at(queue.first()?)?)))).min()
     }
 
     /// An attempt ended.
@@ -257,7 +282,8 @@ mod tests {
 
     impl Setup {
         fn new(attempts_max: usize) -> Self {
-            Self { queue: DueQueue::new(attempts_max), now: SystemClock.now() }
+            let now = SystemClock.now();
+            Self { queue: DueQueue::new(attempts_max, now), now }
         }
 
         fn add(&mut self, name: &str, number: u32, after_seconds: u64, is_fresh: bool) {

@@ -32,6 +32,11 @@ const LOCAL_RETRY: Duration = Duration::from_secs(10);
 /// Messages that are read from the spool's list at a time.
 const PAGE: usize = 1_000;
 
+/// How often a part of the spool is searched for messages that are too old, how many pages of it, and how many end at a time.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+const SWEEP_PAGES: usize = 10;
+const SWEEP_MAX: usize = 200;
+
 /// What an attempt leaves to the worker.
 struct Attempted {
     /// When the message is due again. `None`: it has left the queue, or is held.
@@ -49,12 +54,19 @@ impl Attempted {
     }
 }
 
+struct InProgress {
+    app: App,
+    id: QueueId,
+    /// Whether the queue of due messages counts it.
+    counted: bool,
+}
+
 struct QueueWorker {
     relay: Arc<Relay>,
     kept: Arc<KeptMail>,
     due: DueQueue,
     attempts: JoinSet<Attempted>,
-    in_progress: HashMap<Id, (App, QueueId)>,
+    in_progress: HashMap<Id, InProgress>,
     ids_in_progress: HashSet<QueueId>,
 }
 
@@ -64,7 +76,7 @@ impl Relay {
         let Some(kept) = self.kept.clone() else { return };
         let additions = kept.additions();
         let Some(additions) = additions else { return };
-        let due = DueQueue::new(self.settings.queue.attempts_max);
+        let due = DueQueue::new(self.settings.queue.attempts_max, Instant::now().into_std());
         let worker = QueueWorker {
             relay: self,
             kept,
@@ -81,18 +93,22 @@ impl QueueWorker {
     async fn run(mut self, mut additions: mpsc::UnboundedReceiver<(App, QueueId)>, draining: CancellationToken) {
         // New mail is accepted and attempted while the list is read: a page at a time.
         let mut unread = Some(None);
+        let (mut sweep, mut swept_to) = (Instant::now() + SWEEP_INTERVAL, None);
         loop {
+            if Instant::now() >= sweep {
+                sweep = Instant::now() + SWEEP_INTERVAL;
+                swept_to = self.expire(swept_to, &draining);
+            }
             if let Some(after) = unread {
                 unread = self.read_page(after);
             }
             self.begin_attempts(&draining);
             let wake = if unread.is_some() { Some(Instant::now()) } else { self.due.wakes().map(Instant::from_std) };
-            let idle = Instant::now() + Duration::from_secs(3600);
             tokio::select! {
                 () = draining.cancelled() => break,
                 Some(ended) = self.attempts.join_next_with_id() => self.ended(ended),
                 Some((app, id)) = additions.recv() => self.due.add(&app, id, Instant::now().into_std(), true),
-                () = sleep_until(wake.unwrap_or(idle)) => {}
+                () = sleep_until(wake.map_or(sweep, |wake| wake.min(sweep))) => {}
             }
         }
         while let Some(ended) = self.attempts.join_next_with_id().await {
@@ -113,6 +129,33 @@ impl QueueWorker {
         page.last().map(|message| Some(message.id))
     }
 
+    /// Ends messages that are too old and are not attempted, because their application or the provider is closed: a part of the spool
+    /// at a time. Returns where the next call goes on.
+    fn expire(&mut self, from: Option<QueueId>, draining: &CancellationToken) -> Option<QueueId> {
+        let mut after = from;
+        let wall = Timestamp::from(self.relay.clock.wall());
+        for _ in 0..SWEEP_PAGES {
+            let page = self.kept.spool.page(after, PAGE);
+            after = page.last().map(|message| message.id);
+            for message in page.iter().filter(|message| message.state.held.is_none()) {
+                let expiry = self.relay.settings.queue.of(&message.app).expiry;
+                let is_old = wall.since(message.accepted) >= expiry + SWEEP_INTERVAL;
+                if self.attempts.len() >= SWEEP_MAX || !is_old || !self.ids_in_progress.insert(message.id) {
+                    continue;
+                }
+                let (relay, kept, id) = (Arc::clone(&self.relay), Arc::clone(&self.kept), message.id);
+                let attempt = Attempt { relay, kept, id, draining: draining.clone() };
+                let task = self.attempts.spawn(async move { attempt.expire().await });
+                let app = message.app.clone();
+                self.in_progress.insert(task.id(), InProgress { app, id, counted: false });
+            }
+            if after.is_none() {
+                break;
+            }
+        }
+        after
+    }
+
     fn begin_attempts(&mut self, draining: &CancellationToken) {
         while let Some((app, id)) = self.due.next(Instant::now().into_std()) {
             if !self.ids_in_progress.insert(id) {
@@ -123,7 +166,7 @@ impl QueueWorker {
             let (relay, kept) = (Arc::clone(&self.relay), Arc::clone(&self.kept));
             let attempt = Attempt { relay, kept, id, draining: draining.clone() };
             let task = self.attempts.spawn(async move { attempt.run().await });
-            self.in_progress.insert(task.id(), (app, id));
+            self.in_progress.insert(task.id(), InProgress { app, id, counted: true });
         }
     }
 
@@ -133,10 +176,12 @@ impl QueueWorker {
             // A panic: what was recorded decides at the next attempt.
             Err(error) => (error.id(), Attempted::later(LOCAL_RETRY)),
         };
-        let Some((app, id)) = self.in_progress.remove(&task) else { return };
+        let Some(InProgress { app, id, counted }) = self.in_progress.remove(&task) else { return };
         self.ids_in_progress.remove(&id);
         let now = Instant::now().into_std();
-        self.due.end(&app, attempted.signal, now);
+        if counted {
+            self.due.end(&app, attempted.signal, now);
+        }
         let wait = attempted.again.or_else(|| {
             // An operator may have released it while the attempt ended.
             let queued = self.kept.spool.get(id).filter(|queued| queued.state.held.is_none());
@@ -219,11 +264,35 @@ impl Attempt {
             self.relay.count_ambiguous();
         }
         let age = self.age(&queued);
-        let next = after(&outcome, queued.state.attempts + 1, age, &settings, self.random());
+        let next = after(&outcome, queued.state.failures + 1, age, &settings, self.random());
         self.observe(&queued, &message, &outcome, next, duration);
         // Without a share of the memory any more, content is held only where it is needed.
         let message = matches!(next, AfterAttempt::Fail(_)).then_some(message);
         self.settle(&queued, part, message, &outcome, next).await
+    }
+
+    /// Ends a message that is too old, without another attempt.
+    async fn expire(&self) -> Attempted {
+        let Some(queued) = self.kept.spool.get(self.id) else { return Attempted::over(Signal::None) };
+        let Some(part) = queued.parts_waiting().next().filter(|_| queued.state.started.is_empty()) else {
+            return Attempted::later(LOCAL_RETRY);
+        };
+        let message = match self.kept.spool.load(self.id).await {
+            Ok(message) => self.part(&message, part),
+            Err(error) => return self.not_loaded(&queued, error),
+        };
+        let result = queued.state.last.clone().unwrap_or_else(|| "no attempt was made".into());
+        let ended = |last| Change::Ended { part, last, due: Timestamp::MAX, result: Arc::clone(&result) };
+        match self.bury(Some(&message), Failure::Expired, &result).await {
+            Ok(()) => {
+                self.record_until_done(ended(true)).await;
+                self.leaves(&queued, Failure::Expired.label(), Signal::None)
+            }
+            Err(reason) => {
+                self.hold(format!("{}: {result}; {reason}", Failure::Expired.label()), ended(false)).await;
+                Attempted::over(Signal::None)
+            }
+        }
     }
 
     /// Records what follows from the outcome.

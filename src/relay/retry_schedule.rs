@@ -6,6 +6,9 @@ use std::time::Duration;
 /// The longest wait between two attempts.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(4_000);
 
+/// The longest wait that the provider may request.
+const REQUESTED_MAX: Duration = Duration::from_secs(3600);
+
 /// What happens to a message whose attempt may have sent it. SES has no idempotency token: trying again may send it twice,
 /// not trying again may lose it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,7 +75,7 @@ impl Failure {
     }
 }
 
-/// Decides what happens after the `attempts`-th attempt of a message of that age. `random` is at least 0 and less than 1.
+/// Decides what happens after an attempt of a message of that age, which is the `attempts`-th since a part of it was last sent. `random` is at least 0 and less than 1.
 pub(super) fn after(
     outcome: &Outcome,
     attempts: u32,
@@ -86,7 +89,8 @@ pub(super) fn after(
         (Certainty::Ambiguous, _) if settings.on_ambiguous == OnAmbiguous::Hold => return AfterAttempt::Hold,
         _ => {}
     }
-    let wait = wait(settings.first_wait, attempts, random).max(outcome.retry_after.unwrap_or_default());
+    let wait =
+        wait(settings.first_wait, attempts, random).max(outcome.retry_after.unwrap_or_default().min(REQUESTED_MAX));
     // The last attempt is at the end of the time, not before it.
     let left = settings.expiry.saturating_sub(age);
     if left.is_zero() { AfterAttempt::Fail(Failure::Expired) } else { AfterAttempt::Retry(wait.min(left)) }

@@ -45,6 +45,8 @@ pub struct QueueState {
     pub held: Option<Arc<str>>,
     /// Attempts that ended.
     pub attempts: u32,
+    /// Of them, those since a part was last sent: the wait before the next one grows with it.
+    pub failures: u32,
     /// Parts with an attempt that began and has not ended. After a restart nothing is known of its result: it is ambiguous.
     pub started: PartSet,
     /// Parts that were sent or have failed. A message leaves the queue when all have.
@@ -123,8 +125,14 @@ impl QueuedMessage {
                 state.started.remove(*part);
                 state.last = Some(Arc::clone(result));
                 match last {
-                    true => state.ended.insert(*part),
-                    false => state.due = *due,
+                    true => {
+                        state.ended.insert(*part);
+                        state.failures = 0;
+                    }
+                    false => {
+                        state.due = *due;
+                        state.failures = state.failures.saturating_add(1);
+                    }
                 }
             }
             Change::Held { reason } => state.held = Some(Arc::clone(reason)),
@@ -248,6 +256,7 @@ mod tests {
         assert!(!message.apply(&ended(1, false)));
         assert_eq!(message.parts_waiting().collect::<Vec<_>>(), [1]);
         assert_eq!((message.state.due, message.state.attempts), (Timestamp::from_millis(9), 3));
+        assert_eq!(message.state.failures, 1, "two parts were sent");
         assert!(message.apply(&ended(1, true)));
     }
 

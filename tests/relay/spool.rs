@@ -410,3 +410,18 @@ async fn a_message_that_is_held_while_it_waits_for_the_rate_is_not_sent() {
     inner.queue_page(&QueueFilter::default(), None, Some(QueueAction::Release)).await.unwrap().unwrap();
     sent(&relay, 8).await;
 }
+
+/// Of an application that cannot send, one message is tried from time to time; the others were kept for as many days as that takes.
+#[tokio::test]
+async fn messages_of_an_application_that_cannot_send_expire_too() {
+    let mut kept = Kept::new(Delivery::Spool);
+    kept.retry.expiry = Duration::from_millis(500);
+    let relay = kept.relay().await;
+    relay.emulator.script_always(Some(error_row("SendingPausedException")));
+    for _ in 0..60 {
+        queued(&relay.send("ann@example.com", &[RECIPIENT], NOTE).await);
+    }
+    until("all have expired", || relay.running.relay().spool_usage().unwrap().messages == 0).await;
+    assert_eq!(kept.dead().len(), 120, "each with its reason");
+    assert!(relay.emulator.messages().is_empty());
+}

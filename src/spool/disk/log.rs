@@ -122,8 +122,8 @@ impl SegmentLog {
         }
     }
 
-    /// Appends records and makes them durable, all or none.
-    pub(super) fn append(&mut self, records: &[Append]) -> io::Result<()> {
+    /// Appends records and makes them durable, all or none. For each: whether its message was there.
+    pub(super) fn append(&mut self, records: &[Append]) -> io::Result<Vec<bool>> {
         let octets = records.iter().map(Append::octets).sum();
         let active = self.room(octets)?;
         let (number, marker, start) = (active.number, active.marker, active.end);
@@ -148,19 +148,24 @@ impl SegmentLog {
             segment.octets = segment.octets.max(end);
         }
         self.previous = Some((number, end));
+        let mut found = Vec::with_capacity(records.len());
         for (record, offset) in records.iter().zip(offsets) {
             let octets = u32::try_from(record.octets()).unwrap_or(u32::MAX);
             let large = record.kind == RecordKind::LargeMessage;
             let location = Location { segment: number, offset, octets, large };
-            match &record.effect {
-                Effect::Insert(message) => self.insert(message.clone(), location),
-                Effect::Change(change) => {
-                    self.change(record.id, change);
+            found.push(match &record.effect {
+                Effect::Insert(message) => {
+                    self.insert(message.clone(), location);
+                    true
                 }
-                Effect::Copy(from) => self.relocate(record.id, *from, location),
-            }
+                Effect::Change(change) => self.change(record.id, change),
+                Effect::Copy(from) => {
+                    self.relocate(record.id, *from, location);
+                    true
+                }
+            });
         }
-        Ok(())
+        Ok(found)
     }
 
     pub(super) fn insert(&mut self, message: QueuedMessage, location: Location) {
@@ -171,8 +176,8 @@ impl SegmentLog {
         self.arrive(location);
     }
 
-    pub(super) fn change(&mut self, id: QueueId, change: &Change) {
-        let left = lock(&self.queue).apply(id, change).flatten();
+    pub(super) fn change(&mut self, id: QueueId, change: &Change) -> bool {
+        let Some(left) = lock(&self.queue).apply(id, change) else { return false };
         if let Some(Stored { place, .. }) = left {
             self.leave(place);
             if place.large {
@@ -180,6 +185,7 @@ impl SegmentLog {
                 let _ = self.storage.remove(&content_name(id));
             }
         }
+        true
     }
 
     fn relocate(&mut self, id: QueueId, from: Location, to: Location) {
@@ -333,7 +339,7 @@ impl SegmentLog {
         }
         let head = serde_json::to_vec(&Change::Removed).map_err(io::Error::other)?;
         let effect = Effect::Change(Change::Removed);
-        self.append(&[Append { id, kind: RecordKind::Change, head, content: Bytes::new(), effect }])
+        self.append(&[Append { id, kind: RecordKind::Change, head, content: Bytes::new(), effect }]).map(drop)
     }
 
     /// Copies a part of a segment to `corrupt/`.

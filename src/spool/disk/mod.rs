@@ -203,8 +203,7 @@ impl Spool for DiskSpool {
         }
         let head = serde_json::to_vec(&change).map_err(|error| SpoolError::Unavailable(error.to_string()))?;
         let effect = Effect::Change(change);
-        self.writer.append(Append { id, kind: RecordKind::Change, head, content: Bytes::new(), effect }).await?;
-        Ok(true)
+        self.writer.append(Append { id, kind: RecordKind::Change, head, content: Bytes::new(), effect }).await
     }
 
     async fn load(&self, id: QueueId) -> Result<Permitted, SpoolError> {

@@ -31,7 +31,7 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long to wait for something to write when there is nothing to clean.
 const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 
-type Answer = oneshot::Sender<Result<(), SpoolError>>;
+type Answer = oneshot::Sender<Result<bool, SpoolError>>;
 
 enum Request {
     Append(Append, Answer),
@@ -70,17 +70,17 @@ impl Writer {
         Ok(Self { requests: Some(requests), status, thread: Some(thread) })
     }
 
-    /// Makes a record durable.
-    pub(super) async fn append(&self, record: Append) -> Result<(), SpoolError> {
+    /// Makes a record durable. `false`: its message has left the queue.
+    pub(super) async fn append(&self, record: Append) -> Result<bool, SpoolError> {
         self.request(|answer| Request::Append(record, answer)).await
     }
 
     /// Takes a damaged message out of the queue.
     pub(super) async fn set_aside(&self, id: QueueId) -> Result<(), SpoolError> {
-        self.request(|answer| Request::SetAside(id, answer)).await
+        self.request(|answer| Request::SetAside(id, answer)).await.map(drop)
     }
 
-    async fn request(&self, request: impl FnOnce(Answer) -> Request) -> Result<(), SpoolError> {
+    async fn request(&self, request: impl FnOnce(Answer) -> Request) -> Result<bool, SpoolError> {
         let gone = || SpoolError::Unavailable("the thread that writes has ended".to_owned());
         let (answer, answered) = oneshot::channel();
         let requests = self.requests.as_ref().ok_or_else(gone)?;
@@ -163,7 +163,7 @@ impl Work {
                 Request::SetAside(id, answer) => {
                     let done = self.log.damaged(id).map_err(unavailable);
                     self.status.damaged.fetch_add(u64::from(done.is_ok()), Ordering::Relaxed);
-                    let _ = answer.send(done);
+                    let _ = answer.send(done.map(|()| true));
                 }
             }
             next = if octets < FLUSH_OCTETS { requests.try_recv().ok() } else { None };
@@ -172,13 +172,14 @@ impl Work {
             return;
         }
         let done = self.append(&records);
-        for answer in answers {
+        for (place, answer) in answers.into_iter().enumerate() {
+            let done = done.as_ref().map(|found| found.get(place).is_some_and(|found| *found));
             // A caller that is gone has no use for the answer.
-            let _ = answer.send(done.clone());
+            let _ = answer.send(done.map_err(Clone::clone));
         }
     }
 
-    fn append(&mut self, records: &[Append]) -> Result<(), SpoolError> {
+    fn append(&mut self, records: &[Append]) -> Result<Vec<bool>, SpoolError> {
         *self.status.writing.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         let done = self.log.append(records).map_err(unavailable);
         *self.status.writing.lock().unwrap_or_else(PoisonError::into_inner) = None;
