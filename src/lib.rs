@@ -8,7 +8,7 @@
 //! 5  config     TOML file and environment → settings of each module
 //! 4  builder    components + settings → a running relay; explain
 //! 3  server     sockets, TLS, timers          admin   health and metrics
-//! 2  relay      admission, content, send queue, delivery
+//! 2  relay      admission, content, send queue, delivery, queue worker
 //! 1  smtp       the SMTP server protocol without I/O
 //!    policy     is it allowed?                limit   how often, how fast?
 //!    auth       who is it?                    observe events → log lines, metrics
@@ -28,14 +28,17 @@
 //! 3. Content is scanned and stored in memory or an unlinked file (`relay/reception.rs`).
 //! 4. At the end of data the message waits for a slot in the send queue (`relay/send_queue.rs`).
 //! 5. `relay/admission.rs` decides about the whole message and makes a [`mail::Permitted`], the only thing that a
-//!    [`transport::Transport`] takes.
-//! 6. [`transport::ses`] makes one `SendEmail` call, with one [`mail::Outcome`].
-//! 7. The client receives 250 with the message id of SES, or a refusal from the table [`mail::replies`].
-//! 8. [`observe`] writes one log line and counts.
+//!    [`transport::Transport`] or a [`spool::Spool`] takes.
+//! 6. [`transport::ses`] makes one `SendEmail` call, with one [`mail::Outcome`]. Where the application's mail is kept, the message is
+//!    committed to the spool instead, or if it cannot be sent now (`relay/kept_mail.rs`).
+//! 7. The client receives 250 with the message id of SES or the queue id, or a refusal from the table [`mail::replies`].
+//! 8. `relay/queue_worker.rs` sends what is in the spool: `relay/due_queue.rs` says what is next, `relay/retry_schedule.rs` what follows
+//!    an attempt.
+//! 9. [`observe`] writes one log line and counts.
 //!
 //! The chapters of the handbook are in [`manual`]. To embed the relay, start with [`builder::Builder`] and [`manual::embedding`]; the
-//! extension points are [`policy::Policy`], [`limit::Limiter`], [`transport::Transport`], [`auth::Authenticator`] and
-//! [`observe::Observer`].
+//! extension points are [`policy::Policy`], [`limit::Limiter`], [`transport::Transport`], [`auth::Authenticator`],
+//! [`spool::Spool`] and [`observe::Observer`].
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
