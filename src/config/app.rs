@@ -52,6 +52,9 @@ section! {
         /// true or false: defer (4yz) where policy would reject (5yz). Default: policy.soft_fail.
         #[schemars(example = true)]
         soft_fail: Option<bool> = None,
+        /// hand-off, spool or hand-off-else-spool: what the 250 at the end of a message means. Default: policy.delivery.
+        #[schemars(example = &"hand-off-else-spool")]
+        delivery: Option<Delivery> = None,
         /// Its share of the rate of the SES account while the rate is not enough for all, relative to the other applications.
         weight: Number<1, 1_000_000> = Number::of(1),
         /// Guaranteed recipients a second; all applications share the rest of the rate. All guarantees together must
@@ -118,7 +121,9 @@ impl Item<'_, App> {
         let soft_fail = self.value.soft_fail.unwrap_or(common_policy.soft_fail);
         let has_documents = !self.value.documents.is_empty() || !common_policy.documents.is_empty();
         let documents = documents::read(&self.key("documents"), &self.value.documents, diagnostics);
-        let mut app = policy::App { enforcement, soft_fail, documents, ..policy::App::new(name?, recognition, from) };
+        let delivery = self.value.delivery.unwrap_or(common_policy.delivery).into();
+        let made = policy::App::new(name?, recognition, from);
+        let mut app = policy::App { enforcement, soft_fail, delivery, documents, ..made };
         rules.apply(&mut app, &self.path, has_documents, &config.smtp, diagnostics);
         let parameters = common.narrow(&self.value.ses_parameters(), &self.path, diagnostics);
         (app.send, app.tags) = (parameters.send, parameters.tags);

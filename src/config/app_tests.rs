@@ -85,6 +85,21 @@ fn what_works_and_should_not_is_warned_of() {
     assert_eq!(warnings(&second("networks = ['127.1.2.0/24']")), [""; 0], "the longer network is no overlap");
 }
 
+/// `[policy]` is for the relay, an `[[app]]` for itself.
+#[test]
+fn an_application_has_the_delivery_of_the_policy_unless_it_has_its_own() {
+    use crate::mail::parameters::Delivery;
+    let spool = "[policy]\ndelivery = 'spool'\n[spool]\ndirectory = '/var/lib/gatepost/spool'";
+    for (text, want) in [
+        (app(""), Delivery::HandOff),
+        (app(spool), Delivery::Spool),
+        (app(&format!("delivery = 'hand-off-else-spool'\n{spool}")), Delivery::HandOffElseSpool),
+        (app(&format!("delivery = 'hand-off'\n{spool}")), Delivery::HandOff),
+    ] {
+        assert_eq!(first_app(&text).delivery, want, "{text}");
+    }
+}
+
 #[test]
 fn an_application_that_names_who_it_is_may_be_reached_by_others() {
     let anywhere = app("").replace("127.0.0.1:2525", "0.0.0.0:25");

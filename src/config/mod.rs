@@ -139,7 +139,7 @@ section! {
         /// Applications with rules of their own: any number of `[[app]]` tables. A client is recognised as the most
         /// specific one that matches: certificate before AUTH name, AUTH name before network, the longer network before
         /// the shorter, network before listener. If an application has several of these keys, all must match. Of
-        /// `[policy]`, only documents, enforcement and soft_fail apply to applications; an application sets its other
+        /// `[policy]`, only documents, enforcement, soft_fail and delivery apply to applications; an application sets its other
         /// rules itself.
         app: Vec<App> = Vec::new(),
         /// Limits on what is sent in a period: any number of `[[limit]]` tables. All limits that apply to a message

@@ -31,6 +31,10 @@ section! {
         /// true or false, for every `[[app]]` without the key too: defer (4yz) where policy would reject (5yz). During
         /// a first roll-out, clients with a queue then keep messages that a missing rule would reject.
         soft_fail: bool = false,
+        /// hand-off, spool or hand-off-else-spool, for every `[[app]]` without the key too: what the 250 at the end of a message
+        /// means. hand-off: SES has the message. spool: the message is durable in `[spool]`, and is sent later.
+        /// hand-off-else-spool: SES has it, or, where the client would be deferred, the spool.
+        delivery: Delivery = Delivery::HandOff,
     } [rules]
 }
 
@@ -44,7 +48,7 @@ pub(super) fn plan(config: &Config, common: &Parameters, diagnostics: &mut Diagn
             return None;
         }
         for key in diagnostics.source_map().below("policy") {
-            if !["documents", "enforcement", "soft_fail"].contains(&key.as_str()) {
+            if !["documents", "enforcement", "soft_fail", "delivery"].contains(&key.as_str()) {
                 let message = format!("policy.{key} has no effect: without policy.from only applications may send");
                 diagnostics.error(&format!("policy.{key}"), message, "set policy.from, or remove it");
             }
@@ -67,5 +71,6 @@ pub(super) fn plan(config: &Config, common: &Parameters, diagnostics: &mut Diagn
     (app.send, app.tags) = (common.send.clone(), common.tags.clone());
     app.enforcement = section.enforcement.into();
     app.soft_fail = section.soft_fail;
+    app.delivery = section.delivery.into();
     Some(others)
 }

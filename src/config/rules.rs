@@ -72,10 +72,6 @@ group! { ($)
         /// A list of X-SES fields that clients may set: configuration-set, message-tags, identity-arn, tenant,
         /// list-management. All X-SES fields are removed from the message in any case.
         requested_fields: Vec<RequestedName>,
-        /// hand-off, spool or hand-off-else-spool: what the 250 at the end of a message means. hand-off: SES has the message.
-        /// spool: the message is durable in `[spool]`, and is sent later. hand-off-else-spool: SES has it, or, where the client
-        /// would be deferred, the spool.
-        delivery: Delivery,
         /// Seconds that a message stays in the spool before it fails. Default: spool.expiry_seconds.
         #[schemars(example = 86_400)]
         expiry_seconds: Option<Seconds>,
@@ -216,7 +212,6 @@ impl Rules {
         app.missing_message_id = self.missing_message_id.into();
         app.redirect_to = self.redirect_to.as_ref().map(|address| address.0.clone());
         app.requested_fields = self.requested_fields.iter().map(|field| field.0).collect();
-        app.delivery = self.delivery.into();
         app.principal_tags = self.principal_tags.clone().into_iter().collect();
         if let Some(address) = &self.redirect_to {
             diagnostics.warn(&key("redirect_to"), format!("all messages go to {address} only"), "for staging only");

@@ -123,14 +123,15 @@ fn apps(config: &Config) -> impl Iterator<Item = (AppName, Rules)> + '_ {
 }
 
 fn uses_spool(config: &Config) -> bool {
-    let of_apps = config.app.iter().map(|app| app.delivery);
+    let of_apps = config.app.iter().map(|app| app.delivery.unwrap_or(config.policy.delivery));
     of_apps.chain([config.policy.delivery]).any(|delivery| delivery != Delivery::HandOff)
 }
 
 /// What an application cannot have without a spool.
 fn needs_directory(config: &Config, diagnostics: &mut Diagnostics<'_>) {
     let policy = ("policy".to_owned(), config.policy.delivery);
-    let of_apps = Item::all("app", &config.app).map(|item| (item.path, item.value.delivery));
+    // An application without the key has that of the policy, which is reported once.
+    let of_apps = Item::all("app", &config.app).filter_map(|item| Some((item.path, item.value.delivery?)));
     for (path, delivery) in std::iter::once(policy).chain(of_apps) {
         if delivery != Delivery::HandOff {
             let hint = "set directory in [spool], on a disk that survives a restart; or delivery = \"hand-off\"";
