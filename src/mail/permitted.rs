@@ -35,7 +35,7 @@ impl Permitted {
         content: Content,
         granted: Arc<Granted>,
     ) -> Self {
-        Self { transaction, envelope, content, granted }
+        Self::permit(transaction, envelope, content, granted)
     }
 
     /// The message to some of its recipients, with the parameters of the call replaced. The content is the same.

@@ -256,9 +256,9 @@ impl DueQueue {
         }
     }
 
-    #[cfg(test)]
-    fn is_closed(&self) -> bool {
-        self.provider.0.is_some()
+    /// Whether messages of that application wait without attempts.
+    pub(super) fn is_closed(&self, app: &App) -> bool {
+        self.provider.0.is_some() || self.apps.get(app).is_some_and(|queue| queue.gate.0.is_some())
     }
 }
 
@@ -377,7 +377,7 @@ mod tests {
         for app in &begun[..5] {
             setup.end(app, Signal::ProviderFailed);
         }
-        assert!(setup.queue.is_closed() && setup.next().is_none());
+        assert!(setup.queue.is_closed(&None) && setup.next().is_none());
         for app in &begun[5..] {
             setup.end(app, Signal::ProviderFailed);
         }
@@ -394,7 +394,7 @@ mod tests {
         setup.seconds(10);
         let (app, _) = setup.next().unwrap();
         setup.end(&app, Signal::Works);
-        assert!(!setup.queue.is_closed());
+        assert!(!setup.queue.is_closed(&None));
         assert_eq!((0..100).filter_map(|_| setup.next()).count(), 25, "what waited leaves");
     }
 

@@ -53,7 +53,7 @@ impl KeptMail {
         self.additions.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Tells the worker of a message that is due now. Its length is bounded by the spool's limit of messages.
+    /// Tells the worker of a message that is due now. The channel has no bound, because the worker empties it at once.
     pub(super) fn add(&self, app: App, id: QueueId) {
         // Without a worker it is found at the next start.
         let _ = self.added.send((app, id));

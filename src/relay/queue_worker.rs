@@ -139,7 +139,8 @@ impl QueueWorker {
             after = page.last().map(|message| message.id);
             for message in page.iter().filter(|message| message.state.held.is_none()) {
                 let expiry = self.relay.settings.queue.of(&message.app).expiry;
-                let is_old = wall.since(message.accepted) >= expiry + SWEEP_INTERVAL;
+                // Where attempts are made, the next one decides.
+                let is_old = self.due.is_closed(&message.app) && wall.since(message.accepted) >= expiry;
                 if self.attempts.len() >= SWEEP_MAX || !is_old || !self.ids_in_progress.insert(message.id) {
                     continue;
                 }
@@ -273,7 +274,9 @@ impl Attempt {
 
     /// Ends a message that is too old, without another attempt.
     async fn expire(&self) -> Attempted {
-        let Some(queued) = self.kept.spool.get(self.id) else { return Attempted::over(Signal::None) };
+        let Some(queued) = self.kept.spool.get(self.id).filter(|queued| queued.state.held.is_none()) else {
+            return Attempted::over(Signal::None);
+        };
         let Some(part) = queued.parts_waiting().next().filter(|_| queued.state.started.is_empty()) else {
             return Attempted::later(LOCAL_RETRY);
         };
@@ -373,7 +376,7 @@ impl Attempt {
     /// Stores a message that failed for the operator. The error says why it cannot be stored.
     async fn bury(&self, message: Option<&Permitted>, failure: Failure, text: &str) -> Result<(), String> {
         let letters = self.kept.dead_letters.as_ref().ok_or("there is no directory for it (dead_letter)")?;
-        let message = message.ok_or("its content was let go")?;
+        let message = message.ok_or("its content is not in memory")?;
         letters.store(message, failure.label(), text).await.map_err(|error| error.to_string())
     }
 
