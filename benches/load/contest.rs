@@ -32,6 +32,8 @@ impl Stage {
 pub(crate) enum Subject<'a> {
     /// A relay; the generator sends to it.
     Relay(&'a Relay),
+    /// A server that keeps what it accepts: the process id of a relay, or of the parent of a mail server's processes.
+    Keeper(u32),
     /// Several relays behind a balancer: their CPU and memory together.
     Fleet(&'a [Relay]),
     /// The SDK alone, which sends by itself.
@@ -71,6 +73,8 @@ pub(crate) struct Round {
     pub(crate) ses_requests: u64,
     pub(crate) ses_accepted: u64,
     pub(crate) ses_connections: u64,
+    /// What is accepted is not sent in this round.
+    pub(crate) keeps: bool,
     /// MiB, in this round.
     pub(crate) memory_peak: f64,
 }
@@ -83,7 +87,7 @@ impl Round {
             format!("{} connections broke: {}", report.broken, report.trouble.as_deref().unwrap_or(""))
         } else if report.distinct != report.accepted {
             format!("{} message ids for {} acceptances", report.distinct, report.accepted)
-        } else if self.ses_accepted != report.accepted {
+        } else if !self.keeps && self.ses_accepted != report.accepted {
             format!("SES has {} messages, and clients received {} acceptances", self.ses_accepted, report.accepted)
         } else if report.accepted == 0 {
             "nothing was accepted".to_owned()
@@ -102,12 +106,15 @@ pub(crate) fn round(stage: &mut Stage, entry: &Entry<'_>) -> io::Result<Round> {
         (Subject::Sdk, _) | (_, LimitKey::Sdk { .. }) => yardstick,
         _ => generator,
     };
+    let keeps = matches!(entry.subject, Subject::Keeper(_));
+    let cpu_time = if keeps { CpuTime::of_family } else { CpuTime::of };
     let subject: Vec<u32> = match entry.subject {
         Subject::Relay(relay) => vec![relay.process.id()],
+        Subject::Keeper(id) => vec![id],
         Subject::Fleet(relays) => relays.iter().map(|relay| relay.process.id()).collect(),
         Subject::Sdk | Subject::Sender => vec![sender.process.id()],
     };
-    let cpu_of = |subject: &[u32]| subject.iter().map(|id| CpuTime::of(*id)).collect::<io::Result<Vec<_>>>();
+    let cpu_of = |subject: &[u32]| subject.iter().map(|id| cpu_time(*id)).collect::<io::Result<Vec<_>>>();
     subject.iter().try_for_each(|id| machine::forget_peak(*id))?;
     let cpu_before = (cpu_of(&subject)?, sender.process.cpu()?, ses.0.process.cpu()?);
     let report: Report = serde_json::from_value(sender.ask(&Order::Load(entry.load.clone()))?)?;
@@ -121,6 +128,7 @@ pub(crate) fn round(stage: &mut Stage, entry: &Entry<'_>) -> io::Result<Round> {
         ses_accepted: ses.count("accepted")? - before.1,
         ses_connections: ses.count("connections")? - before.2,
         memory_peak: subject.iter().map(|id| Ok(Memory::of(*id)?.peak)).sum::<io::Result<f64>>()?,
+        keeps,
         report,
     })
 }

@@ -37,6 +37,24 @@ impl CpuTime {
         Ok(Self { ticks, threads })
     }
 
+    /// The time of a process, of all processes that it started, and of those that ended.
+    pub(crate) fn of_family(process: u32) -> io::Result<Self> {
+        // proc(5): the parent is field 4; the time of children that ended, and were waited for, is in fields 16 and 17.
+        let field = |stat: &str, place: usize| -> Option<u64> {
+            stat.rsplit(')').next()?.split_whitespace().nth(place)?.parse().ok()
+        };
+        let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+        let mut ticks: u64 = [11, 12, 13, 14].iter().filter_map(|place| field(&stat, *place)).sum();
+        for entry in fs::read_dir("/proc")?.flatten() {
+            // A process that ends meanwhile is counted by its parent the next time.
+            let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+            if field(&stat, 1) == Some(process.into()) {
+                ticks += [11, 12].iter().filter_map(|place| field(&stat, *place)).sum::<u64>();
+            }
+        }
+        Ok(Self { ticks, threads: BTreeMap::new() })
+    }
+
     /// Seconds since then: from nanoseconds if no thread has ended, otherwise from ticks, which include ended threads.
     pub(crate) fn seconds_since(&self, before: &Self) -> f64 {
         let sum = |threads: &BTreeMap<u64, u64>| threads.values().sum::<u64>();

@@ -7,7 +7,8 @@
 //!
 //! The files: `table` has the scenarios, `contest` measures subjects alternately, `relay` writes configurations,
 //! `processes` starts everything, `roles` runs in the processes: `drive` sends at a rate, with `smtp` or `ses`.
-//! `machine` reads CPU and memory. `vpc` measures over network namespaces, `plot` draws.
+//! `machine` reads CPU and memory. `vpc` measures over network namespaces, `spool` with kept mail and beside `postfix`, `plot`
+//! draws.
 //!
 //! Counts are asserted in every round (each acceptance is one message at SES, with its own id), times are not. The
 //! benchmark ends by itself, and leaves no process however it ends. It listens on loopback, or in namespaces that it
@@ -21,12 +22,14 @@ mod drive;
 mod machine;
 mod network;
 mod plot;
+mod postfix;
 mod processes;
 mod relay;
 mod roles;
 mod row;
 mod ses;
 mod smtp;
+mod spool;
 mod table;
 mod vpc;
 
@@ -86,6 +89,9 @@ struct Arguments {
     /// The relay's binary. Default: the one of this build
     #[arg(long)]
     relay: Option<PathBuf>,
+    /// Profile spool: a directory with Postfix, unpacked from Debian's package or `/`. Without it, gatepost is measured alone
+    #[arg(long)]
+    postfix: Option<PathBuf>,
     /// Write all results to this file
     #[arg(long)]
     json: Option<PathBuf>,
@@ -109,6 +115,8 @@ enum Profile {
     Prices,
     /// Latency against offered rate
     Sweep,
+    /// Mail that is kept: accepted by gatepost and by Postfix, and sent from the queue; Postfix needs root
+    Spool,
     /// Two relays behind a balancer, over network namespaces; needs root
     Vpc,
 }
@@ -144,9 +152,11 @@ fn run(arguments: &Arguments) -> io::Result<()> {
     let mut run = Run::new(Workshop::open(binary)?, scale)?;
     let own = arguments.own();
     match profile {
-        Profile::Standard | Profile::Smoke => run.all()?,
+        Profile::Standard => run.all()?,
+        Profile::Smoke => run.all().and_then(|()| run.spool(None))?,
         Profile::Own => run.own(&own)?,
         Profile::Prices => run.prices()?,
+        Profile::Spool => run.spool(arguments.postfix.as_deref())?,
         Profile::Vpc => run.vpc()?,
         Profile::Sweep => {}
     }

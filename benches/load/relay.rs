@@ -5,7 +5,7 @@ use crate::processes::{self, Place, Process};
 use std::fmt::Write as _;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The features that a relay has enabled.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) host: Ipv4Addr,
     /// The network of the applications' addresses.
     pub(crate) network: network::Network,
+    /// The directory of a spool, in which all messages are kept. Without it they are handed off.
+    pub(crate) spool: Option<PathBuf>,
     /// Networks of balancers.
     pub(crate) proxies: Vec<String>,
     /// Further lines for the configuration file.
@@ -52,6 +54,7 @@ impl Settings {
             deadline_seconds: None,
             host: Ipv4Addr::LOCALHOST,
             network: network::LOOPBACK,
+            spool: None,
             proxies: Vec::new(),
             more: String::new(),
         }
@@ -97,6 +100,10 @@ impl Workshop {
     /// The authority that a client must trust.
     pub(crate) fn authority(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Starts a relay that sends to this endpoint.
@@ -183,6 +190,9 @@ endpoint_url = "{endpoint}"
         if let Some(seconds) = settings.deadline_seconds {
             let _ = write!(text, "[deadline]\nbase_seconds = {seconds}\n\n");
         }
+        if let Some(spool) = &settings.spool {
+            let _ = write!(text, "[spool]\ndirectory = \"{}\"\n\n", spool.display());
+        }
         if settings.metrics {
             let socket = self.directory.path().join(format!("admin-{}", self.made));
             let _ = write!(text, "[admin]\naddress = \"unix:{}\"\n\n", socket.display());
@@ -193,6 +203,9 @@ endpoint_url = "{endpoint}"
             text.push_str("[aws]\naccount = \"111122223333\"\nidentities = [\"example.com\"]\n\n");
         }
         let _ = write!(text, "[policy]\n{documents}");
+        if settings.spool.is_some() {
+            text.push_str("delivery = \"spool\"\n");
+        }
         if settings.applications == 0 {
             text.push_str("from = [\"*@*.example.com\"]\n");
         }

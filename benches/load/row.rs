@@ -1,5 +1,6 @@
 //! One row of the table, and its target.
 
+use crate::contest::Contest;
 use serde_json::{Value, json};
 use std::fmt;
 
@@ -11,6 +12,9 @@ pub(crate) enum Target {
     /// No target.
     None,
 }
+
+/// Rows, and contests by name.
+pub(crate) type Results = (Vec<Row>, Vec<(String, Contest)>);
 
 /// A row of the table.
 #[derive(Clone, Debug)]

@@ -6,10 +6,11 @@ use crate::machine::{CpuTime, Memory};
 use crate::processes::Place;
 use crate::relay::{APPLICATIONS, PASSWORD, Relay, Settings, USER, Workshop};
 use crate::roles::{Bucket, Order, Role};
-use crate::row::{Row, Target};
+use crate::row::{Results, Row, Target};
 use serde::Serialize;
 use serde_json::Value;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 /// Duration and number of rounds.
@@ -21,6 +22,8 @@ pub(crate) struct Scale {
     pub(crate) large_messages: usize,
     pub(crate) throttled_seconds: f64,
     pub(crate) bucket_seconds: f64,
+    /// Messages in a queue that is sent.
+    pub(crate) queued: u64,
 }
 
 impl Scale {
@@ -31,6 +34,7 @@ impl Scale {
         large_messages: 64,
         throttled_seconds: 8.0,
         bucket_seconds: 30.0,
+        queued: 100_000,
     };
     /// As short as possible: checks that everything works, measures nothing.
     pub(crate) const SMOKE: Self = Self {
@@ -40,6 +44,7 @@ impl Scale {
         large_messages: 6,
         throttled_seconds: 2.0,
         bucket_seconds: 2.0,
+        queued: 500,
     };
 }
 
@@ -196,12 +201,24 @@ impl Run {
         Ok(points)
     }
 
+    /// Mail that is kept, beside Postfix if it is there.
+    pub(crate) fn spool(&mut self, postfix: Option<&Path>) -> io::Result<()> {
+        let Scale { seconds, rounds, queued, .. } = self.scale;
+        let done = crate::spool::run(&mut self.workshop, &mut self.stage, postfix, (seconds, rounds, queued))?;
+        self.add(done);
+        Ok(())
+    }
+
     /// Two relays in network namespaces.
     pub(crate) fn vpc(&mut self) -> io::Result<()> {
-        let (rows, contests) = crate::vpc::run(&mut self.workshop, self.scale.seconds, self.scale.rounds)?;
+        let done = crate::vpc::run(&mut self.workshop, self.scale.seconds, self.scale.rounds)?;
+        self.add(done);
+        Ok(())
+    }
+
+    fn add(&mut self, (rows, contests): Results) {
         self.rows.extend(rows);
         self.contests.extend(contests.into_iter().map(|(name, done)| (name, done.to_json())));
-        Ok(())
     }
 
     /// Every scenario.

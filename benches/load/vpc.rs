@@ -16,7 +16,7 @@ use crate::network::Network;
 use crate::processes::{Helper, Place, Process};
 use crate::relay::{APPLICATIONS, Relay, Settings, Workshop};
 use crate::roles::{Bucket, Role};
-use crate::row::{Row, Target};
+use crate::row::{Results, Row, Target};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
@@ -29,9 +29,6 @@ const RELAYS: [&str; 2] = ["relay-1", "relay-2"];
 const PREFIX: &str = "gatepost-load-";
 /// Recipients a second, for all relays together.
 const QUOTA: f64 = 400.0;
-
-/// Rows, and contests by name.
-pub(crate) type Results = (Vec<Row>, Vec<(String, Contest)>);
 
 /// Runs all measurements.
 pub(crate) fn run(workshop: &mut Workshop, seconds: f64, rounds: usize) -> io::Result<Results> {
