@@ -9,7 +9,7 @@ use super::due_queue::{App, DueQueue, Signal};
 use super::fair_queue::Weight;
 use super::health::Way;
 use super::kept_mail::KeptMail;
-use super::retry_schedule::{AfterAttempt, Failure, OnAmbiguous, RetrySettings, after};
+use super::retry_schedule::{AfterAttempt, Failure, OnAmbiguous, RetrySettings, after, longest_wait};
 use crate::mail::parameters::{TAGS_MAX, Tag, TagText};
 use crate::mail::{Certainty, Fault, Outcome, OutcomeKind, Permitted, QueueId, author};
 use crate::observe::{AttemptRecord, Event, QueueEndRecord};
@@ -122,8 +122,9 @@ impl QueueWorker {
         let wall = Timestamp::from(self.relay.clock.wall());
         let now = Instant::now().into_std();
         for message in page.iter().filter(|message| message.state.held.is_none()) {
-            // A clock that was wrong when it was written does not make it wait for ever.
-            let wait = message.state.due.since(wall).min(super::retry_schedule::WAIT_MAX);
+            // If the clock was set back since, it waits no longer than after its last attempt.
+            let longest = longest_wait(self.relay.settings.queue.of(&message.app).first_wait, message.state.failures);
+            let wait = message.state.due.since(wall).min(longest);
             self.due.add(&message.app, message.id, now + wait, message.state.attempts == 0);
         }
         page.last().map(|message| Some(message.id))

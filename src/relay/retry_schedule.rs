@@ -4,7 +4,7 @@ use crate::mail::{Certainty, Outcome, OutcomeKind};
 use std::time::Duration;
 
 /// The longest wait between two attempts.
-pub(super) const WAIT_MAX: Duration = Duration::from_secs(4_000);
+const WAIT_MAX: Duration = Duration::from_secs(4_000);
 
 /// The longest wait that the provider may request.
 const REQUESTED_MAX: Duration = Duration::from_secs(3600);
@@ -98,8 +98,13 @@ pub(super) fn after(
 
 /// Exponential backoff with full jitter: any wait from zero to the bound, so that messages that failed together are not tried together.
 fn wait(first: Duration, attempts: u32, random: f64) -> Duration {
+    longest_wait(first, attempts).mul_f64(random.clamp(0.0, 1.0))
+}
+
+/// The bound of the wait after that many attempts.
+pub(super) fn longest_wait(first: Duration, attempts: u32) -> Duration {
     let doubled = first.saturating_mul(1_u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX));
-    doubled.min(WAIT_MAX).mul_f64(random.clamp(0.0, 1.0))
+    doubled.min(WAIT_MAX)
 }
 
 #[cfg(test)]

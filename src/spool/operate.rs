@@ -1,10 +1,11 @@
 //! What an operator does with messages in a spool: list, hold, release, retry, remove.
 //!
-//! All of it works in pages, so that a call looks at a bounded number of messages. Each change is flushed by itself.
+//! All of it works in pages, so that a call looks at a bounded number of messages.
 
 use super::queued_message::{Change, QueuedMessage, Timestamp};
 use super::{Spool, SpoolError};
 use crate::mail::QueueId;
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -134,7 +135,7 @@ impl QueueFilter {
 /// message that does not need it is left out.
 ///
 /// # Errors
-/// [`SpoolError::Unavailable`] if a change cannot be made durable; those before it are made.
+/// [`SpoolError::Unavailable`] if a change cannot be made durable; others may have been made, and `changed` was called for those.
 pub async fn page(
     spool: &dyn Spool,
     filter: &QueueFilter,
@@ -153,7 +154,7 @@ pub async fn page(
         }
     };
     let next = messages.last().filter(|_| !whole).map(|message| message.id.to_string());
-    let mut rows = Vec::new();
+    let mut found = Vec::new();
     for message in messages.into_iter().filter(|message| filter.fits(message, now)) {
         let stored = match spool.describe(message.id).await {
             Ok(stored) => stored,
@@ -161,15 +162,27 @@ pub async fn page(
             Err(SpoolError::NotFound(_) | SpoolError::Damaged(_)) => continue,
             Err(error) => return Err(error),
         };
-        if !filter.fits_recipients(stored.forward_paths()) {
-            continue;
+        if filter.fits_recipients(stored.forward_paths()) {
+            found.push((message, stored));
         }
-        if let Some(action) = action {
-            let Some(change) = change(action, &message, now) else { continue };
-            if !spool.change(message.id, change).await? {
-                continue;
-            }
-            changed(&message);
+    }
+    // All at once, so that they are in one flush.
+    let done = join_all(found.iter().map(async |(message, _)| match action {
+        None => Ok(true),
+        Some(action) => match change(action, message, now) {
+            None => Ok(false),
+            Some(change) => spool.change(message.id, change).await.inspect(|was_there| {
+                if *was_there {
+                    changed(message);
+                }
+            }),
+        },
+    }))
+    .await;
+    let mut rows = Vec::new();
+    for ((message, stored), done) in found.into_iter().zip(done) {
+        if !done? {
+            continue;
         }
         let message = spool.get(message.id).unwrap_or(message);
         rows.push(QueueRow {

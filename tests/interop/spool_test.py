@@ -1,10 +1,12 @@
 """The spool of the compiled relay: killed at random under load, with errors of the disk, and twice on one directory.
 
 A ledger counts every message: what received 250 must arrive at the emulator at least once, and copies beyond the first must be
-attempts that the relay counted as ambiguous. SPOOL_KILLS is the number of kills (12 here, 200 in tests/long/run).
+attempts that the relay counted as ambiguous. SPOOL_KILLS is the number of kills (12 here, 200 in tests/long/run); SPOOL_SOAK_SECONDS
+the length of the soak, which is left out without it.
 """
 
 import collections
+import json
 import os
 import pathlib
 import random
@@ -23,6 +25,11 @@ import relay_process
 from relay_process import BINARY, PATIENCE_SECONDS, WORK
 
 KILLS = int(os.environ.get("SPOOL_KILLS", "12"))
+SOAK_SECONDS = int(os.environ.get("SPOOL_SOAK_SECONDS", "0"))
+# What SES answers now and then during a soak.
+SOAK_FAULTS = [
+    "TooManyRequestsException", "InternalFailure", "ServiceUnavailable", "MessageRejected", "reset-before-body", "accept-then-reset", "garbage",
+]
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
     "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
@@ -49,6 +56,11 @@ class Emulator:
             with open(file, "rb") as content:
                 counts[re.search(rb"^Subject: (\S+)", content.read(4096), re.M).group(1).decode()] += 1
         return counts
+
+    def faults(self, queue):
+        body = json.dumps({"queue": queue}).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/faults", body, {"Content-Type": "application/json"})
+        urllib.request.urlopen(request).close()
 
     def stop(self):
         self.process.terminate()
@@ -113,8 +125,8 @@ address = "127.0.0.1:{self.port}"
             text = answer.read().decode()
         return sum(float(line.split()[-1]) for line in text.splitlines() if re.match(rf"{name}[ {{]", line))
 
-    def until_empty(self):
-        deadline = time.monotonic() + PATIENCE_SECONDS
+    def until_empty(self, patience=PATIENCE_SECONDS):
+        deadline = time.monotonic() + patience
         while self.metric("gatepost_queue_messages"):
             if time.monotonic() > deadline:
                 raise AssertionError(f"{self.metric('gatepost_queue_messages')} messages are left: {self.log_text()[-4000:]}")
@@ -140,8 +152,8 @@ address = "127.0.0.1:{self.port}"
 class Senders:
     """Threads that send until they are stopped, and remember what each reply said."""
 
-    def __init__(self, relay, count):
-        self.relay, self.stopped = relay, threading.Event()
+    def __init__(self, relay, count, pause=0):
+        self.relay, self.stopped, self.pause = relay, threading.Event(), pause
         self.accepted, self.unknown, self.lock = set(), set(), threading.Lock()
         self.threads = [threading.Thread(target=self.run, args=(number,)) for number in range(count)]
         for thread in self.threads:
@@ -151,6 +163,7 @@ class Senders:
         sent = 0
         while not self.stopped.is_set():
             sent += 1
+            self.stopped.wait(self.pause)
             subject = f"m{number}-{sent}"
             # One of fifty is large, and goes to a file of its own.
             octets = 1_100_000 if random.random() < 0.02 else random.choice([200, 3_000, 30_000])
@@ -206,11 +219,57 @@ class Spool(unittest.TestCase):
         self.assertLessEqual(copies, interrupted)
         self.assertNotIn("damaged", relay.log_text())
 
-    def test_a_failed_flush_is_answered_with_451_and_the_next_segment_works(self):
+    @unittest.skipUnless(SOAK_SECONDS, "SPOOL_SOAK_SECONDS is not set")
+    def test_a_soak_with_faults_balances_and_neither_memory_nor_descriptors_grow(self):
         relay = self.relay()
+        relay.start()
+        senders = Senders(relay, 8, pause=0.1)
+        process = pathlib.Path(f"/proc/{relay.process.pid}")
+
+        def sample():
+            status = (process / "status").read_text()
+            number = lambda name: int(re.search(rf"{name}:\s+(\d+)", status).group(1))
+            return number("RssAnon") / 1024, len(list((process / "fd").iterdir())), number("Threads")
+
+        ends = time.monotonic() + SOAK_SECONDS
+        samples = []
+        while time.monotonic() < ends:
+            self.emulator.faults(random.choices(SOAK_FAULTS, k=random.randrange(20)))
+            time.sleep(min(10, SOAK_SECONDS / 12))
+            samples.append(sample())
+        senders.stop()
+        relay.until_empty(600)
+        arrived = self.emulator.subjects()
+        dead = {
+            re.search(r"^Subject: (\S+)", file.read_text(), re.M).group(1) for file in (relay.spool / "dead").glob("*.eml")
+        }
+        ambiguous = relay.metric("gatepost_ses_ambiguous_attempts_total")
+        self.assertEqual(relay.stop(), 0)
+        copies = sum(count - 1 for count in arrived.values())
+        early, late = samples[len(samples) // 4 : len(samples) // 2], samples[-len(samples) // 4 :]
+        highest = lambda part: tuple(max(column) for column in zip(*part))
+        print(f"{SOAK_SECONDS} s: {len(senders.accepted)} accepted, {len(arrived)} arrived, {len(dead)} rejected, {copies} twice, "
+              f"{ambiguous:.0f} ambiguous; MiB, descriptors, threads: {highest(early)}, then {highest(late)} ... ", end="", flush=True)
+        self.assertEqual(senders.unknown, set())
+        self.assertEqual(senders.accepted - set(arrived) - dead, set(), "lost")
+        # One that was rejected may have been sent by an ambiguous attempt before.
+        self.assertEqual((set(arrived) | dead) - senders.accepted, set(), "sent and not accepted")
+        self.assertLessEqual(copies + len(dead & set(arrived)), ambiguous)
+        for what, before, after, more in zip(("MiB", "descriptors", "threads"), highest(early), highest(late), (30, 20, 4)):
+            self.assertLessEqual(after, before + more, f"{what} grow: {samples}")
+
+    def test_a_failed_flush_is_answered_with_451_and_the_next_segment_works(self):
         # The flushes of the writing thread fail from the 4th to the 5th; then two in a row have failed.
-        fault = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO:when=4..5"]
-        relay.start(fault)
+        self.fails_and_recovers("fdatasync:error=EIO:when=4..5")
+
+    def test_on_a_file_system_that_becomes_read_only_nothing_is_accepted(self):
+        # As after an error of the disk: open files can no longer be written.
+        self.fails_and_recovers("pwrite64:error=EROFS:when=5..7")
+
+    def fails_and_recovers(self, fault):
+        relay = self.relay()
+        call = fault.split(":")[0]
+        relay.start(["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={fault}"])
         replies = []
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline and (len(replies) < 12 or replies[-1] != 250):

@@ -23,5 +23,6 @@ mod readme;
 mod shutdown;
 mod spoofing;
 mod spool;
+mod spool_faults;
 mod support;
 mod tls;

@@ -16,9 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 
-const RECIPIENT: &str = "bob@elsewhere.example";
+pub const RECIPIENT: &str = "bob@elsewhere.example";
 
-struct Kept {
+pub struct Kept {
     directory: TempDir,
     delivery: Delivery,
     retry: RetrySettings,
@@ -27,7 +27,7 @@ struct Kept {
 }
 
 impl Kept {
-    fn new(delivery: Delivery) -> Self {
+    pub fn new(delivery: Delivery) -> Self {
         // So that a test need not wait for half a minute.
         let retry = with(RetrySettings::default(), |it| it.first_wait = Duration::from_millis(200));
         Self {
@@ -47,11 +47,11 @@ impl Kept {
         names(&self.path("dead"))
     }
 
-    async fn relay(&self) -> TestRelay {
+    pub async fn relay(&self) -> TestRelay {
         self.relay_with(|plan| plan).await
     }
 
-    async fn relay_with(&self, change: impl FnOnce(TestSetup) -> TestSetup) -> TestRelay {
+    pub async fn relay_with(&self, change: impl FnOnce(TestSetup) -> TestSetup) -> TestRelay {
         let settings = with(DiskSpoolSettings::new(self.path("spool")), |it| {
             it.limits = self.limits;
             it.free_octets_min = 0;
@@ -78,16 +78,16 @@ fn names(directory: &Path) -> Vec<String> {
 
 /// The queue id in `250 2.0.0 Ok queued as ID`.
 #[track_caller]
-fn queued(reply: &str) -> String {
+pub fn queued(reply: &str) -> String {
     let id = reply.strip_prefix("250 2.0.0 Ok queued as ").unwrap_or_else(|| panic!("{reply}"));
     id.to_owned()
 }
 
-async fn sent(relay: &TestRelay, count: usize) {
+pub async fn sent(relay: &TestRelay, count: usize) {
     until("the messages are at SES", || relay.emulator.messages().len() == count).await;
 }
 
-fn unavailable() -> Fault {
+pub fn unavailable() -> Fault {
     Fault::refuse(ErrorName::TooManyRequestsException)
 }
 

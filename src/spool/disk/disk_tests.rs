@@ -62,6 +62,26 @@ async fn what_is_in_the_queue_is_there_after_a_restart() {
     assert_eq!(contents.len(), 1, "the content of a message that left is removed");
 }
 
+/// The kernel flushes a file without a name without an error: what it accepted would be gone after a restart.
+#[tokio::test]
+async fn in_a_directory_that_was_removed_nothing_is_accepted_until_it_is_there_again() {
+    let directory = TempDir::new().unwrap();
+    let place = directory.path().join("spool");
+    let (spool, _) = open(&place);
+    commit(&spool, "before").await;
+    std::fs::remove_dir_all(&place).unwrap();
+    let refused = spool.stage(None, 5).map(drop);
+    assert!(matches!(refused, Err(SpoolError::Unavailable(_))), "before the content is sent: {refused:?}");
+    std::fs::create_dir_all(place.join("content")).unwrap();
+    let lost = spool.stage(None, 5).unwrap().commit(message("to a file without a name")).await;
+    assert!(matches!(lost, Err(SpoolError::Unavailable(_))), "{lost:?}");
+    let id = commit(&spool, "after").await;
+    drop(spool);
+    let (spool, recovery) = open(&place);
+    assert_eq!(recovery.messages, 1);
+    assert!(spool.get(id).is_some());
+}
+
 #[tokio::test]
 async fn only_its_user_can_read_it_and_only_one_process_uses_it() {
     let directory = TempDir::new().unwrap();

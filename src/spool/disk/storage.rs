@@ -6,7 +6,7 @@
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -158,7 +158,12 @@ impl StorageFile for File {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.sync_data()
+        self.sync_data()?;
+        // A file without a name would be gone after a restart, whatever was flushed to it.
+        match self.metadata()?.nlink() {
+            0 => Err(io::Error::new(io::ErrorKind::NotFound, "the file was removed while it was in use")),
+            _ => Ok(()),
+        }
     }
 
     fn truncate(&self, octets: u64) -> io::Result<()> {
