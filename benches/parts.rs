@@ -316,7 +316,7 @@ mod calls {
         let endpoint = Endpoint::Tcp("127.0.0.1:0".parse().unwrap());
         let builder = Builder::new("relay.example", policy, kept.clone());
         let relay = builder.listener(ListenerSettings::new("bench", endpoint, smtp)).start().unwrap();
-        let Some(ListenerAddress::Tcp(address)) = relay.address("bench").cloned() else { unreachable!() };
+        let Some(ListenerAddress::Tcp(address)) = relay.address("bench") else { unreachable!() };
         let body = String::from_utf8(super::cases::body(octets, false)).unwrap();
         let dialogue = format!(
             "EHLO a\r\nMAIL FROM:<ann@a.example>\r\nRCPT TO:<bob@b.example>\r\nDATA\r\n\

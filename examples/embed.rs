@@ -95,7 +95,7 @@ pub async fn demonstrate() -> Result<Outcomes, Box<dyn Error>> {
     let relay = Builder::new("relay.example", InvoicesOnly, archive.clone())
         .listener(ListenerSettings::new("embedded", Endpoint::Tcp("127.0.0.1:0".parse()?), smtp))
         .start()?;
-    let Some(ListenerAddress::Tcp(address)) = relay.address("embedded").cloned() else {
+    let Some(ListenerAddress::Tcp(address)) = relay.address("embedded") else {
         return Err("the listener has no TCP address".into());
     };
     let accepted = send(address, "Invoice 42").await?;

@@ -14,12 +14,13 @@
 mod clients;
 mod process;
 mod queue;
+mod reload;
 mod socket;
 
 use crate::limit::LimitStanding;
 use crate::mail::parameters::AppName;
 use crate::observe::{LimitSnapshot, Metrics, MetricsSnapshot, SpoolSnapshot, prometheus_text};
-use crate::relay::{KnownFault, Relay};
+use crate::relay::{CurrentRelay, KnownFault, Relay};
 use crate::spool::SpoolUsage;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -30,6 +31,8 @@ use axum::{Extension, Router};
 use clients::{Clients, LoginStatus};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+pub use reload::{ReloadProblem, ReloadReport};
+pub(crate) use reload::{ReloadRequest, Reloads};
 use socket::{Socket, Stream};
 use std::fmt;
 use std::io;
@@ -91,9 +94,11 @@ pub enum AdminError {
 /// What the endpoint reports.
 pub(crate) struct AdminContext {
     /// The relay.
-    pub relay: Arc<Relay>,
+    pub relay: CurrentRelay,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Reading the configuration again. `None`: it was not read from files.
+    pub reloads: Option<Arc<Reloads>>,
     /// Cancelled: the relay drains.
     pub draining: CancellationToken,
     /// Each listener's certificate and its end, in seconds since 1970.
@@ -195,6 +200,7 @@ fn router(subject: Arc<AdminContext>, token: Option<Arc<str>>, may_operate: bool
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .merge(queue::router(may_operate))
+        .merge(reload::router(may_operate))
         .with_state(subject)
         .layer(from_fn_with_state(token, admit))
 }
@@ -233,11 +239,13 @@ async fn ready(State(subject): State<Arc<AdminContext>>) -> Response {
     let reason = match () {
         () if subject.draining.is_cancelled() => not("draining"),
         () if !(subject.listening)() => not("a listener does not accept"),
-        () if subject.relay.spool_usage().is_some_and(|usage| usage.failing) => not("the spool cannot be written"),
-        () if !subject.relay.budget().has_room() => not("memory budget and disk allowance are used up"),
+        () if subject.relay.get().spool_usage().is_some_and(|usage| usage.failing) => {
+            not("the spool cannot be written")
+        }
+        () if !subject.relay.get().budget().has_room() => not("memory budget and disk allowance are used up"),
         () => None,
     };
-    let faults = subject.relay.faults();
+    let faults = subject.relay.get().faults();
     let (code, status, reason) = match (reason, faults.first()) {
         (Some(reason), _) => (StatusCode::SERVICE_UNAVAILABLE, "not ready", Some(reason)),
         (None, Some(first)) => (StatusCode::OK, "degraded", Some(first.text.clone())),
@@ -289,16 +297,17 @@ fn sample(status: LimitStanding) -> LimitSnapshot {
 }
 
 async fn metrics(State(subject): State<Arc<AdminContext>>, headers: HeaderMap) -> Response {
-    let view = subject.relay.pace().map(|pace| pace.view());
+    let view = subject.relay.get().pace().map(|pace| pace.view());
     let moment = MetricsSnapshot {
         account: view.and_then(|view| view.account),
         pace: view.and_then(|view| view.recipients_per_second),
-        octets: subject.relay.budget().in_use(),
-        send_queue: subject.relay.send_queue(),
-        spool: subject.relay.spool_usage().map(|usage| spool(&subject.relay, usage)),
+        octets: subject.relay.get().budget().in_use(),
+        send_queue: subject.relay.get().send_queue(),
+        spool: subject.relay.get().spool_usage().map(|usage| spool(&subject.relay.get(), usage)),
         certificates: (subject.certificates)(),
-        limits: subject.relay.standings(&subject.metrics.apps()).await.into_iter().map(sample).collect(),
-        faults: subject.relay.faults().len(),
+        limits: subject.relay.get().standings(&subject.metrics.apps()).await.into_iter().map(sample).collect(),
+        faults: subject.relay.get().faults().len(),
+        reload: subject.reloads.as_ref().map(|reloads| reloads.gauges()),
         process: process::figures(),
     };
     let text = subject.metrics.open_metrics(&moment);

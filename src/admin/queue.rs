@@ -29,8 +29,8 @@ pub(super) fn router(may_operate: bool) -> Router<Arc<AdminContext>> {
     }
 }
 
-async fn refused() -> Response {
-    let text = "the queue needs admin.token, or an admin.address that is a Unix socket\n";
+pub(super) async fn refused() -> Response {
+    let text = "this needs admin.token, or an admin.address that is a Unix socket\n";
     (StatusCode::FORBIDDEN, text).into_response()
 }
 
@@ -72,7 +72,7 @@ async fn page(subject: Arc<AdminContext>, query: PageQuery, action: Option<Queue
         after => after.flatten(),
     };
     // A task of its own: a client that goes away does not leave it half done.
-    let relay = Arc::clone(&subject.relay);
+    let relay = subject.relay.get();
     let page = tokio::spawn(async move { relay.queue_page(&filter, after, action).await }).await;
     match page {
         Ok(None) => no_spool(),
@@ -84,7 +84,7 @@ async fn page(subject: Arc<AdminContext>, query: PageQuery, action: Option<Queue
 
 async fn content(State(subject): State<Arc<AdminContext>>, Path(id): Path<String>) -> Response {
     let Some(id) = QueueId::parse(&id) else { return (StatusCode::NOT_FOUND, "not a queue id\n").into_response() };
-    match subject.relay.queued_content(id).await {
+    match subject.relay.get().queued_content(id).await {
         None => no_spool(),
         Some(Ok(message)) => {
             ([(header::CONTENT_TYPE, "message/rfc822")], message.content().octets().clone()).into_response()

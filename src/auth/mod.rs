@@ -18,6 +18,12 @@ pub trait Authenticator: Send + Sync + 'static {
     /// cuts its connections.
     async fn authenticate(&self, credentials: &Credentials) -> Result<AuthDecision, AuthError>;
 
+    /// Whether it still accepts this identity. Asked at each MAIL of a session that authenticated as it, because the users may have changed
+    /// since.
+    fn knows(&self, _identity: &Identity) -> bool {
+        true
+    }
+
     /// The octets of memory that all verifications together hold at a time, at most. The relay sets them aside from its
     /// budget.
     fn octets_held_max(&self) -> u64 {

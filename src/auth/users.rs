@@ -164,6 +164,10 @@ impl Authenticator for Users {
         Ok(AuthDecision::Reject)
     }
 
+    fn knows(&self, identity: &Identity) -> bool {
+        self.hashes.contains_key(identity.name())
+    }
+
     fn octets_held_max(&self) -> u64 {
         let most = self.hashes.values().map(PasswordHash::octets_held).max().unwrap_or(0);
         most * self.settings.parallel_max.max(1) as u64

@@ -17,11 +17,13 @@
 //! ```
 
 mod explain;
+mod running;
 
 pub use explain::{ExplainError, Explanation, Facts, Sent, Step};
+pub use running::Running;
 
 #[cfg(feature = "admin")]
-use crate::admin::{AdminContext, AdminEndpoint, AdminError, AdminServer, AdminSettings};
+use crate::admin::{AdminError, AdminServer, AdminSettings, Reloads};
 use crate::auth::Authenticator;
 use crate::limit::{Limiter, LocalTokenBucket, Lockout, LockoutSettings, PaceSettings, Pacer, TokenBucket, Unlimited};
 use crate::mail::headers::HeaderLimits;
@@ -36,15 +38,12 @@ use crate::relay::{
     AppConnectionLimits, BudgetSettings, Components, DeadlineSettings, QueueSettings, Relay, RelaySettings,
     SendQueueSettings, SpoolParts,
 };
-use crate::server::{
-    BindError, Bound, ConnectionLimits, ListenerAddress, ListenerSettings, ServerContext, Threads, TlsSettings,
-};
+use crate::server::{BindError, Bound, ConnectionLimits, ListenerHandle, ListenerSettings, ServerContext, Threads};
 use crate::smtp::{AuthMode, TlsMode};
 use crate::spool::{DeadLetters, Spool};
 use crate::transport::Transport;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::task::AbortHandle;
 
 /// Why a relay does not start.
 #[derive(Debug, thiserror::Error)]
@@ -85,10 +84,10 @@ pub enum StartError {
     /// Password verification would take the whole memory budget.
     #[error("the memory budget is too small: verifying passwords alone may take {0} octets of it")]
     BudgetTooSmall(u64),
+    /// The relay is stopping.
+    #[error("the relay is stopping")]
+    Stopping,
 }
-
-/// The interval between two calls of [`Observer::summarise`].
-const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Configures and starts a relay.
 pub struct Builder {
@@ -108,6 +107,8 @@ pub struct Builder {
     lockout: LockoutSettings,
     #[cfg(feature = "admin")]
     admin: Option<AdminSettings>,
+    #[cfg(feature = "admin")]
+    reloads: Option<Arc<Reloads>>,
     connections: (usize, usize),
     unrecognised_connections: Option<usize>,
     file_descriptors_max: Option<u64>,
@@ -145,6 +146,8 @@ impl Builder {
             lockout: LockoutSettings::default(),
             #[cfg(feature = "admin")]
             admin: None,
+            #[cfg(feature = "admin")]
+            reloads: None,
             connections: (1_000, 200),
             unrecognised_connections: None,
             file_descriptors_max: None,
@@ -208,6 +211,14 @@ impl Builder {
     #[must_use]
     pub fn admin(mut self, settings: AdminSettings) -> Self {
         self.admin = Some(settings);
+        self
+    }
+
+    /// What the admin endpoint asks to read the configuration again.
+    #[cfg(feature = "cli")]
+    #[must_use]
+    pub(crate) fn reloads(mut self, reloads: Arc<Reloads>) -> Self {
+        self.reloads = Some(reloads);
         self
     }
 
@@ -415,160 +426,27 @@ impl Builder {
         budget.file_descriptors_max = self.file_descriptors_max.or(budget.file_descriptors_max);
         let relay = Arc::new(Relay::new(self.settings, components, &budget));
         let (total_max, per_client_max) = self.connections;
-        let mut limits = ConnectionLimits::new(total_max, per_client_max);
-        if let Some(most) = self.unrecognised_connections {
-            limits = limits.with_unrecognised_max(most);
-        }
+        let limits = ConnectionLimits::new(total_max, per_client_max, self.unrecognised_connections);
         let mut shared = ServerContext::new(relay, limits);
         shared.threads = Threads::start(self.threads, &shared.cut).map_err(StartError::Threads)?;
-        let addresses =
-            bound.iter().map(|listener| (Arc::clone(listener.name()), listener.address().clone())).collect();
-        let certificates: Vec<(Arc<str>, TlsSettings)> =
-            bound.iter().filter_map(|listener| Some((Arc::clone(listener.name()), listener.tls()?.clone()))).collect();
-        let listeners: Vec<AbortHandle> =
-            bound.into_iter().map(|listener| shared.tasks.spawn(listener.run(shared.clone())).abort_handle()).collect();
-        #[cfg(feature = "admin")]
-        let admin = admin_server.as_ref().map(|admin_server| admin_server.address().clone());
+        let listeners: Vec<ListenerHandle> = bound.into_iter().map(|listener| listener.start(shared.clone())).collect();
+        let running = Running {
+            shared,
+            listeners: Arc::new(Mutex::new(listeners)),
+            watch: Mutex::default(),
+            reconfiguring: tokio::sync::Mutex::default(),
+            #[cfg(feature = "admin")]
+            reloads: self.reloads,
+            #[cfg(feature = "admin")]
+            admin: admin_server.as_ref().map(|admin_server| admin_server.address().clone()),
+            grace: Mutex::new(self.grace),
+        };
         #[cfg(feature = "admin")]
         if let (Some(admin_server), Some(metrics)) = (admin_server, metrics) {
-            let of = certificates.clone();
-            let not_after = move || of.iter().map(|(name, tls)| (name.to_string(), tls.not_after())).collect();
-            let subject = AdminContext {
-                relay: Arc::clone(&shared.relay),
-                metrics,
-                draining: shared.draining.clone(),
-                certificates: Box::new(not_after),
-                listening: Box::new(move || listeners.iter().all(|listener| !listener.is_finished())),
-            };
             // Not one of the tasks that a drain waits for: it reports the drain.
-            tokio::spawn(admin_server.run(subject, shared.cut.clone()));
+            tokio::spawn(admin_server.run(running.admin_context(metrics), running.shared.cut.clone()));
         }
-        #[cfg(not(feature = "admin"))]
-        drop(listeners);
-        let (observer, cut) = (Arc::clone(shared.relay.observer()), shared.cut.clone());
-        // Not one of the tasks that a drain waits for.
-        tokio::spawn(async move {
-            while tokio::time::timeout(SUMMARY_INTERVAL, cut.cancelled()).await.is_err() {
-                observer.summarise();
-            }
-        });
-        let (relay, draining, interval) = (Arc::clone(&shared.relay), shared.draining.clone(), self.account_interval);
-        let watch = async move {
-            tokio::select! {
-                () = relay.watch_provider(interval) => {}
-                () = draining.cancelled() => {}
-            }
-        };
-        // A drain waits for its attempts; a cut leaves them without a result.
-        let (relay, draining, cut) = (Arc::clone(&shared.relay), shared.draining.clone(), shared.cut.clone());
-        let queue = async move {
-            tokio::select! {
-                () = relay.run_queue(draining) => {}
-                () = cut.cancelled() => {}
-            }
-        };
-        // On the thread that is the most likely to have a connection to the provider.
-        match shared.threads.first() {
-            Some(runtime) => {
-                shared.tasks.spawn_on(watch, runtime);
-                shared.tasks.spawn_on(queue, runtime);
-            }
-            None => {
-                shared.tasks.spawn(watch);
-                shared.tasks.spawn(queue);
-            }
-        }
-        Ok(Running {
-            shared,
-            addresses,
-            certificates,
-            #[cfg(feature = "admin")]
-            admin,
-            grace: self.grace,
-        })
-    }
-}
-
-/// A running relay. Dropping it cuts every connection, as [`Running::cut`] does; [`Running::stop`] lets messages in progress
-/// finish.
-#[derive(Debug)]
-pub struct Running {
-    shared: ServerContext,
-    addresses: Vec<(Arc<str>, ListenerAddress)>,
-    certificates: Vec<(Arc<str>, TlsSettings)>,
-    #[cfg(feature = "admin")]
-    admin: Option<AdminEndpoint>,
-    grace: Duration,
-}
-
-impl Running {
-    /// Where each listener listens.
-    pub fn addresses(&self) -> &[(Arc<str>, ListenerAddress)] {
-        &self.addresses
-    }
-
-    /// Where the listener of that name listens.
-    pub fn address(&self, name: &str) -> Option<&ListenerAddress> {
-        self.addresses.iter().find(|(listener, _)| &**listener == name).map(|(_, address)| address)
-    }
-
-    /// Replaces the certificates of the listener of that name, from the next handshake on. Sessions keep theirs. False: there is
-    /// no such listener, or it has no TLS.
-    pub fn replace_certificate(&self, name: &str, tls: &TlsSettings) -> bool {
-        let listener = self.certificates.iter().find(|(listener, _)| &**listener == name);
-        listener.map(|(_, now)| now.replace(tls)).is_some()
-    }
-
-    /// The address of the admin endpoint.
-    #[cfg(feature = "admin")]
-    pub fn admin(&self) -> Option<&AdminEndpoint> {
-        self.admin.as_ref()
-    }
-
-    /// The relay, to inspect its budget, send queue and faults.
-    pub fn relay(&self) -> &Arc<Relay> {
-        &self.shared.relay
-    }
-
-    /// The number of open connections.
-    pub fn connections(&self) -> usize {
-        self.shared.limits.in_use()
-    }
-
-    /// Stops accepting and waits for messages in progress, at most for the grace; then cuts. True: nothing was cut. Dropping the
-    /// future cuts at once.
-    pub async fn stop(self) -> bool {
-        self.begin_drain();
-        tokio::time::timeout(self.grace, self.drained()).await.is_ok()
-    }
-
-    /// Stops accepting. Sessions end with 421 at their next command boundary.
-    pub fn begin_drain(&self) {
-        self.shared.draining.cancel();
-        self.shared.tasks.close();
-    }
-
-    /// Waits until a drain that has begun is over.
-    pub async fn drained(&self) {
-        self.shared.tasks.wait().await;
-    }
-
-    /// Drops every connection, and waits until each has ended and is logged, at most one second.
-    pub async fn cut(self) {
-        self.begin_drain();
-        self.shared.cut.cancel();
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.drained()).await;
-    }
-
-    /// How long `stop` waits.
-    pub fn grace(&self) -> Duration {
-        self.grace
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.shared.draining.cancel();
-        self.shared.cut.cancel();
+        running.start_tasks(self.account_interval);
+        Ok(running)
     }
 }

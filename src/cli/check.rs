@@ -8,8 +8,9 @@ mod review;
 
 use super::exit::{Cause, Exit, Failure};
 use super::printer::Printer;
-use super::{ConfigFile, runtime};
-use crate::config::{Config, Found, Plan, ProcessEnvironment, Upstream};
+use super::{ConfigFile, reload, runtime};
+use crate::admin::ReloadReport;
+use crate::config::{Config, Found, Plan, ProcessEnvironment, Purpose, Upstream};
 use crate::transport::ses::SesTransport;
 use review::Review;
 use serde::Serialize;
@@ -22,6 +23,9 @@ pub(super) struct Arguments {
     /// Exit with 78 for warnings too
     #[arg(long)]
     strict: bool,
+    /// Also say what a reload would change for the relay that runs with this configuration; needs its admin endpoint
+    #[arg(long)]
+    against_running: bool,
     /// Print one JSON document instead of text, with good, errors, warnings, review
     #[arg(long)]
     json: bool,
@@ -37,12 +41,18 @@ struct Report {
     warnings: Vec<Cause>,
     /// What the configuration means; missing where something is wrong.
     review: Option<Review>,
+    /// What a reload would change; missing if that was not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    against_running: Option<ReloadReport>,
 }
 
 pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
     let (report, exit) = match arguments.file.load() {
         Ok((config, process_environment)) => {
-            let report = report(arguments, &config, &process_environment)?;
+            let mut report = report(arguments, &config, &process_environment)?;
+            if arguments.against_running && report.review.is_some() {
+                report.against_running = Some(against_running(&config, &process_environment)?);
+            }
             let exit = if report.good { Exit::Ok } else { Exit::Config };
             (report, exit)
         }
@@ -60,6 +70,12 @@ pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Fail
     let mut text = report.review.as_ref().map(Review::text).unwrap_or_default();
     for warning in &report.warnings {
         let _ = writeln!(text, "{}", row("warning", warning));
+    }
+    if let Some(running) = &report.against_running {
+        text.push_str(&reload::text(running, true));
+        for problem in &running.problems {
+            let _ = writeln!(text, "the running relay refuses it: {}: {}", problem.place, problem.message);
+        }
     }
     let count = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
     let warnings = count(report.warnings.len(), "warning");
@@ -86,7 +102,7 @@ fn row(severity: &str, cause: &Cause) -> String {
 impl Arguments {
     fn report(&self, errors: Vec<Cause>, warnings: Vec<Cause>, review: Option<Review>) -> Report {
         let good = errors.is_empty() && (warnings.is_empty() || !self.strict);
-        Report { file: self.file.config.display().to_string(), good, errors, warnings, review }
+        Report { file: self.file.config.display().to_string(), good, errors, warnings, review, against_running: None }
     }
 }
 
@@ -109,6 +125,15 @@ fn report(arguments: &Arguments, config: &Config, process_environment: &ProcessE
         }
         Err(failure) => Ok(arguments.report(failure.causes, warnings, None)),
     }
+}
+
+fn against_running(config: &Config, environment: &ProcessEnvironment) -> Result<ReloadReport, Failure> {
+    let admin = config.plan(environment, Purpose::Check)?.admin().cloned();
+    let admin = admin.ok_or_else(|| {
+        Failure::new(Exit::Config, "--against-running needs the admin endpoint of the running relay")
+            .with_hint("set admin.address and admin.token, or an admin.address that is a Unix socket")
+    })?;
+    runtime()?.block_on(reload::ask(&admin, true))
 }
 
 /// As a start does it, so that a region that is missing in file, environment and profile is found here too. Credentials are

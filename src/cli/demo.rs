@@ -34,7 +34,7 @@ pub(super) fn run(arguments: &Arguments, printer: Printer) -> Result<Exit, Failu
     let process_environment = process_environment(environment);
     let authority = config.tls.certificate.as_ref().and_then(|source| source.path(&process_environment));
     let authority = authority.map(|certificate| certificate.with_file_name("ca.pem"));
-    serve(config, process_environment, Sockets::from_environment(), |started| {
+    serve(None, config, process_environment, Sockets::from_environment(), |started| {
         printer.text(&introduction(started, kept.as_deref(), authority.as_deref())).map(drop)
     })
 }

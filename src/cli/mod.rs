@@ -11,11 +11,13 @@ mod exit;
 mod explain;
 mod gen_cert;
 mod hash_password;
+mod live;
 mod log;
 mod log_line;
 pub mod policy;
 mod printer;
 mod queue;
+mod reload;
 mod run;
 mod send;
 mod ses_emulator;
@@ -61,6 +63,8 @@ enum Command {
     Policy(policy::PolicyArguments),
     /// List, hold, release, retry, remove or export the messages in the spool, or check its files
     Queue(queue::Arguments),
+    /// Make a running relay read its configuration again, or say what that would change
+    Reload(reload::Arguments),
     /// Hash a password that is read from standard input, for the configuration
     HashPassword,
     /// Print the JSON schema of the configuration
@@ -69,7 +73,7 @@ enum Command {
     Reference,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 struct ConfigFile {
     /// The configuration file; /dev/null if GATEPOST_SECTION__KEY variables contain everything
     #[arg(long, short, env = "GATEPOST_CONFIG", default_value = DEFAULT_PATH)]
@@ -108,6 +112,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return arguments.run(&mut std::io::stdout(), &mut std::io::stderr()).into();
         }
         Command::Queue(arguments) => queue::run(&arguments, &printer),
+        Command::Reload(arguments) => reload::run(&arguments, &printer),
         Command::HashPassword => hash_password::run(&printer),
         Command::Schema => printer.text(&Config::schema()),
         Command::Reference => printer.text(&Config::reference()),

@@ -1,22 +1,23 @@
 //! `gatepost run`: the relay, from its configuration to the last message.
 
 use super::exit::{Exit, Failure};
+use super::live::{self, Live, Seen};
 use super::log;
 use super::signals::{SignalRequest, Signals};
 use super::sockets::Sockets;
 use super::start;
 use super::{ConfigFile, runtime};
-use crate::admin::AdminEndpoint;
-use crate::builder::Running;
-use crate::config::certificates::trouble;
-use crate::config::{CertificateReload, Config, Diagnostic, LogFormat, Plan, ProcessEnvironment, Purpose, Upstream};
+use crate::admin::{AdminEndpoint, ReloadReport, ReloadRequest, Reloads};
+use crate::config::{Config, Diagnostic, LogFormat, Plan, ProcessEnvironment, Purpose, Upstream};
 use crate::emulator::Emulator;
 use crate::server::ListenerAddress;
 use crate::smtp::{AuthMode, TlsMode};
 use crate::spool::{DeadLetters, DiskSpool, Recovery};
-use crate::transport::ses::SesTransport;
+use crate::transport::ses::{SesSettings, SesTransport};
 use std::ffi::OsString;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 /// Runs until a signal; also says in which format the log is, which the errors of a failed start are written in too.
@@ -25,7 +26,7 @@ pub(super) fn run(file: &ConfigFile) -> (Result<Exit, Failure>, LogFormat) {
     match file.load() {
         Ok((config, process_environment)) => {
             let format = config.log.format;
-            (serve(config, process_environment, sockets, |_| Ok(())), format)
+            (serve(Some(file), config, process_environment, sockets, |_| Ok(())), format)
         }
         Err(failure) => {
             // Only now is it read twice: it may be a pipe.
@@ -51,6 +52,7 @@ pub(super) struct StartedListener<'a> {
 
 /// Runs the relay to its end. `started` is called when it listens.
 pub(super) fn serve(
+    file: Option<&ConfigFile>,
     config: Config,
     process_environment: ProcessEnvironment,
     mut sockets: Sockets,
@@ -63,60 +65,16 @@ pub(super) fn serve(
     let purpose = Purpose::Start { sockets: &mut |name| sockets.take(name) };
     let plan = config.plan(&process_environment, purpose)?;
     let runtime = runtime()?;
-    let ended = runtime.block_on(relay(plan, config, process_environment, started));
+    let ended = runtime.block_on(relay(plan, file.cloned(), config, process_environment, started));
     // A verification of a password may still be running; its result is not needed.
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(log);
     ended
 }
 
-/// The certificates that SIGHUP reads again, and the environment that they are read with.
-struct Certificates {
-    reload: CertificateReload,
-    process_environment: ProcessEnvironment,
-}
-
-impl Certificates {
-    /// Gives every listener its certificate as its file is now. If one has an error, all listeners keep the previous ones.
-    fn reload(&self, running: &Running) {
-        info!(target: "gatepost", "SIGHUP: certificates, keys and authorities are read again, and nothing else");
-        let file = self.reload.file().display();
-        match self.reload.has_file_changed() {
-            Ok(false) => {}
-            Ok(true) => warn!(
-                target: "gatepost", place = %file,
-                "the configuration file has changed since the start: its changes need a restart"
-            ),
-            Err(error) => warn!(
-                target: "gatepost", place = %file,
-                "the configuration file cannot be read, so the next start would fail: {error}"
-            ),
-        }
-        match self.reload.certificates(&self.process_environment) {
-            Ok(certificates) => {
-                for (name, tls) in certificates.iter().filter(|(name, tls)| running.replace_certificate(name, tls)) {
-                    let not_after = jiff::Timestamp::from_second(tls.not_after()).unwrap_or_default();
-                    info!(target: "gatepost", listener = %name, %not_after, "certificate read again");
-                    if let Some(trouble) = trouble(tls) {
-                        warn!(target: "gatepost", listener = %name, "{}", trouble.message);
-                    }
-                }
-            }
-            Err(error) => {
-                for problem in error.diagnostics() {
-                    let hint = problem.hint.as_deref().unwrap_or_default();
-                    error!(
-                        target: "gatepost", place = %problem.location, hint,
-                        "SIGHUP: certificates stay as they are: {}", problem.message
-                    );
-                }
-            }
-        }
-    }
-}
-
 async fn relay(
     mut plan: Plan,
+    file: Option<ConfigFile>,
     config: Config,
     process_environment: ProcessEnvironment,
     started: impl FnOnce(&Started<'_>) -> Result<(), Failure>,
@@ -127,7 +85,8 @@ async fn relay(
     warn_of(&plan.warnings);
     let descriptors = raise_file_descriptors(plan.connections_max());
     plan.connect_redis().await?;
-    let (transport, emulator) = upstream(&plan.upstream).await?;
+    let (transport, ses, emulator) = upstream(&plan.upstream).await?;
+    let transport = Arc::new(transport);
     if let Some(found) = config.check_region(&process_environment, transport.region()) {
         warn_of(&found.warnings);
         if !found.errors.is_empty() {
@@ -135,18 +94,29 @@ async fn relay(
         }
     }
     let offers: Vec<(TlsMode, AuthMode)> = plan.listeners().map(|it| (it.smtp.tls, it.smtp.auth)).collect();
-    let limits = plan.kept_limits()?;
+    let limiter = plan.local_limiter(None)?.map(Arc::new);
     let spool = open_spool(&plan)?;
-    let mut builder = plan.builder(transport).file_descriptors_max(descriptors);
-    if let Some(limits) = limits {
-        builder = builder.limiter(limits);
+    let (store, fixed, read, watch) = (plan.store().cloned(), plan.fixed.clone(), plan.read.clone(), plan.watch);
+    let report = ReloadReport {
+        at: live::now(),
+        trigger: "start".to_owned(),
+        successful: true,
+        digest: read.digest(),
+        ..ReloadReport::default()
+    };
+    let (reloads, requests) = Reloads::new(report);
+    let builder = plan.builder(Arc::clone(&transport)).file_descriptors_max(descriptors);
+    let mut builder = builder.reloads(Arc::clone(&reloads));
+    if let Some(limiter) = &limiter {
+        builder = builder.limiter(Arc::clone(limiter));
     }
     if let Some((spool, dead_letters)) = spool {
         builder = builder.spool(spool, Some(dead_letters));
     }
     let running = builder.threads(std::thread::available_parallelism().map_or(1, usize::from)).start();
     let running = running.map_err(|error| start::failure(&config, error))?;
-    let listeners = running.addresses().iter().zip(offers);
+    let addresses = running.addresses();
+    let listeners = addresses.iter().zip(offers);
     let listeners = listeners.map(|((name, address), (tls, auth))| StartedListener {
         name,
         address,
@@ -161,10 +131,24 @@ async fn relay(
     if let Some(address) = what.admin {
         info!(target: "gatepost", "admin endpoint on {address}: /livez /readyz /metrics");
     }
-    let certificates = Certificates { reload: CertificateReload::new(&config), process_environment };
     // A running relay does not need the lists of applications and limits a second time.
-    drop(config);
-    let exit = until_signal(running, &mut signals, &certificates).await;
+    drop((config, process_environment));
+    let endpoint = emulator.as_ref().map(Emulator::endpoint_url);
+    let live = Live {
+        file,
+        running,
+        transport,
+        ses,
+        emulator: endpoint,
+        limiter,
+        store,
+        fixed,
+        read,
+        reloads,
+        watch,
+        seen: Seen::default(),
+    };
+    let exit = until_signal(live, &mut signals, requests).await;
     if let Some(emulator) = emulator {
         emulator.stop().await;
     }
@@ -196,24 +180,26 @@ fn warn_of(problems: &[Diagnostic]) {
     }
 }
 
-async fn upstream(upstream: &Upstream) -> Result<(SesTransport, Option<Emulator>), Failure> {
+async fn upstream(upstream: &Upstream) -> Result<(SesTransport, SesSettings, Option<Emulator>), Failure> {
     match upstream {
         Upstream::Amazon(settings) => {
-            let transport = SesTransport::connect((**settings).clone()).await?;
+            let settings = (**settings).clone();
+            let transport = SesTransport::connect(settings.clone()).await?;
             let endpoint = settings.endpoint_url.as_deref().unwrap_or("");
             info!(target: "gatepost", region = transport.region(), endpoint, "sending to Amazon SES");
-            Ok((transport, None))
+            Ok((transport, settings, None))
         }
         Upstream::Emulator(settings) => {
             let emulator = Emulator::start(settings.emulator.clone()).await?;
-            let transport = SesTransport::connect(settings.ses(emulator.endpoint_url())).await?;
+            let ses = settings.ses(emulator.endpoint_url());
+            let transport = SesTransport::connect(ses.clone()).await?;
             let directory = settings.emulator.directory.as_ref().map(|path| path.display().to_string());
             let kept = directory.unwrap_or_else(|| "memory".to_owned());
             warn!(
                 target: "gatepost", endpoint = emulator.endpoint_url(), region = settings.emulator.region, kept,
                 "sending to the SES emulator: no message leaves this machine"
             );
-            Ok((transport, Some(emulator)))
+            Ok((transport, ses, Some(emulator)))
         }
     }
 }
@@ -246,13 +232,26 @@ fn lower(word: impl std::fmt::Debug) -> String {
 }
 
 /// Waits for a signal, then for messages under way; a second signal or the end of the grace cuts.
-async fn until_signal(running: Running, signals: &mut Signals, certificates: &Certificates) -> Exit {
+async fn until_signal(mut live: Live, signals: &mut Signals, mut requests: mpsc::Receiver<ReloadRequest>) -> Exit {
     let signal = loop {
-        match signals.next().await {
-            SignalRequest::Stop(signal) => break signal,
-            SignalRequest::Reload => certificates.reload(&running),
+        tokio::select! {
+            signal = signals.next() => match signal {
+                SignalRequest::Stop(signal) => break signal,
+                SignalRequest::Reload => {
+                    live.reload("SIGHUP").await;
+                }
+            },
+            () = live.changed() => {
+                live.reload("watch").await;
+            }
+            Some(ReloadRequest { dry_run, answer }) = requests.recv() => {
+                let report = if dry_run { live.dry_run().await } else { live.reload("api").await };
+                // Whoever asked may be gone.
+                let _ = answer.send(report);
+            }
         }
     };
+    let running = live.running;
     let grace = running.grace();
     let connections = running.connections();
     info!(target: "gatepost", signal, connections, grace_s = grace.as_secs(), "stopping: no new connections");

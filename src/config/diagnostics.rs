@@ -1,10 +1,11 @@
 //! Errors and warnings about a configuration, each with its place and a hint, and what the checks of all sections share.
 
+use super::changes::digest;
 use super::process_environment::ProcessEnvironment;
 use super::secret_source::Source;
 use super::source_map::{Location, SourceMap};
 use crate::server::Endpoint;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -65,7 +66,7 @@ impl ConfigError {
 pub enum Purpose<'a> {
     /// To check the configuration: nothing is written, and sockets that systemd opens are assumed to exist.
     Check,
-    /// To read the certificates of a running relay again: no certificate is made.
+    /// To change a running relay: no certificate is made, and a systemd socket is the one that its listener has.
     Reload,
     /// To start: missing development certificates are made, and `sockets` returns a systemd socket by name or number.
     Start {
@@ -99,11 +100,18 @@ pub(super) struct Diagnostics<'a> {
     environment: &'a ProcessEnvironment,
     errors: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
+    /// A digest of each file that was read.
+    files: BTreeMap<PathBuf, u64>,
 }
 
 impl<'a> Diagnostics<'a> {
     pub(super) fn new(source_map: &'a SourceMap, environment: &'a ProcessEnvironment) -> Self {
-        Self { source_map, environment, errors: Vec::new(), warnings: Vec::new() }
+        Self { source_map, environment, errors: Vec::new(), warnings: Vec::new(), files: BTreeMap::new() }
+    }
+
+    /// Takes out what was read.
+    pub(super) fn take_files(&mut self) -> BTreeMap<PathBuf, u64> {
+        std::mem::take(&mut self.files)
     }
 
     /// Takes out what was found.
@@ -158,7 +166,11 @@ impl<'a> Diagnostics<'a> {
 
     /// A text that is no secret.
     pub(super) fn text(&mut self, path: &str, source: &Source) -> Option<String> {
-        source.read(self.environment).map_err(|error| self.error(path, error.message, error.hint)).ok()
+        let text = source.read(self.environment).map_err(|error| self.error(path, error.message, error.hint)).ok()?;
+        if let Some(file) = source.path(self.environment) {
+            self.files.insert(file, digest(text.as_bytes()));
+        }
+        Some(text)
     }
 }
 

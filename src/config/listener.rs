@@ -9,7 +9,7 @@ use super::secret_source::Source;
 use super::section::{section, words};
 use super::tls::{self, CertificatePair, NotMade, TlsFiles};
 use super::values::{Listen, ListenAddress, Mode, Network};
-use crate::server::{ClientCertificates, Endpoint, ListenerSettings, TlsSettings};
+use crate::server::{ClientCertificates, Endpoint, ListenerSettings};
 use crate::smtp::{self, AuthMode, LineEndings, LongLines, MboxLine, StrayDots, TlsMode};
 use serde_json::json;
 use std::net::SocketAddr;
@@ -185,21 +185,6 @@ pub(super) fn plan(
         planned.push(settings);
     }
     (planned, certificates)
-}
-
-/// The certificates of listeners with TLS, by the name of the listener, as their files are now.
-pub(super) fn reload(
-    listeners: &[Listener],
-    common: &TlsFiles,
-    diagnostics: &mut Diagnostics<'_>,
-) -> Vec<(String, TlsSettings)> {
-    // No pair is made for a running relay, so its names do not matter.
-    let generated = generated(listeners, common, &[], diagnostics, &Purpose::Reload);
-    let tls = |item: Item<'_, Listener>| {
-        let tls = item.tls(common, &generated, diagnostics, &Purpose::Reload)?;
-        Some((item.value.called(), tls.settings))
-    };
-    Item::all("listener", listeners).filter_map(tls).collect()
 }
 
 /// The pair of `tls.generate`, if a listener uses TLS.
@@ -423,9 +408,8 @@ impl Item<'_, Listener> {
             (Listen::Tcp(address), _) => Some(Endpoint::Tcp(*address)),
             (Listen::Unix(path), _) => Some(Endpoint::Unix { path: path.clone(), mode: self.value.socket_mode.0 }),
             // Never opened: a check has no sockets.
-            (Listen::Systemd(_), Purpose::Check | Purpose::Reload) => {
-                Some(Endpoint::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))))
-            }
+            (Listen::Systemd(_), Purpose::Reload) => Some(Endpoint::Kept),
+            (Listen::Systemd(_), Purpose::Check) => Some(Endpoint::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))),
             (Listen::Systemd(name), Purpose::Start { sockets }) => match sockets(name) {
                 Ok(endpoint) => Some(endpoint),
                 Err(error) => {

@@ -4,7 +4,7 @@
 //! [`files`]. What goes wrong at a start, after the configuration was found good, is in `tests/binary.rs`.
 
 use super::certificates::Pair;
-use super::{CertificateReload, Config, ConfigError, Diagnostic, Location, ProcessEnvironment};
+use super::{Config, ConfigError, Diagnostic, Location, ProcessEnvironment, Purpose};
 use crate::mail::{Clock, SystemClock};
 use std::path::Path;
 
@@ -1067,7 +1067,7 @@ fn what_works_and_should_not_is_warned_of_with_where_and_what_to_do() {
     assert!(wrong.is_empty(), "{} rows\n\n{}", wrong.len(), wrong.join("\n\n"));
 }
 
-/// SIGHUP: rustls names some of the causes in words of its code.
+/// A reload: rustls names some of the causes in words of its code.
 #[test]
 fn certificates_that_are_read_again_are_reported_in_the_same_words() {
     let directory = tempfile::tempdir().unwrap();
@@ -1075,7 +1075,7 @@ fn certificates_that_are_read_again_are_reported_in_the_same_words() {
     let path = directory.path().display().to_string();
     for (text, place, what, _) in certificates() {
         let config = Config::parse(Path::new("f"), &text.replace("DIR", &path), std::iter::empty()).unwrap();
-        let again = CertificateReload::new(&config).certificates(&ProcessEnvironment::default());
+        let again = config.plan(&ProcessEnvironment::default(), Purpose::Reload);
         // Clients that do not verify go on; what is outdated is a warning of its own.
         let is_outdated = what.contains("expired at") || what.contains("not valid before");
         let diagnostics = again.err().map(|error| error.diagnostics().to_vec()).unwrap_or_default();

@@ -18,11 +18,13 @@ mod aws;
 mod aws_requirements;
 mod certificate_pairs;
 pub(crate) mod certificates;
+mod changes;
 mod connections;
 mod deadline;
 mod diagnostics;
 mod documents;
 mod error_hints;
+mod fixed_settings;
 mod header;
 mod limits;
 mod listener;
@@ -40,7 +42,6 @@ mod process_environment;
 mod redis;
 mod reference;
 mod region;
-mod reload;
 mod rules;
 mod secret_source;
 mod section;
@@ -71,10 +72,12 @@ pub(crate) use auth::Authentication;
 pub(crate) use aws::Aws;
 pub(crate) use aws_requirements::AwsRequirements;
 pub(crate) use certificate_pairs::ListenerCertificate;
+pub(crate) use changes::FilesRead;
 pub(crate) use connections::Connections;
 pub(crate) use deadline::Deadline;
 pub use diagnostics::{ConfigError, Diagnostic, Found, Purpose};
 pub(crate) use error_hints::one_of;
+pub(crate) use fixed_settings::FixedSettings;
 pub(crate) use header::Header;
 pub(crate) use limits::{Limit, LimitsSection};
 pub(crate) use listener::{Auth, Certificates, Listener, Tls};
@@ -86,7 +89,6 @@ pub use plan::Plan;
 pub(crate) use policy_section::PolicySection;
 pub use process_environment::ProcessEnvironment;
 pub(crate) use redis::Redis;
-pub(crate) use reload::CertificateReload;
 pub(crate) use ses::Ses;
 pub(crate) use ses_emulator::SesEmulator;
 pub(crate) use smtp::Smtp;
@@ -122,6 +124,9 @@ section! {
         /// signal closes them at once. Must be longer than the deadline of the largest message (see `[deadline]`), and shorter
         /// than the time after which the platform kills the process (30 s is common).
         shutdown_grace_seconds: Seconds = Seconds::of(25),
+        /// signal or watch: when the configuration and the files that it names are read again. signal: at SIGHUP, and if the admin
+        /// endpoint is asked to; watch: also when one of them has changed.
+        reload: ReloadMode = ReloadMode::Signal,
         /// The log, on standard error: one line per message outcome, refused command and refused connection.
         log: Log = Log::default(),
         /// Listeners: any number of `[[listener]]` tables, at least one. Each is one socket and what it offers.
@@ -193,6 +198,16 @@ words! {
         Address => Address,
         /// Its address and the name in its EHLO command.
         Hello => Hello,
+    }
+}
+
+words! {
+    /// When the configuration is read again.
+    ReloadMode {
+        /// When something asks for it.
+        Signal,
+        /// Also when a file has changed.
+        Watch,
     }
 }
 

@@ -6,13 +6,15 @@
 
 use super::auth::KnownUsers;
 use super::certificate_pairs::ListenerCertificate;
+use super::changes::FilesRead;
 use super::diagnostics::{ConfigError, Diagnostic, Diagnostics, Found, Purpose};
+use super::fixed_settings::FixedSettings;
 use super::process_environment::ProcessEnvironment;
 use super::secret_source::{Source, is_world_readable};
 use super::spool::SpoolPlan;
 use super::upstream::Upstream;
 use super::values::Hostname;
-use super::{Config, admin, auth, limits, listener, pace, policy, redis, spool, upstream};
+use super::{Config, ReloadMode, admin, auth, limits, listener, pace, policy, redis, spool, upstream};
 use crate::admin::AdminSettings;
 use crate::auth::Users;
 use crate::builder::Builder;
@@ -67,6 +69,12 @@ pub struct Plan {
     admin: Option<AdminSettings>,
     users: Option<Users>,
     settings: Settings,
+    /// Whether a changed file is read again.
+    pub(crate) watch: bool,
+    /// What was read.
+    pub(crate) read: FilesRead,
+    /// The settings that need a restart.
+    pub(crate) fixed: FixedSettings,
 }
 
 /// Settings that the builder takes as they are.
@@ -159,6 +167,7 @@ impl Config {
         self.deadline.check(message_octets, self.shutdown_grace_seconds, diagnostics);
         self.memory.check(message_octets, users.as_ref(), diagnostics);
         check_inline_secrets(self, diagnostics);
+        let fixed = FixedSettings::of(self, &upstream, state_directory.as_ref(), spool.as_ref());
         let Found { errors, warnings } = diagnostics.take();
         match policy.filter(|_| errors.is_empty()) {
             Some(policy) => Ok(Plan {
@@ -182,6 +191,9 @@ impl Config {
                 admin,
                 users,
                 settings: Settings::of(self),
+                watch: self.reload == ReloadMode::Watch,
+                read: FilesRead::new(self, diagnostics.take_files()),
+                fixed,
             }),
             None => Err(Found { errors, warnings }),
         }
@@ -201,13 +213,30 @@ impl Plan {
         Ok(())
     }
 
-    /// A limiter whose counts of days and months survive a restart; `None` without such counts. It replaces the limiter of the
-    /// builder at a start. Only one process may have it.
+    /// The connection to Redis that a running relay has.
+    pub(crate) fn store(&self) -> Option<&RedisConnection> {
+        self.store.as_ref()
+    }
+
+    /// Uses the connection to Redis that a running relay has.
+    pub(crate) fn use_store(&mut self, store: Option<RedisConnection>) {
+        self.store = store;
+    }
+
+    /// The limiter of this process; `None` if Redis counts. It replaces the one of the builder at a start, where the counts of days and
+    /// months are opened, which only one process may do; after that, it goes on with the counts of the one `before`.
     ///
     /// # Errors
     /// [`StateError`] if the state directory cannot be used.
-    pub fn kept_limits(&self) -> Result<Option<LocalLimiter>, StateError> {
-        self.with_counts(LocalLimiter::with_state)
+    pub fn local_limiter(&self, before: Option<&LocalLimiter>) -> Result<Option<LocalLimiter>, StateError> {
+        if self.store.is_some() {
+            return Ok(None);
+        }
+        if let Some(before) = before {
+            return Ok(Some(before.with_rules(self.limits.clone(), self.time_zone.clone())));
+        }
+        let fresh = || LocalLimiter::in_zone(self.limits.clone(), Arc::new(SystemClock), self.time_zone.clone());
+        Ok(Some(self.with_counts(LocalLimiter::with_state)?.unwrap_or_else(fresh)))
     }
 
     /// The same with a copy of the counts in the state directory, which a running relay may be using.

@@ -1,7 +1,7 @@
 //! What a wrong configuration is told: place, message and hint, word by word where they matter.
 
 use super::certificates::{Pair, PairPaths};
-use super::{CertificateReload, Config, ConfigError, Plan, ProcessEnvironment, Purpose};
+use super::{Config, ConfigError, Plan, ProcessEnvironment, Purpose};
 use proptest::prelude::*;
 use std::path::Path;
 
@@ -184,8 +184,9 @@ fn a_certificate_that_is_expired_or_not_yet_valid_is_an_error_of_a_check_and_a_w
         let told = refusal(&text);
         assert!(told.contains(want), "{told}");
         let config = Config::parse(Path::new("f"), &text, std::iter::empty()).unwrap();
-        let again = CertificateReload::new(&config).certificates(&ProcessEnvironment::default()).unwrap();
-        assert_eq!(again[0].1.validity().len(), 2, "SIGHUP reads all pairs again");
+        let again = config.plan(&ProcessEnvironment::default(), Purpose::Reload).unwrap();
+        let tls = again.listeners().next().and_then(|listener| listener.tls.clone()).unwrap();
+        assert_eq!(tls.validity().len(), 2, "a reload reads all pairs again");
         let start = Purpose::Start { sockets: &mut |_| Err(String::new()) };
         let plan = config.plan(&ProcessEnvironment::default(), start).unwrap();
         assert!(plan.warnings.iter().any(|warning| warning.to_string().contains(want)), "{:?}", plan.warnings);
@@ -210,8 +211,7 @@ fn a_check_makes_no_certificate_and_half_a_pair_is_an_error() {
     assert_eq!(refusal(&text), "good");
     assert!(!paths.key.exists() && !paths.certificate.exists());
     let config = Config::parse(Path::new("f.toml"), &text, std::iter::empty()).unwrap();
-    let reload = CertificateReload::new(&config);
-    let reread = || reload.certificates(&ProcessEnvironment::default()).map(|certificates| certificates.len());
+    let reread = || config.plan(&ProcessEnvironment::default(), Purpose::Reload).map(|plan| plan.listeners().count());
     let told = reread().unwrap_err().to_string();
     assert!(
         told.starts_with("f.toml:") && told.contains("no longer exists"),

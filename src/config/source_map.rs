@@ -108,11 +108,6 @@ impl SourceMap {
         self.variables.insert(path.to_owned(), variable.to_owned());
     }
 
-    /// A copy without the positions that were computed.
-    pub(super) fn without_positions(&self) -> Self {
-        Self { positions: OnceLock::new(), line_starts: OnceLock::new(), ..self.clone() }
-    }
-
     /// The place of a path, or of the nearest table around it that has one; for the empty path, the file.
     pub(crate) fn of(&self, path: &str) -> Location {
         let mut path = path;
@@ -244,6 +239,5 @@ mod tests {
         assert_eq!(source_map.of("").to_string(), "f");
         assert!(source_map.positions.get().is_none());
         assert_eq!(source_map.of("policy.from.0").to_string(), "f:2:9");
-        assert!(source_map.positions.get().is_some() && source_map.without_positions().positions.get().is_none());
     }
 }

@@ -77,6 +77,16 @@ impl ArrivalTimes {
         }
     }
 
+    /// Changes the unit of what was taken: each arrival time is as many intervals of the new length ahead of `now` as it was of the old.
+    pub(super) fn rescale(&self, now: u64, ratio: f64) {
+        for shard in &self.shards {
+            for arrival in shard.lock().unwrap_or_else(PoisonError::into_inner).values_mut() {
+                let ahead = arrival.saturating_sub(now) as f64 * ratio;
+                *arrival = now.saturating_add(ahead as u64);
+            }
+        }
+    }
+
     pub(super) fn arrival(&self, key: u128) -> Option<u64> {
         self.shard(key).get(&key).copied()
     }

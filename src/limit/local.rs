@@ -10,7 +10,7 @@ use super::calendar::{Calendar, Counts, Full, Span};
 use super::matching::{ActiveLimits, Charge, ExceededWindow, Keys};
 use super::quota_journal::{self, JournalWriter, StateError};
 use super::rate::{KEYS_MAX, RateMeter};
-use super::rule::{LimitRule, Quota, Window};
+use super::rule::{LimitRule, Quota, Rate, Window};
 use super::{LimitDecision, LimitError, LimitStanding, LimitStatus, LimitStep, Limiter, Reservation, Take};
 use crate::mail::Clock;
 use crate::mail::parameters::AppName;
@@ -31,7 +31,7 @@ pub struct LocalLimiter {
     began: Instant,
     calendar: Calendar,
     counts: Arc<Counts>,
-    journal: Option<JournalWriter>,
+    journal: Option<Arc<JournalWriter>>,
 }
 
 impl std::fmt::Debug for LocalLimiter {
@@ -42,7 +42,7 @@ impl std::fmt::Debug for LocalLimiter {
 
 #[derive(Debug)]
 enum WindowCounter {
-    Rate(Box<RateMeter>),
+    Rate(Arc<RateMeter>),
     Quota(Quota),
 }
 
@@ -66,7 +66,7 @@ impl LocalLimiter {
     ) -> Result<Self, StateError> {
         let stored = quota_journal::open(directory, fresh_keys())?;
         let mut limiter = Self::with(rules, Arc::clone(&clock), zone, stored.counts, stored.keys);
-        limiter.journal = Some(JournalWriter::start(stored.file, Arc::clone(&limiter.counts), clock));
+        limiter.journal = Some(Arc::new(JournalWriter::start(stored.file, Arc::clone(&limiter.counts), clock)));
         Ok(limiter)
     }
 
@@ -87,6 +87,31 @@ impl LocalLimiter {
     /// A limiter in a time zone, with all counts at zero.
     pub fn in_zone(rules: Vec<LimitRule>, clock: Arc<dyn Clock>, zone: TimeZone) -> Self {
         Self::with(rules, clock, zone, HashMap::new(), fresh_keys())
+    }
+
+    /// A limiter with other rules that goes on with the counts of this one: of a limit with the same name, key and measure, rates keep
+    /// what was taken, also if the amount changes; quotas of a day or month keep their counts. Both may be used at the same time: a
+    /// transaction that began with this one ends with it. A directory with counts stays in use.
+    #[must_use]
+    pub fn with_rules(&self, rules: Vec<LimitRule>, zone: TimeZone) -> Self {
+        let meters = rules.iter().map(|rule| {
+            let is_same = |old: &LimitRule| (&old.name, old.by, old.measure) == (&rule.name, rule.by, rule.measure);
+            let same = self.rules.rules().zip(&self.meters).find(|(old, _)| is_same(old));
+            let meter = |window: &Window| match (window, same) {
+                (Window::Rate(rate), Some((old, meters))) => WindowCounter::going_on(*rate, old, meters),
+                _ => WindowCounter::new(window),
+            };
+            rule.windows.iter().map(meter).collect()
+        });
+        Self {
+            meters: meters.collect(),
+            rules: self.rules.with_rules(rules),
+            clock: Arc::clone(&self.clock),
+            began: self.began,
+            calendar: Calendar::new(zone),
+            counts: Arc::clone(&self.counts),
+            journal: self.journal.clone(),
+        }
     }
 
     fn with(
@@ -238,8 +263,23 @@ pub(super) fn fresh_keys() -> Keys {
 impl WindowCounter {
     fn new(window: &Window) -> Self {
         match window {
-            Window::Rate(rate) => Self::Rate(Box::new(RateMeter::new(*rate))),
+            Window::Rate(rate) => Self::Rate(Arc::new(RateMeter::new(*rate))),
             Window::Quota(quota) => Self::Quota(*quota),
+        }
+    }
+
+    /// A rate that goes on with the count of the same rate of an earlier rule, or else of the one with the same period.
+    fn going_on(rate: Rate, old: &LimitRule, meters: &[Self]) -> Self {
+        let found = |fits: &dyn Fn(&Rate) -> bool| {
+            old.windows.iter().zip(meters).find_map(|(window, meter)| match (window, meter) {
+                (Window::Rate(old), Self::Rate(meter)) if fits(old) => Some((*old, meter)),
+                _ => None,
+            })
+        };
+        match found(&|old| *old == rate).or_else(|| found(&|old| old.period() == rate.period())) {
+            Some((old, meter)) if old == rate => Self::Rate(Arc::clone(meter)),
+            Some((_, meter)) => Self::Rate(Arc::new(meter.with_rate(rate))),
+            None => Self::Rate(Arc::new(RateMeter::new(rate))),
         }
     }
 }
@@ -273,6 +313,15 @@ impl Limiter for LocalLimiter {
 
     async fn give_back(&self, reservation: Reservation) {
         self.refund(reservation);
+    }
+
+    fn put_in_force(&self) {
+        let now = self.now();
+        for meter in self.meters.iter().flatten() {
+            if let WindowCounter::Rate(meter) = meter {
+                meter.put_in_force(now);
+            }
+        }
     }
 
     async fn peek(&self, step: &LimitStep<'_>) -> Result<Vec<LimitStatus>, LimitError> {

@@ -90,6 +90,26 @@ impl Lockout {
         }
     }
 
+    /// A lockout with other settings that goes on with the failures of this one.
+    pub(crate) fn with_settings(&self, settings: LockoutSettings) -> Self {
+        let now = self.now();
+        let go_on = |meter: &RateMeter, rate| {
+            let next = meter.with_rate(rate);
+            next.put_in_force(now);
+            next
+        };
+        Self {
+            by_client_and_name: go_on(&self.by_client_and_name, settings.by_client_and_name),
+            by_client: go_on(&self.by_client, settings.by_client),
+            by_name: go_on(&self.by_name, settings.by_name),
+            at_once: AtOnce::new(settings.at_once_by_client),
+            keys: self.keys,
+            began: self.began,
+            clock: Arc::clone(&self.clock),
+            settings,
+        }
+    }
+
     /// The status of a client with a name.
     pub(crate) fn standing(&self, client: &Client, name: &str) -> LoginStatus {
         let (now, [here, everywhere, any]) = (self.now(), self.keys(client, name));

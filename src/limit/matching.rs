@@ -117,6 +117,15 @@ impl ActiveLimits {
         &self.rules[usize::from(index)].rule
     }
 
+    /// Other rules with the same keys.
+    pub(super) fn with_rules(&self, rules: Vec<LimitRule>) -> Self {
+        Self::new(rules, self.keying)
+    }
+
+    pub(super) fn rules(&self) -> impl Iterator<Item = &LimitRule> {
+        self.rules.iter().map(|active| &active.rule)
+    }
+
     /// What a step costs.
     pub(super) fn charges(&self, step: &LimitStep<'_>) -> Charges {
         let mut charges = Charges::new();

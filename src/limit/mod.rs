@@ -67,6 +67,9 @@ pub trait Limiter: Send + Sync + 'static {
     /// Returns what a step took.
     async fn give_back(&self, reservation: Reservation);
 
+    /// Called when a change of the configuration puts this limiter in force, in place of another one.
+    fn put_in_force(&self) {}
+
     /// Which limits apply to a step and how much of each remains. Takes nothing.
     async fn peek(&self, step: &LimitStep<'_>) -> Result<Vec<LimitStatus>, LimitError>;
 
@@ -74,6 +77,37 @@ pub trait Limiter: Send + Sync + 'static {
     /// count all messages of the relay. At most [`STANDINGS_MAX`] windows. Empty if it is not known now.
     async fn standings(&self, _apps: &[AppName]) -> Vec<LimitStanding> {
         Vec::new()
+    }
+}
+
+#[async_trait]
+impl<T: Limiter + ?Sized> Limiter for std::sync::Arc<T> {
+    async fn take(&self, step: &LimitStep<'_>) -> Result<LimitDecision, LimitError> {
+        (**self).take(step).await
+    }
+
+    async fn take_each(&self, steps: &[LimitStep<'_>]) -> Vec<Result<LimitDecision, LimitError>> {
+        (**self).take_each(steps).await
+    }
+
+    fn is_distant(&self) -> bool {
+        (**self).is_distant()
+    }
+
+    async fn give_back(&self, reservation: Reservation) {
+        (**self).give_back(reservation).await;
+    }
+
+    fn put_in_force(&self) {
+        (**self).put_in_force();
+    }
+
+    async fn peek(&self, step: &LimitStep<'_>) -> Result<Vec<LimitStatus>, LimitError> {
+        (**self).peek(step).await
+    }
+
+    async fn standings(&self, apps: &[AppName]) -> Vec<LimitStanding> {
+        (**self).standings(apps).await
     }
 }
 

@@ -12,7 +12,7 @@ use crate::mail::{AccountQuota, Clock, Outcome, OutcomeKind, Refusal, RuleName, 
 use std::fmt;
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 /// The configured limits of the pace.
@@ -37,8 +37,7 @@ impl Default for PaceSettings {
 
 /// The pace of all sending.
 pub(crate) struct Pacer {
-    settings: PaceSettings,
-    tokens: Arc<dyn TokenBucket>,
+    tokens: RwLock<Arc<dyn TokenBucket>>,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
     /// The seed of the jitter.
@@ -47,6 +46,7 @@ pub(crate) struct Pacer {
 
 #[derive(Debug, Default)]
 struct State {
+    settings: PaceSettings,
     account: Option<AccountQuota>,
     learned: Learned,
     closed: Option<Closed>,
@@ -129,7 +129,20 @@ const TRIAL: Duration = Duration::from_secs(60);
 impl Pacer {
     /// A pacer over a token bucket.
     pub(crate) fn new(settings: PaceSettings, tokens: Arc<dyn TokenBucket>, clock: Arc<dyn Clock>) -> Self {
-        Self { settings, tokens, clock, state: Mutex::default(), seed: RandomState::new().hash_one(0) }
+        let state = Mutex::new(State { settings, ..State::default() });
+        Self { tokens: RwLock::new(tokens), clock, state, seed: RandomState::new().hash_one(0) }
+    }
+
+    /// Changes the settings, and the bucket if there is another one. What was learned of the provider stays.
+    pub(crate) fn configure(&self, settings: PaceSettings, tokens: Option<Arc<dyn TokenBucket>>) {
+        self.state().settings = settings;
+        if let Some(tokens) = tokens {
+            *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens;
+        }
+    }
+
+    fn tokens(&self) -> Arc<dyn TokenBucket> {
+        Arc::clone(&self.tokens.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -144,9 +157,9 @@ impl Pacer {
             if let Some(refusal) = state.closed_at(began) {
                 return refusal;
             }
-            self.rate(&mut state, began).unwrap_or(UNPACED)
+            Self::rate(&mut state, began).unwrap_or(UNPACED)
         };
-        match self.tokens.take(recipients, rate, guaranteed).await {
+        match self.tokens().take(recipients, rate, guaranteed).await {
             Ok(Take::Granted) => PaceDecision::Go(PacerPermit { recipients, rate, began }),
             Ok(Take::RetryAfter(wait)) => PaceDecision::Wait(wait),
             // A bucket should not return this: a message with more recipients than the burst is paid back later.
@@ -159,7 +172,7 @@ impl Pacer {
 
     /// Returns tokens that were not used.
     pub(crate) async fn give_back(&self, taken: PacerPermit) {
-        self.tokens.give_back(taken.recipients, taken.rate).await;
+        self.tokens().give_back(taken.recipients, taken.rate).await;
     }
 
     /// Records the account's quota.
@@ -178,7 +191,7 @@ impl Pacer {
         let now = self.clock.now();
         let (pause, is_first) = {
             let mut state = self.state();
-            let reported_rate = self.reported_rate(&state);
+            let reported_rate = Self::reported_rate(&state);
             let recipients = f64::from(taken.recipients);
             match outcome.kind {
                 OutcomeKind::Accepted => {
@@ -204,9 +217,9 @@ impl Pacer {
             self.give_back(taken).await;
         }
         let pause = pause.max(outcome.retry_after.unwrap_or_default());
-        self.tokens.pause(pause).await;
+        self.tokens().pause(pause).await;
         let mut state = self.state();
-        let rate = self.rate(&mut state, now).map_or(UNPACED.per_second, |rate| rate.per_second);
+        let rate = Self::rate(&mut state, now).map_or(UNPACED.per_second, |rate| rate.per_second);
         let is_news = state.reported.is_none_or(|(reported, at)| {
             rate < reported * REPORT_LOWER || now.saturating_duration_since(at) >= REPORT_AGAIN
         });
@@ -218,19 +231,20 @@ impl Pacer {
     }
 
     /// This relay's part of the reported and configured rate.
-    fn reported_rate(&self, state: &State) -> Option<f64> {
+    fn reported_rate(state: &State) -> Option<f64> {
         let account = state.account.map(|account| account.recipients_per_second_max);
-        let whole = match (account, self.settings.recipients_per_second_max) {
+        let settings = &state.settings;
+        let whole = match (account, settings.recipients_per_second_max) {
             (Some(reported_rate), Some(most)) => reported_rate.min(most),
             (reported_rate, most) => reported_rate.or(most)?,
         };
-        let used = whole * f64::from(self.settings.percent) / 100.0 / f64::from(self.settings.instances.get());
+        let used = whole * f64::from(settings.percent) / 100.0 / f64::from(settings.instances.get());
         Some(used.max(RATE_MIN))
     }
 
     /// The current rate. `None`: no rate is reported or configured, and the provider has not throttled.
-    fn rate(&self, state: &mut State, now: Instant) -> Option<TokenRate> {
-        let reported_rate = self.reported_rate(state);
+    fn rate(state: &mut State, now: Instant) -> Option<TokenRate> {
+        let reported_rate = Self::reported_rate(state);
         let per_second = state.learned.rate(now, reported_rate)?;
         let burst = state.learned.burst(per_second).max(1.0);
         Some(TokenRate { per_second, burst, reserve: burst * RESERVE })
@@ -240,11 +254,11 @@ impl Pacer {
     pub(crate) fn view(&self) -> PaceView {
         let now = self.clock.now();
         let mut state = self.state();
-        let rate = self.rate(&mut state, now);
+        let rate = Self::rate(&mut state, now);
         PaceView {
             recipients_per_second: rate.map(|rate| rate.per_second),
             account: state.account,
-            slowed: state.learned.is_slowed(self.reported_rate(&state)),
+            slowed: state.learned.is_slowed(Self::reported_rate(&state)),
             closed: state.closed.is_some(),
         }
     }
@@ -298,7 +312,7 @@ impl State {
 
 impl fmt::Debug for Pacer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pacer").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Pacer").field("settings", &self.state().settings).finish_non_exhaustive()
     }
 }
 

@@ -8,6 +8,7 @@ use governor::middleware::NoOpMiddleware;
 use governor::{Quota, RateLimiter};
 use std::cell::Cell;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The most keys that one window stores, at about 70 octets each.
@@ -20,6 +21,9 @@ pub(super) struct RateMeter {
     limiter: RateLimiter<u128, GcraStore, FixedClock, NoOpMiddleware<Duration>>,
     /// A second reference: governor gives no access to its store.
     store: GcraStore,
+    /// The length of an interval over that of the meter before, as the bits of an f64, until what was taken is converted; 0: nothing is
+    /// to be converted.
+    conversion: AtomicU64,
 }
 
 /// The time that governor reads: one value for all windows of a decision, since the limiter was created.
@@ -40,13 +44,41 @@ impl GovernorClock for FixedClock {
 
 impl RateMeter {
     pub(super) fn new(rate: Rate) -> Self {
+        Self::over(GcraStore::new(KEYS_MAX), rate)
+    }
+
+    /// A meter of another rate that goes on with what was taken of this one. Both count in one store, so what is taken and given back
+    /// through this one counts too; [`Self::put_in_force`] converts it.
+    pub(super) fn with_rate(&self, rate: Rate) -> Self {
+        let next = Self::over(self.store.clone(), rate);
+        if next.interval_nanos != self.interval_nanos {
+            let ratio = next.interval_nanos as f64 / self.interval_nanos as f64;
+            next.conversion.store(ratio.to_bits(), Ordering::Relaxed);
+        }
+        next
+    }
+
+    /// From now on, this meter counts, and not the one that it was made from. Does nothing the second time.
+    pub(super) fn put_in_force(&self, now: Duration) {
+        match self.conversion.swap(0, Ordering::Relaxed) {
+            0 => {}
+            ratio => self.store.rescale(nanos(now), f64::from_bits(ratio)),
+        }
+    }
+
+    fn over(store: GcraStore, rate: Rate) -> Self {
         let quota = Quota::with_period(rate.interval()).map(|quota| quota.allow_burst(rate.burst()));
         // An interval is never zero, which is the only value that governor refuses.
         let quota = quota.unwrap_or(Quota::per_second(rate.burst()));
         NOW.set(Duration::ZERO);
-        let store = GcraStore::new(KEYS_MAX);
         let interval_nanos = u64::try_from(rate.interval().as_nanos()).unwrap_or(u64::MAX);
-        Self { rate, interval_nanos, limiter: RateLimiter::new(quota, store.clone(), FixedClock), store }
+        Self {
+            rate,
+            interval_nanos,
+            limiter: RateLimiter::new(quota, store.clone(), FixedClock),
+            store,
+            conversion: AtomicU64::new(0),
+        }
     }
 
     /// Takes an amount for a key. Times are relative to the creation of the meter.

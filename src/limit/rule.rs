@@ -136,6 +136,11 @@ impl Rate {
         Self { amount, period, burst }
     }
 
+    /// The period in which the amount passes.
+    pub(super) fn period(&self) -> Duration {
+        self.period
+    }
+
     /// The amount that may pass at once.
     pub fn burst(&self) -> NonZeroU32 {
         self.burst

@@ -86,6 +86,8 @@ pub struct Metrics {
     calls: Gauge,
     certificate: Family<Listener, Gauge>,
     faults: Gauge,
+    reload_successful: Gauge,
+    reload_time: Gauge,
     words: Words,
     apps: Words,
     /// The names of limits: their refusals count as hits, not as decisions of policy.
@@ -122,6 +124,9 @@ pub struct MetricsSnapshot {
     pub limits: Vec<LimitSnapshot>,
     /// The number of known faults.
     pub faults: usize,
+    /// Whether the configuration was read successfully the last time, and when that was, in seconds since 1970. `None`: it is not read
+    /// from files.
+    pub reload: Option<(bool, i64)>,
     /// The figures of the process; `None` where the system has none.
     pub process: Option<ProcessSnapshot>,
 }
@@ -190,6 +195,8 @@ impl Metrics {
             calls: Gauge::default(),
             certificate: Family::default(),
             faults: Gauge::default(),
+            reload_successful: Gauge::default(),
+            reload_time: Gauge::default(),
             words: Words::new(WORDS_MAX),
             apps: Words::new(APPS_MAX),
             limits: RwLock::default(),
@@ -223,6 +230,15 @@ impl Metrics {
         r.register("recipients", "Recipients of accepted messages", self.recipients.clone());
         let octets = self.octets.clone();
         r.register_with_unit("accepted_messages", "Octets of accepted messages", Unit::Bytes, octets);
+        let successful = self.reload_successful.clone();
+        r.register(
+            "config_last_reload_successful",
+            "1: the configuration was read successfully the last time",
+            successful,
+        );
+        let time = self.reload_time.clone();
+        let name = "config_last_reload_success_timestamp";
+        r.register_with_unit(name, "When the configuration in force was read", Unit::Seconds, time);
         r.register(
             "faults",
             "What sending needs and does not work; 0: nothing is known to be wrong",
@@ -297,6 +313,9 @@ impl Metrics {
             self.memory.get_or_create(&Use { r#use: name }).set(signed(octets));
         }
         self.faults.set(signed(snapshot.faults as u64));
+        let (successful, time) = snapshot.reload.unwrap_or((true, 0));
+        self.reload_successful.set(successful.into());
+        self.reload_time.set(time);
         self.waiting.set(signed(snapshot.send_queue.0 as u64));
         self.calls.set(signed(snapshot.send_queue.1 as u64));
         if let Some(spool) = &snapshot.spool {

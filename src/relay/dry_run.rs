@@ -4,7 +4,7 @@
 //! relay's components. The dry run makes its own relay, whose transport is a [`NullTransport`]: it cannot send. It has no
 //! timeouts, and a TLS handshake succeeds at once with the given facts.
 
-use super::{BudgetSettings, Components, Relay, RelaySettings, SessionHandler};
+use super::{BudgetSettings, Components, CurrentRelay, Relay, RelaySettings, SessionHandler};
 use crate::mail::{Abandonment, Client, Clock, Permitted, TlsInfo};
 use crate::smtp::{Action, AuthMode, Session, Settings};
 use crate::transport::NullTransport;
@@ -40,8 +40,8 @@ impl DryRun {
         let components =
             Components { transport: transport.clone(), spool: None, pace: None, lockout: None, ..components };
         let relay = Arc::new(Relay::new(relay.clone(), components, budget));
-        let handler = relay.session_handler(client, listener.auth != AuthMode::Off);
         let clock = Arc::clone(relay.clock());
+        let handler = SessionHandler::new(CurrentRelay::new(relay), client, listener.auth != AuthMode::Off);
         Self { session: Session::new(Arc::new(listener), clock.now()), handler, clock, transport, tls }
     }
 

@@ -89,6 +89,14 @@ impl<T> FairQueue<T> {
         Self { shares, by_app: HashMap::new(), virtual_time: 0.0 }
     }
 
+    /// Changes the shares, also of applications whose messages wait.
+    pub(super) fn set_shares(&mut self, shares: HashMap<AppName, AppShare>) {
+        for (app, queue) in &mut self.by_app {
+            queue.share = app.as_ref().and_then(|app| shares.get(app)).copied().unwrap_or_default();
+        }
+        self.shares = shares;
+    }
+
     /// Recipients of that application that wait.
     pub(super) fn recipients_waiting(&self, app: &App) -> u64 {
         self.by_app.get(app).map_or(0, |queue| queue.recipients)

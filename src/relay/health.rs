@@ -109,6 +109,12 @@ impl Health {
         }
     }
 
+    /// Forgets all faults, without a report that they ended.
+    pub(super) fn forget(&self) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.count.store(0, Ordering::Relaxed);
+    }
+
     /// Removes the faults that `which` selects, because they work again.
     pub(super) fn works(&self, which: impl Fn(&Subject) -> bool) {
         if self.count.load(Ordering::Relaxed) > 0 {

@@ -4,14 +4,11 @@ use super::Relay;
 use super::due_queue::App;
 use super::retry_schedule::OnAmbiguous;
 use super::transaction::Transaction;
-use crate::mail::parameters::{AppName, Delivery};
-use crate::mail::{
-    Certainty, Envelope, Outcome, OutcomeKind, Permitted, QueueId, Receipt, Refusal, SendParameters, replies,
-};
+use crate::mail::parameters::Delivery;
+use crate::mail::{Certainty, Envelope, Outcome, OutcomeKind, Permitted, QueueId, Receipt, Refusal, replies};
 use crate::observe::{Event, QueueEndRecord};
 use crate::spool::operate::{self, QueueAction, QueueFilter, QueuePage};
 use crate::spool::{DeadLetters, QueuedMessage, RECIPIENTS_PER_PART, Spool, SpoolError, SpoolUsage, Timestamp};
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -28,24 +25,16 @@ pub(crate) struct SpoolParts {
 pub(super) struct KeptMail {
     pub(super) spool: Arc<dyn Spool>,
     pub(super) dead_letters: Option<Arc<DeadLetters>>,
-    /// What the configuration in force sends the messages of each application with.
-    pub(super) routes: HashMap<AppName, SendParameters>,
     added: mpsc::UnboundedSender<(App, QueueId)>,
     /// Taken by the worker.
     additions: Mutex<Option<mpsc::UnboundedReceiver<(App, QueueId)>>>,
 }
 
 impl KeptMail {
-    pub(super) fn new(spool: SpoolParts, routes: Vec<(AppName, SendParameters)>) -> Self {
+    pub(super) fn new(spool: SpoolParts) -> Self {
         let (added, additions) = mpsc::unbounded_channel();
         let SpoolParts { spool, dead_letters } = spool;
-        Self {
-            spool,
-            dead_letters,
-            routes: routes.into_iter().collect(),
-            added,
-            additions: Mutex::new(Some(additions)),
-        }
+        Self { spool, dead_letters, added, additions: Mutex::new(Some(additions)) }
     }
 
     /// The messages that are added from now on, for the one worker.

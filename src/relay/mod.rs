@@ -10,6 +10,7 @@ mod app_connections;
 mod authentication;
 mod budget;
 mod checks;
+mod current_relay;
 mod delivery;
 mod dry_run;
 mod due_queue;
@@ -33,6 +34,7 @@ mod transaction;
 
 pub use app_connections::AppConnectionLimits;
 pub use budget::{Budget, BudgetSettings};
+pub(crate) use current_relay::CurrentRelay;
 pub(crate) use dry_run::DryRun;
 pub use fair_queue::AppShare;
 pub use health::KnownFault;
@@ -45,18 +47,19 @@ pub(crate) use session_handler::SessionHandler;
 use crate::auth::Authenticator;
 #[cfg(feature = "admin")]
 use crate::limit::LimitStanding;
-use crate::limit::{Limiter, Lockout, Pacer};
+use crate::limit::{Limiter, Lockout, LockoutSettings, PaceSettings, Pacer, TokenBucket};
 use crate::mail::headers::HeaderLimits;
 use crate::mail::mime::MimeLimits;
 use crate::mail::parameters::AppName;
 use crate::mail::trace::TraceDetail;
-use crate::mail::{Client, Clock, ConnectionCounter};
+use crate::mail::{Clock, ConnectionCounter, SendParameters};
 use crate::observe::Observer;
 use crate::policy::Policy;
 use crate::transport::Transport;
 use health::Health;
 use kept_mail::KeptMail;
 use send_queue::SendQueue;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -118,8 +121,10 @@ impl DeadlineSettings {
     }
 }
 
-/// The components and budgets, shared by all connections.
+/// The components and budgets, shared by all connections. What counts is shared with the relay of the next configuration.
 pub struct Relay {
+    /// How many configurations were in force before.
+    number: u64,
     pub(crate) settings: RelaySettings,
     pub(crate) policy: Arc<dyn Policy>,
     pub(crate) limiter: Arc<dyn Limiter>,
@@ -129,13 +134,15 @@ pub struct Relay {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) pace: Option<Arc<Pacer>>,
-    pub(crate) lockout: Option<Lockout>,
+    pub(crate) lockout: Option<Arc<Lockout>>,
     send_queue: Arc<SendQueue>,
     app_connections: ConnectionCounter<AppName>,
-    ambiguous: AtomicU64,
-    health: Health,
+    ambiguous: Arc<AtomicU64>,
+    health: Arc<Health>,
     /// The spool. `None`: every message is handed off.
     kept: Option<Arc<KeptMail>>,
+    /// What the messages of each application are sent with, for those in the spool.
+    routes: HashMap<AppName, SendParameters>,
     /// Messages that may be re-encoded at a time on the blocking pool.
     reencoders: Arc<Semaphore>,
 }
@@ -162,6 +169,24 @@ pub(crate) struct Components {
     pub clock: Arc<dyn Clock>,
 }
 
+/// What another configuration replaces.
+pub(crate) struct Decisions {
+    /// The policy.
+    pub policy: Arc<dyn Policy>,
+    /// The limiter.
+    pub limiter: Arc<dyn Limiter>,
+    /// The users.
+    pub authenticator: Option<Arc<dyn Authenticator>>,
+    /// The transport.
+    pub transport: Arc<dyn Transport>,
+    /// The lock-out after failed logins.
+    pub lockout: LockoutSettings,
+    /// The pace.
+    pub pace: PaceSettings,
+    /// Where the rate is counted; `None`: where it was.
+    pub tokens: Option<Arc<dyn TokenBucket>>,
+}
+
 impl std::fmt::Debug for Relay {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Relay").field("settings", &self.settings).finish_non_exhaustive()
@@ -175,15 +200,17 @@ impl Relay {
         let budget = Arc::new(Budget::new(budget, set_aside));
         let (pace, clock) = (components.pace.clone(), Arc::clone(&components.clock));
         let send_queue = Arc::new(SendQueue::new(settings.send_queue.clone(), pace, clock, Arc::clone(&budget)));
-        let health = Health::new(Arc::clone(&components.observer), Arc::clone(&components.clock));
-        let routes = || components.policy.sends();
-        let kept = components.spool.map(|spool| Arc::new(KeptMail::new(spool, routes())));
+        let health = Arc::new(Health::new(Arc::clone(&components.observer), Arc::clone(&components.clock)));
+        let routes = components.policy.sends().into_iter().collect();
+        let kept = components.spool.map(|spool| Arc::new(KeptMail::new(spool)));
         Self {
+            number: 0,
             kept,
+            routes,
             health,
             settings,
             pace: components.pace,
-            lockout: components.lockout,
+            lockout: components.lockout.map(Arc::new),
             send_queue,
             app_connections: ConnectionCounter::default(),
             policy: components.policy,
@@ -193,14 +220,42 @@ impl Relay {
             observer: components.observer,
             clock: components.clock,
             budget,
-            ambiguous: AtomicU64::new(0),
+            ambiguous: Arc::default(),
             reencoders: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
         }
     }
 
-    /// The handler of a new connection.
-    pub(crate) fn session_handler(self: &Arc<Self>, client: Client, auth_offered: bool) -> SessionHandler {
-        SessionHandler::new(Arc::clone(self), client, auth_offered)
+    /// A relay with another configuration, which goes on with the counts, queues and budgets of this one. Nothing changes for this one,
+    /// except for what they share: the pace and the shares of the send queue have the new settings at once.
+    pub(crate) fn reconfigured(&self, settings: RelaySettings, decisions: Decisions) -> Self {
+        let Decisions { policy, limiter, authenticator, transport, lockout, pace, tokens } = decisions;
+        limiter.put_in_force();
+        self.send_queue.configure(settings.send_queue.clone());
+        if let Some(pacer) = &self.pace {
+            pacer.configure(pace, tokens);
+        }
+        // A fault of what is no longer configured would stay for ever; what still fails is found again.
+        self.health.forget();
+        Self {
+            number: self.number + 1,
+            settings: RelaySettings { spools: self.settings.spools, ..settings },
+            routes: policy.sends().into_iter().collect(),
+            policy,
+            limiter,
+            authenticator,
+            transport,
+            lockout: self.lockout.as_ref().map(|failures| Arc::new(failures.with_settings(lockout))),
+            observer: Arc::clone(&self.observer),
+            clock: Arc::clone(&self.clock),
+            budget: Arc::clone(&self.budget),
+            pace: self.pace.clone(),
+            send_queue: Arc::clone(&self.send_queue),
+            app_connections: self.app_connections.clone(),
+            ambiguous: Arc::clone(&self.ambiguous),
+            health: Arc::clone(&self.health),
+            kept: self.kept.clone(),
+            reencoders: Arc::clone(&self.reencoders),
+        }
     }
 
     /// The clock.

@@ -4,12 +4,12 @@
 //! failed, is ambiguous: it may have sent the message. What is sent is what was accepted; with which role, endpoint and at which
 //! pace is decided at each attempt, from the configuration in force.
 
-use super::Relay;
 use super::due_queue::{App, DueQueue, Signal};
 use super::fair_queue::Weight;
 use super::health::Way;
 use super::kept_mail::KeptMail;
 use super::retry_schedule::{AfterAttempt, Failure, OnAmbiguous, RetrySettings, after, longest_wait};
+use super::{CurrentRelay, Relay};
 use crate::mail::parameters::{TAGS_MAX, Tag, TagText};
 use crate::mail::{Certainty, Fault, Outcome, OutcomeKind, Permitted, QueueId, author};
 use crate::observe::{AttemptRecord, Event, QueueEndRecord};
@@ -62,7 +62,7 @@ struct InProgress {
 }
 
 struct QueueWorker {
-    relay: Arc<Relay>,
+    current: CurrentRelay,
     kept: Arc<KeptMail>,
     due: DueQueue,
     attempts: JoinSet<Attempted>,
@@ -70,15 +70,18 @@ struct QueueWorker {
     ids_in_progress: HashSet<QueueId>,
 }
 
-impl Relay {
-    /// Sends what is in the spool until `draining`; then waits for the attempts in progress. Returns at once without a spool.
-    pub(crate) async fn run_queue(self: Arc<Self>, draining: CancellationToken) {
-        let Some(kept) = self.kept.clone() else { return };
+impl CurrentRelay {
+    /// Sends what is in the spool until `draining`; then waits for the attempts in progress. Returns at once without a spool. Each attempt
+    /// is made with the configuration in force when it begins.
+    pub(crate) async fn run_queue(self, draining: CancellationToken) {
+        let relay = self.get();
+        let Some(kept) = relay.kept.clone() else { return };
         let additions = kept.additions();
         let Some(additions) = additions else { return };
-        let due = DueQueue::new(self.settings.queue.attempts_max, Instant::now().into_std());
+        let due = DueQueue::new(relay.settings.queue.attempts_max, Instant::now().into_std());
+        drop(relay);
         let worker = QueueWorker {
-            relay: self,
+            current: self,
             kept,
             due,
             attempts: JoinSet::new(),
@@ -118,12 +121,12 @@ impl QueueWorker {
 
     /// Reads the next messages of the spool. Returns the id after which to read on.
     fn read_page(&mut self, after: Option<QueueId>) -> Option<Option<QueueId>> {
-        let page = self.kept.spool.page(after, PAGE);
-        let wall = Timestamp::from(self.relay.clock.wall());
+        let (page, relay) = (self.kept.spool.page(after, PAGE), self.current.get());
+        let wall = Timestamp::from(relay.clock.wall());
         let now = Instant::now().into_std();
         for message in page.iter().filter(|message| message.state.held.is_none()) {
             // If the clock was set back since, it waits no longer than after its last attempt.
-            let longest = longest_wait(self.relay.settings.queue.of(&message.app).first_wait, message.state.failures);
+            let longest = longest_wait(relay.settings.queue.of(&message.app).first_wait, message.state.failures);
             let wait = message.state.due.since(wall).min(longest);
             self.due.add(&message.app, message.id, now + wait, message.state.attempts == 0);
         }
@@ -133,19 +136,19 @@ impl QueueWorker {
     /// Ends messages that are too old and are not attempted, because their application or the provider is closed: a part of the spool
     /// at a time. Returns where the next call goes on.
     fn expire(&mut self, from: Option<QueueId>, draining: &CancellationToken) -> Option<QueueId> {
-        let mut after = from;
-        let wall = Timestamp::from(self.relay.clock.wall());
+        let (mut after, relay) = (from, self.current.get());
+        let wall = Timestamp::from(relay.clock.wall());
         for _ in 0..SWEEP_PAGES {
             let page = self.kept.spool.page(after, PAGE);
             after = page.last().map(|message| message.id);
             for message in page.iter().filter(|message| message.state.held.is_none()) {
-                let expiry = self.relay.settings.queue.of(&message.app).expiry;
+                let expiry = relay.settings.queue.of(&message.app).expiry;
                 // Where attempts are made, the next one decides.
                 let is_old = self.due.is_closed(&message.app) && wall.since(message.accepted) >= expiry;
                 if self.attempts.len() >= SWEEP_MAX || !is_old || !self.ids_in_progress.insert(message.id) {
                     continue;
                 }
-                let (relay, kept, id) = (Arc::clone(&self.relay), Arc::clone(&self.kept), message.id);
+                let (relay, kept, id) = (Arc::clone(&relay), Arc::clone(&self.kept), message.id);
                 let attempt = Attempt { relay, kept, id, draining: draining.clone() };
                 let task = self.attempts.spawn(async move { attempt.expire().await });
                 let app = message.app.clone();
@@ -165,7 +168,7 @@ impl QueueWorker {
                 self.due.end(&app, Signal::None, Instant::now().into_std());
                 continue;
             }
-            let (relay, kept) = (Arc::clone(&self.relay), Arc::clone(&self.kept));
+            let (relay, kept) = (self.current.get(), Arc::clone(&self.kept));
             let attempt = Attempt { relay, kept, id, draining: draining.clone() };
             let task = self.attempts.spawn(async move { attempt.run().await });
             self.in_progress.insert(task.id(), InProgress { app, id, counted: true });
@@ -409,7 +412,7 @@ impl Attempt {
     /// The part of the message, as it is sent: with what was granted, by the way that the configuration now has for its application.
     fn part(&self, message: &Permitted, part: u8) -> Permitted {
         let mut send = message.granted().send.clone();
-        if let Some(route) = message.granted().app.as_ref().and_then(|app| self.kept.routes.get(app)) {
+        if let Some(route) = message.granted().app.as_ref().and_then(|app| self.relay.routes.get(app)) {
             send.role.clone_from(&route.role);
             send.endpoint_id.clone_from(&route.endpoint_id);
         }

@@ -35,7 +35,7 @@ impl Default for SendQueueSettings {
 
 /// The send queue.
 pub(super) struct SendQueue {
-    calls_max: usize,
+    calls_max: AtomicUsize,
     pace: Option<Arc<Pacer>>,
     clock: Arc<dyn Clock>,
     budget: Arc<Budget>,
@@ -91,13 +91,37 @@ impl SendQueue {
             waiting_for: AtomicU8::new(WaitingFor::Calls as u8),
             state: Mutex::new(State { queue: FairQueue::new(settings.shares), dispatching: false }),
             changed: Notify::new(),
-            calls_max,
+            calls_max: AtomicUsize::new(calls_max),
         }
+    }
+
+    /// Changes the settings. Messages that wait have the new shares; calls in flight above a lower maximum end by themselves.
+    pub(super) fn configure(&self, settings: SendQueueSettings) {
+        self.state().queue.set_shares(settings.shares);
+        let calls_max = settings.calls_max.clamp(1, Semaphore::MAX_PERMITS);
+        let before = self.calls_max.swap(calls_max, Ordering::AcqRel);
+        self.calls.add_permits(calls_max.saturating_sub(before));
+        let (calls, fewer) = (Arc::clone(&self.calls), before.saturating_sub(calls_max));
+        let missing = fewer - calls.forget_permits(fewer);
+        if missing > 0 {
+            tokio::spawn(async move {
+                for _ in 0..missing {
+                    if let Ok(permit) = calls.acquire().await {
+                        permit.forget();
+                    }
+                }
+            });
+        }
+        self.changed.notify_one();
+    }
+
+    fn calls_max(&self) -> usize {
+        self.calls_max.load(Ordering::Acquire)
     }
 
     /// Messages that wait, and calls in flight.
     pub(super) fn in_use(&self) -> (usize, usize) {
-        let calls = self.calls_max.saturating_sub(self.calls.available_permits());
+        let calls = self.calls_max().saturating_sub(self.calls.available_permits());
         (self.waiting.load(Ordering::Relaxed), calls)
     }
 
@@ -295,7 +319,7 @@ impl SendQueue {
             );
         }
         if waiting_for == WaitingFor::Calls as u8 {
-            let calls = self.calls_max;
+            let calls = self.calls_max();
             let detail = format!("no send slot before the deadline: {calls} calls to the provider are in flight");
             return Refusal::new(replies::DEADLINE, detail).by(RuleName::CALLS);
         }

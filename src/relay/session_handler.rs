@@ -1,11 +1,11 @@
 //! Answers the questions of one session: admission, content, sending. One handler per connection.
 
-use super::Relay;
 use super::admission::Admitted;
 use super::last_failure::LastFailure;
 use super::message_context::MessageContext;
 use super::reception::Reception;
 use super::transaction::{OpenTransaction, Transaction};
+use super::{CurrentRelay, Relay};
 use crate::limit::Reservation;
 use crate::mail::parameters::{AppName, Delivery};
 use crate::mail::trace::received;
@@ -23,7 +23,9 @@ use std::time::Instant;
 
 /// A connection, from the greeting to the close. Call [`SessionHandler::end`] when it is over.
 pub(crate) struct SessionHandler {
+    /// With the configuration of the transaction, or of the last one.
     pub(super) relay: Arc<Relay>,
+    current: CurrentRelay,
     pub(super) client: Client,
     /// Whether the listener offers AUTH at all.
     auth_offered: bool,
@@ -49,12 +51,15 @@ pub(crate) struct SessionHandler {
 struct RejectedContent(Option<MessageContext>);
 
 impl SessionHandler {
-    pub(super) fn new(relay: Arc<Relay>, mut client: Client, auth_offered: bool) -> Self {
+    /// The handler of a new connection.
+    pub(crate) fn new(current: CurrentRelay, mut client: Client, auth_offered: bool) -> Self {
+        let relay = current.get();
         client.app = relay.policy.application(&client);
         relay.observer.observe(&Event::Connected(&client));
         let started = relay.clock.now();
         Self {
             relay,
+            current,
             client,
             auth_offered,
             authenticated: false,
@@ -232,7 +237,10 @@ impl SessionHandler {
     pub(crate) async fn answer(&mut self, question: Question) -> Answer {
         // Each future is boxed: a connection that waits for a command must not reserve the memory of all of them.
         match question {
-            Question::Authenticate(credentials) => boxed(|| self.authenticate(&credentials)).await,
+            Question::Authenticate(credentials) => {
+                self.take_current_relay();
+                boxed(|| self.authenticate(&credentials)).await
+            }
             Question::ReversePath(path, parameters) => boxed(|| self.mail(path, parameters)).await,
             Question::ForwardPath(path) => boxed(|| self.rcpt(&path)).await,
             Question::Data { envelope, mbox_line } => boxed(|| self.data(envelope, mbox_line)).await,
@@ -240,9 +248,28 @@ impl SessionHandler {
         }
     }
 
+    /// Takes the configuration in force. Only where no transaction is open: one transaction is decided by one configuration.
+    fn take_current_relay(&mut self) {
+        let Some(relay) = self.current.newer_than(&self.relay) else { return };
+        self.relay = relay;
+        self.client.app = self.relay.policy.application(&self.client);
+    }
+
+    /// Whether the client's AUTH name is one no longer.
+    fn is_unknown_identity(&self) -> bool {
+        let identity = self.client.identity.as_ref().filter(|_| self.authenticated);
+        let authenticator = self.relay.authenticator.as_ref();
+        identity.is_some_and(|identity| !authenticator.is_some_and(|users| users.knows(identity)))
+    }
+
     async fn mail(&mut self, reverse_path: ReversePath, parameters: MailParameters) -> Answer {
         // The session asks only where no transaction is open.
         self.abandon(Abandonment::Reset).await;
+        self.take_current_relay();
+        if self.is_unknown_identity() {
+            let detail = "the user is no longer in the configuration".to_owned();
+            return self.refuse("MAIL", Refusal::new(replies::AUTHENTICATION_REQUIRED, detail), reverse_path.mailbox());
+        }
         self.transactions += 1;
         let id = self.client.session.transaction(self.transactions);
         let facts = MailFacts {

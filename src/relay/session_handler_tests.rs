@@ -121,7 +121,13 @@ impl Run {
         smtp.limits.errors_max = 6;
         smtp.limits.transactions_max = 8;
         let session = Session::new(Arc::new(smtp), crate::mail::Clock::now(&*clock));
-        Self { script, accepted: 0, handler: relay.session_handler(client, false), session, clock }
+        Self {
+            script,
+            accepted: 0,
+            handler: SessionHandler::new(CurrentRelay::new(relay), client, false),
+            session,
+            clock,
+        }
     }
 
     fn now(&self) -> Instant {

@@ -46,7 +46,7 @@ pub(super) async fn serve(
         }
     };
     let Some((client, stream, early)) = begun else { return };
-    let handler = context.shared.relay.session_handler(client, context.smtp.auth != AuthMode::Off);
+    let handler = SessionHandler::new(context.shared.relay.clone(), client, context.smtp.auth != AuthMode::Off);
     let session = Session::new(Arc::clone(&context.smtp), context.now());
     let drain = Box::pin(context.shared.draining.clone().cancelled_owned());
     let shed = guard.shed().map(|shed| Box::pin(shed.cancelled_owned()));
@@ -105,7 +105,7 @@ fn not_begun(context: &ListenerContext, address: ClientAddress, why: &NotBegun) 
         NotBegun::Fault(reason) => context.refused(address, None, reason),
         NotBegun::Silent => {
             let listener = &*context.settings.name;
-            context.shared.relay.observer().observe(&Event::Silent { address, listener });
+            context.shared.observer.observe(&Event::Silent { address, listener });
         }
     }
 }

@@ -8,6 +8,7 @@
 use crate::mail::{ClientAddress, ConnectionCounter, CountedConnection};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -15,11 +16,16 @@ use tokio_util::sync::CancellationToken;
 /// The limits and the counts. Clones share the counts.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionLimits {
-    total_max: usize,
-    unrecognised_max: usize,
-    per_client_max: usize,
+    maxima: Arc<Maxima>,
     by_client: ConnectionCounter<IpNet>,
     counts: Arc<Mutex<Counts>>,
+}
+
+#[derive(Debug)]
+struct Maxima {
+    total: AtomicUsize,
+    unrecognised: AtomicUsize,
+    per_client: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -65,21 +71,20 @@ const KNOWN_MAX: usize = 4_096;
 impl ConnectionLimits {
     /// Limits the connections in total and from one client address; for IPv6, from one /64, because one host can choose its
     /// addresses from that. At most three quarters of the total are for clients that are not recognised.
-    pub(crate) fn new(total_max: usize, per_client_max: usize) -> Self {
-        let unrecognised_max = total_max - total_max / 4;
-        Self {
-            total_max,
-            unrecognised_max,
-            per_client_max,
-            by_client: ConnectionCounter::default(),
-            counts: Arc::default(),
-        }
+    /// `unrecognised_max` replaces that part.
+    pub(crate) fn new(total_max: usize, per_client_max: usize, unrecognised_max: Option<usize>) -> Self {
+        let maxima = Maxima { total: 0.into(), unrecognised: 0.into(), per_client: 0.into() };
+        let limits = Self { maxima: Arc::new(maxima), by_client: ConnectionCounter::default(), counts: Arc::default() };
+        limits.configure(total_max, per_client_max, unrecognised_max);
+        limits
     }
 
-    /// Replaces the limit on clients that are not recognised.
-    #[must_use]
-    pub(crate) fn with_unrecognised_max(self, unrecognised_max: usize) -> Self {
-        Self { unrecognised_max: unrecognised_max.max(1), ..self }
+    /// Changes the limits. Connections above lower ones stay.
+    pub(crate) fn configure(&self, total_max: usize, per_client_max: usize, unrecognised_max: Option<usize>) {
+        let unrecognised_max = unrecognised_max.map_or(total_max - total_max / 4, |most| most.max(1));
+        self.maxima.total.store(total_max, Ordering::Relaxed);
+        self.maxima.unrecognised.store(unrecognised_max, Ordering::Relaxed);
+        self.maxima.per_client.store(per_client_max, Ordering::Relaxed);
     }
 
     /// Connections now.
@@ -89,14 +94,16 @@ impl ConnectionLimits {
 
     /// Counts a new connection. A client on a Unix socket is on this machine and counts as recognised.
     pub(super) fn enter(&self, address: ClientAddress, now: Instant) -> Result<ConnectionGuard, Over> {
+        let (total_max, unrecognised_max) =
+            (self.maxima.total.load(Ordering::Relaxed), self.maxima.unrecognised.load(Ordering::Relaxed));
         let mut counts = self.counts();
         let recognised = match address {
             ClientAddress::Unix => true,
             address => address.network().is_some_and(|client| counts.knows(client, now)),
         };
-        let crowded = !recognised && counts.unrecognised.len() >= self.unrecognised_max;
-        if (crowded || counts.total >= self.total_max) && !counts.shed(now) {
-            return Err(if counts.total >= self.total_max { Over::Total } else { Over::Unrecognised });
+        let crowded = !recognised && counts.unrecognised.len() >= unrecognised_max;
+        if (crowded || counts.total >= total_max) && !counts.shed(now) {
+            return Err(if counts.total >= total_max { Over::Total } else { Over::Unrecognised });
         }
         counts.total += 1;
         let unrecognised = (!recognised).then(|| counts.add_unrecognised(now));
@@ -145,7 +152,7 @@ impl Counts {
 impl ConnectionGuard {
     /// Counts the connection as this client's, once its address is known.
     pub(super) fn take_by(&mut self, client: IpNet, now: Instant) -> Result<(), Over> {
-        let counted = self.limits.by_client.take(client, self.limits.per_client_max);
+        let counted = self.limits.by_client.take(client, self.limits.maxima.per_client.load(Ordering::Relaxed));
         self.client = Some(counted.ok_or(Over::Client)?);
         let mut counts = self.limits.counts();
         // For a client behind a proxy the address is known only now.
@@ -199,7 +206,7 @@ mod tests {
 
     #[test]
     fn dropped_connections_are_not_counted() {
-        let (limits, now) = (ConnectionLimits::new(3, 2), SystemClock.now());
+        let (limits, now) = (ConnectionLimits::new(3, 2, None), SystemClock.now());
         let client = from("[2001:db8::1]").network().unwrap();
         let neighbour = from("[2001:db8::2]").network().unwrap();
         let mut connections: Vec<ConnectionGuard> =
@@ -217,7 +224,7 @@ mod tests {
     /// Clients that no policy permits held all connections, and permitted ones received 421.
     #[test]
     fn clients_that_are_not_recognised_do_not_keep_others_out() {
-        let (limits, began) = (ConnectionLimits::new(8, 8), SystemClock.now());
+        let (limits, began) = (ConnectionLimits::new(8, 8, None), SystemClock.now());
         let mut known = limits.enter(from("192.0.2.1"), began).unwrap();
         known.take_by(from("192.0.2.1").network().unwrap(), began).unwrap();
         known.recognise(began);
@@ -243,7 +250,7 @@ mod tests {
 
     #[test]
     fn the_memory_of_recognised_addresses_is_bounded() {
-        let (limits, now) = (ConnectionLimits::new(8, 8), SystemClock.now());
+        let (limits, now) = (ConnectionLimits::new(8, 8, None), SystemClock.now());
         for number in 0..2 * u32::try_from(KNOWN_MAX).unwrap() {
             let at = now + Duration::from_secs(number.into());
             limits.counts().remember(std::net::IpAddr::from(number.to_be_bytes()).into(), at);

@@ -15,6 +15,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 #[cfg(unix)]
 use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 
 /// Where a listener listens.
 #[derive(Debug)]
@@ -33,6 +36,26 @@ pub enum Endpoint {
     /// A Unix socket that listens already.
     #[cfg(unix)]
     InheritedUnix(std::os::unix::net::UnixListener),
+    /// The inherited socket that the listener of this name has already: where a running relay is given another configuration.
+    Kept,
+}
+
+/// What tells sockets apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+    Inherited(Arc<str>),
+}
+
+impl Endpoint {
+    fn place(&self, name: &Arc<str>) -> Place {
+        match self {
+            Self::Tcp(address) => Place::Tcp(*address),
+            Self::Unix { path, .. } => Place::Unix(path.clone()),
+            _ => Place::Inherited(Arc::clone(name)),
+        }
+    }
 }
 
 impl std::fmt::Display for Endpoint {
@@ -43,6 +66,7 @@ impl std::fmt::Display for Endpoint {
             Self::InheritedTcp(_) => f.write_str("an inherited TCP socket"),
             #[cfg(unix)]
             Self::InheritedUnix(_) => f.write_str("an inherited Unix socket"),
+            Self::Kept => f.write_str("an inherited socket"),
         }
     }
 }
@@ -94,7 +118,73 @@ pub(crate) struct Bound {
     socket: Socket,
     address: ListenerAddress,
     /// The file of a Unix socket that `bind` created, and that is removed at the end. An inherited one is not removed.
-    made: Option<PathBuf>,
+    made: Option<MadeFile>,
+    place: Place,
+}
+
+/// A listener that accepts.
+#[derive(Debug)]
+pub(crate) struct ListenerHandle {
+    /// What connections from now on have.
+    context: watch::Sender<Arc<ListenerContext>>,
+    address: ListenerAddress,
+    place: Place,
+    stop: CancellationToken,
+    task: AbortHandle,
+}
+
+impl ListenerHandle {
+    /// Its name.
+    pub(crate) fn name(&self) -> Arc<str> {
+        Arc::clone(&self.context.borrow().settings.name)
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &ListenerAddress {
+        &self.address
+    }
+
+    /// Its certificate.
+    pub(crate) fn tls(&self) -> Option<TlsSettings> {
+        self.context.borrow().settings.tls.clone()
+    }
+
+    /// Whether it accepts.
+    pub(crate) fn accepts(&self) -> bool {
+        !self.task.is_finished()
+    }
+
+    /// Whether these settings are for the same socket. A free port is the same for the listener of the same name only.
+    pub(crate) fn is_for(&self, settings: &ListenerSettings) -> bool {
+        let place = settings.endpoint.place(&settings.name);
+        let any_port = matches!(&place, Place::Tcp(address) if address.port() == 0);
+        self.place == place && (!any_port || self.name() == settings.name)
+    }
+
+    /// Changes what connections from now on have. Established ones keep what they have, but the next handshake of each has the new
+    /// certificate.
+    pub(crate) fn configure(&self, mut settings: ListenerSettings) {
+        #[cfg(unix)]
+        if let Endpoint::Unix { path, mode } = &settings.endpoint {
+            use std::os::unix::fs::PermissionsExt;
+            // It had the mode before, and no file is there only if somebody removed it.
+            let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(*mode));
+        }
+        settings.endpoint = Endpoint::Kept;
+        let before = Arc::clone(&self.context.borrow());
+        if let (Some(before), Some(now)) = (&before.settings.tls, &settings.tls) {
+            before.replace(now);
+        }
+        self.context.send_replace(Arc::new(ListenerContext::new(settings, before.shared.clone())));
+    }
+
+    /// Stops accepting, and waits until the address is free. Connections stay.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        while self.accepts() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -110,7 +200,8 @@ impl Bound {
     /// # Errors
     /// [`BindError`].
     pub(crate) fn bind(mut settings: ListenerSettings) -> Result<Self, BindError> {
-        let endpoint = std::mem::replace(&mut settings.endpoint, Endpoint::Tcp(([127, 0, 0, 1], 0).into()));
+        let endpoint = std::mem::replace(&mut settings.endpoint, Endpoint::Kept);
+        let place = endpoint.place(&settings.name);
         let shown = endpoint.to_string();
         let made = match &endpoint {
             Endpoint::Unix { path, .. } => Some(path.clone()),
@@ -119,46 +210,50 @@ impl Bound {
         let bound = take_socket(endpoint);
         let (socket, address) =
             bound.map_err(|error| BindError { listener: Arc::clone(&settings.name), endpoint: shown, error })?;
-        Ok(Self { settings, socket, address, made })
+        Ok(Self { settings, socket, address, made: made.map(MadeFile), place })
     }
 
-    /// Where it listens.
-    pub(crate) fn address(&self) -> &ListenerAddress {
-        &self.address
+    /// Accepts, in a task, until the relay drains or the handle stops it.
+    pub(crate) fn start(self, shared: ServerContext) -> ListenerHandle {
+        let (tasks, stop) = (shared.tasks.clone(), shared.draining.child_token());
+        let Self { settings, socket, address, made, place } = self;
+        let (context, now) = watch::channel(Arc::new(ListenerContext::new(settings, shared)));
+        let task = tasks.spawn(accept_all(socket, now, made, stop.clone())).abort_handle();
+        ListenerHandle { context, address, place, stop, task }
     }
+}
 
-    /// Its certificate.
-    pub(crate) fn tls(&self) -> Option<&TlsSettings> {
-        self.settings.tls.as_ref()
-    }
-
-    /// Its name.
-    pub(crate) fn name(&self) -> &Arc<str> {
-        &self.settings.name
-    }
-
-    /// Accepts until the relay drains.
-    pub(crate) async fn run(self, shared: ServerContext) {
-        let context = Arc::new(ListenerContext::new(self.settings, shared));
-        loop {
-            let accepted = tokio::select! {
-                () = context.shared.draining.cancelled() => break,
-                accepted = self.socket.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, address)) => accept(&context, stream, address),
-                // Most likely out of file descriptors: retrying at once would use a whole core.
-                Err(error) => {
-                    let reason = format!("cannot accept: {error}");
-                    context.refused(ClientAddress::Unknown, None, &reason);
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+async fn accept_all(
+    socket: Socket,
+    now: watch::Receiver<Arc<ListenerContext>>,
+    _made: Option<MadeFile>,
+    stop: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = socket.accept() => accepted,
+        };
+        let context = Arc::clone(&now.borrow());
+        match accepted {
+            Ok((stream, address)) => accept(&context, stream, address),
+            // Most likely out of file descriptors: retrying at once would use a whole core.
+            Err(error) => {
+                let reason = format!("cannot accept: {error}");
+                context.refused(ClientAddress::Unknown, None, &reason);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
-        #[cfg(unix)]
-        if let Some(path) = &self.made {
-            let _ = std::fs::remove_file(path);
-        }
+    }
+}
+
+/// The file of a Unix socket, removed when it is dropped.
+#[derive(Debug)]
+struct MadeFile(PathBuf);
+
+impl Drop for MadeFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 
@@ -193,6 +288,9 @@ fn take_socket(endpoint: Endpoint) -> io::Result<(Socket, ListenerAddress)> {
         Endpoint::InheritedUnix(listener) => {
             let path = listener.local_addr()?.as_pathname().map(PathBuf::from).unwrap_or_default();
             inherit_unix(listener, path)
+        }
+        Endpoint::Kept => {
+            Err(io::Error::new(io::ErrorKind::NotFound, "no socket of that name was inherited at the start"))
         }
     }
 }
@@ -238,8 +336,8 @@ impl Socket {
 }
 
 fn accept(context: &Arc<ListenerContext>, mut stream: Plain, address: ClientAddress) {
-    if context.shared.relay.budget().is_short_of_descriptors(stream.descriptor()) {
-        context.shared.relay.observer().observe(&Event::LimitHit { limit: "file_descriptors", app: None });
+    if context.shared.relay.get().budget().is_short_of_descriptors(stream.descriptor()) {
+        context.shared.observer.observe(&Event::LimitHit { limit: "file_descriptors", app: None });
         let reply = replies::TOO_MANY_CONNECTIONS;
         stream.write_now(format!("{reply}\r\n").as_bytes());
         let reason = "the remaining file descriptors are reserved for health checks and SES: raise LimitNOFILE=";

@@ -22,7 +22,7 @@ impl ListenerContext {
     }
 
     pub(super) fn now(&self) -> Instant {
-        self.shared.relay.clock().now()
+        self.shared.clock.now()
     }
 
     /// The reply to a connection over a limit, and the reason for the log. Reports the limit to the observer.
@@ -39,13 +39,13 @@ impl ListenerContext {
                 "too many connections from this client",
             ),
         };
-        self.shared.relay.observer().observe(&Event::LimitHit { limit, app: None });
+        self.shared.observer.observe(&Event::LimitHit { limit, app: None });
         (reply, reason)
     }
 
     /// Reports a connection that is refused.
     pub(super) fn refused(&self, address: ClientAddress, reply: Option<&Reply>, reason: &str) {
         let listener = &*self.settings.name;
-        self.shared.relay.observer().observe(&Event::ConnectionRefused { address, listener, reply, reason });
+        self.shared.observer.observe(&Event::ConnectionRefused { address, listener, reply, reason });
     }
 }

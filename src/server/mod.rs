@@ -17,14 +17,16 @@ mod threads;
 mod tls;
 
 pub(crate) use connection_limits::ConnectionLimits;
-pub(crate) use listener::Bound;
 pub use listener::{BindError, Endpoint, ListenerAddress};
+pub(crate) use listener::{Bound, ListenerHandle};
 pub(crate) use threads::Threads;
 #[cfg(feature = "cli")]
 pub(crate) use tls::names_in_pem;
 pub use tls::{ClientCertificates, PemPair, TlsError, TlsSettings, Validity};
 
-use crate::relay::Relay;
+use crate::mail::Clock;
+use crate::observe::Observer;
+use crate::relay::{CurrentRelay, Relay};
 use crate::smtp;
 use ipnet::IpNet;
 use std::sync::Arc;
@@ -65,9 +67,11 @@ impl ListenerSettings {
 }
 
 /// What all connections of a process share.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct ServerContext {
-    pub(crate) relay: Arc<Relay>,
+    pub(crate) relay: CurrentRelay,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) observer: Arc<dyn Observer>,
     pub(crate) limits: ConnectionLimits,
     /// Cancelled: stop accepting, send 421 at command boundaries.
     pub(crate) draining: CancellationToken,
@@ -77,11 +81,19 @@ pub(crate) struct ServerContext {
     pub(crate) threads: Threads,
 }
 
+impl std::fmt::Debug for ServerContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerContext").field("relay", &self.relay).finish_non_exhaustive()
+    }
+}
+
 impl ServerContext {
     /// For a relay that is about to listen.
     pub(crate) fn new(relay: Arc<Relay>, limits: ConnectionLimits) -> Self {
         Self {
-            relay,
+            clock: Arc::clone(relay.clock()),
+            observer: Arc::clone(relay.observer()),
+            relay: CurrentRelay::new(relay),
             limits,
             draining: CancellationToken::new(),
             cut: CancellationToken::new(),

@@ -15,6 +15,25 @@ use crate::mail::{AccountQuota, Outcome, Permitted, ReadError};
 use async_trait::async_trait;
 use std::time::Instant;
 
+#[async_trait]
+impl<T: Transport + ?Sized> Transport for std::sync::Arc<T> {
+    async fn send(&self, message: Permitted, deadline: Instant) -> Outcome {
+        (**self).send(message, deadline).await
+    }
+
+    async fn quota(&self) -> Result<AccountQuota, ReadError> {
+        (**self).quota().await
+    }
+
+    async fn check(&self, role: Option<&RoleArn>, set: Option<&ConfigurationSetName>) -> Result<(), ReadError> {
+        (**self).check(role, set).await
+    }
+
+    fn octets_held(&self, message_octets: u64) -> u64 {
+        (**self).octets_held(message_octets)
+    }
+}
+
 /// Sends messages to a provider.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {

@@ -73,14 +73,14 @@ class Admin(unittest.TestCase):
         with self.assertRaises(ssl.SSLError):
             connect()
         self.relay.process.send_signal(signal.SIGHUP)
-        self.wait_for_log("certificate read again")
+        self.wait_for_log("the configuration is reloaded")
         connect().quit()
         self.assertEqual(session.noop()[0], 250)
         # Certificate and key do not match: the previous pair stays in use.
         good = (directory / "key.pem").read_bytes()
         (directory / "key.pem").write_bytes(good[: len(good) // 2])
         self.relay.process.send_signal(signal.SIGHUP)
-        self.wait_for_log("certificates stay as they are")
+        self.wait_for_log("the configuration is not reloaded")
         (directory / "key.pem").write_bytes(good)
         connect().quit()
         session.quit()

@@ -86,7 +86,7 @@ impl Site {
         let emulator = Emulator::start(settings).await.unwrap();
         let transport = SesTransport::connect(emulation.ses(emulator.endpoint_url())).await.unwrap();
         let log = Log::default();
-        let limits = plan.kept_limits().unwrap();
+        let limits = plan.local_limiter(None).unwrap();
         let mut builder = plan.builder(transport).observer(log.clone());
         if let Some(limits) = limits {
             builder = builder.limiter(limits);

@@ -182,7 +182,7 @@ async fn play(dialogue: &Transcript, pair: &Pair) -> Result<(), String> {
         .listener(listener)
         .start()
         .map_err(|error| error.to_string())?;
-    let Some(ListenerAddress::Tcp(address)) = relay.address("plain").cloned() else { return Err("no address".into()) };
+    let Some(ListenerAddress::Tcp(address)) = relay.address("plain") else { return Err("no address".into()) };
     let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
     let mut steps: Vec<Step> = dialogue.steps.clone();
     if from_field {

@@ -97,7 +97,7 @@ async fn an_endpoint_that_cannot_be_reached_is_definitely_not_sent() {
     let relay = TestRelay::start().await;
     let TestRelay { emulator, running, log } = relay;
     let address = match running.address("plain").unwrap() {
-        gatepost::server::ListenerAddress::Tcp(address) => *address,
+        gatepost::server::ListenerAddress::Tcp(address) => address,
         other => panic!("{other}"),
     };
     emulator.stop().await;

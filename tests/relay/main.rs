@@ -20,6 +20,7 @@ mod limits;
 mod listeners;
 mod pace;
 mod readme;
+mod reload;
 mod shutdown;
 mod spoofing;
 mod spool;

@@ -97,7 +97,7 @@ async fn a_call_that_is_cut_off_is_reported_as_ambiguous() {
     client.content(NOTE).await;
     until("the call is under way", || relay.counts().1 == 1).await;
     let TestRelay { emulator: _emulator, running, log } = relay;
-    let work = std::sync::Arc::clone(running.relay());
+    let work = running.relay();
     // A second signal: no grace.
     running.cut().await;
     log.expect("cut off while the provider was called");

@@ -88,7 +88,7 @@ async fn a_panic_in_an_attempt_is_an_attempt_without_a_result() {
             .start()
             .unwrap();
         let ListenerAddress::Tcp(address) = running.address("plain").unwrap() else { panic!("no TCP") };
-        let mut client = Smtp::connect(*address).await;
+        let mut client = Smtp::connect(address).await;
         client.expect("220").await;
         client.say("EHLO client.example").await;
         client.expect("250").await;

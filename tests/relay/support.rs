@@ -54,7 +54,7 @@ impl TestRelay {
 
     pub fn port(&self, listener: &str) -> SocketAddr {
         match self.running.address(listener).unwrap() {
-            ListenerAddress::Tcp(address) => *address,
+            ListenerAddress::Tcp(address) => address,
             ListenerAddress::Unix(path) => panic!("{} is no TCP address", path.display()),
         }
     }

@@ -9,7 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// How to reach SES.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SesSettings {
     /// Region; `None`: from the environment, the profile or the instance.
@@ -37,7 +37,7 @@ pub struct SesSettings {
 }
 
 /// A role that policy may grant to a message.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleSettings {
     /// The role.
     pub arn: RoleArn,
@@ -59,7 +59,7 @@ impl SesSettings {
 }
 
 /// A key pair, for the emulator and for tests. The `Debug` output does not contain the secret.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct StaticCredentials {
     /// Access key id.
     pub access_key_id: String,
@@ -80,7 +80,7 @@ impl fmt::Debug for StaticCredentials {
 }
 
 /// The timeouts of a call.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SesTimeouts {
     /// Name, TCP and TLS.
