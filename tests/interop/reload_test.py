@@ -20,8 +20,9 @@ import time
 import unittest
 
 import relay_process
-from relay_process import BINARY, PATIENCE_SECONDS, ROOT, WORK
+from relay_process import BINARY, PATIENCE_SECONDS, WORK
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 SECONDS = int(os.environ.get("RELOAD_SECONDS", "8"))
 REFUSED = int(os.environ.get("RELOAD_REFUSED", "1000"))
 CREDENTIALS = {
