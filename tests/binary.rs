@@ -1109,7 +1109,10 @@ fn in_the_journal_lines_have_their_priority() {
     assert!(lines.iter().all(|line| line.starts_with("{\"timestamp\":")), "{lines:?}");
     // A start that fails: the hint is an error too.
     let lines = run(false, &[human, ("GATEPOST_LISTENER__0__ADDRESS", "192.0.2.1:2525")]);
-    assert!(lines.iter().any(|line| line.starts_with("<3>environment variable GATEPOST_LISTENER__0__ADDRESS: ")), "{lines:?}");
+    assert!(
+        lines.iter().any(|line| line.starts_with("<3>environment variable GATEPOST_LISTENER__0__ADDRESS: ")),
+        "{lines:?}"
+    );
     assert!(lines.iter().any(|line| line.starts_with("<3>  hint: ")), "{lines:?}");
 }
 

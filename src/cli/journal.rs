@@ -62,7 +62,9 @@ mod tests {
         let is_journal = |text: Option<&str>, stderr| is_journal(text.map(OsStr::new), stderr);
         assert!(is_journal(Some("9:1234567"), stderr));
         // Standard error of this process is something else: a file, or the pipe of a test.
-        for other in ["9:1234568", "8:1234567", "1234567:9", "", "9", "9:", ":1234567", "9:1234567:1", "9:x", "0x9:1234567"] {
+        for other in
+            ["9:1234568", "8:1234567", "1234567:9", "", "9", "9:", ":1234567", "9:1234567:1", "9:x", "0x9:1234567"]
+        {
             assert!(!is_journal(Some(other), stderr), "{other}");
         }
         assert!(!is_journal(None, stderr));
