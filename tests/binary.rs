@@ -1070,6 +1070,58 @@ fn a_log_that_nobody_reads_does_not_stop_mail() {
     assert_eq!(ended.and_then(|status| status.code()), Some(0), "a full pipe must not keep us from ending");
 }
 
+/// systemd connects standard error to the journal and names the stream; here a file is that stream.
+#[test]
+fn in_the_journal_lines_have_their_priority() {
+    use std::os::unix::fs::MetadataExt;
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let file = here.join("journal");
+    let run = |other_stream: bool, more: &[(&str, &str)]| -> Vec<String> {
+        let stderr = fs::File::create(&file).unwrap();
+        let metadata = stderr.metadata().unwrap();
+        let stream = format!("{}:{}", metadata.dev(), metadata.ino() + u64::from(other_stream));
+        let mut command = gatepost(here, &["run", "--config"]);
+        command.arg(sample("dev.toml")).env("JOURNAL_STREAM", stream).stderr(stderr);
+        for place in 0..3 {
+            command.env(format!("GATEPOST_LISTENER__{place}__ADDRESS"), "127.0.0.1:0");
+        }
+        command.env("GATEPOST_ADMIN__ADDRESS", "127.0.0.1:0").envs(more.iter().copied());
+        let mut child = command.spawn().unwrap();
+        let written = || fs::read_to_string(&file).unwrap();
+        let mut told = false;
+        for _ in 0..400 {
+            if child.try_wait().unwrap().is_some() {
+                return written().lines().map(str::to_owned).collect();
+            }
+            if !told && written().contains("admin endpoint on") {
+                told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success();
+            }
+            std::thread::sleep(WAIT / 400);
+        }
+        let _ = child.kill();
+        panic!("still running\n{}", written());
+    };
+    let human = ("GATEPOST_LOG__FORMAT", "human");
+    let lines = run(false, &[human]);
+    assert!(lines[0].starts_with("<6>level=INFO message=starting "), "{lines:?}");
+    let warning = lines.iter().find(|line| line.contains("sending to the SES emulator")).unwrap();
+    assert!(warning.starts_with("<4>level=WARN "), "{warning}");
+    assert!(lines.iter().all(|line| line.starts_with('<') && !line.contains("timestamp=")), "{lines:?}");
+    // A stream that is not the journal, and a format that programs read.
+    let lines = run(true, &[human]);
+    assert!(lines.iter().all(|line| line.starts_with("timestamp=")), "{lines:?}");
+    let lines = run(false, &[("GATEPOST_LOG__FORMAT", "json")]);
+    assert!(lines.iter().all(|line| line.starts_with("{\"timestamp\":")), "{lines:?}");
+    // A start that fails: the hint is an error too.
+    let lines = run(false, &[human, ("GATEPOST_LISTENER__0__ADDRESS", "192.0.2.1:2525")]);
+    assert!(
+        lines.iter().any(|line| line.starts_with("<3>environment variable GATEPOST_LISTENER__0__ADDRESS: ")),
+        "{lines:?}"
+    );
+    assert!(lines.iter().any(|line| line.starts_with("<3>  hint: ")), "{lines:?}");
+}
+
 #[test]
 fn explain_shows_what_is_left_and_says_what_it_cannot_know() {
     let directory = tempfile::tempdir().unwrap();

@@ -4,7 +4,8 @@
 //! pipe is full and the queue too, lines are dropped and counted, and the count is the first line after the reader came
 //! back. The end of the process waits a moment for what is queued.
 
-use super::log_line::{self, LogLine};
+use super::journal;
+use super::log_line::{self, LineStyle, LogLine};
 use crate::config::{Log, LogFormat, LogLevel};
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -27,6 +28,8 @@ pub(super) struct LogHandle {
 }
 
 /// Starts it. `directives` is what GATEPOST_LOG says, if anything.
+///
+/// Where standard error is the journal, logfmt lines have priorities. JSON has none: programs read it line by line.
 pub(super) fn start(settings: &Log, directives: Option<&str>) -> Result<LogHandle, String> {
     let filter = match directives {
         Some(text) => EnvFilter::try_new(text).map_err(|error| format!("GATEPOST_LOG: {error}"))?,
@@ -34,9 +37,11 @@ pub(super) fn start(settings: &Log, directives: Option<&str>) -> Result<LogHandl
         // A role that cannot be assumed is a fault of sending, which has a line of ours.
         None => EnvFilter::new(format!("warn,aws_config::sts::assume_role=error,gatepost={}", level(settings.level))),
     };
-    let queue = Queue::start(io::stderr(), settings.format);
+    let journal = settings.format == LogFormat::Human && journal::is_stderr();
+    let style = LineStyle { format: settings.format, journal };
+    let queue = Queue::start(io::stderr(), style);
     let built = tracing_subscriber::fmt().with_env_filter(filter).with_writer(queue.clone());
-    built.event_format(LogLine(settings.format)).try_init().map_err(|error| error.to_string())?;
+    built.event_format(LogLine(style)).try_init().map_err(|error| error.to_string())?;
     Ok(LogHandle { queue })
 }
 
@@ -69,14 +74,14 @@ struct Queue {
 }
 
 impl Queue {
-    fn start(output: impl Write + Send + 'static, format: LogFormat) -> Self {
+    fn start(output: impl Write + Send + 'static, style: LineStyle) -> Self {
         let (entries, received) = sync_channel(QUEUED_LINES_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&dropped);
         // Without this thread there is no log; the relay runs all the same, and its lines are counted as dropped.
         let _ = std::thread::Builder::new()
             .name("gatepost-log".to_owned())
-            .spawn(move || write_entries(output, &received, &counted, format));
+            .spawn(move || write_entries(output, &received, &counted, style));
         Self { entries, dropped }
     }
 
@@ -107,7 +112,7 @@ impl Queue {
 
 /// Writes whole lines, those that came together in one write. Under load it sleeps a moment between two writes: a
 /// task that logs then has no thread to wake, which would cost more than the line.
-fn write_entries(mut output: impl Write, entries: &Receiver<Entry>, dropped: &AtomicU64, format: LogFormat) {
+fn write_entries(mut output: impl Write, entries: &Receiver<Entry>, dropped: &AtomicU64, style: LineStyle) {
     let mut lines = Vec::new();
     while let Ok(first) = entries.recv() {
         let mut flushed = Vec::new();
@@ -122,7 +127,7 @@ fn write_entries(mut output: impl Write, entries: &Receiver<Entry>, dropped: &At
         }
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            lines.extend_from_slice(notice(lost, format).as_bytes());
+            lines.extend_from_slice(notice(lost, style).as_bytes());
         }
         // The reader is gone: the relay continues without a log.
         let _ = output.write_all(&lines);
@@ -144,14 +149,14 @@ const WRITE_OCTETS: usize = 64 * 1024;
 /// What a crash may lose.
 const PAUSE: Duration = Duration::from_millis(5);
 
-fn notice(lost: u64, format: LogFormat) -> String {
-    let mut line = log_line::Line::new(format);
+fn notice(lost: u64, style: LineStyle) -> String {
+    let mut line = log_line::Line::new(style.format);
     // Writing to a string does not fail.
     let _ = line.text("level", |text| text.write_str("WARN"));
     let _ = line.text("message", |text| text.write_str("log lines were dropped, because they were not read in time"));
     let _ = line.plain("lines", lost);
     let _ = line.text("target", |text| text.write_str("gatepost"));
-    line.end().to_owned()
+    format!("{}{}", style.prefix(tracing::Level::WARN), line.end())
 }
 
 impl<'a> MakeWriter<'a> for Queue {
@@ -211,9 +216,16 @@ mod tests {
     }
 
     #[test]
+    fn the_notice_of_dropped_lines_has_the_priority_of_a_warning_in_the_journal() {
+        let journal = LineStyle { format: LogFormat::Human, journal: true };
+        assert!(notice(3, journal).starts_with("<4>level=WARN message="));
+        assert!(notice(3, LineStyle { journal: false, ..journal }).starts_with("level=WARN "));
+    }
+
+    #[test]
     fn a_full_pipe_stops_nobody_and_what_was_dropped_is_told_when_it_is_read_again() {
         let pipe = Pipe::default();
-        let queue = Queue::start(pipe.clone(), LogFormat::Json);
+        let queue = Queue::start(pipe.clone(), LineStyle { format: LogFormat::Json, journal: false });
         let standing = pipe.stop_reading();
         // The writer holds some 300 of these while it waits, and the queue the rest that is kept.
         let (lines, long) = (QUEUED_LINES_MAX + 2_000, "x".repeat(200));

@@ -9,19 +9,35 @@
 //! relay's instructions for it: each value goes through two adapters and serde_json's serializer, piece by piece. Here a
 //! value is formatted where it belongs and left there if nothing in it has to be escaped, as nearly nothing has.
 
+use super::journal;
 use crate::config::LogFormat;
 use crate::mail::{Clock, SystemClock};
 use jiff::Timestamp;
 use std::fmt::{self, Debug, Write};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+/// How a line is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LineStyle {
+    pub(super) format: LogFormat,
+    /// For the journal, which has the time of each line: with its priority in front, and without `timestamp`.
+    pub(super) journal: bool,
+}
+
+impl LineStyle {
+    /// What stands before the line.
+    pub(super) fn prefix(self, level: Level) -> &'static str {
+        if self.journal { journal::priority(level) } else { "" }
+    }
+}
+
 /// Writes events that way. Spans are left out: the relay's lines name session and transaction themselves.
 #[derive(Debug)]
-pub(super) struct LogLine(pub(super) LogFormat);
+pub(super) struct LogLine(pub(super) LineStyle);
 
 impl<S, N> FormatEvent<S, N> for LogLine
 where
@@ -30,14 +46,17 @@ where
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut output: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let metadata = event.metadata();
-        let mut line = Line::new(self.0);
-        let now = Timestamp::try_from(SystemClock.wall()).unwrap_or(Timestamp::UNIX_EPOCH);
-        line.text("timestamp", |text| write!(text, "{now:.6}"))?;
+        let mut line = Line::new(self.0.format);
+        if !self.0.journal {
+            let now = Timestamp::try_from(SystemClock.wall()).unwrap_or(Timestamp::UNIX_EPOCH);
+            line.text("timestamp", |text| write!(text, "{now:.6}"))?;
+        }
         line.text("level", |text| text.write_str(metadata.level().as_str()))?;
         event.record(&mut line);
         line.done?;
         let target = line.target.take();
         line.text("target", |text| text.write_str(target.as_deref().unwrap_or_else(|| metadata.target())))?;
+        output.write_str(self.0.prefix(*metadata.level()))?;
         output.write_str(line.end())
     }
 }
@@ -247,7 +266,7 @@ mod tests {
     fn lines_say_what_the_librarys_own_format_says() {
         let (ours, theirs) = (Lines::default(), Lines::default());
         let subscriber = || tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
-        let own = subscriber().with_writer(ours.clone()).event_format(LogLine(LogFormat::Json)).finish();
+        let own = subscriber().with_writer(ours.clone()).event_format(LogLine(style(LogFormat::Json))).finish();
         tracing::subscriber::with_default(own, events);
         let library = subscriber().with_writer(theirs.clone()).json().flatten_event(true);
         let library = library.with_current_span(false).with_span_list(false).finish();
@@ -260,7 +279,7 @@ mod tests {
     fn a_line_of_another_library_names_it() {
         let lines = Lines::default();
         let subscriber =
-            tracing_subscriber::fmt().with_writer(lines.clone()).event_format(LogLine(LogFormat::Json)).finish();
+            tracing_subscriber::fmt().with_writer(lines.clone()).event_format(LogLine(style(LogFormat::Json))).finish();
         // As tracing's bridge from the `log` crate does.
         tracing::subscriber::with_default(subscriber, || {
             tracing::warn!(target: "log", message = "sending fatal alert", log.target = "rustls::conn", log.line = 7);
@@ -302,11 +321,38 @@ mod tests {
         fields
     }
 
+    fn style(format: LogFormat) -> LineStyle {
+        LineStyle { format, journal: false }
+    }
+
     fn written(format: LogFormat, events: impl FnOnce()) -> String {
         let lines = Lines::default();
         let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(lines.clone());
-        tracing::subscriber::with_default(subscriber.event_format(LogLine(format)).finish(), events);
+        tracing::subscriber::with_default(subscriber.event_format(LogLine(style(format))).finish(), events);
         String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn in_the_journal_a_line_has_its_priority_and_no_time() {
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(lines.clone());
+        let journal = LineStyle { format: LogFormat::Human, journal: true };
+        tracing::subscriber::with_default(subscriber.event_format(LogLine(journal)).finish(), || {
+            tracing::error!(target: "gatepost", app = "shop", "one");
+            tracing::warn!(target: "gatepost", "two");
+            tracing::info!(target: "gatepost", text = "a\n<0>b", "three");
+            tracing::debug!(target: "gatepost", "four");
+            tracing::trace!(target: "gatepost", "five");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let want = [
+            "<3>level=ERROR message=one app=shop target=gatepost",
+            "<4>level=WARN message=two target=gatepost",
+            "<6>level=INFO message=three text=\"a\\n<0>b\" target=gatepost",
+            "<7>level=DEBUG message=four target=gatepost",
+            "<7>level=TRACE message=five target=gatepost",
+        ];
+        assert_eq!(text.lines().collect::<Vec<_>>(), want);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod exit;
 mod explain;
 mod gen_cert;
 mod hash_password;
+mod journal;
 mod live;
 mod log;
 mod log_line;

@@ -3,6 +3,7 @@
 //! A reader that went away (`gatepost schema | head`) is no error.
 
 use super::exit::{Exit, Failure};
+use super::journal;
 use crate::mail::{Clock, SystemClock};
 use std::io::{self, Write};
 
@@ -25,12 +26,13 @@ impl Printer {
         }
     }
 
-    /// What ends the command.
+    /// What ends the command. In the journal, each line is an error.
     pub(super) fn complain(self, failure: &Failure) {
+        let priority = if journal::is_stderr() { journal::priority(tracing::Level::ERROR) } else { "" };
         for cause in &failure.causes {
-            match cause.place {
-                Some(_) => Self::message(&cause.to_string()),
-                None => self.tell(&cause.to_string()),
+            let name = if cause.place.is_none() { "gatepost: " } else { "" };
+            for (number, line) in cause.to_string().lines().enumerate() {
+                Self::message(&format!("{priority}{}{line}", if number == 0 { name } else { "" }));
             }
         }
     }

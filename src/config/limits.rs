@@ -251,7 +251,9 @@ pub(super) fn state_directory(
     // With Redis, the counts are there.
     let forget = limits.forget_at_restart || config.redis.url.is_some();
     match (index, forget) {
-        (None, _) | (_, true) => None,
+        (_, true) => None,
+        // Opened all the same: a reload may bring the first quota.
+        (None, false) => directory,
         (Some(index), false) => {
             if directory.is_none() {
                 let hint = "set limits.state_directory, or limits.forget_at_restart = true, or count in [redis]";

@@ -1,7 +1,7 @@
 //! The manual: one short chapter for each question. Read it here, or as the Markdown files next to this one.
 //!
 //! - Start: [`walk`], [`applications`], [`migration`].
-//! - Operate: [`operating`], [`replies`], [`failures`], [`outage`], [`spool`], [`unauthorized`].
+//! - Operate: [`operating`], [`runbook`], [`replies`], [`failures`], [`outage`], [`spool`], [`unauthorized`].
 //! - Decide who sends what, and how much: [`policy`], [`limits`], [`performance`].
 //! - Understand and extend: [`vulnerabilities`], [`benchmark`], [`embedding`].
 
@@ -24,6 +24,11 @@ pub mod migration {}
 ///
 #[doc = include_str!("operating.md")]
 pub mod operating {}
+
+/// Install the alerts and the dashboard, and know for each alert what to do.
+///
+#[doc = include_str!("runbook.md")]
+pub mod runbook {}
 
 /// Find the cause of a reply that a client received.
 ///
@@ -137,6 +142,56 @@ mod tests {
             found += 1;
         }
         assert!(found > 10, "{found}");
+    }
+
+    /// An alert without a paragraph is one that nobody knows what to do about.
+    #[test]
+    fn every_alert_has_its_paragraph_and_its_annotations() {
+        let (alerts, chapter) = (include_str!("../../deploy/alerts.yaml"), include_str!("runbook.md"));
+        let rules: Vec<&str> = alerts.split("- alert: ").skip(1).collect();
+        let names: Vec<&str> = rules.iter().map(|rule| rule.lines().next().unwrap()).collect();
+        let headings = |line: &'static str| line.strip_prefix("## ").filter(|name| name.starts_with("Gatepost"));
+        let mut paragraphs: Vec<&str> = chapter.lines().filter_map(headings).collect();
+        let mut sorted = names.clone();
+        sorted.sort_unstable();
+        paragraphs.sort_unstable();
+        assert_eq!(sorted, paragraphs);
+        for (rule, name) in rules.iter().zip(&names) {
+            let has = |text: &str| assert!(rule.contains(text), "{name} lacks {text}");
+            for annotation in ["summary: ", "description: "] {
+                has(annotation);
+            }
+            has(&format!("runbook_url: src/manual/runbook.md#{}\n", name.to_lowercase()));
+            assert!(rule.contains("severity: critical\n") || rule.contains("severity: warning\n"), "{name}");
+        }
+        for link in chapter.split("](#").skip(1).map(|text| text.split(')').next().unwrap()) {
+            assert!(names.iter().any(|name| name.to_lowercase() == link), "{link}");
+        }
+    }
+
+    /// The second tier compares dashboard and alerts with a relay; this needs no relay.
+    #[test]
+    fn every_metric_of_dashboard_alerts_and_runbook_is_in_the_chapter_on_operating() {
+        let operating = include_str!("operating.md");
+        let is_known = |name: &str| {
+            let series = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+            [name, series]
+                .iter()
+                .any(|name| operating.contains(&format!("`{name}`")) || operating.contains(&format!("`{name}{{")))
+        };
+        for (file, text) in [
+            ("deploy/grafana-dashboard.json", include_str!("../../deploy/grafana-dashboard.json")),
+            ("deploy/alerts.yaml", include_str!("../../deploy/alerts.yaml")),
+            ("src/manual/runbook.md", include_str!("runbook.md")),
+        ] {
+            let words = text.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));
+            let names: Vec<&str> =
+                words.filter(|word| word.starts_with("gatepost_") || word.starts_with("process_")).collect();
+            assert!(names.len() > 5, "{file}");
+            for name in names {
+                assert!(is_known(name), "{file}: {name}");
+            }
+        }
     }
 
     /// Every sample of the chapters on policy and migration, with the files that they name.
