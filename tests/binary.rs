@@ -1168,14 +1168,18 @@ fn the_queue_of_a_relay_is_closed_to_programs_without_a_token() {
     let line = relay.line_with("admin endpoint on");
     let address = line.split("admin endpoint on ").nth(1).unwrap().split([':', ' ', '"']).collect::<Vec<_>>();
     let address = format!("{}:{}", address[0], address[1]);
-    for (method, path) in
-        [("GET", "/api/v1/queue"), ("POST", "/api/v1/queue/remove"), ("GET", "/api/v1/queue/x/content")]
-    {
+    for (method, path, host, want) in [
+        ("GET", "/api/v1/queue", "x", "loopback"),
+        ("POST", "/api/v1/queue/remove", "x", "loopback"),
+        ("POST", "/api/v1/queue/remove", "localhost", "admin.operator_tokens"),
+        ("GET", "/api/v1/queue/x/content", "localhost", "admin.operator_tokens"),
+    ] {
         let mut stream = std::net::TcpStream::connect(&address).unwrap();
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
         std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
         let mut answer = String::new();
         std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("admin.token"), "{method} {path}: {answer}");
+        assert!(answer.starts_with("HTTP/1.1 403") && answer.contains(want), "{method} {path}: {answer}");
     }
 }

@@ -16,12 +16,14 @@
 //! # }
 //! ```
 
+#[cfg(feature = "admin")]
+mod admin_parts;
 mod explain;
 
 pub use explain::{ExplainError, Explanation, Facts, Sent, Step};
 
 #[cfg(feature = "admin")]
-use crate::admin::{AdminContext, AdminEndpoint, AdminError, AdminServer, AdminSettings};
+use crate::admin::{AdminEndpoint, AdminError, AdminSettings};
 use crate::auth::Authenticator;
 use crate::limit::{Limiter, LocalTokenBucket, Lockout, LockoutSettings, PaceSettings, Pacer, TokenBucket, Unlimited};
 use crate::mail::headers::HeaderLimits;
@@ -29,8 +31,6 @@ use crate::mail::mime::MimeLimits;
 use crate::mail::trace::TraceDetail;
 use crate::mail::{Clock, SystemClock};
 use crate::observe::{LogObserver, Observer};
-#[cfg(feature = "admin")]
-use crate::observe::{Metrics, Tee};
 use crate::policy::Policy;
 use crate::relay::{
     AppConnectionLimits, BudgetSettings, Components, DeadlineSettings, QueueSettings, Relay, RelaySettings,
@@ -42,6 +42,8 @@ use crate::server::{
 use crate::smtp::{AuthMode, TlsMode};
 use crate::spool::{DeadLetters, Spool};
 use crate::transport::Transport;
+#[cfg(feature = "admin")]
+use admin_parts::AdminParts;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::AbortHandle;
@@ -384,13 +386,13 @@ impl Builder {
     pub fn start(self) -> Result<Running, StartError> {
         self.check()?;
         #[cfg(feature = "admin")]
-        let (admin_server, metrics) = match self.admin {
-            Some(settings) => (Some(AdminServer::bind(settings)?), Some(Arc::new(Metrics::new()))),
-            None => (None, None),
+        let admin_parts = match self.admin {
+            Some(settings) => Some(AdminParts::bind(settings, &self.listeners, &self.clock)?),
+            None => None,
         };
         #[cfg(feature = "admin")]
-        let observer: Arc<dyn Observer> = match &metrics {
-            Some(metrics) => Arc::new(Tee(self.observer, Arc::clone(metrics))),
+        let observer = match &admin_parts {
+            Some(parts) => parts.observers(self.observer),
             None => self.observer,
         };
         #[cfg(not(feature = "admin"))]
@@ -421,27 +423,17 @@ impl Builder {
         }
         let mut shared = ServerContext::new(relay, limits);
         shared.threads = Threads::start(self.threads, &shared.cut).map_err(StartError::Threads)?;
-        let addresses =
+        let addresses: Vec<(Arc<str>, ListenerAddress)> =
             bound.iter().map(|listener| (Arc::clone(listener.name()), listener.address().clone())).collect();
         let certificates: Vec<(Arc<str>, TlsSettings)> =
             bound.iter().filter_map(|listener| Some((Arc::clone(listener.name()), listener.tls()?.clone()))).collect();
         let listeners: Vec<AbortHandle> =
             bound.into_iter().map(|listener| shared.tasks.spawn(listener.run(shared.clone())).abort_handle()).collect();
         #[cfg(feature = "admin")]
-        let admin = admin_server.as_ref().map(|admin_server| admin_server.address().clone());
+        let admin = admin_parts.as_ref().map(|parts| parts.address().clone());
         #[cfg(feature = "admin")]
-        if let (Some(admin_server), Some(metrics)) = (admin_server, metrics) {
-            let of = certificates.clone();
-            let not_after = move || of.iter().map(|(name, tls)| (name.to_string(), tls.not_after())).collect();
-            let subject = AdminContext {
-                relay: Arc::clone(&shared.relay),
-                metrics,
-                draining: shared.draining.clone(),
-                certificates: Box::new(not_after),
-                listening: Box::new(move || listeners.iter().all(|listener| !listener.is_finished())),
-            };
-            // Not one of the tasks that a drain waits for: it reports the drain.
-            tokio::spawn(admin_server.run(subject, shared.cut.clone()));
+        if let Some(parts) = admin_parts {
+            parts.start(&shared, &addresses, &certificates, listeners);
         }
         #[cfg(not(feature = "admin"))]
         drop(listeners);

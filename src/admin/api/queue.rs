@@ -1,106 +1,113 @@
 //! The queue over HTTP, for `gatepost queue`: lists, and what an operator does with messages.
 //!
-//! `GET /api/v1/queue` and `POST /api/v1/queue/{hold|release|retry|remove}`, with the members of a filter and `after` in the query, answer a
-//! page; `GET /api/v1/queue/{id}/content` answers the content. They show and change mail, so they need a token, or a Unix socket, whose
-//! permissions say who may: a page in a browser on the same machine could call a TCP port on loopback.
+//! Who may only read sees addresses in the form of `log.addresses`; an operator, who may read the messages, sees them as they are.
 
-use super::AdminContext;
-use crate::mail::QueueId;
+use super::extract::{ApiPath, ApiQuery};
+use crate::admin::access::Caller;
+use crate::admin::{AdminContext, Problem};
+use crate::mail::{Mailbox, QueueId};
+use crate::observe::AddressForm;
 use crate::spool::SpoolError;
-use crate::spool::operate::{MessageState, QueueAction, QueueFilter};
-use axum::Json;
-use axum::Router;
-use axum::extract::{Path, Query, State};
+use crate::spool::operate::{MessageState, QueueAction, QueueFilter, QueuePage, QueueRow};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::{Extension, Json};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
 
-pub(super) fn router(may_operate: bool) -> Router<Arc<AdminContext>> {
-    match may_operate {
-        true => Router::new()
-            .route("/api/v1/queue", get(list))
-            .route("/api/v1/queue/{id}/content", get(content))
-            .route("/api/v1/queue/{action}", post(act)),
-        false => Router::new()
-            .route("/api/v1/queue", get(refused))
-            .route("/api/v1/queue/{*rest}", get(refused).post(refused)),
-    }
-}
-
-async fn refused() -> Response {
-    let text = "the queue needs admin.token, or an admin.address that is a Unix socket\n";
-    (StatusCode::FORBIDDEN, text).into_response()
-}
-
-/// A filter, and where the page begins.
-#[derive(Deserialize)]
+/// A filter, and where the page begins. All that is given must hold.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct PageQuery {
+pub(super) struct PageQuery {
+    /// This message only.
     id: Option<String>,
+    /// Of this application; `-`: of none.
     app: Option<String>,
+    /// In this state.
     state: Option<MessageState>,
+    /// Accepted at least this many seconds ago.
     older_than_seconds: Option<u64>,
+    /// With a recipient at this domain.
     recipient_domain: Option<String>,
+    /// The `next` of the page before.
     after: Option<String>,
-    /// A change without a filter needs it.
+    /// All messages. A change without a filter needs it.
     #[serde(default)]
     all: bool,
 }
 
-async fn list(State(subject): State<Arc<AdminContext>>, Query(query): Query<PageQuery>) -> Response {
-    page(subject, query, None).await
-}
-
-async fn act(
+pub(super) async fn list(
     State(subject): State<Arc<AdminContext>>,
-    Path(action): Path<QueueAction>,
-    Query(query): Query<PageQuery>,
-) -> Response {
-    page(subject, query, Some(action)).await
+    Extension(caller): Extension<Caller>,
+    ApiQuery(query): ApiQuery<PageQuery>,
+) -> Result<Json<QueuePage>, Problem> {
+    let form = if caller.operator.is_some() { AddressForm::Plain } else { subject.addresses };
+    let mut page = page(&subject, query, None).await?;
+    if form != AddressForm::Plain {
+        page.rows.iter_mut().for_each(|row| hide(row, form));
+    }
+    Ok(Json(page))
 }
 
-async fn page(subject: Arc<AdminContext>, query: PageQuery, action: Option<QueueAction>) -> Response {
+/// Writes addresses in that form.
+fn hide(row: &mut QueueRow, form: AddressForm) {
+    let mailbox =
+        |text: &str| Mailbox::parse(text).map_or_else(|_| form.name(text).into_owned(), |it| form.mailbox(&it));
+    row.reverse_path = row.reverse_path.as_deref().map(mailbox);
+    row.forward_paths = row.forward_paths.iter().map(|path| mailbox(path)).collect();
+    for text in [&mut row.last, &mut row.held].into_iter().flatten() {
+        *text = form.provider_detail(text).into_owned();
+    }
+}
+
+pub(super) async fn act(
+    State(subject): State<Arc<AdminContext>>,
+    ApiPath(action): ApiPath<QueueAction>,
+    ApiQuery(query): ApiQuery<PageQuery>,
+) -> Result<Json<QueuePage>, Problem> {
+    page(&subject, query, Some(action)).await.map(Json)
+}
+
+async fn page(subject: &AdminContext, query: PageQuery, action: Option<QueueAction>) -> Result<QueuePage, Problem> {
     let PageQuery { id, app, state, older_than_seconds, recipient_domain, after, all } = query;
     let filter = QueueFilter { id, app, state, older_than_seconds, recipient_domain };
     if action.is_some() && filter == QueueFilter::default() && !all {
-        return (StatusCode::BAD_REQUEST, "no message is selected: give a filter, or all=true\n").into_response();
+        return Err(Problem::bad_request("no message is selected: give a filter, or all=true"));
     }
     let after = match after.as_deref().map(QueueId::parse) {
-        Some(None) => return (StatusCode::BAD_REQUEST, "after is not a queue id\n").into_response(),
+        Some(None) => return Err(Problem::bad_request("after is not a queue id")),
         after => after.flatten(),
     };
     // A task of its own: a client that goes away does not leave it half done.
     let relay = Arc::clone(&subject.relay);
     let page = tokio::spawn(async move { relay.queue_page(&filter, after, action).await }).await;
     match page {
-        Ok(None) => no_spool(),
-        Ok(Some(Ok(page))) => Json(page).into_response(),
-        Ok(Some(Err(error))) => failed(&error),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        Ok(None) => Err(no_spool()),
+        Ok(Some(page)) => page.map_err(|error| failed(&error)),
+        Err(_) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "a defect of the relay: see its log")),
     }
 }
 
-async fn content(State(subject): State<Arc<AdminContext>>, Path(id): Path<String>) -> Response {
-    let Some(id) = QueueId::parse(&id) else { return (StatusCode::NOT_FOUND, "not a queue id\n").into_response() };
-    match subject.relay.queued_content(id).await {
-        None => no_spool(),
-        Some(Ok(message)) => {
-            ([(header::CONTENT_TYPE, "message/rfc822")], message.content().octets().clone()).into_response()
-        }
-        Some(Err(error)) => failed(&error),
-    }
+pub(super) async fn content(
+    State(subject): State<Arc<AdminContext>>,
+    ApiPath(id): ApiPath<String>,
+) -> Result<Response, Problem> {
+    let id = QueueId::parse(&id).ok_or_else(|| Problem::not_found(format!("{id:?} is not a queue id")))?;
+    let message = subject.relay.queued_content(id).await.ok_or_else(no_spool)?;
+    let message = message.map_err(|error| failed(&error))?;
+    Ok(([(header::CONTENT_TYPE, "message/rfc822")], message.content().octets().clone()).into_response())
 }
 
-fn no_spool() -> Response {
-    (StatusCode::NOT_FOUND, "this relay has no spool\n").into_response()
+fn no_spool() -> Problem {
+    Problem::not_found("this relay has no spool")
 }
 
-fn failed(error: &SpoolError) -> Response {
+fn failed(error: &SpoolError) -> Problem {
     let status = match error {
         SpoolError::NotFound(_) => StatusCode::NOT_FOUND,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
-    (status, format!("{error}\n")).into_response()
+    Problem::new(status, error.to_string())
 }
