@@ -20,15 +20,22 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// The tokens of an endpoint.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Access {
     token: Option<Arc<str>>,
     operators: Arc<[(Arc<str>, Arc<str>)]>,
     unix: bool,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access").field("unix", &self.unix).finish_non_exhaustive()
+    }
 }
 
 /// What is known of the client of a request.

@@ -328,7 +328,7 @@ impl Observer for LogObserver {
             // The line of the refusal names it.
             Event::LimitHit { .. } => {}
             Event::Operated { operator, action, status } => {
-                info!(target: "gatepost", operator, action = &*printable(action), status, "operator");
+                info!(target: "gatepost", operator, action = &*printable(action), status, "operator action");
             }
             Event::AttemptEnded(record) => self.attempt(record),
             Event::AttemptInterrupted { id, app } => {

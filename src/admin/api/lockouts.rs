@@ -8,6 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// The limits of failed logins that are reached now; at most 1,000 are listed.
@@ -37,7 +38,7 @@ pub(crate) struct Lockout {
 pub(crate) struct LockoutFilter {
     /// The id of one.
     id: Option<String>,
-    /// The network of a client, as it is listed.
+    /// The address of a client, or its network as it is listed.
     client: Option<String>,
     /// An AUTH name, as the client sent it.
     name: Option<String>,
@@ -63,9 +64,12 @@ impl Lockout {
 
 impl LockoutFilter {
     fn fits(&self, locked: &LockedOut) -> bool {
-        let client = locked.network.map(|network| network.to_string());
+        let is = |wanted: &str| match (wanted.parse::<IpAddr>(), locked.network) {
+            (Ok(address), Some(network)) => network.contains(&address),
+            (_, network) => network.is_some_and(|network| network.to_string() == wanted),
+        };
         self.id.as_ref().is_none_or(|id| *id == format!("{:032x}", locked.id))
-            && self.client.as_ref().is_none_or(|wanted| Some(wanted) == client.as_ref())
+            && self.client.as_deref().is_none_or(is)
             && self.name.as_ref().is_none_or(|name| Some(name.as_str()) == locked.name.as_deref())
     }
 }
