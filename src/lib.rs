@@ -7,11 +7,11 @@
 //! 6  cli        one file per command of the binary
 //! 5  config     TOML file and environment → settings of each module
 //! 4  builder    components + settings → a running relay; explain
-//! 3  server     sockets, TLS, timers          admin   health and metrics
+//! 3  server     sockets, TLS, timers          admin   health, metrics, API of operators
 //! 2  relay      admission, content, send queue, delivery, queue worker
 //! 1  smtp       the SMTP server protocol without I/O
 //!    policy     is it allowed?                limit   how often, how fast?
-//!    auth       who is it?                    observe events → log lines, metrics
+//!    auth       who is it?                    observe events → log lines, metrics, last decisions
 //!    transport  sending to a provider: SES    spool   the durable queue
 //! 0  mail       value types: address, author, envelope, content, reply, outcome
 //!    iam        ARNs and IAM documents: parse, evaluate, lint, generate

@@ -1226,14 +1226,83 @@ fn the_queue_of_a_relay_is_closed_to_programs_without_a_token() {
     let line = relay.line_with("admin endpoint on");
     let address = line.split("admin endpoint on ").nth(1).unwrap().split([':', ' ', '"']).collect::<Vec<_>>();
     let address = format!("{}:{}", address[0], address[1]);
-    for (method, path) in
-        [("GET", "/api/v1/queue"), ("POST", "/api/v1/queue/remove"), ("GET", "/api/v1/queue/x/content")]
-    {
+    for (method, path, host, want) in [
+        ("GET", "/api/v1/queue", "x", "loopback"),
+        ("POST", "/api/v1/queue/remove", "x", "loopback"),
+        ("POST", "/api/v1/queue/remove", "localhost", "admin.operator_tokens"),
+        ("GET", "/api/v1/queue/x/content", "localhost", "admin.operator_tokens"),
+    ] {
         let mut stream = std::net::TcpStream::connect(&address).unwrap();
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
         std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
         let mut answer = String::new();
         std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("admin.token"), "{method} {path}: {answer}");
+        assert!(answer.starts_with("HTTP/1.1 403") && answer.contains(want), "{method} {path}: {answer}");
     }
+}
+
+#[test]
+fn status_and_decisions_say_what_a_running_relay_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let admin = format!("unix:{}", here.join("admin.sock").display());
+    let config = spooling(here, &admin);
+    let config = config.to_str().unwrap();
+    let command = |name: &str, arguments: &[&str]| ran(here, &[&[name], arguments, &["--config", config]].concat());
+    let (code, _, error) = command("status", &[]);
+    assert!(code == 69 && error.contains("no relay answers on") && error.contains("is the relay running"), "{error}");
+    let mut run = gatepost(here, &["run", "--config", config]);
+    run.envs([("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "secret")]);
+    let mut relay = Running::start(run);
+    let address = relay.address("plain");
+    let (_, reply, _) = send(here, &address, &[]);
+    let id = reply.split("Ok queued as ").nth(1).unwrap().trim().to_owned();
+    let (code, text, _) = command("status", &[]);
+    assert!(code == 0 && text.starts_with("status ") && text.contains("hostname       relay.example"), "{text}");
+    assert!(text.contains(&format!("listener       plain {address}, tls none, auth off")), "{text}");
+    let (_, text, _) = command("status", &["--json"]);
+    let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(status["hostname"], "relay.example");
+    let (code, text, _) = command("decisions", &["--reference", &id]);
+    assert!(code == 0 && text.lines().count() == 1 && text.contains(" kept ") && text.contains(&id), "{text}");
+    let (_, text, _) = command("decisions", &["--result", "kept", "--json"]);
+    let row: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+    assert_eq!((row["reference"].as_str(), row["app"].as_str()), (Some(&*id), Some("default")));
+    assert_eq!(command("decisions", &["--rule", "none"]).1, "");
+    let (code, _, error) = command("decisions", &["--since", "yesterday"]);
+    assert!(code == 65 && error.contains("the relay answered 400: since is \"yesterday\""), "{error}");
+    let (code, _, error) = command("queue", &["list", "--operator", "ann"]);
+    assert!(code == 64 && error.contains("admin.operator_tokens has no ann"), "{error}");
+    relay.signal("-TERM");
+    assert_eq!(relay.exit_code(), Some(0));
+}
+
+#[test]
+fn over_tcp_the_queue_is_changed_with_the_token_of_an_operator_and_read_with_the_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let reads = format!("{port}'\ntoken = '0123456789abcdef0123456789abcdef");
+    let both = format!("{reads}'\noperator_tokens = {{ alice = 'fedcba9876543210fedcba9876543210' }}\n# '");
+    let config = spooling(here, &both);
+    let config = config.to_str().unwrap();
+    let mut run = gatepost(here, &["run", "--config", config]);
+    run.envs([("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "secret")]);
+    let mut relay = Running::start(run);
+    let address = relay.address("plain");
+    assert!(send(here, &address, &[]).1.contains("Ok queued as"));
+    let (code, text, error) = ran(here, &["queue", "hold", "--all", "--config", config]);
+    assert!(code == 0 && text.ends_with("-- 1 message held\n"), "{text}{error}");
+    let line = relay.line_with("operator action");
+    assert!(line.contains("operator=alice") && line.contains("status=200"), "{line}");
+    // A user who may read one token only has a file with that.
+    spooling(here, &reads);
+    let (code, _, error) = ran(here, &["queue", "release", "--all", "--config", config]);
+    assert!(code == 77 && error.contains("admin.operator_tokens"), "{code} {error}");
+    assert_eq!(ran(here, &["queue", "list", "--config", config]).0, 0);
+    assert_eq!(ran(here, &["decisions", "--config", config]).0, 0);
+    assert_eq!(ran(here, &["status", "--config", config]).0, 0);
+    relay.signal("-TERM");
+    assert_eq!(relay.exit_code(), Some(0));
 }

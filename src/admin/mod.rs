@@ -1,45 +1,46 @@
-//! The admin endpoint: liveness, readiness, metrics. HTTP, on loopback or a Unix socket; on any other address with
-//! a bearer token.
+//! The admin endpoint: liveness, readiness, metrics, and the API of operators. HTTP, on loopback or a Unix socket; on any other address
+//! with a bearer token.
 //!
 //! - `/livez`: the event loop turns.
 //! - `/readyz`: it accepts, it is not draining, and there is memory for a message. Where sending does not work (no
 //!   credentials, SES out of reach, a configuration set that is missing) it is "degraded", with the reason and a list of
 //!   the faults, and still ready: another instance would have them too.
 //! - `/metrics`: Prometheus text, or OpenMetrics if the request accepts it.
+//! - `/api/v1`: what the relay is, what it decided and what it keeps; and what an operator may change. `/api/v1/openapi.json` describes it.
 //!
+//! `access.rs` says who may read and who may change.
 //! Answers need nothing of the memory budget, so the endpoint works when the budget is used up. Connections are few and
 //! short, and clients without the token cannot keep out a health check: a request must arrive within 2 seconds, and a
 //! connection that has not shown the token is closed after its answer, or for a newer connection.
 
+mod access;
+pub(crate) mod api;
 mod clients;
+mod health;
+mod problem;
 mod process;
-mod queue;
 mod reload;
+mod scrape;
 mod socket;
 
-use crate::limit::LimitStanding;
-use crate::mail::parameters::AppName;
-use crate::observe::{LimitSnapshot, Metrics, MetricsSnapshot, SpoolSnapshot, prometheus_text};
-use crate::relay::{CurrentRelay, KnownFault, Relay};
-use crate::spool::SpoolUsage;
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use crate::observe::{AddressForm, Decisions, Metrics};
+use crate::relay::CurrentRelay;
+use access::Access;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use axum::{Extension, Router};
-use clients::{Clients, LoginStatus};
+use clients::Clients;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-pub use reload::{ReloadProblem, ReloadReport};
-pub(crate) use reload::{ReloadRequest, Reloads};
+pub(crate) use problem::Problem;
+pub(crate) use reload::{ReloadProblem, ReloadReport, ReloadRequest, Reloads};
 use socket::{Socket, Stream};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// The settings of the admin endpoint.
@@ -48,14 +49,31 @@ use tokio_util::sync::CancellationToken;
 pub struct AdminSettings {
     /// Where it listens.
     pub endpoint: AdminEndpoint,
-    /// What a client must show as `Authorization: Bearer …`. Required if other machines can reach the endpoint.
+    /// What a client must show as `Authorization: Bearer …` to read: metrics and the API, but never the content of a message. One token,
+    /// this or an operator's, is required if other machines can reach the endpoint.
     pub token: Option<String>,
+    /// Names and tokens of operators, who may also change what the API can change, and read the content of messages in the spool.
+    /// Without any, only clients of a Unix socket may.
+    pub operator_tokens: Vec<(String, String)>,
+    /// The number of decisions that are kept for the API, about 1 KiB each; 0: none. Default: 10,000.
+    pub decisions_max: usize,
+    /// The form of addresses, AUTH names and Message-IDs in answers. Default: as they are.
+    pub addresses: AddressForm,
 }
+
+/// The default of [`AdminSettings::decisions_max`].
+const DECISIONS_MAX: usize = 10_000;
 
 impl AdminSettings {
     /// An endpoint without a token, for clients on this machine.
     pub fn new(endpoint: AdminEndpoint) -> Self {
-        Self { endpoint, token: None }
+        Self {
+            endpoint,
+            token: None,
+            operator_tokens: Vec::new(),
+            decisions_max: DECISIONS_MAX,
+            addresses: AddressForm::default(),
+        }
     }
 }
 
@@ -99,6 +117,16 @@ pub(crate) struct AdminContext {
     pub metrics: Arc<Metrics>,
     /// Reading the configuration again. `None`: it was not read from files.
     pub reloads: Option<Arc<Reloads>>,
+    /// The last decisions.
+    pub decisions: Arc<Decisions>,
+    /// The form of addresses in answers.
+    pub addresses: AddressForm,
+    /// Since when the relay runs.
+    pub started: Instant,
+    /// What it listens on.
+    pub listeners: Box<dyn Fn() -> Vec<ListenerSummary> + Send + Sync>,
+    /// Open connections.
+    pub connections: Box<dyn Fn() -> usize + Send + Sync>,
     /// Cancelled: the relay drains.
     pub draining: CancellationToken,
     /// Each listener's certificate and its end, in seconds since 1970.
@@ -113,12 +141,25 @@ impl fmt::Debug for AdminContext {
     }
 }
 
+/// A listener, as far as operators want to know it.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+pub(crate) struct ListenerSummary {
+    /// The name.
+    pub name: String,
+    /// Where it listens.
+    pub address: String,
+    /// `none`, `starttls` or `implicit`.
+    pub tls: String,
+    /// `off`, `optional`, `required` or `any`.
+    pub auth: String,
+}
+
 /// A listening endpoint.
 #[derive(Debug)]
 pub(crate) struct AdminServer {
     socket: Socket,
     address: AdminEndpoint,
-    token: Option<Arc<str>>,
+    access: Access,
 }
 
 /// The wait for the first request on a connection, and for the next one.
@@ -132,14 +173,18 @@ impl AdminServer {
     /// # Errors
     /// [`AdminError`].
     pub(crate) fn bind(settings: AdminSettings) -> Result<Self, AdminError> {
-        if let (AdminEndpoint::Tcp(address), None) = (&settings.endpoint, &settings.token)
+        let AdminSettings { endpoint, token, operator_tokens, .. } = settings;
+        let has_token = token.is_some() || !operator_tokens.is_empty();
+        if let AdminEndpoint::Tcp(address) = &endpoint
+            && !has_token
             && !address.ip().is_loopback()
         {
             return Err(AdminError::NoToken(*address));
         }
-        let (socket, address) = Socket::bind(&settings.endpoint)
-            .map_err(|error| AdminError::Listen { endpoint: settings.endpoint.to_string(), error })?;
-        Ok(Self { socket, address, token: settings.token.map(Into::into) })
+        let (socket, address) =
+            Socket::bind(&endpoint).map_err(|error| AdminError::Listen { endpoint: endpoint.to_string(), error })?;
+        let unix = matches!(endpoint, AdminEndpoint::Unix(_));
+        Ok(Self { socket, address, access: Access::new(token, operator_tokens, unix) })
     }
 
     /// Where it listens.
@@ -150,8 +195,7 @@ impl AdminServer {
     /// Serves requests until `ended` is cancelled.
     pub(crate) async fn run(self, subject: AdminContext, ended: CancellationToken) {
         let clients = Clients::default();
-        let may_operate = self.token.is_some() || matches!(self.address, AdminEndpoint::Unix(_));
-        let router = router(Arc::new(subject), self.token.clone(), may_operate);
+        let router = router(&Arc::new(subject), self.access.clone());
         loop {
             let accepted = tokio::select! {
                 () = ended.cancelled() => return,
@@ -194,127 +238,12 @@ async fn serve(stream: Stream, router: Router) {
         .await;
 }
 
-fn router(subject: Arc<AdminContext>, token: Option<Arc<str>>, may_operate: bool) -> Router {
+fn router(subject: &Arc<AdminContext>, access: Access) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .merge(queue::router(may_operate))
-        .merge(reload::router(may_operate))
-        .with_state(subject)
-        .layer(from_fn_with_state(token, admit))
-}
-
-/// With a token, a request without it receives 401.
-async fn admit(
-    State(token): State<Option<Arc<str>>>,
-    Extension(status): Extension<Arc<LoginStatus>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let _answering = status.answering();
-    let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let shown = shown.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
-    let known = match (token, shown) {
-        (None, _) => true,
-        (Some(token), Some(shown)) => same(token.as_bytes(), shown.as_bytes()),
-        (Some(_), None) => false,
-    };
-    if known {
-        status.recognise();
-        return next.run(request).await;
-    }
-    // The connection is not kept for a client that shows no token.
-    let fields = [(header::WWW_AUTHENTICATE, "Bearer"), (header::CONNECTION, "close")];
-    (StatusCode::UNAUTHORIZED, fields, "a bearer token is needed\n").into_response()
-}
-
-/// Compares in constant time.
-fn same(one: &[u8], other: &[u8]) -> bool {
-    aws_lc_rs::constant_time::verify_slices_are_equal(one, other).is_ok()
-}
-
-async fn ready(State(subject): State<Arc<AdminContext>>) -> Response {
-    let not = |reason: &str| Some(reason.to_owned());
-    let reason = match () {
-        () if subject.draining.is_cancelled() => not("draining"),
-        () if !(subject.listening)() => not("a listener does not accept"),
-        () if subject.relay.get().spool_usage().is_some_and(|usage| usage.failing) => {
-            not("the spool cannot be written")
-        }
-        () if !subject.relay.get().budget().has_room() => not("memory budget and disk allowance are used up"),
-        () => None,
-    };
-    let faults = subject.relay.get().faults();
-    let (code, status, reason) = match (reason, faults.first()) {
-        (Some(reason), _) => (StatusCode::SERVICE_UNAVAILABLE, "not ready", Some(reason)),
-        (None, Some(first)) => (StatusCode::OK, "degraded", Some(first.text.clone())),
-        (None, None) => (StatusCode::OK, "ready", None),
-    };
-    let listed = faults.iter().take(FAULTS_LISTED_MAX);
-    let listed = listed
-        .map(|KnownFault { apps, text }| Listed { apps: apps.iter().map(AppName::as_str).collect(), fault: text });
-    let more = faults.len().saturating_sub(FAULTS_LISTED_MAX);
-    (code, axum::Json(Health { reason, status, faults: listed.collect(), more })).into_response()
-}
-
-/// Faults that `/readyz` lists.
-const FAULTS_LISTED_MAX: usize = 20;
-
-fn spool(relay: &Relay, usage: SpoolUsage) -> SpoolSnapshot {
-    let apps = usage.apps.into_iter().map(|app| (app.app, app.messages.saturating_sub(app.held), app.held, app.octets));
-    let oldest_seconds = relay.oldest_age().unwrap_or_default().as_secs_f64();
-    SpoolSnapshot { apps: apps.collect(), oldest_seconds, damaged: usage.damaged }
-}
-
-/// The body of `/readyz`.
-#[derive(serde::Serialize)]
-struct Health<'a> {
-    /// The first fault, or why it is not ready.
-    reason: Option<String>,
-    status: &'a str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    faults: Vec<Listed<'a>>,
-    /// Faults that are not listed.
-    #[serde(skip_serializing_if = "is_zero")]
-    more: usize,
-}
-
-#[derive(serde::Serialize)]
-struct Listed<'a> {
-    /// The applications that it concerns; none: all of them.
-    apps: Vec<&'a str>,
-    fault: &'a str,
-}
-
-fn is_zero(number: &usize) -> bool {
-    *number == 0
-}
-
-fn sample(status: LimitStanding) -> LimitSnapshot {
-    let (used, window) = (status.used(), status.window.to_string());
-    LimitSnapshot { limit: status.limit, app: status.app, window, used, remaining: status.left }
-}
-
-async fn metrics(State(subject): State<Arc<AdminContext>>, headers: HeaderMap) -> Response {
-    let view = subject.relay.get().pace().map(|pace| pace.view());
-    let moment = MetricsSnapshot {
-        account: view.and_then(|view| view.account),
-        pace: view.and_then(|view| view.recipients_per_second),
-        octets: subject.relay.get().budget().in_use(),
-        send_queue: subject.relay.get().send_queue(),
-        spool: subject.relay.get().spool_usage().map(|usage| spool(&subject.relay.get(), usage)),
-        certificates: (subject.certificates)(),
-        limits: subject.relay.get().standings(&subject.metrics.apps()).await.into_iter().map(sample).collect(),
-        faults: subject.relay.get().faults().len(),
-        reload: subject.reloads.as_ref().map(|reloads| reloads.gauges()),
-        process: process::figures(),
-    };
-    let text = subject.metrics.open_metrics(&moment);
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if accept.contains("application/openmetrics-text") {
-        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-        return ([(header::CONTENT_TYPE, kind)], text).into_response();
-    }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], prometheus_text(&text)).into_response()
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(scrape::metrics))
+        .nest(api::PREFIX, api::router(subject))
+        .with_state(Arc::clone(subject))
+        .layer(from_fn_with_state(access, access::admit))
 }

@@ -16,6 +16,8 @@
 //! # }
 //! ```
 
+#[cfg(feature = "admin")]
+mod admin_parts;
 mod explain;
 mod running;
 
@@ -23,7 +25,7 @@ pub use explain::{ExplainError, Explanation, Facts, Sent, Step};
 pub use running::Running;
 
 #[cfg(feature = "admin")]
-use crate::admin::{AdminError, AdminServer, AdminSettings, Reloads};
+use crate::admin::{AdminError, AdminSettings, Reloads};
 use crate::auth::Authenticator;
 use crate::limit::{Limiter, LocalTokenBucket, Lockout, LockoutSettings, PaceSettings, Pacer, TokenBucket, Unlimited};
 use crate::mail::headers::HeaderLimits;
@@ -31,8 +33,6 @@ use crate::mail::mime::MimeLimits;
 use crate::mail::trace::TraceDetail;
 use crate::mail::{Clock, SystemClock};
 use crate::observe::{LogObserver, Observer};
-#[cfg(feature = "admin")]
-use crate::observe::{Metrics, Tee};
 use crate::policy::Policy;
 use crate::relay::{
     AppConnectionLimits, BudgetSettings, Components, DeadlineSettings, QueueSettings, Relay, RelaySettings,
@@ -42,6 +42,8 @@ use crate::server::{BindError, Bound, ConnectionLimits, ListenerHandle, Listener
 use crate::smtp::{AuthMode, TlsMode};
 use crate::spool::{DeadLetters, Spool};
 use crate::transport::Transport;
+#[cfg(feature = "admin")]
+use admin_parts::AdminParts;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -395,13 +397,13 @@ impl Builder {
     pub fn start(self) -> Result<Running, StartError> {
         self.check()?;
         #[cfg(feature = "admin")]
-        let (admin_server, metrics) = match self.admin {
-            Some(settings) => (Some(AdminServer::bind(settings)?), Some(Arc::new(Metrics::new()))),
-            None => (None, None),
+        let admin_parts = match self.admin {
+            Some(settings) => Some(AdminParts::bind(settings, &self.clock)?),
+            None => None,
         };
         #[cfg(feature = "admin")]
-        let observer: Arc<dyn Observer> = match &metrics {
-            Some(metrics) => Arc::new(Tee(self.observer, Arc::clone(metrics))),
+        let observer = match &admin_parts {
+            Some(parts) => parts.observers(self.observer),
             None => self.observer,
         };
         #[cfg(not(feature = "admin"))]
@@ -436,15 +438,12 @@ impl Builder {
             watch: Mutex::default(),
             reconfiguring: tokio::sync::Mutex::default(),
             #[cfg(feature = "admin")]
-            reloads: self.reloads,
-            #[cfg(feature = "admin")]
-            admin: admin_server.as_ref().map(|admin_server| admin_server.address().clone()),
+            admin: admin_parts.as_ref().map(|parts| parts.address().clone()),
             grace: Mutex::new(self.grace),
         };
         #[cfg(feature = "admin")]
-        if let (Some(admin_server), Some(metrics)) = (admin_server, metrics) {
-            // Not one of the tasks that a drain waits for: it reports the drain.
-            tokio::spawn(admin_server.run(running.admin_context(metrics), running.shared.cut.clone()));
+        if let Some(parts) = admin_parts {
+            parts.start(&running.shared, &running.listeners, self.reloads);
         }
         running.start_tasks(self.account_interval);
         Ok(running)

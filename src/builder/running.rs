@@ -2,10 +2,8 @@
 
 use super::{Builder, StartError};
 #[cfg(feature = "admin")]
-use crate::admin::{AdminContext, AdminEndpoint, Reloads};
-#[cfg(feature = "admin")]
-use crate::observe::Metrics;
-use crate::relay::{Decisions, Relay};
+use crate::admin::AdminEndpoint;
+use crate::relay::{Relay, Replacement};
 use crate::server::{Bound, ListenerAddress, ListenerHandle, ServerContext, TlsSettings};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 /// The interval between two calls of [`Observer::summarise`](crate::observe::Observer::summarise).
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
 
-type Listeners = Arc<Mutex<Vec<ListenerHandle>>>;
+pub(super) type Listeners = Arc<Mutex<Vec<ListenerHandle>>>;
 
 /// A running relay. Dropping it cuts every connection, as [`Running::cut`] does; [`Running::stop`] lets messages in progress
 /// finish.
@@ -28,8 +26,6 @@ pub struct Running {
     pub(super) reconfiguring: tokio::sync::Mutex<()>,
     #[cfg(feature = "admin")]
     pub(super) admin: Option<AdminEndpoint>,
-    #[cfg(feature = "admin")]
-    pub(super) reloads: Option<Arc<Reloads>>,
     pub(super) grace: Mutex<Duration>,
 }
 
@@ -94,7 +90,7 @@ impl Running {
             .partition(|settings| self.listeners().iter().any(|listener| listener.is_for(settings)));
         // The only step that can fail, so it is the first.
         let bound: Vec<Bound> = new.into_iter().map(Bound::bind).collect::<Result<_, _>>()?;
-        let decisions = Decisions {
+        let decisions = Replacement {
             policy: builder.policy,
             limiter: builder.limiter,
             authenticator: builder.authenticator,
@@ -159,27 +155,6 @@ impl Running {
 
     fn listeners(&self) -> MutexGuard<'_, Vec<ListenerHandle>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    #[cfg(feature = "admin")]
-    pub(super) fn admin_context(&self, metrics: Arc<Metrics>) -> AdminContext {
-        let (of_certificates, of_state) = (Arc::clone(&self.listeners), Arc::clone(&self.listeners));
-        let lock = |listeners: &Listeners| -> Vec<(String, Option<TlsSettings>, bool)> {
-            let listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
-            listeners.iter().map(|listener| (listener.name().to_string(), listener.tls(), listener.accepts())).collect()
-        };
-        let certificates = move || {
-            lock(&of_certificates).into_iter().filter_map(|(name, tls, _)| Some((name, tls?.not_after()))).collect()
-        };
-        let listening = move || lock(&of_state).iter().all(|(.., accepts)| *accepts);
-        AdminContext {
-            relay: self.shared.relay.clone(),
-            metrics,
-            reloads: self.reloads.clone(),
-            draining: self.shared.draining.clone(),
-            certificates: Box::new(certificates),
-            listening: Box::new(listening),
-        }
     }
 
     /// Starts what runs beside the connections.

@@ -133,7 +133,7 @@ fn against_running(config: &Config, environment: &ProcessEnvironment) -> Result<
         Failure::new(Exit::Config, "--against-running needs the admin endpoint of the running relay")
             .with_hint("set admin.address and admin.token, or an admin.address that is a Unix socket")
     })?;
-    runtime()?.block_on(reload::ask(&admin, true))
+    runtime()?.block_on(reload::ask(&admin, None, true))
 }
 
 /// As a start does it, so that a region that is missing in file, environment and profile is found here too. Credentials are

@@ -5,6 +5,7 @@
 use super::ConfigFile;
 use super::exit::Failure;
 use super::start;
+use crate::admin::api::Time;
 use crate::admin::{ReloadProblem, ReloadReport, Reloads};
 use crate::builder::Running;
 use crate::config::{Config, Diagnostic, FilesRead, FixedSettings, Plan, Purpose, Upstream};
@@ -103,8 +104,8 @@ impl Live {
     }
 
     fn report(&self, trigger: &str, changes: Vec<String>, problems: Vec<ReloadProblem>) -> ReloadReport {
-        let (at, successful) = (now(), problems.is_empty());
-        ReloadReport { at, trigger: trigger.to_owned(), successful, digest: self.read.digest(), changes, problems }
+        let (time, successful) = (now(), problems.is_empty());
+        ReloadReport { time, trigger: trigger.to_owned(), successful, digest: self.read.digest(), changes, problems }
     }
 
     /// Reads and checks.
@@ -197,7 +198,7 @@ fn of_diagnostic(found: &Diagnostic) -> ReloadProblem {
     problem(&found.location.to_string(), found.message.clone(), found.hint.as_deref().unwrap_or_default())
 }
 
-/// Seconds since 1970.
-pub(super) fn now() -> i64 {
-    jiff::Timestamp::try_from(SystemClock.wall()).map_or(0, jiff::Timestamp::as_second)
+/// The time.
+pub(super) fn now() -> Time {
+    Time::of(SystemClock.wall())
 }

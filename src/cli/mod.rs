@@ -6,6 +6,7 @@
 
 mod admin_client;
 mod check;
+mod decisions;
 mod demo;
 mod exit;
 mod explain;
@@ -25,8 +26,9 @@ mod ses_emulator;
 mod signals;
 mod sockets;
 mod start;
+mod status;
 
-use crate::config::{Config, ConfigError, LogFormat, ProcessEnvironment};
+use crate::config::{Config, ConfigError, LogFormat, Plan, ProcessEnvironment, Purpose};
 use clap::{Parser, Subcommand};
 use exit::{Exit, Failure};
 use printer::Printer;
@@ -66,10 +68,16 @@ enum Command {
     Queue(queue::Arguments),
     /// Make a running relay read its configuration again, or say what that would change
     Reload(reload::Arguments),
+    /// Show what runs: health, listeners, certificates, connections, queues. Exit code 0: ready, 75: not ready
+    Status(status::Arguments),
+    /// Find out what happened to mail: the last decisions about connections, commands and messages of a running relay
+    Decisions(Box<decisions::Arguments>),
     /// Hash a password that is read from standard input, for the configuration
     HashPassword,
     /// Print the JSON schema of the configuration
     Schema,
+    /// Print the OpenAPI document of the admin API
+    Openapi,
     /// Print every key of the configuration with its description and default, as a configuration file
     Reference,
 }
@@ -114,8 +122,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Command::Queue(arguments) => queue::run(&arguments, &printer),
         Command::Reload(arguments) => reload::run(&arguments, &printer),
+        Command::Status(arguments) => status::run(&arguments, &printer),
+        Command::Decisions(arguments) => decisions::run(&arguments, &printer),
         Command::HashPassword => hash_password::run(&printer),
         Command::Schema => printer.text(&Config::schema()),
+        Command::Openapi => printer.text(crate::admin::api::document()),
         Command::Reference => printer.text(&Config::reference()),
     };
     match ended {
@@ -148,6 +159,12 @@ impl ConfigFile {
             (false, _) => failure.with_hint("name a TOML file in UTF-8 that this user can read"),
         }
     }
+}
+
+/// What a configuration means, without starting anything.
+fn config_plan(file: &ConfigFile) -> Result<Plan, Failure> {
+    let (config, environment) = file.load()?;
+    Ok(config.plan(&environment, Purpose::Check)?)
 }
 
 /// The environment's variables. One that is not UTF-8 is none of ours.

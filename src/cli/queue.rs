@@ -2,12 +2,12 @@
 //!
 //! Where the relay runs, it does the work, over its admin endpoint. Where it is stopped, the command opens the spool itself.
 
-use super::admin_client::{AdminClientError, request};
+use super::admin_client::{AdminClientError, As, request};
 use super::exit::{Exit, Failure};
 use super::printer::Printer;
-use super::{ConfigFile, runtime};
+use super::{ConfigFile, config_plan, runtime};
 use crate::admin::AdminSettings;
-use crate::config::{Plan, Purpose};
+use crate::config::Plan;
 use crate::mail::{Clock, QueueId, SystemClock};
 use crate::spool::operate::{self, MessageState, QueueAction, QueueFilter, QueuePage, QueueRow};
 use crate::spool::{DiskSpool, OpenError, Spool, Timestamp};
@@ -52,6 +52,9 @@ struct Common {
     /// Print JSON, one object a line
     #[arg(long)]
     json: bool,
+    /// The name in admin.operator_tokens whose token is used. Default: the first one
+    #[arg(long, env = "GATEPOST_OPERATOR", value_name = "NAME")]
+    operator: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -111,18 +114,18 @@ pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Fail
 
 /// The queue of a running relay, or the spool of a stopped one.
 enum Queue {
-    Running(AdminSettings),
+    Running(AdminSettings, Option<String>),
     Stopped(Box<DiskSpool>),
 }
 
 impl Queue {
     async fn open(common: &Common) -> Result<Self, Failure> {
-        let plan = plan(common)?;
+        let plan = config_plan(&common.config)?;
         if let Some(admin) = plan.admin() {
-            match request(admin, Method::GET, "/livez").await {
+            match request(admin, As::Operator(common.operator.as_deref()), Method::GET, "/livez").await {
                 Err(AdminClientError::NotRunning { .. }) => {}
                 Err(error) => return Err(error.into()),
-                Ok(_) => return Ok(Self::Running(admin.clone())),
+                Ok(_) => return Ok(Self::Running(admin.clone(), common.operator.clone())),
             }
         }
         Ok(Self::Stopped(Box::new(stopped(&plan)?)))
@@ -135,12 +138,13 @@ impl Queue {
         action: Option<QueueAction>,
     ) -> Result<QueuePage, Failure> {
         match self {
-            Self::Running(admin) => {
+            Self::Running(admin, operator) => {
                 let (method, verb) = match action {
                     None => (Method::GET, String::new()),
                     Some(action) => (Method::POST, format!("/{}", word(&action))),
                 };
-                let answer = request(admin, method, &format!("/api/v1/queue{verb}{}", query(filter, after))).await?;
+                let path = format!("/api/v1/queue{verb}{}", query(filter, after));
+                let answer = request(admin, As::Operator(operator.as_deref()), method, &path).await?;
                 let page = serde_json::from_slice(&answer);
                 page.map_err(|error| Failure::new(Exit::Software, format!("the relay's answer: {error}")))
             }
@@ -155,7 +159,10 @@ impl Queue {
 
     async fn content(&self, id: &str) -> Result<Bytes, Failure> {
         match self {
-            Self::Running(admin) => Ok(request(admin, Method::GET, &format!("/api/v1/queue/{id}/content")).await?),
+            Self::Running(admin, operator) => {
+                let shown = As::Operator(operator.as_deref());
+                Ok(request(admin, shown, Method::GET, &format!("/api/v1/queue/{id}/content")).await?)
+            }
             Self::Stopped(spool) => {
                 let id =
                     QueueId::parse(id).ok_or_else(|| Failure::new(Exit::Usage, format!("{id} is not a queue id")))?;
@@ -187,11 +194,6 @@ impl Queue {
     }
 }
 
-fn plan(common: &Common) -> Result<Plan, Failure> {
-    let (config, environment) = common.config.load()?;
-    Ok(config.plan(&environment, Purpose::Check)?)
-}
-
 /// The spool of a relay that does not run.
 fn stopped(plan: &Plan) -> Result<DiskSpool, Failure> {
     // Files that another user makes would keep the relay from starting.
@@ -202,7 +204,7 @@ fn stopped(plan: &Plan) -> Result<DiskSpool, Failure> {
     }
     let opened = plan.open_spool().map_err(|error| match error {
         OpenError::InUse(_) => Failure::new(Exit::CannotCreate, error.to_string()).with_hint(
-            "the relay runs: stop it for fsck; for the other commands set admin.address (a Unix socket, or with admin.token)",
+            "the relay runs: stop it for fsck; for the other commands set admin.address (a Unix socket, or with admin.operator_tokens)",
         ),
         other => other.into(),
     })?;
@@ -333,7 +335,7 @@ async fn write_files(export: &Export, printer: &Printer) -> Result<Exit, Failure
 }
 
 async fn fsck(common: &Common, printer: &Printer) -> Result<Exit, Failure> {
-    let plan = plan(common)?;
+    let plan = config_plan(&common.config)?;
     let spool = stopped(&plan)?;
     let (mut good, mut damaged, mut after) = (0_u64, Vec::new(), None);
     loop {
@@ -436,17 +438,4 @@ fn query(filter: &QueueFilter, after: Option<&str>) -> String {
         .filter_map(|(name, value)| Some(format!("{name}={}", utf8_percent_encode(&value?, NON_ALPHANUMERIC))));
     let members: Vec<String> = members.collect();
     if members.is_empty() { String::new() } else { format!("?{}", members.join("&")) }
-}
-
-impl From<AdminClientError> for Failure {
-    fn from(error: AdminClientError) -> Self {
-        let exit = match &error {
-            AdminClientError::Refused { status, .. } if status.as_u16() == 403 || status.as_u16() == 401 => {
-                Exit::NoPermission
-            }
-            AdminClientError::Refused { status, .. } if status.as_u16() == 404 => Exit::Data,
-            _ => Exit::Unavailable,
-        };
-        Self::new(exit, error.to_string())
-    }
 }

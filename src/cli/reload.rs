@@ -1,59 +1,52 @@
 //! `gatepost reload`: makes a running relay read its configuration again, or asks what that would change.
 
-use super::admin_client::{AdminClientError, request};
+use super::admin_client::{AdminClientError, As, Common, endpoint, request};
 use super::exit::{Cause, Exit, Failure};
 use super::printer::Printer;
-use super::{ConfigFile, runtime};
+use super::runtime;
+use crate::admin::api::RefusedReload;
 use crate::admin::{AdminSettings, ReloadProblem, ReloadReport};
-use crate::config::Purpose;
 use hyper::Method;
 use std::fmt::Write;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    file: ConfigFile,
+    common: Common,
     /// Only say what would change
     #[arg(long)]
     dry_run: bool,
-    /// Print the answer as JSON
-    #[arg(long)]
-    json: bool,
+    /// The name in admin.operator_tokens whose token is shown. Default: the first
+    #[arg(long, env = "GATEPOST_OPERATOR")]
+    operator: Option<String>,
 }
 
 pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
-    // Only the admin endpoint of this file is needed: where the rest of it is wrong, the relay says so.
-    let (config, environment) = arguments.file.load()?;
-    let admin = config.plan(&environment, Purpose::Check)?.admin().cloned();
-    let admin = admin.ok_or_else(|| {
-        let hint =
-            "set admin.address and admin.token, or an admin.address that is a Unix socket; or send the relay SIGHUP";
-        Failure::new(Exit::Config, "the configuration has no admin endpoint, over which the relay could be asked")
-            .with_hint(hint)
-    })?;
-    let report = runtime()?.block_on(ask(&admin, arguments.dry_run))?;
-    if arguments.json {
+    let admin = endpoint(&arguments.common.config)?;
+    let report = runtime()?.block_on(ask(&admin, arguments.operator.as_deref(), arguments.dry_run))?;
+    if arguments.common.json {
         let json = serde_json::to_string_pretty(&report);
         printer.text(&(json.map_err(|error| Failure::new(Exit::Software, error.to_string()))? + "\n"))?;
     } else if report.successful {
         printer.text(&text(&report, arguments.dry_run))?;
     }
-    if report.successful || arguments.json {
+    if report.successful || arguments.common.json {
         return Ok(if report.successful { Exit::Ok } else { Exit::Config });
     }
     Err(Failure { exit: Exit::Config, causes: report.problems.iter().map(cause).collect() })
 }
 
 /// Makes the relay reload, or say what a reload would change.
-pub(super) async fn ask(admin: &AdminSettings, dry_run: bool) -> Result<ReloadReport, Failure> {
+pub(super) async fn ask(admin: &AdminSettings, operator: Option<&str>, dry_run: bool) -> Result<ReloadReport, Failure> {
     let path = if dry_run { "/api/v1/reload?dry_run=true" } else { "/api/v1/reload" };
-    let answer = match request(admin, Method::POST, path).await {
-        // A configuration that is wrong: the answer says what.
-        Err(AdminClientError::Refused { text, .. }) if text.starts_with('{') => text.into(),
-        other => other?,
-    };
-    let report = serde_json::from_slice(&answer);
-    report.map_err(|_| Failure::new(Exit::Unavailable, String::from_utf8_lossy(&answer).into_owned()))
+    let wrong = |error: serde_json::Error| Failure::new(Exit::Software, format!("the relay's answer: {error}"));
+    match request(admin, As::Operator(operator), Method::POST, path).await {
+        Ok(answer) => serde_json::from_slice(&answer).map_err(wrong),
+        Err(AdminClientError::Refused { status, body, .. }) if status.as_u16() == 422 => {
+            serde_json::from_slice::<RefusedReload>(&body).map(|refused| refused.report).map_err(wrong)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What changes, line by line.

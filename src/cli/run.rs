@@ -98,11 +98,12 @@ async fn relay(
     let spool = open_spool(&plan)?;
     let (store, fixed, read, watch) = (plan.store().cloned(), plan.fixed.clone(), plan.read.clone(), plan.watch);
     let report = ReloadReport {
-        at: live::now(),
+        time: live::now(),
         trigger: "start".to_owned(),
         successful: true,
         digest: read.digest(),
-        ..ReloadReport::default()
+        changes: Vec::new(),
+        problems: Vec::new(),
     };
     let (reloads, requests) = Reloads::new(report);
     let builder = plan.builder(Arc::clone(&transport)).file_descriptors_max(descriptors);

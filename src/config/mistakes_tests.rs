@@ -286,6 +286,35 @@ fn contradictions() -> Vec<Row> {
             "a listener has this address already",
             "give each an address of its own",
         ),
+        (
+            listener("[admin]\noperator_tokens = { ann = '0123456789abcdef0123456789abcdef' }"),
+            "f:9:1",
+            "a token without an address",
+            "set admin.address",
+        ),
+        (
+            listener("[admin]\naddress = '127.0.0.1:9925'\noperator_tokens = { ann = 'short' }"),
+            "f:10:27",
+            "at least 32 printable characters",
+            "openssl rand -hex 32",
+        ),
+        (
+            listener(
+                "[admin]\naddress = '127.0.0.1:9925'\noperator_tokens = { 'a b' = '0123456789abcdef0123456789abcdef' }",
+            ),
+            "f:10:29",
+            "cannot be the name of an operator",
+            "1 to 64 of A-Z a-z 0-9 . _ -",
+        ),
+        (
+            listener(
+                "[admin]\naddress = '127.0.0.1:9925'\ntoken = '0123456789abcdef0123456789abcdef'\n\
+                 operator_tokens = { ann = '0123456789abcdef0123456789abcdef' }",
+            ),
+            "f:11:27",
+            "another token is the same",
+            "give each its own",
+        ),
         // SES.
         (
             listener("").replace("[ses]", "[ses]\nendpoint_url = 'https://a'\nfips = true"),

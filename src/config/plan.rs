@@ -161,7 +161,7 @@ impl Config {
         let state_directory = limits::state_directory(self, &limits, diagnostics);
         let (send_queue, app_connections) = pace::plan(self, diagnostics);
         let (spool, queue) = spool::plan(self, diagnostics);
-        let admin = admin::plan(&self.admin, &self.listener, diagnostics);
+        let admin = admin::plan(&self.admin, &self.listener, self.log.addresses, diagnostics);
         let upstream = upstream::plan(self, diagnostics);
         let message_octets = self.smtp.check(diagnostics);
         self.deadline.check(message_octets, self.shutdown_grace_seconds, diagnostics);

@@ -12,8 +12,10 @@ use super::matching::Keys;
 use super::rate::RateMeter;
 use super::rule::Rate;
 use crate::mail::{Client, Clock};
+use ipnet::IpNet;
+use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The limits of failed attempts.
@@ -60,9 +62,50 @@ pub(crate) struct Lockout {
     by_name: RateMeter,
     at_once: AtOnce,
     keys: Keys,
+    /// Who reached a limit last: the counts have keyed hashes only.
+    reached: Arc<Mutex<HashMap<u128, Reached>>>,
     clock: Arc<dyn Clock>,
     began: Instant,
 }
+
+/// A client, a name or both whose failures reached a limit.
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "admin"), allow(dead_code, reason = "the admin endpoint lists it"))]
+struct Reached {
+    network: Option<IpNet>,
+    name: Option<Box<str>>,
+    effect: LockoutEffect,
+}
+
+/// What a limit that is reached does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LockoutEffect {
+    /// Logins are refused.
+    Locked,
+    /// Logins are delayed.
+    Delayed,
+}
+
+/// A limit of failed logins that is reached now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "admin"), allow(dead_code, reason = "the admin endpoint lists it"))]
+pub(crate) struct LockedOut {
+    /// Its id until the process ends: a keyed hash.
+    pub(crate) id: u128,
+    /// The client: an address, or the /64 of an IPv6 address. `None` with a name: all clients; without: Unix sockets.
+    pub(crate) network: Option<IpNet>,
+    /// The AUTH name; `None`: any name.
+    pub(crate) name: Option<Box<str>>,
+    /// What it does.
+    pub(crate) effect: LockoutEffect,
+    /// When the next login is admitted.
+    pub(crate) wait: Duration,
+}
+
+/// Limits that are remembered as reached. Beyond that, they apply and are not listed.
+const REACHED_MAX: usize = 1_000;
+/// Octets of a name that is remembered.
+const NAME_OCTETS_MAX: usize = 64;
 
 /// Whether a client may try a name and password now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +127,7 @@ impl Lockout {
             by_name: RateMeter::new(settings.by_name),
             at_once: AtOnce::new(settings.at_once_by_client),
             keys: fresh_keys(),
+            reached: Arc::default(),
             began: clock.now(),
             clock,
             settings,
@@ -104,6 +148,7 @@ impl Lockout {
             by_name: go_on(&self.by_name, settings.by_name),
             at_once: AtOnce::new(settings.at_once_by_client),
             keys: self.keys,
+            reached: Arc::clone(&self.reached),
             began: self.began,
             clock: Arc::clone(&self.clock),
             settings,
@@ -132,6 +177,60 @@ impl Lockout {
         // A refused take needs no action: the client is locked out or delayed already.
         let _ = self.by_client_and_name.take(here, NonZeroU32::MIN, now);
         let _ = self.by_name.take(everywhere, NonZeroU32::MIN, now);
+        let network = client.address.network();
+        let name: Option<Box<str>> = Some(name[..name.floor_char_boundary(NAME_OCTETS_MAX)].into());
+        for (key, meter, network, name, effect) in [
+            (any, &self.by_client, network, None, LockoutEffect::Locked),
+            (here, &self.by_client_and_name, network, name.clone(), LockoutEffect::Locked),
+            (everywhere, &self.by_name, None, name, LockoutEffect::Delayed),
+        ] {
+            if meter.left(key, now) == 0 {
+                self.remember(key, Reached { network, name, effect }, now);
+            }
+        }
+    }
+
+    fn remember(&self, key: u128, reached: Reached, now: Duration) {
+        let mut all = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.contains_key(&key) {
+            return;
+        }
+        if all.len() >= REACHED_MAX {
+            all.retain(|key, _| self.meter_over(*key, now).is_some());
+        }
+        if all.len() < REACHED_MAX {
+            all.insert(key, reached);
+        }
+    }
+
+    /// The meter in which that key has nothing left. A key is of one meter only.
+    fn meter_over(&self, key: u128, now: Duration) -> Option<&RateMeter> {
+        [&self.by_client, &self.by_client_and_name, &self.by_name].into_iter().find(|meter| meter.left(key, now) == 0)
+    }
+
+    /// The limits that are reached now, at most [`REACHED_MAX`].
+    #[cfg_attr(not(feature = "admin"), allow(dead_code, reason = "the admin endpoint lists it"))]
+    pub(crate) fn locked_out(&self) -> Vec<LockedOut> {
+        let now = self.now();
+        let mut all = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|key, _| self.meter_over(*key, now).is_some());
+        let listed = all.iter().map(|(id, Reached { network, name, effect })| LockedOut {
+            id: *id,
+            network: *network,
+            name: name.clone(),
+            effect: *effect,
+            wait: self.meter_over(*id, now).map_or(Duration::ZERO, |meter| meter.wait(*id, now)),
+        });
+        listed.collect()
+    }
+
+    /// Forgets the failures of one limit, by the id that [`locked_out`](Self::locked_out) lists.
+    #[cfg_attr(not(feature = "admin"), allow(dead_code, reason = "the admin endpoint lists it"))]
+    pub(crate) fn forgive(&self, id: u128) {
+        for meter in [&self.by_client, &self.by_client_and_name, &self.by_name] {
+            meter.forget(id);
+        }
+        self.reached.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 
     /// Waits for a verification slot of the client. `None`: no slot became free in time.
@@ -217,6 +316,35 @@ mod tests {
         let address = ClientAddress::Ip("[2001:db8::ffff]:1".parse().unwrap());
         let client = Client::new(SessionId::fresh(), address, "main".into());
         assert!(matches!(lockout.standing(&client, "ann"), LoginStatus::Locked(_)));
+    }
+
+    #[test]
+    fn who_is_locked_out_is_listed_and_forgiven() {
+        let clock = Arc::new(ManualClock::new());
+        let lockout = Lockout::new(LockoutSettings::default(), Arc::clone(&clock) as Arc<dyn Clock>);
+        let client = Client::new(SessionId::fresh(), ClientAddress::Ip("192.0.2.1:1".parse().unwrap()), "main".into());
+        for _ in 0..9 {
+            lockout.failed(&client, "ann");
+        }
+        assert_eq!(lockout.locked_out(), []);
+        lockout.failed(&client, "ann");
+        let listed = lockout.locked_out();
+        let [LockedOut { id, network, name, effect, wait }] = &listed[..] else { panic!("{listed:?}") };
+        assert_eq!((network.unwrap().to_string().as_str(), name.as_deref()), ("192.0.2.1/32", Some("ann")));
+        assert_eq!((*effect, *wait), (LockoutEffect::Locked, Duration::from_secs(120)));
+        lockout.forgive(*id);
+        assert_eq!((lockout.standing(&client, "ann"), lockout.locked_out()), (LoginStatus::Free, Vec::new()));
+        for _ in 0..10 {
+            lockout.failed(&client, "ann");
+        }
+        clock.advance(Duration::from_secs(3_600));
+        assert_eq!(lockout.locked_out(), [], "it is over");
+        for number in 0..2_000 {
+            for _ in 0..10 {
+                lockout.failed(&client, &format!("user{number}"));
+            }
+        }
+        assert_eq!(lockout.locked_out().len(), REACHED_MAX);
     }
 
     #[test]

@@ -25,6 +25,8 @@ mod token_bucket;
 pub(crate) use gcra::Debt;
 pub use local::LocalLimiter;
 pub use lockout::LockoutSettings;
+#[cfg(feature = "admin")]
+pub(crate) use lockout::{LockedOut, LockoutEffect};
 pub(crate) use lockout::{Lockout, LoginStatus};
 pub use pacer::PaceSettings;
 pub(crate) use pacer::{PaceChange, PaceDecision, Pacer, PacerPermit};

@@ -98,6 +98,12 @@ impl RateMeter {
         self.store.put_back(key, self.interval_nanos.saturating_mul(u64::from(amount.get())));
     }
 
+    /// Forgets what a key has used.
+    #[cfg_attr(not(feature = "admin"), allow(dead_code, reason = "the admin endpoint lists it"))]
+    pub(super) fn forget(&self, key: u128) {
+        self.store.forget(key);
+    }
+
     /// The time until a key that has nothing left has capacity for one.
     pub(super) fn wait(&self, key: u128, now: Duration) -> Duration {
         let burst = self.interval_nanos.saturating_mul(self.rate.burst().get().into());

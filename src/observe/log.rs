@@ -7,61 +7,31 @@
 //! causes again and again are written a few times, and then counted in one line; at level debug all are written.
 //! Every line about a client whose application is known has its name in `app`.
 
+use super::address_form::AddressForm;
+use super::printable::{printable, printable_text};
 use super::repeats::{Kind as LineKind, Repeats};
 use super::{AttemptRecord, Event, MessageRecord, Observer, QueueEndRecord, TransactionRecord};
 use crate::mail::abandonment::closing_word;
 use crate::mail::parameters::AppName;
-use crate::mail::{Certainty, Client, ClientAddress, Clock, Mailbox, OutcomeKind, ReversePath, SystemClock};
+use crate::mail::{Certainty, Client, ClientAddress, Clock, OutcomeKind, ReversePath, SystemClock};
 use std::borrow::Cow;
-use std::hash::{BuildHasher, RandomState};
 use tracing::{debug, error, info, warn};
-
-/// How addresses of people, and the names that they authenticate with, are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AddressForm {
-    /// As they are.
-    #[default]
-    Plain,
-    /// A hash of the local part under a key of this process, and the domain: `~1f0c…@a.example`. The same address gives
-    /// the same hash until the process ends.
-    Hashed,
-    /// Left out.
-    Omitted,
-}
 
 /// Writes log lines.
 #[derive(Debug, Default)]
 pub struct LogObserver {
     form: AddressForm,
-    key: RandomState,
     repeats: Repeats,
 }
 
 impl LogObserver {
     /// A log observer that writes addresses in this form.
     pub fn new(form: AddressForm) -> Self {
-        Self { form, key: RandomState::new(), repeats: Repeats::default() }
-    }
-
-    fn mailbox(&self, mailbox: &Mailbox) -> String {
-        match self.form {
-            AddressForm::Plain => printable_text(mailbox.to_string()),
-            AddressForm::Hashed => format!("~{:016x}@{}", self.key.hash_one(mailbox), mailbox.domain()),
-            AddressForm::Omitted => "-".to_owned(),
-        }
-    }
-
-    /// An AUTH name, which may be a mistyped password, or a Message-ID, which may name a person or a machine.
-    fn name<'a>(&self, name: &'a str) -> Cow<'a, str> {
-        match self.form {
-            AddressForm::Plain => printable(name),
-            AddressForm::Hashed => Cow::Owned(format!("~{:016x}", self.key.hash_one(name))),
-            AddressForm::Omitted => Cow::Borrowed("-"),
-        }
+        Self { form, repeats: Repeats::default() }
     }
 
     fn identity<'a>(&self, client: &'a Client) -> Cow<'a, str> {
-        client.identity.as_ref().map(|identity| self.name(identity.name())).unwrap_or_default()
+        client.identity.as_ref().map(|identity| self.form.name(identity.name())).unwrap_or_default()
     }
 
     fn who(&self, client: &Client) -> SessionFields {
@@ -89,12 +59,7 @@ impl LogObserver {
     }
 
     fn reverse_path(&self, path: &ReversePath) -> String {
-        path.mailbox().map_or_else(|| "<>".to_owned(), |mailbox| self.mailbox(mailbox))
-    }
-
-    /// Details name addresses too, so they are written only where addresses are.
-    fn detail<'a>(&self, detail: &'a str) -> Cow<'a, str> {
-        if self.form == AddressForm::Plain { printable(detail) } else { Cow::Borrowed("") }
+        path.mailbox().map_or_else(|| "<>".to_owned(), |mailbox| self.form.mailbox(mailbox))
     }
 
     fn message(&self, record: &MessageRecord<'_>) {
@@ -120,7 +85,7 @@ impl LogObserver {
                         tls = tls(client), mail_from = %self.reverse_path(record.reverse_path),
                         from = %self.authors(record), to = %self.recipients(record),
                         recipients = record.forward_paths.len(), octets = record.octets,
-                        message_id = &*record.message_id.map(|id| self.name(id)).unwrap_or_default(),
+                        message_id = &*record.message_id.map(|id| self.form.name(id)).unwrap_or_default(),
                         rule = self.rule(record), app = record.app.unwrap_or(""),
                         configuration_set = record.configuration_set.unwrap_or(""), outcome, ambiguous,
                         ses_message_id, detail = %self.message_detail(record), reply = %record.reply,
@@ -178,10 +143,7 @@ impl LogObserver {
             _ => "",
         };
         let ambiguous = record.outcome.certainty == Certainty::Ambiguous;
-        let detail = match self.form {
-            AddressForm::Plain => printable(&record.outcome.detail),
-            _ => printable(record.outcome.detail.split(": ").next().unwrap_or_default()),
-        };
+        let detail = self.form.provider_detail(&record.outcome.detail);
         let recipients = record.forward_paths.len();
         let AttemptRecord { id, attempt, octets, next, .. } = record;
         let (age_seconds, retry_seconds) = (record.age.as_secs_f64(), record.wait.map(|wait| wait.as_secs_f64()));
@@ -202,8 +164,8 @@ impl LogObserver {
 
     fn authors(&self, record: &MessageRecord<'_>) -> String {
         match record.authors {
-            [author] => self.mailbox(&author.mailbox),
-            authors => authors.iter().map(|author| self.mailbox(&author.mailbox)).collect::<Vec<_>>().join(","),
+            [author] => self.form.mailbox(&author.mailbox),
+            authors => authors.iter().map(|author| self.form.mailbox(&author.mailbox)).collect::<Vec<_>>().join(","),
         }
     }
 
@@ -213,33 +175,25 @@ impl LogObserver {
             _ if !record.reply.is_positive() => String::new(),
             // Their number is in another field.
             _ if self.form == AddressForm::Omitted => "-".to_owned(),
-            [path] => self.mailbox(path.mailbox()),
+            [path] => self.form.mailbox(path.mailbox()),
             paths => {
                 let paths = paths.iter().take(RECIPIENTS_MAX);
-                paths.map(|path| self.mailbox(path.mailbox())).collect::<Vec<_>>().join(",")
+                paths.map(|path| self.form.mailbox(path.mailbox())).collect::<Vec<_>>().join(",")
             }
         }
     }
 
-    /// What permitted or refused a message. A pattern that is no whole domain may be the address of a person.
+    /// What permitted or refused a message.
     fn rule<'a>(&self, record: &MessageRecord<'a>) -> &'a str {
-        let general = record.rule.unwrap_or("");
-        match record.permitted_by {
-            Some(pattern) if self.form == AddressForm::Plain || pattern.starts_with("*@") => pattern,
-            Some(statements) if !statements.contains('@') => statements,
-            _ => general,
-        }
+        let named = record.permitted_by.and_then(|permitted_by| self.form.permitted_by(permitted_by));
+        named.or(record.rule).unwrap_or("")
     }
 
-    /// The detail of a message. The provider's text, which contains addresses and ARNs, follows the status and code.
+    /// The detail of a message.
     fn message_detail<'a>(&self, record: &MessageRecord<'a>) -> Cow<'a, str> {
         match record.outcome {
-            // Status and code contain no address; the text may.
-            Some(outcome) if self.form != AddressForm::Plain => {
-                printable(outcome.detail.split(": ").next().unwrap_or_default())
-            }
-            Some(outcome) => printable(&outcome.detail),
-            None => self.detail(record.detail),
+            Some(outcome) => self.form.provider_detail(&outcome.detail),
+            None => self.form.detail(record.detail),
         }
     }
 }
@@ -309,19 +263,19 @@ impl Observer for LogObserver {
             }
             Event::Encrypted(client) => of_client!(debug, self.who(client), "encrypted"),
             Event::Authenticated { client, identity } => {
-                let identity = self.name(identity.name()).into_owned();
+                let identity = self.form.name(identity.name()).into_owned();
                 of_client!(info, SessionFields { identity, ..self.who(client) }, "authenticated");
             }
             Event::AuthenticationFailed { client, name, reply, detail } => {
                 let Some(written) = self.repeated("authentication failed", client.address) else { return };
-                let (reply, name, detail) = (reply.to_string(), &*self.name(name), &*printable(detail));
+                let (reply, name, detail) = (reply.to_string(), &*self.form.name(name), &*printable(detail));
                 repeated!(warn, written, self.who(client), name, reply, detail, "authentication failed");
             }
             Event::CommandRefused { client, transaction, verb, reply, rule, address, detail } => {
                 let Some(written) = self.repeated("command refused", client.address) else { return };
                 let transaction = transaction.map(|id| id.to_string()).unwrap_or_default();
-                let (reply, detail) = (reply.to_string(), &*self.detail(detail));
-                let address = address.map(|mailbox| self.mailbox(mailbox)).unwrap_or_default();
+                let (reply, detail) = (reply.to_string(), &*self.form.detail(detail));
+                let address = address.map(|mailbox| self.form.mailbox(mailbox)).unwrap_or_default();
                 let rule = rule.unwrap_or("");
                 repeated!(
                     warn,
@@ -337,7 +291,7 @@ impl Observer for LogObserver {
                 );
             }
             Event::WouldRefuse { client, transaction, verb, app: of_grant, detail } => {
-                let (transaction, detail) = (transaction.to_string(), &*self.detail(detail));
+                let (transaction, detail) = (transaction.to_string(), &*self.form.detail(detail));
                 let mut who = self.who(client);
                 who.app = of_grant.map(str::to_owned).unwrap_or(who.app);
                 of_client!(warn, who, transaction, verb, detail, "would have been refused (enforcement = \"report\")");
@@ -373,6 +327,9 @@ impl Observer for LogObserver {
             }
             // The line of the refusal names it.
             Event::LimitHit { .. } => {}
+            Event::Operated { operator, action, status } => {
+                info!(target: "gatepost", operator, action = &*printable(action), status, "operator action");
+            }
             Event::AttemptEnded(record) => self.attempt(record),
             Event::AttemptInterrupted { id, app } => {
                 let app = app.map_or("", |app| app.as_str());
@@ -408,63 +365,10 @@ struct SessionFields {
     app: String,
 }
 
-/// [`printable`] for an owned text.
-fn printable_text(text: String) -> String {
-    match printable(&text) {
-        Cow::Owned(printable) => printable,
-        Cow::Borrowed(_) => text,
-    }
-}
-
-/// Longest text of a peer or a provider in a line, in characters.
-const TEXT_MAX: usize = 500;
-
-/// A text without control characters (a line end above all) and without what a terminal would act on. Those of ASCII
-/// become the characters that show them, U+2400 to U+2421; others become U+FFFD.
-fn printable(text: &str) -> Cow<'_, str> {
-    if text.len() <= TEXT_MAX && text.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
-        return Cow::Borrowed(text);
-    }
-    let shown = |c: char| match c {
-        '\0'..='\u{1f}' => char::from_u32(0x2400 + c as u32).unwrap_or(char::REPLACEMENT_CHARACTER),
-        '\u{7f}' => '\u{2421}',
-        '\u{80}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-            char::REPLACEMENT_CHARACTER
-        }
-        c => c,
-    };
-    text.chars().take(TEXT_MAX).map(shown).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_peer_cannot_write_a_line_of_its_own() {
-        assert_eq!(printable("a\r\nb\u{1b}[2J\u{202e}\u{7f}\u{85}é\\"), "a␍␊b␛[2J\u{fffd}␡\u{fffd}é\\");
-        assert_eq!(printable(&"é".repeat(600)).chars().count(), TEXT_MAX);
-    }
-
-    #[test]
-    fn addresses_take_the_form_that_was_chosen() {
-        let ann = Mailbox::parse("ann@a.example").unwrap();
-        assert_eq!(LogObserver::new(AddressForm::Plain).mailbox(&ann), "ann@a.example");
-        let hashed = LogObserver::new(AddressForm::Hashed);
-        let text = hashed.mailbox(&ann);
-        assert!(text.ends_with("@a.example") && !text.contains("ann"), "{text}");
-        assert_eq!(text, hashed.mailbox(&ann));
-        assert_eq!(hashed.detail("ann@a.example matches no allowed pattern"), "");
-        assert_eq!(LogObserver::new(AddressForm::Omitted).mailbox(&ann), "-");
-        // AUTH names stood in plain, also those that failed.
-        assert_eq!(LogObserver::new(AddressForm::Plain).name("ann"), "ann");
-        let name = hashed.name("correct horse");
-        assert!(
-            name.starts_with('~') && name == hashed.name("correct horse") && name != hashed.name("other"),
-            "{name}"
-        );
-        assert_eq!(LogObserver::new(AddressForm::Omitted).name("correct horse"), "-");
-    }
+    use crate::mail::Mailbox;
 
     #[test]
     fn the_line_of_a_message_names_ten_recipients_and_its_pattern_in_the_form_of_addresses() {

@@ -464,7 +464,8 @@ impl Observer for Metrics {
             | Event::Degraded { .. }
             | Event::Recovered { .. }
             | Event::QuotaRead(_)
-            | Event::QuotaUnknown { .. } => {}
+            | Event::QuotaUnknown { .. }
+            | Event::Operated { .. } => {}
         }
     }
 }

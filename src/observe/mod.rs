@@ -1,11 +1,21 @@
-//! Events, and the log lines and metrics made from them. [`Observer`] is the extension point.
+//! Events, and the log lines, metrics and lists of decisions made from them. [`Observer`] is the extension point.
 //!
 //! An [`Observer`] receives every [`Event`] on the task where it happens, so it must be quick and must not block. It decides nothing.
 //! [`LogObserver`] writes the log lines.
 
+mod address_form;
+#[cfg(feature = "admin")]
+mod app_counts;
+#[cfg(feature = "admin")]
+mod decision;
+#[cfg(feature = "admin")]
+mod decisions;
+#[cfg(feature = "admin")]
+mod last_errors;
 mod log;
 #[cfg(feature = "admin")]
 mod metrics;
+mod printable;
 #[cfg(feature = "admin")]
 mod process_metrics;
 #[cfg(feature = "admin")]
@@ -14,11 +24,20 @@ mod repeats;
 #[cfg(feature = "admin")]
 mod words;
 
-pub use log::{AddressForm, LogObserver};
+pub use address_form::AddressForm;
+#[cfg(feature = "admin")]
+pub(crate) use app_counts::{Counts, HourAndDay};
+#[cfg(feature = "admin")]
+pub(crate) use decision::{Decision, DecisionResult, Stage};
+#[cfg(feature = "admin")]
+pub(crate) use decisions::{DecisionQuery, Decisions, Found};
+pub use log::LogObserver;
 #[cfg(feature = "admin")]
 pub use metrics::Metrics;
 #[cfg(feature = "admin")]
 pub(crate) use metrics::{LimitSnapshot, MetricsSnapshot, SpoolSnapshot};
+#[cfg(feature = "admin")]
+pub(crate) use printable::printable;
 #[cfg(feature = "admin")]
 pub(crate) use process_metrics::ProcessSnapshot;
 #[cfg(feature = "admin")]
@@ -194,6 +213,15 @@ pub enum Event<'a> {
     },
     /// A message left the spool.
     QueueLeft(&'a QueueEndRecord<'a>),
+    /// An operator changed something over the admin endpoint, or read the content of a message.
+    Operated {
+        /// The name of the token, or `socket`: whoever may open the Unix socket.
+        operator: &'a str,
+        /// Method, path and query of the request.
+        action: &'a str,
+        /// The status of the answer; 0: the client went away before it.
+        status: u16,
+    },
     /// Policy or limiter could not decide; the client was deferred.
     DecisionFailed {
         /// The client.

@@ -72,6 +72,15 @@ impl MatchCriteria {
         met.join(", ")
     }
 
+    /// All criteria, as text for an operator.
+    pub(super) fn texts(&self) -> Vec<String> {
+        let certificates = self.certificates.iter().map(|wanted| format!("certificate {wanted}"));
+        let identities = self.identities.iter().map(|name| format!("AUTH name {name}"));
+        let networks = self.networks.iter().map(|network| format!("network {network}"));
+        let listeners = self.listeners.iter().map(|name| format!("listener {name}"));
+        certificates.chain(identities).chain(networks).chain(listeners).collect()
+    }
+
     /// Every combination of alternatives that matches.
     fn claims(&self) -> impl Iterator<Item = Claim<'_>> {
         alternatives(&self.certificates).flat_map(move |certificate| {

@@ -7,6 +7,7 @@
 use super::app::{App, Missing, refusal};
 use super::app_matching::{AppMatcher, MatchCriteria};
 use super::attachments;
+use super::description::AppDescription;
 use super::error::AppPolicyError;
 use super::iam_checks::{self, AwsAccount, IamChecks};
 use super::pattern::AddressPattern;
@@ -352,6 +353,18 @@ impl Policy for AppPolicy {
 
     fn sends(&self) -> Vec<(AppName, SendParameters)> {
         self.every_app().map(|app| (app.name.clone(), app.send.clone())).collect()
+    }
+
+    fn descriptions(&self) -> Vec<AppDescription> {
+        let named = self.apps.iter().map(AppDescription::of);
+        named
+            .chain(self.default_app.as_ref().map(|DefaultApp { app, clients }| {
+                let networks = clients.iter().map(|network| format!("network {network}"));
+                let others = ["AUTH", "a verified certificate", "a Unix socket"].map(str::to_owned);
+                let recognised_by = networks.chain(others).collect();
+                AppDescription { recognised_by, is_default: true, ..AppDescription::of(app) }
+            }))
+            .collect()
     }
 
     fn client_notes(&self, client: &Client) -> Vec<Note> {

@@ -8,6 +8,7 @@ mod app;
 mod app_matching;
 mod app_policy;
 mod attachments;
+mod description;
 mod error;
 mod iam_checks;
 mod pattern;
@@ -17,6 +18,7 @@ mod tags;
 pub use app::{App, Checked, Enforcement, Missing, OnAuthor, SES_REFUSED_EXTENSIONS};
 pub use app_matching::{CertificateMatch, MatchCriteria};
 pub use app_policy::{AppPolicy, DefaultApp};
+pub use description::AppDescription;
 pub use error::AppPolicyError;
 pub use iam_checks::AwsAccount;
 pub use pattern::{AddressPattern, PatternError, TextPattern};
@@ -52,6 +54,11 @@ pub trait Policy: Send + Sync + 'static {
     /// What the messages of each application are sent with, as far as it is known without a message. At the start, the relay
     /// checks with the provider that it works.
     fn sends(&self) -> Vec<(AppName, SendParameters)> {
+        Vec::new()
+    }
+
+    /// What is configured for each application, for operators. Decides nothing.
+    fn descriptions(&self) -> Vec<AppDescription> {
         Vec::new()
     }
 

@@ -7,6 +7,7 @@ use super::stream::{Plain, UnregisteredStream};
 use super::{ListenerSettings, ServerContext, TlsSettings};
 use crate::mail::{ClientAddress, replies};
 use crate::observe::Event;
+use crate::smtp::{AuthMode, TlsMode};
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::path::PathBuf;
@@ -147,6 +148,12 @@ impl ListenerHandle {
     /// Its certificate.
     pub(crate) fn tls(&self) -> Option<TlsSettings> {
         self.context.borrow().settings.tls.clone()
+    }
+
+    /// Its modes of TLS and AUTH.
+    pub(crate) fn offers(&self) -> (TlsMode, AuthMode) {
+        let context = self.context.borrow();
+        (context.settings.smtp.tls, context.settings.smtp.auth)
     }
 
     /// Whether it accepts.

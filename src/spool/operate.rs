@@ -30,6 +30,7 @@ pub struct QueueFilter {
 
 /// What a message in the spool does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "admin", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum MessageState {
     /// It waits for its next attempt.
@@ -76,6 +77,7 @@ pub enum QueueAction {
 
 /// A message, for people and programs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "admin", derive(schemars::JsonSchema))]
 pub struct QueueRow {
     /// The queue id.
     pub id: String,
@@ -107,6 +109,7 @@ pub struct QueueRow {
 
 /// A part of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "admin", derive(schemars::JsonSchema))]
 pub struct QueuePage {
     /// The messages that fit.
     pub rows: Vec<QueueRow>,

@@ -22,7 +22,7 @@ pub(crate) fn admin_endpoint(token: Option<&str>) -> AdminSettings {
     with(AdminSettings::new(endpoint), |it| it.token = token.map(str::to_owned))
 }
 
-fn address(relay: &TestRelay) -> SocketAddr {
+pub(crate) fn address(relay: &TestRelay) -> SocketAddr {
     match relay.running.admin().unwrap() {
         AdminEndpoint::Tcp(address) => *address,
         other => panic!("{other}"),
@@ -73,7 +73,8 @@ async fn what_happens_is_counted_and_no_address_is_a_label() {
     relay.log.until("QuotaRead").await;
     assert_eq!(get(&relay, "/livez").await, (200, "ok\n".to_owned()));
     assert_eq!(get(&relay, "/readyz").await, (200, r#"{"reason":null,"status":"ready"}"#.to_owned()));
-    assert_eq!(get(&relay, "/other").await.0, 404);
+    // Only health and metrics are answered under any Host.
+    assert_eq!(get(&relay, "/other").await.0, 403);
     let send = async || relay.send("ann@example.com", TO, NOTE).await;
     assert!(send().await.starts_with("250"));
     assert!(relay.send("ann@example.com", TO, "From: ceo@other.example\r\n\r\n").await.starts_with("550"));
@@ -145,9 +146,17 @@ async fn with_a_token_requests_without_it_are_refused() {
         (format!("Authorization: Basic {token}\r\n"), 401),
         (format!("Authorization: Bearer {token}\r\n"), 200),
     ] {
-        for path in ["/metrics", "/livez", "/readyz"] {
+        for path in ["/metrics", "/api/v1/status", "/api/v1/none"] {
+            let want = if (path, want) == ("/api/v1/none", 200) { 404 } else { want };
             let stream = TcpStream::connect(address(&relay)).await.unwrap();
             assert_eq!(get_over(stream, path, &fields).await.0, want, "{path} {fields}");
+        }
+        // A load balancer has no token; it learns the status only.
+        for (path, body) in [("/livez", "ok\n"), ("/readyz", r#""status":"ready""#)] {
+            let stream = TcpStream::connect(address(&relay)).await.unwrap();
+            let (code, text) = get_over(stream, path, &fields).await;
+            assert!(code == 200 && text.contains(body), "{path} {fields}: {text}");
+            assert_eq!(text.contains("reason"), path == "/readyz" && want == 200, "{text}");
         }
     }
 }
@@ -212,10 +221,13 @@ async fn a_connection_is_kept_only_for_a_client_that_has_shown_the_token() {
     let relay =
         TestRelay::with(|plan: TestSetup| plan.build(|builder| builder.admin(admin_endpoint(Some(token))))).await;
     let mut stream = TcpStream::connect(address(&relay)).await.unwrap();
-    stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("connection: close"), "{answer}");
+    for (path, want) in [("/metrics", "HTTP/1.1 401"), ("/livez", "HTTP/1.1 200")] {
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(want) && answer.contains("connection: close"), "{answer}");
+        stream = TcpStream::connect(address(&relay)).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 #![cfg(feature = "cli")]
 
 mod admin;
+mod admin_api;
 mod apps;
 mod bounds;
 mod causes;

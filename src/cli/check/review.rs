@@ -101,6 +101,8 @@ struct Limit {
 struct Admin {
     address: String,
     token: bool,
+    /// The names of operator tokens.
+    operators: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -138,7 +140,11 @@ impl Review {
                 sent_with: SesParameters::of(app),
             }),
             limits: plan.limits().iter().map(Limit::of).collect(),
-            admin: plan.admin().map(|it| Admin { address: it.endpoint.to_string(), token: it.token.is_some() }),
+            admin: plan.admin().map(|it| Admin {
+                address: it.endpoint.to_string(),
+                token: it.token.is_some(),
+                operators: it.operator_tokens.iter().map(|(name, _)| name.clone()).collect(),
+            }),
             deadline: Deadline {
                 base_seconds: config.deadline.base_seconds.get(),
                 largest_message_octets: octets,
@@ -186,8 +192,12 @@ impl Review {
             row("limit", limit);
         }
         match &self.admin {
-            Some(Admin { address, token }) => {
-                row("admin", &format_args!("{address}, {}", if *token { "with a token" } else { "without a token" }));
+            Some(Admin { address, token, operators }) => {
+                let token = if *token { "with a token" } else { "without a token" };
+                match &operators[..] {
+                    [] => row("admin", &format_args!("{address}, {token}")),
+                    names => row("admin", &format_args!("{address}, {token}, operators {}", list(names))),
+                }
             }
             None => row("admin", &"none"),
         }
