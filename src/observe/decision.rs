@@ -87,8 +87,8 @@ pub(crate) struct SentCall {
     pub(crate) id: Box<str>,
     /// The number of recipients of the call.
     pub(crate) recipients: usize,
-    /// The first of them: a part is a range of the recipients, in their order.
-    pub(crate) first_recipient: Option<Mailbox>,
+    /// The first of them, if it was a part of the message: a range of the recipients, in their order.
+    pub(crate) first_recipient: Option<Box<Mailbox>>,
 }
 
 /// An attempt to send a message of the spool.
@@ -151,7 +151,7 @@ pub(crate) struct Decision {
     /// Whether the detail is the provider's text.
     pub(crate) of_provider: bool,
     pub(crate) sent: Vec<SentCall>,
-    pub(crate) fate: Option<Fate>,
+    pub(crate) fate: Option<Box<Fate>>,
 }
 
 /// What [`Decision::of_command`] takes.
@@ -213,7 +213,7 @@ impl Decision {
                 time,
                 id: id.as_str().into(),
                 recipients: record.forward_paths.len(),
-                first_recipient: record.forward_paths.first().map(|path| path.mailbox().clone()),
+                first_recipient: None,
             }],
             _ => Vec::new(),
         };
@@ -240,7 +240,7 @@ impl Decision {
             detail: bounded(detail, DETAIL_OCTETS_MAX),
             of_provider: record.outcome.is_some(),
             sent,
-            fate: (result == DecisionResult::Kept).then(Fate::default),
+            fate: (result == DecisionResult::Kept).then(Box::default),
             ..Self::new(time, Stage::Message, result).by(record.client)
         }
         .with_app_of(record.client)
@@ -331,7 +331,7 @@ impl Decision {
             transaction: Some(id.transaction()),
             app: app.map(name),
             octets: Some(octets),
-            fate: Some(Fate::default()),
+            fate: Some(Box::default()),
             ..Self::new(time, Stage::Queue, DecisionResult::Kept)
         }
     }
@@ -357,11 +357,13 @@ impl Decision {
         if let Certainty::Sent(id) = &record.outcome.certainty
             && self.sent.len() < SENT_MAX
         {
+            let first = record.forward_paths.first().map(|path| Box::new(path.mailbox().clone()));
+            let recipients = record.forward_paths.len();
             self.sent.push(SentCall {
                 time,
                 id: id.as_str().into(),
-                recipients: record.forward_paths.len(),
-                first_recipient: record.forward_paths.first().map(|path| path.mailbox().clone()),
+                recipients,
+                first_recipient: first.filter(|_| self.stage == Stage::Queue || recipients < self.recipient_count),
             });
         }
         let fate = self.fate.get_or_insert_default();
@@ -394,11 +396,14 @@ impl Decision {
         let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
         let mailboxes = self.authors.iter().chain(&self.recipients);
         let mailboxes: usize = mailboxes.map(|it| size_of::<Mailbox>() + it.local_part().len() + DOMAIN_OCTETS).sum();
-        let sent: usize = self.sent.iter().map(|call| size_of::<SentCall>() + call.id.len() + MAILBOX_OCTETS).sum();
-        let last = self.fate.as_ref().and_then(|fate| fate.last.as_ref()).map_or(0, |last| last.detail.len());
+        let first =
+            |call: &SentCall| call.first_recipient.as_ref().map_or(0, |_| size_of::<Mailbox>() + MAILBOX_OCTETS);
+        let sent: usize = self.sent.iter().map(|call| size_of::<SentCall>() + call.id.len() + first(call)).sum();
+        let last = |fate: &Fate| fate.last.as_ref().map_or(0, |last| last.detail.len());
+        let fate = self.fate.as_ref().map_or(0, |fate| size_of::<Fate>() + last(fate));
         let texts = [&self.app, &self.identity, &self.message_id, &self.rule, &self.permitted_by];
         let reply = self.reply.as_ref().map_or(0, |reply| reply.text().len());
-        let texts: usize = texts.into_iter().map(text).sum::<usize>() + self.detail.len() + reply + last;
+        let texts: usize = texts.into_iter().map(text).sum::<usize>() + self.detail.len() + reply + fate;
         size_of::<Self>() + MAILBOX_OCTETS + mailboxes + sent + texts
     }
 }

@@ -165,6 +165,21 @@ fn the_list_is_bounded_in_number_and_in_octets() {
     assert_eq!(none.counts("shop").hour.commands_refused, 1);
 }
 
+#[test]
+fn an_ordinary_message_takes_no_more_than_its_place() {
+    let (decisions, _) = decisions(100);
+    let id = "0100018f2b3c4d5e-6f708192-a3b4-c5d6-e7f8-091a2b3c4d5e-000000";
+    let sent = Outcome::sent(MessageId::new(id).unwrap());
+    let mut largest = 0;
+    for _ in 0..100 {
+        let client = client(Some("billing-production"));
+        message(&decisions, &client, &paths(3), Some(&sent), &sent.reply);
+        largest = largest.max(decisions.state().known.records.back().unwrap().octets_held());
+    }
+    assert!(largest <= OCTETS_EACH, "{largest}");
+    assert_eq!(found(&decisions, |_| {}).len(), 100);
+}
+
 fn attempt(decisions: &Decisions, id: QueueId, outcome: &Outcome, next: &'static str) {
     let app = AppName::parse("shop").unwrap();
     decisions.observe(&Event::AttemptEnded(&AttemptRecord {

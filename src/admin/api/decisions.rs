@@ -107,7 +107,7 @@ pub(crate) struct SesMessage {
     pub(crate) time: Time,
     /// The number of recipients.
     pub(crate) recipients: usize,
-    /// The first of them: a part is a range of the recipients, in their order.
+    /// The first of them, if it was a part of the message: a range of the recipients, in their order.
     pub(crate) first_recipient: Option<String>,
 }
 
