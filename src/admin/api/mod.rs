@@ -77,7 +77,7 @@ fn operations() -> Vec<Operation> {
             "/reload",
             "last_reload",
             "How the configuration was read the last time",
-            || get(reload::show).post(reload::reload),
+            || get(reload::show),
         ),
         Operation::change::<ReloadReport>(
             "/reload",
