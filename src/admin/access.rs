@@ -22,14 +22,30 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+/// Who may do what. Clones share the tokens.
+#[derive(Clone)]
+pub(crate) struct Access {
+    tokens: Arc<RwLock<Tokens>>,
+    unix: bool,
+}
 
 /// The tokens of an endpoint.
-#[derive(Clone)]
-pub(super) struct Access {
+struct Tokens {
     token: Option<Arc<str>>,
-    operators: Arc<[(Arc<str>, Arc<str>)]>,
-    unix: bool,
+    operators: Vec<(Arc<str>, Arc<str>)>,
+}
+
+impl Tokens {
+    fn new(token: Option<String>, operators: Vec<(String, String)>) -> Self {
+        let operators = operators.into_iter().map(|(name, token)| (name.into(), token.into())).collect();
+        Self { token: token.map(Into::into), operators }
+    }
+
+    fn is_open(&self) -> bool {
+        self.token.is_none() && self.operators.is_empty()
+    }
 }
 
 impl fmt::Debug for Access {
@@ -52,25 +68,34 @@ const SOCKET: &str = "socket";
 
 impl Access {
     pub(super) fn new(token: Option<String>, operators: Vec<(String, String)>, unix: bool) -> Self {
-        let operators = operators.into_iter().map(|(name, token)| (name.into(), token.into())).collect();
-        Self { token: token.map(Into::into), operators, unix }
+        Self { tokens: Arc::new(RwLock::new(Tokens::new(token, operators))), unix }
+    }
+
+    /// Replaces the tokens, from the next request on.
+    pub(crate) fn replace(&self, token: Option<String>, operators: Vec<(String, String)>) {
+        *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = Tokens::new(token, operators);
+    }
+
+    fn tokens(&self) -> RwLockReadGuard<'_, Tokens> {
+        self.tokens.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_open(&self) -> bool {
-        self.token.is_none() && self.operators.is_empty()
+        self.tokens().is_open()
     }
 
     /// The client that shows this token; `None`: it may not read.
     fn caller(&self, shown: Option<&str>) -> Option<Caller> {
-        let socket = (self.unix && self.operators.is_empty()).then(|| SOCKET.into());
-        if self.is_open() {
+        let tokens = self.tokens();
+        let socket = (self.unix && tokens.operators.is_empty()).then(|| SOCKET.into());
+        if tokens.is_open() {
             return Some(Caller { operator: socket, reads: true });
         }
         let shown = shown?;
         // All are compared, so that the time tells nothing.
-        let operators = self.operators.iter().filter(|(_, token)| same(token, shown));
+        let operators = tokens.operators.iter().filter(|(_, token)| same(token, shown));
         let operator = operators.fold(None, |_, (name, _)| Some(Arc::clone(name)));
-        let reader = self.token.as_deref().is_some_and(|token| same(token, shown));
+        let reader = tokens.token.as_deref().is_some_and(|token| same(token, shown));
         (operator.is_some() || reader).then(|| Caller { operator: operator.or(socket), reads: true })
     }
 }

@@ -24,8 +24,8 @@ mod scrape;
 mod socket;
 
 use crate::observe::{AddressForm, Decisions, Metrics};
-use crate::relay::CurrentRelay;
-use access::Access;
+use crate::relay::{CurrentRelay, ExplainedListener};
+pub(crate) use access::Access;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use axum::{Extension, Router};
@@ -125,6 +125,8 @@ pub(crate) struct AdminContext {
     pub started: Instant,
     /// What it listens on.
     pub listeners: Box<dyn Fn() -> Vec<ListenerSummary> + Send + Sync>,
+    /// The listeners, for an explanation.
+    pub explained: Box<dyn Fn() -> Vec<ExplainedListener> + Send + Sync>,
     /// Open connections.
     pub connections: Box<dyn Fn() -> usize + Send + Sync>,
     /// Cancelled: the relay drains.
@@ -185,6 +187,11 @@ impl AdminServer {
             Socket::bind(&endpoint).map_err(|error| AdminError::Listen { endpoint: endpoint.to_string(), error })?;
         let unix = matches!(endpoint, AdminEndpoint::Unix(_));
         Ok(Self { socket, address, access: Access::new(token, operator_tokens, unix) })
+    }
+
+    /// Its tokens, which can be replaced.
+    pub(crate) fn access(&self) -> Access {
+        self.access.clone()
     }
 
     /// Where it listens.

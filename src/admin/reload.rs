@@ -52,6 +52,8 @@ pub(crate) struct Reloads {
 #[derive(Debug)]
 struct Known {
     last: ReloadReport,
+    /// The configuration in force, without secrets.
+    text: String,
     /// When the configuration in force was read.
     in_force_since: Time,
 }
@@ -63,19 +65,26 @@ const RELOAD_WAIT_MAX: Duration = Duration::from_secs(50);
 
 impl Reloads {
     /// With the configuration of the start, and the requests.
-    pub(crate) fn new(start: ReloadReport) -> (Arc<Self>, mpsc::Receiver<ReloadRequest>) {
+    pub(crate) fn new(start: ReloadReport, text: String) -> (Arc<Self>, mpsc::Receiver<ReloadRequest>) {
         let (requests, receiver) = mpsc::channel(WAITING_MAX);
-        let state = Mutex::new(Known { in_force_since: start.time.clone(), last: start });
+        let state = Mutex::new(Known { in_force_since: start.time.clone(), last: start, text });
         (Arc::new(Self { requests, state }), receiver)
     }
 
-    /// Records a result.
-    pub(crate) fn record(&self, report: ReloadReport) {
+    /// Records a result, and the configuration in force without secrets.
+    pub(crate) fn record(&self, report: ReloadReport, text: String) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if report.successful {
             state.in_force_since.clone_from(&report.time);
         }
         state.last = report;
+        state.text = text;
+    }
+
+    /// The configuration in force, without secrets, and since when it is.
+    pub(crate) fn in_force(&self) -> (String, Time) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.text.clone(), state.in_force_since.clone())
     }
 
     /// The last result.

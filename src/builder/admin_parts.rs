@@ -1,9 +1,12 @@
 //! The admin endpoint of a relay that is being put together.
 
 use super::running::Listeners;
-use crate::admin::{AdminContext, AdminEndpoint, AdminError, AdminServer, AdminSettings, ListenerSummary, Reloads};
+use crate::admin::{
+    Access, AdminContext, AdminEndpoint, AdminError, AdminServer, AdminSettings, ListenerSummary, Reloads,
+};
 use crate::mail::Clock;
 use crate::observe::{AddressForm, Decisions, Metrics, Observer, Tee};
+use crate::relay::ExplainedListener;
 use crate::server::{ListenerHandle, ServerContext};
 use std::sync::{Arc, PoisonError};
 
@@ -31,6 +34,14 @@ impl AdminParts {
         Arc::new(Tee(observer, Tee(Arc::clone(&self.metrics), Arc::clone(&self.decisions))))
     }
 
+    pub(super) fn access(&self) -> Access {
+        self.server.access()
+    }
+
+    pub(super) fn decisions(&self) -> Arc<Decisions> {
+        Arc::clone(&self.decisions)
+    }
+
     pub(super) fn address(&self) -> &AdminEndpoint {
         self.server.address()
     }
@@ -53,6 +64,7 @@ impl AdminParts {
             addresses: self.addresses,
             started: shared.clock.now(),
             listeners: Box::new(move || summaries().into_iter().map(|(summary, ..)| summary).collect()),
+            explained: explained(listeners),
             connections: Box::new(move || limits.in_use()),
             reloads,
             draining: shared.draining.clone(),
@@ -65,6 +77,15 @@ impl AdminParts {
         // Not one of the tasks that a drain waits for: it reports the drain.
         tokio::spawn(self.server.run(subject, shared.cut.clone()));
     }
+}
+
+/// What explanations need of the listeners.
+fn explained(listeners: &Listeners) -> Box<dyn Fn() -> Vec<ExplainedListener> + Send + Sync> {
+    let listeners = Arc::clone(listeners);
+    Box::new(move || {
+        let listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.iter().map(ListenerHandle::explained).collect()
+    })
 }
 
 fn summary(listener: &ListenerHandle) -> ListenerSummary {

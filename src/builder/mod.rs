@@ -18,10 +18,9 @@
 
 #[cfg(feature = "admin")]
 mod admin_parts;
-mod explain;
 mod running;
 
-pub use explain::{ExplainError, Explanation, Facts, Sent, Step};
+pub use crate::relay::{ExplainError, Explanation, Facts, Sent, Step};
 pub use running::Running;
 
 #[cfg(feature = "admin")]
@@ -35,7 +34,7 @@ use crate::mail::{Clock, SystemClock};
 use crate::observe::{LogObserver, Observer};
 use crate::policy::Policy;
 use crate::relay::{
-    AppConnectionLimits, BudgetSettings, Components, DeadlineSettings, QueueSettings, Relay, RelaySettings,
+    AppConnectionLimits, BudgetSettings, Components, DeadlineSettings, Explainer, QueueSettings, Relay, RelaySettings,
     SendQueueSettings, SpoolParts,
 };
 use crate::server::{BindError, Bound, ConnectionLimits, ListenerHandle, ListenerSettings, ServerContext, Threads};
@@ -387,6 +386,23 @@ impl Builder {
         Ok(())
     }
 
+    /// Explains what the relay would reply to a message, and why. Sends nothing, takes nothing from any limit, opens no socket.
+    ///
+    /// # Errors
+    /// [`ExplainError`].
+    pub async fn explain(&self, facts: &Facts) -> Result<Explanation, ExplainError> {
+        let explainer = Explainer {
+            settings: &self.settings,
+            budget: &self.budget,
+            policy: &self.policy,
+            limiter: &self.limiter,
+            authenticates: self.authenticator.is_some(),
+            transport: &self.transport,
+            clock: &self.clock,
+        };
+        explainer.explain(self.listeners.iter().map(ListenerSettings::explained), facts).await
+    }
+
     /// Takes the sockets and starts accepting.
     ///
     /// # Errors
@@ -439,6 +455,10 @@ impl Builder {
             reconfiguring: tokio::sync::Mutex::default(),
             #[cfg(feature = "admin")]
             admin: admin_parts.as_ref().map(|parts| parts.address().clone()),
+            #[cfg(feature = "admin")]
+            access: admin_parts.as_ref().map(AdminParts::access),
+            #[cfg(feature = "admin")]
+            decisions: admin_parts.as_ref().map(AdminParts::decisions),
             grace: Mutex::new(self.grace),
         };
         #[cfg(feature = "admin")]

@@ -2,7 +2,11 @@
 
 use super::{Builder, StartError};
 #[cfg(feature = "admin")]
-use crate::admin::AdminEndpoint;
+use crate::admin::{Access, AdminEndpoint};
+#[cfg(feature = "admin")]
+use crate::observe::Decisions;
+#[cfg(feature = "admin")]
+use crate::relay::{ExplainError, Explanation, Facts};
 use crate::relay::{Relay, Replacement};
 use crate::server::{Bound, ListenerAddress, ListenerHandle, ServerContext, TlsSettings};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,6 +30,10 @@ pub struct Running {
     pub(super) reconfiguring: tokio::sync::Mutex<()>,
     #[cfg(feature = "admin")]
     pub(super) admin: Option<AdminEndpoint>,
+    #[cfg(feature = "admin")]
+    pub(super) access: Option<Access>,
+    #[cfg(feature = "admin")]
+    pub(super) decisions: Option<Arc<Decisions>>,
     pub(super) grace: Mutex<Duration>,
 }
 
@@ -54,6 +62,29 @@ impl Running {
         self.admin.as_ref()
     }
 
+    /// Explains what the relay would reply to a message now, and why. Sends nothing and takes nothing from any limit.
+    ///
+    /// # Errors
+    /// [`ExplainError`].
+    #[cfg(feature = "admin")]
+    pub async fn explain(&self, facts: &Facts) -> Result<Explanation, ExplainError> {
+        let listeners = self.listeners().iter().map(ListenerHandle::explained).collect();
+        self.relay().explain(listeners, facts, true).await
+    }
+
+    /// The same as if there were no limits.
+    #[cfg(feature = "cli")]
+    pub(crate) async fn explain_without_limits(&self, facts: &Facts) -> Result<Explanation, ExplainError> {
+        let listeners = self.listeners().iter().map(ListenerHandle::explained).collect();
+        self.relay().explain(listeners, facts, false).await
+    }
+
+    /// The last decisions, if there is an admin endpoint.
+    #[cfg(feature = "cli")]
+    pub(crate) fn decisions(&self) -> Option<&Arc<Decisions>> {
+        self.decisions.as_ref()
+    }
+
     /// The relay with the configuration in force, to inspect its budget, send queue and faults.
     pub fn relay(&self) -> Arc<Relay> {
         self.shared.relay.get()
@@ -72,7 +103,8 @@ impl Running {
     /// - A listener for the same address keeps its socket; others are added and removed.
     /// - The send queue, the pace, the spool, connection counts and lock-outs go on. A limiter goes on if it was made from the one in
     ///   force, as with [`LocalLimiter::with_rules`](crate::limit::LocalLimiter::with_rules).
-    /// - The builder's spool, observer, clock, threads, memory budget and admin endpoint are not used: they need a restart.
+    /// - The tokens of the admin endpoint are those of the builder from the next request on.
+    /// - The builder's spool, observer, clock, threads, memory budget and address of the admin endpoint are not used: they need a restart.
     ///
     /// The future is not cancel-safe: if it is dropped, listeners that were removed may still be stopping.
     ///
@@ -116,6 +148,10 @@ impl Running {
             running.extend(bound.into_iter().map(|listener| listener.start(self.shared.clone())));
             before
         };
+        #[cfg(feature = "admin")]
+        if let (Some(access), Some(admin)) = (&self.access, builder.admin) {
+            access.replace(admin.token, admin.operator_tokens);
+        }
         self.watch_provider(builder.account_interval);
         for listener in removed {
             listener.stop().await;

@@ -4,7 +4,7 @@ use super::exit::{Exit, Failure};
 use super::{ConfigFile, config_plan};
 use crate::admin::{AdminEndpoint, AdminSettings, Problem};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
@@ -93,17 +93,45 @@ pub(super) async fn request(
     method: Method,
     path: &str,
 ) -> Result<Bytes, AdminClientError> {
+    send(settings, shown, method, path, Bytes::new()).await
+}
+
+/// A POST with a body of JSON.
+pub(super) async fn post(
+    settings: &AdminSettings,
+    shown: As<'_>,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<Bytes, AdminClientError> {
+    send(settings, shown, Method::POST, path, body.into()).await
+}
+
+async fn send(
+    settings: &AdminSettings,
+    shown: As<'_>,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<Bytes, AdminClientError> {
     let not_running = |error| AdminClientError::NotRunning { endpoint: settings.endpoint.to_string(), error };
     let token = shown.token(settings)?;
     let exchange = async {
         match &settings.endpoint {
             AdminEndpoint::Tcp(address) => {
                 let host = address.to_string();
-                exchange(TcpStream::connect(address).await.map_err(not_running)?, &host, token, method, path).await
+                exchange(TcpStream::connect(address).await.map_err(not_running)?, &host, token, method, path, body)
+                    .await
             }
             AdminEndpoint::Unix(socket) => {
-                exchange(UnixStream::connect(socket).await.map_err(not_running)?, "localhost", token, method, path)
-                    .await
+                exchange(
+                    UnixStream::connect(socket).await.map_err(not_running)?,
+                    "localhost",
+                    token,
+                    method,
+                    path,
+                    body,
+                )
+                .await
             }
         }
     };
@@ -117,15 +145,19 @@ async fn exchange(
     token: Option<&str>,
     method: Method,
     path: &str,
+    body: Bytes,
 ) -> Result<Bytes, AdminClientError> {
     let failed = |error: &dyn std::fmt::Display| AdminClientError::Failed(error.to_string());
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
     tokio::spawn(connection);
     let mut request = Request::builder().method(method).uri(path).header(header::HOST, host);
+    if !body.is_empty() {
+        request = request.header(header::CONTENT_TYPE, "application/json");
+    }
     if let Some(token) = token {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }
-    let request = request.body(Empty::<Bytes>::new()).map_err(|error| failed(&error))?;
+    let request = request.body(Full::new(body)).map_err(|error| failed(&error))?;
     let answer = sender.send_request(request).await.map_err(|error| failed(&error))?;
     let status = answer.status();
     let body = Limited::new(answer.into_body(), ANSWER_OCTETS_MAX).collect().await.map_err(|error| failed(&error))?;

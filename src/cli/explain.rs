@@ -6,14 +6,19 @@
 mod client;
 mod message;
 
+use super::admin_client::{self, As};
 use super::exit::{Exit, Failure};
 use super::printer::Printer;
 use super::{ConfigFile, runtime};
+use crate::admin::AdminSettings;
+use crate::admin::api::ExplainRequest;
 use crate::builder::{Explanation, Facts, Sent};
 use crate::config::{Certificates, Config, Listener, Plan, Purpose, Tls, one_of};
 use crate::mail::ClientAddress;
 use crate::policy::CertificateMatch;
 use crate::transport::{NullTransport, ses};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use client::{Chosen, Given};
 use serde::Serialize;
 use std::fmt::Write;
@@ -55,6 +60,9 @@ pub(super) struct Arguments {
     /// A file with the message to explain, instead of a test message; "-" is standard input
     #[arg(long = "file", id = "message", value_name = "message.eml")]
     message: Option<PathBuf>,
+    /// Ask the running relay, over its admin endpoint: with the rules that it has in force, and what is left of its limits now
+    #[arg(long, conflicts_with = "certificate")]
+    running: bool,
     /// JSON instead of text
     #[arg(long)]
     json: bool,
@@ -96,6 +104,14 @@ pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Fail
     let (config, process_environment) = arguments.file.load()?;
     let mut plan = config.plan(&process_environment, Purpose::Check)?;
     let (facts, preface) = facts(arguments, &config, &plan)?;
+    if arguments.running {
+        let admin = plan.admin().cloned().ok_or_else(|| {
+            let failure = Failure::new(Exit::Config, "--running needs the admin endpoint of the relay");
+            failure.with_hint("set admin.address")
+        })?;
+        let explanation = runtime()?.block_on(asked(&admin, &facts))?;
+        return print(arguments, printer, &preface, &explanation, true);
+    }
     // Only lines of ours are wanted on standard output, and none of the log.
     let limits = plan.limits_seen()?;
     let runtime = runtime()?;
@@ -109,11 +125,48 @@ pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Fail
     }
     let explained = runtime.block_on(builder.explain(&facts));
     let explanation = explained.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    print(arguments, printer, &preface, &explanation, shared)
+}
+
+/// Asks the running relay.
+async fn asked(admin: &AdminSettings, facts: &Facts) -> Result<Explanation, Failure> {
+    if facts.certificate.is_some() {
+        return Err(Failure::new(
+            Exit::Usage,
+            "--running: the client is recognised by a certificate, which cannot be told to the relay",
+        ));
+    }
+    let request = ExplainRequest {
+        listener: facts.listener.clone(),
+        client: facts.client.map(|client| match client {
+            ClientAddress::Ip(address) => address.to_string(),
+            _ => "unix".to_owned(),
+        }),
+        identity: facts.identity.clone(),
+        tls: facts.tls,
+        reverse_path: facts.reverse_path.clone(),
+        forward_paths: facts.forward_paths.clone(),
+        message: Some(STANDARD.encode(&facts.message)),
+    };
+    let wrong = |error: serde_json::Error| Failure::new(Exit::Software, format!("the relay's answer: {error}"));
+    let body = serde_json::to_vec(&request).map_err(wrong)?;
+    let answer = admin_client::post(admin, As::Reader, "/api/v1/explain", body).await?;
+    serde_json::from_slice(&answer).map_err(wrong)
+}
+
+/// `counted`: the counts are those of the running relays.
+fn print(
+    arguments: &Arguments,
+    printer: &Printer,
+    preface: &Preface<'_>,
+    explanation: &Explanation,
+    counted: bool,
+) -> Result<Exit, Failure> {
     let text = if arguments.json {
-        let json = serde_json::to_string_pretty(&Explained { chosen: &preface, explanation: &explanation });
+        let json = serde_json::to_string_pretty(&Explained { chosen: preface, explanation });
         json.map_err(|error| Failure::new(Exit::Software, error.to_string()))? + "\n"
     } else {
-        preface.text() + &shown(&explanation, shared)
+        preface.text() + &shown(explanation, counted)
     };
     printer.text(&text)?;
     Ok(match (explanation.allowed, explanation.is_deferred()) {
@@ -277,7 +330,7 @@ fn delivery(word: &str) -> String {
 fn rows(sent: &Sent) -> Vec<(&'static str, String)> {
     let tags: Vec<String> = sent.tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let mut rows = vec![
-        ("delivery", delivery(sent.delivery)),
+        ("delivery", delivery(&sent.delivery)),
         ("from", sent.from.join(", ")),
         ("recipients", sent.recipients.join(", ")),
         ("bounces go to", sent.feedback.clone().unwrap_or_else(|| "the feedback address of the account".to_owned())),

@@ -4,12 +4,13 @@
 
 use super::ConfigFile;
 use super::exit::Failure;
+use super::replay::replay;
 use super::start;
 use crate::admin::api::Time;
 use crate::admin::{ReloadProblem, ReloadReport, Reloads};
 use crate::builder::Running;
 use crate::config::{Config, Diagnostic, FilesRead, FixedSettings, Plan, Purpose, Upstream};
-use crate::limit::{LocalLimiter, RedisConnection};
+use crate::limit::{LocalLimiter, RedisConnection, Unlimited};
 use crate::mail::{Clock, SystemClock};
 use crate::transport::ses::{SesSettings, SesTransport};
 use std::path::Path;
@@ -91,14 +92,24 @@ impl Live {
                 info!(target: "gatepost", trigger, "reloaded: {change}");
             }
         }
-        self.reloads.record(report.clone());
+        self.reloads.record(report.clone(), self.read.shown());
         report
     }
 
-    /// What a reload would change.
+    /// What a reload would change, and which messages of the last hour would be decided differently.
     pub(super) async fn dry_run(&self) -> ReloadReport {
         match self.load().await {
-            Ok(loaded) => self.report("api", self.read.changes(&loaded.plan.read), Vec::new()),
+            Ok(loaded) => {
+                let mut changes = self.read.changes(&loaded.plan.read);
+                if let Some(decisions) = self.running.decisions().filter(|_| !changes.is_empty()) {
+                    // Without limits: what is left of them now says nothing about then.
+                    let next = loaded.plan.builder(Arc::clone(&self.transport)).limiter(Unlimited);
+                    let now = jiff::Timestamp::try_from(SystemClock.wall()).map_or(0, jiff::Timestamp::as_millisecond);
+                    let now = u64::try_from(now).unwrap_or_default();
+                    changes.extend(replay(&self.running, &next, decisions, now).await);
+                }
+                self.report("api", changes, Vec::new())
+            }
             Err(problems) => self.report("api", Vec::new(), problems),
         }
     }

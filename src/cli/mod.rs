@@ -20,6 +20,7 @@ pub mod policy;
 mod printer;
 mod queue;
 mod reload;
+mod replay;
 mod run;
 mod send;
 mod ses_emulator;

@@ -105,7 +105,7 @@ async fn relay(
         changes: Vec::new(),
         problems: Vec::new(),
     };
-    let (reloads, requests) = Reloads::new(report);
+    let (reloads, requests) = Reloads::new(report, read.shown());
     let builder = plan.builder(Arc::clone(&transport)).file_descriptors_max(descriptors);
     let mut builder = builder.reloads(Arc::clone(&reloads));
     if let Some(limiter) = &limiter {

@@ -5,18 +5,54 @@ use super::exit::{Exit, Failure};
 use super::printer::Printer;
 use super::runtime;
 use crate::admin::api::Status;
+use serde_json::Value;
 use std::fmt::Write;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
+    /// What to show instead: apps (what each may send, its limits and counts), limits, ses (account, pace, last errors), lockouts,
+    /// reload (what the last one changed), config (the configuration in force, without secrets)
+    topic: Option<Topic>,
     #[command(flatten)]
     common: Common,
 }
 
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Topic {
+    Apps,
+    Limits,
+    Ses,
+    Lockouts,
+    Reload,
+    Config,
+}
+
+impl Topic {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Apps => "/api/v1/apps",
+            Self::Limits => "/api/v1/limits",
+            Self::Ses => "/api/v1/ses",
+            Self::Lockouts => "/api/v1/lockouts",
+            Self::Reload => "/api/v1/reload",
+            Self::Config => "/api/v1/config",
+        }
+    }
+}
+
 pub(super) fn run(arguments: &Arguments, printer: &Printer) -> Result<Exit, Failure> {
     let settings = endpoint(&arguments.common.config)?;
+    if let Some(topic) = arguments.topic {
+        let value: Value = runtime()?.block_on(read(&settings, topic.path()))?;
+        match (arguments.common.json, topic, &value["text"]) {
+            (true, ..) => printer.line(&value.to_string())?,
+            (false, Topic::Config, Value::String(text)) => printer.text(text)?,
+            _ => printer.text(&outline(&value))?,
+        };
+        return Ok(Exit::Ok);
+    }
     let path = "/api/v1/status";
-    let value: serde_json::Value = runtime()?.block_on(read(&settings, path))?;
+    let value: Value = runtime()?.block_on(read(&settings, path))?;
     let status: Status = serde_json::from_value(value.clone())
         .map_err(|error| Failure::new(Exit::Software, format!("the relay's answer: {error}")))?;
     match arguments.common.json {
@@ -61,6 +97,47 @@ fn text(status: &Status) -> String {
     let budget = &status.budget;
     let memory = budget.receiving_octets + budget.sending_octets;
     row("messages", format!("{memory} bytes in memory, {} on disk", budget.disk_octets));
+    text
+}
+
+/// JSON as an outline: a line for each value, below its name.
+fn outline(value: &Value) -> String {
+    fn line(text: &mut String, depth: usize, name: &str, value: &Value) {
+        let indent = "  ".repeat(depth);
+        let plain = |value: &Value| {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            text.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>()
+        };
+        let is_flat = |value: &Value| !value.is_object() && !value.is_array();
+        // Writing to a string does not fail.
+        let _ = match value {
+            Value::Object(members) => {
+                let _ = writeln!(text, "{indent}{name}");
+                members.iter().for_each(|(name, value)| line(text, depth + 1, name, value));
+                Ok(())
+            }
+            Value::Array(items) if items.iter().all(is_flat) => {
+                let items: Vec<String> = items.iter().map(plain).collect();
+                writeln!(
+                    text,
+                    "{indent}{name}: {}",
+                    if items.is_empty() { "none".to_owned() } else { items.join(", ") }
+                )
+            }
+            Value::Array(items) => {
+                items.iter().for_each(|item| {
+                    let called = item["name"].as_str().or(item["limit"].as_str()).unwrap_or("-");
+                    line(text, depth, &format!("{name} {called}"), item);
+                });
+                Ok(())
+            }
+            value => writeln!(text, "{indent}{name}: {}", plain(value)),
+        };
+    }
+    let mut text = String::new();
+    if let Value::Object(members) = value {
+        members.iter().for_each(|(name, value)| line(&mut text, 0, name, value));
+    }
     text
 }
 

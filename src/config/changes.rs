@@ -10,6 +10,8 @@ use toml::{Table, Value};
 #[derive(Clone, Default)]
 pub(crate) struct FilesRead {
     text: Arc<str>,
+    /// Variables of the environment that override keys.
+    variables: Vec<String>,
     /// A digest of each file that the configuration names and that was read.
     files: BTreeMap<PathBuf, u64>,
 }
@@ -33,7 +35,17 @@ const SECRETS: [&str; 6] = ["token", "operator_token", "key", "user_list", "url"
 
 impl FilesRead {
     pub(super) fn new(config: &Config, files: BTreeMap<PathBuf, u64>) -> Self {
-        Self { text: config.source_map.text().into(), files }
+        Self { text: config.source_map.text().into(), variables: config.source_map.variables(), files }
+    }
+
+    /// The file as TOML without comments and without secrets, and after it the names of the variables that override keys.
+    pub(crate) fn shown(&self) -> String {
+        let table: Table = toml::from_str(&self.text).unwrap_or_default();
+        let mut text = toml::to_string(&masked("", Value::Table(table))).unwrap_or_default();
+        for name in &self.variables {
+            text.push_str(&format!("# overridden by {name}\n"));
+        }
+        text
     }
 
     /// A digest of everything that was read.
@@ -49,7 +61,7 @@ impl FilesRead {
     pub(crate) fn digest_now(&self, config: &Path) -> String {
         let files = self.files.keys().map(|path| (path.clone(), digest(&std::fs::read(path).unwrap_or_default())));
         let text = std::fs::read(config).unwrap_or_default();
-        Self { text: String::from_utf8_lossy(&text).into(), files: files.collect() }.digest()
+        Self { text: String::from_utf8_lossy(&text).into(), files: files.collect(), variables: Vec::new() }.digest()
     }
 
     /// What `next` changes. Secrets are not shown.
@@ -148,10 +160,30 @@ fn values(thing: &str, before: &BTreeMap<String, Value>, after: &BTreeMap<String
     }
 }
 
-fn show(key: &str, value: &Value) -> String {
+/// Whether the text of that key is a secret.
+fn is_secret(key: &str, value: &Value) -> bool {
     let last = key.rsplit('.').next().unwrap_or(key);
-    if value.is_str() && (SECRETS.contains(&last) || key.contains("users.") || key.contains("operator_tokens.")) {
-        return "(a secret)".to_owned();
+    value.is_str() && (SECRETS.contains(&last) || key.contains("users.") || key.contains("operator_tokens."))
+}
+
+fn masked(path: &str, value: Value) -> Value {
+    match value {
+        value if is_secret(path, &value) => Value::String(MASK.to_owned()),
+        Value::Table(table) => {
+            let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+            Value::Table(table.into_iter().map(|(key, value)| (key.clone(), masked(&below(&key), value))).collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(|item| masked(path, item)).collect()),
+        value => value,
+    }
+}
+
+/// What stands in place of a secret.
+const MASK: &str = "(a secret)";
+
+fn show(key: &str, value: &Value) -> String {
+    if is_secret(key, value) {
+        return MASK.to_owned();
     }
     let text = value.to_string();
     match text.char_indices().nth(VALUE_MAX) {
@@ -169,7 +201,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str, file: u64) -> FilesRead {
-        FilesRead { text: text.into(), files: BTreeMap::from([("/etc/role.json".into(), file)]) }
+        FilesRead { text: text.into(), variables: Vec::new(), files: BTreeMap::from([("/etc/role.json".into(), file)]) }
     }
 
     #[test]
@@ -220,6 +252,9 @@ mod tests {
                 "/etc/role.json has other content",
             ]
         );
+        let shown = read(before, 1).shown();
+        assert!(shown.contains("ann = \"(a secret)\"") && !shown.contains("hash one"), "{shown}");
+        assert!(shown.contains("[[app]]\nname = \"billing\"\nfrom = [\"*@a.example\"]"), "{shown}");
         assert!(read(before, 1).changes(&read(before, 1)).is_empty());
         assert_ne!(read(before, 1).digest(), read(before, 2).digest());
     }

@@ -24,6 +24,7 @@ impl FixedSettings {
         let region = config.redis.url.as_ref().and(config.ses.region.as_ref());
         Self(vec![
             ("admin.address", format!("{:?}", config.admin.address)),
+            ("admin.decisions_max", format!("{:?}", config.admin.decisions_max)),
             ("limits.state_directory", format!("{state_directory:?}")),
             ("log", format!("{:?}", config.log)),
             ("memory", format!("{:?}", config.memory)),

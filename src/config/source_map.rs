@@ -108,6 +108,11 @@ impl SourceMap {
         self.variables.insert(path.to_owned(), variable.to_owned());
     }
 
+    /// The variables that override keys.
+    pub(super) fn variables(&self) -> Vec<String> {
+        self.variables.values().cloned().collect()
+    }
+
     /// The place of a path, or of the nearest table around it that has one; for the empty path, the file.
     pub(crate) fn of(&self, path: &str) -> Location {
         let mut path = path;

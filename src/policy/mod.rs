@@ -30,6 +30,7 @@ use crate::mail::{
     SendParameters,
 };
 use async_trait::async_trait;
+use std::borrow::Cow;
 
 /// Decides about commands and messages.
 #[async_trait]
@@ -74,10 +75,11 @@ pub trait Policy: Send + Sync + 'static {
 }
 
 /// A remark about a decision, for `explain`.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "admin", derive(schemars::JsonSchema))]
 pub struct Note {
     /// The topic, in a word or two: `application`, `documents`.
-    pub topic: &'static str,
+    pub topic: Cow<'static, str>,
     /// The text.
     pub text: String,
 }
@@ -85,7 +87,7 @@ pub struct Note {
 impl Note {
     /// A note.
     pub fn new(topic: &'static str, text: impl Into<String>) -> Self {
-        Self { topic, text: text.into() }
+        Self { topic: topic.into(), text: text.into() }
     }
 }
 

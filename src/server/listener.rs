@@ -7,6 +7,8 @@ use super::stream::{Plain, UnregisteredStream};
 use super::{ListenerSettings, ServerContext, TlsSettings};
 use crate::mail::{ClientAddress, replies};
 use crate::observe::Event;
+#[cfg(feature = "admin")]
+use crate::relay::ExplainedListener;
 use crate::smtp::{AuthMode, TlsMode};
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
@@ -148,6 +150,13 @@ impl ListenerHandle {
     /// Its certificate.
     pub(crate) fn tls(&self) -> Option<TlsSettings> {
         self.context.borrow().settings.tls.clone()
+    }
+
+    /// What an explanation needs of it.
+    #[cfg(feature = "admin")]
+    pub(crate) fn explained(&self) -> ExplainedListener {
+        let unix = matches!(self.address, ListenerAddress::Unix(_));
+        ExplainedListener { unix, ..self.context.borrow().settings.explained() }
     }
 
     /// Its modes of TLS and AUTH.

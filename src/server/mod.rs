@@ -26,7 +26,7 @@ pub use tls::{ClientCertificates, PemPair, TlsError, TlsSettings, Validity};
 
 use crate::mail::Clock;
 use crate::observe::Observer;
-use crate::relay::{CurrentRelay, Relay};
+use crate::relay::{CurrentRelay, ExplainedListener, Relay};
 use crate::smtp;
 use ipnet::IpNet;
 use std::sync::Arc;
@@ -53,6 +53,17 @@ pub struct ListenerSettings {
 }
 
 impl ListenerSettings {
+    /// What an explanation needs of it.
+    pub(crate) fn explained(&self) -> ExplainedListener {
+        let unix = match self.endpoint {
+            Endpoint::Unix { .. } => true,
+            #[cfg(unix)]
+            Endpoint::InheritedUnix(_) => true,
+            _ => false,
+        };
+        ExplainedListener { name: Arc::clone(&self.name), smtp: self.smtp.clone(), unix }
+    }
+
     /// A plain listener.
     pub fn new(name: &str, endpoint: Endpoint, smtp: smtp::Settings) -> Self {
         Self {

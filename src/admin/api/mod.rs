@@ -7,6 +7,7 @@
 mod apps;
 mod decisions;
 mod drain;
+mod explain;
 mod extract;
 mod limits;
 mod lockouts;
@@ -22,6 +23,8 @@ pub(crate) use decisions::DecisionPage;
 #[cfg(feature = "cli")]
 pub(crate) use decisions::{DecisionRow, PAGE_MAX};
 #[cfg(feature = "cli")]
+pub(crate) use explain::ExplainRequest;
+#[cfg(feature = "cli")]
 pub(crate) use openapi::document;
 #[cfg(feature = "cli")]
 pub(crate) use reload::RefusedReload;
@@ -30,6 +33,7 @@ pub(crate) use time::Time;
 
 use super::access::operate;
 use super::{AdminContext, Problem, ReloadReport};
+use crate::relay::Explanation;
 use crate::spool::operate::QueuePage;
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
@@ -63,6 +67,13 @@ fn operations() -> Vec<Operation> {
             "The decisions about a transaction, a queue id or a session, the latest first",
             || get(decisions::show),
         ),
+        Operation::get::<Explanation>(
+            "/explain",
+            "explain",
+            "What this relay would reply to a message now, and why; nothing is sent or counted",
+            || post(explain::explain),
+        )
+        .body::<explain::ExplainRequest>(),
         Operation::get::<lockouts::Lockouts>("/lockouts", "lockouts", "Who is locked out after failed logins", || {
             get(lockouts::list)
         }),
@@ -73,6 +84,9 @@ fn operations() -> Vec<Operation> {
             || post(lockouts::clear),
         )
         .query::<lockouts::LockoutFilter>(),
+        Operation::get::<reload::InForce>("/config", "config", "The configuration in force, without secrets", || {
+            get(reload::in_force)
+        }),
         Operation::get::<ReloadReport>(
             "/reload",
             "last_reload",

@@ -73,7 +73,10 @@ fn describe(operation: &Operation, answers: &mut SchemaGenerator, queries: &mut 
         Some(answer) => json!({ "application/json": { "schema": answer(answers) } }),
         None => json!({ "message/rfc822": {} }),
     };
-    json!({
+    let body = operation
+        .body
+        .map(|body| json!({ "required": true, "content": { "application/json": { "schema": body(queries) } } }));
+    let mut described = json!({
         "operationId": operation.id,
         "summary": operation.summary,
         "x-operator": operation.changes,
@@ -82,7 +85,11 @@ fn describe(operation: &Operation, answers: &mut SchemaGenerator, queries: &mut 
             (operation.status.as_str()): { "description": operation.summary, "content": content },
             "default": { "$ref": "#/components/responses/Problem" },
         },
-    })
+    });
+    if let Some(body) = body {
+        described["requestBody"] = body;
+    }
+    described
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub(super) struct Operation {
     pub(super) route: Route,
     /// The parameters in the query, as the members of an object.
     pub(super) query: Option<SchemaOf>,
+    /// What the body has, as JSON.
+    pub(super) body: Option<SchemaOf>,
     pub(super) status: StatusCode,
     /// `None`: the content of a message.
     pub(super) answer: Option<SchemaOf>,
@@ -37,7 +39,18 @@ impl Operation {
     ) -> Self {
         let answer: SchemaOf = |generator| generator.subschema_for::<A>();
         let (query, status) = (None, StatusCode::OK);
-        Self { method: "get", path, id, summary, changes: false, route, query, status, answer: Some(answer) }
+        Self {
+            method: "get",
+            path,
+            id,
+            summary,
+            changes: false,
+            route,
+            query,
+            body: None,
+            status,
+            answer: Some(answer),
+        }
     }
 
     /// One that changes something.
@@ -53,6 +66,11 @@ impl Operation {
     /// One that answers the content of a message.
     pub(super) fn content(path: &'static str, id: &'static str, summary: &'static str, route: Route) -> Self {
         Self { changes: true, answer: None, ..Self::get::<()>(path, id, summary, route) }
+    }
+
+    /// It is a POST with this in its body.
+    pub(super) fn body<B: JsonSchema>(self) -> Self {
+        Self { method: "post", body: Some(|generator| generator.subschema_for::<B>()), ..self }
     }
 
     pub(super) fn query<Q: JsonSchema>(self) -> Self {

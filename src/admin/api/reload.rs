@@ -1,6 +1,7 @@
 //! Reading the configuration again. A request carries no configuration and no path: the relay reads its own files.
 
 use super::extract::ApiQuery;
+use super::time::Time;
 use crate::admin::problem::MEDIA_TYPE;
 use crate::admin::{AdminContext, Problem, ReloadReport};
 use axum::Json;
@@ -31,6 +32,23 @@ pub(crate) struct RefusedReload {
 
 pub(super) async fn show(State(subject): State<Arc<AdminContext>>) -> Result<Json<ReloadReport>, Problem> {
     subject.reloads.as_ref().map(|reloads| Json(reloads.last())).ok_or_else(no_file)
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct InForce {
+    /// Since when.
+    since: Time,
+    /// A digest of the file and of the files that it names.
+    digest: String,
+    /// The file as TOML, without comments and secrets; after it, the variables that override keys.
+    text: String,
+}
+
+pub(super) async fn in_force(State(subject): State<Arc<AdminContext>>) -> Result<Json<InForce>, Problem> {
+    let reloads = subject.reloads.as_ref().ok_or_else(no_file)?;
+    let (text, since) = reloads.in_force();
+    Ok(Json(InForce { since, digest: reloads.last().digest, text }))
 }
 
 pub(super) async fn reload(

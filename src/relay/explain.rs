@@ -4,24 +4,26 @@
 //! read, passwords are taken to be right, and nothing is sent. So the explanation is what the client would receive, except for what
 //! depends on the moment: what other messages have taken of a limit, load, and the provider.
 
-use super::Builder;
+use super::{BudgetSettings, Components, DryRun, Relay, RelaySettings};
 use crate::auth::{AuthDecision, AuthError, Authenticator};
+#[cfg(feature = "admin")]
+use crate::limit::Unlimited;
 use crate::limit::{LimitDecision, LimitError, LimitStatus, LimitStep, Limiter, Reservation};
 use crate::mail::parameters::Delivery;
 use crate::mail::{
-    Client, ClientAddress, ClientCertificate, Credentials, Envelope, Granted, Identity, SessionId, TlsInfo,
+    Client, ClientAddress, ClientCertificate, Clock, Credentials, Envelope, Granted, Identity, SessionId, TlsInfo,
 };
 use crate::observe::{Event, Observer};
 use crate::policy::{AddressField, MailFacts, MessageFacts, Note, Policy, PolicyDecision, PolicyError, RcptFacts};
-use crate::relay::{Components, DryRun};
-use crate::server::{Endpoint, ListenerSettings};
-use crate::smtp::TlsMode;
+use crate::smtp::{self, TlsMode};
 use crate::spool::RECIPIENTS_PER_PART;
+use crate::transport::Transport;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -63,7 +65,8 @@ pub enum ExplainError {
 }
 
 /// What would happen, step by step.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "admin", derive(schemars::JsonSchema))]
 pub struct Explanation {
     /// Whether every command and the message would be accepted.
     pub allowed: bool,
@@ -76,7 +79,8 @@ pub struct Explanation {
 }
 
 /// One command, or the message.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "admin", derive(schemars::JsonSchema))]
 pub struct Step {
     /// The command.
     pub said: String,
@@ -87,12 +91,13 @@ pub struct Step {
 }
 
 /// What the provider would receive.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "admin", derive(schemars::JsonSchema))]
 pub struct Sent {
     /// The application.
     pub app: Option<String>,
     /// What the 250 means: `hand-off`, `spool` or `hand-off-else-spool`.
-    pub delivery: &'static str,
+    pub delivery: Cow<'static, str>,
     /// The authors.
     pub from: Vec<String>,
     /// The recipients.
@@ -126,13 +131,62 @@ impl Explanation {
     }
 }
 
-impl Builder {
-    /// Explains what the relay would reply to a message, and why. Sends nothing, takes nothing from any limit, opens no socket.
+/// What an explanation needs of a listener.
+#[derive(Clone, Debug)]
+pub(crate) struct ExplainedListener {
+    pub(crate) name: Arc<str>,
+    pub(crate) smtp: smtp::Settings,
+    /// Its clients are on this machine, on a Unix socket.
+    pub(crate) unix: bool,
+}
+
+/// What an explanation needs of a relay.
+pub(crate) struct Explainer<'a> {
+    pub(crate) settings: &'a RelaySettings,
+    pub(crate) budget: &'a BudgetSettings,
+    pub(crate) policy: &'a Arc<dyn Policy>,
+    pub(crate) limiter: &'a Arc<dyn Limiter>,
+    pub(crate) authenticates: bool,
+    pub(crate) transport: &'a Arc<dyn Transport>,
+    pub(crate) clock: &'a Arc<dyn Clock>,
+}
+
+impl Relay {
+    /// Explains what this relay would reply to a message, with what is left of its limits now, or as if there were none.
     ///
     /// # Errors
     /// [`ExplainError`].
-    pub async fn explain(&self, facts: &Facts) -> Result<Explanation, ExplainError> {
-        let mut listeners = self.listeners.iter();
+    #[cfg(feature = "admin")]
+    pub(crate) async fn explain(
+        &self,
+        listeners: Vec<ExplainedListener>,
+        facts: &Facts,
+        limits: bool,
+    ) -> Result<Explanation, ExplainError> {
+        let none: Arc<dyn Limiter> = Arc::new(Unlimited);
+        let explainer = Explainer {
+            settings: &self.settings,
+            budget: &BudgetSettings::default(),
+            policy: &self.policy,
+            limiter: if limits { &self.limiter } else { &none },
+            authenticates: self.authenticator.is_some(),
+            transport: &self.transport,
+            clock: &self.clock,
+        };
+        explainer.explain(listeners.into_iter(), facts).await
+    }
+}
+
+impl Explainer<'_> {
+    /// Explains a message.
+    ///
+    /// # Errors
+    /// [`ExplainError`].
+    pub(crate) async fn explain(
+        &self,
+        mut listeners: impl Iterator<Item = ExplainedListener>,
+        facts: &Facts,
+    ) -> Result<Explanation, ExplainError> {
         let wanted = facts.listener.as_deref();
         let listener = listeners.find(|listener| wanted.is_none_or(|name| *listener.name == *name));
         let listener = listener.ok_or_else(|| ExplainError::NoListener(wanted.unwrap_or_default().to_owned()))?;
@@ -145,10 +199,9 @@ impl Builder {
         let recorder = Arc::new(Recorder::default());
         let components = self.recorded(&recorder);
         let smtp = listener.smtp.clone();
-        let dry_run =
-            DryRun::begin(&self.settings, components, &self.budget, smtp, client(facts, listener), tls(facts));
+        let dry_run = DryRun::begin(self.settings, components, self.budget, smtp, client(facts, &listener), tls(facts));
         let mut script = Script { dry_run, recorder, steps: Vec::new() };
-        let reply = script.run(facts, listener).await;
+        let reply = script.run(facts, &listener).await;
         let sent = script.dry_run.end().await;
         let sent =
             sent.map(|message| sent_as(message.envelope(), message.content(), message.granted(), self.settings.spools));
@@ -159,16 +212,16 @@ impl Builder {
     fn recorded(&self, recorder: &Arc<Recorder>) -> Components {
         Components {
             spool: None,
-            policy: Arc::new(RecordingPolicy { policy: Arc::clone(&self.policy), recorder: Arc::clone(recorder) }),
+            policy: Arc::new(RecordingPolicy { policy: Arc::clone(self.policy), recorder: Arc::clone(recorder) }),
             limiter: Arc::new(ReadOnlyLimiter {
-                limiter: Arc::clone(&self.limiter),
+                limiter: Arc::clone(self.limiter),
                 recorder: Arc::clone(recorder),
                 taken: Mutex::default(),
             }),
-            authenticator: self.authenticator.as_ref().map(|_| Arc::new(AcceptAnyPassword) as Arc<dyn Authenticator>),
-            transport: Arc::clone(&self.transport),
+            authenticator: self.authenticates.then(|| Arc::new(AcceptAnyPassword) as Arc<dyn Authenticator>),
+            transport: Arc::clone(self.transport),
             observer: Arc::clone(recorder) as Arc<dyn Observer>,
-            clock: Arc::clone(&self.clock),
+            clock: Arc::clone(self.clock),
             pace: None,
             lockout: None,
         }
@@ -184,13 +237,13 @@ struct Script {
 
 impl Script {
     /// The first refusal, or the reply to the message.
-    async fn run(&mut self, facts: &Facts, listener: &ListenerSettings) -> String {
+    async fn run(&mut self, facts: &Facts, listener: &ExplainedListener) -> String {
         match self.commands(facts, listener).await {
             Ok(reply) | Err(reply) => reply,
         }
     }
 
-    async fn commands(&mut self, facts: &Facts, listener: &ListenerSettings) -> Result<String, String> {
+    async fn commands(&mut self, facts: &Facts, listener: &ExplainedListener) -> Result<String, String> {
         // The greeting.
         self.dry_run.send(b"").await;
         self.must("EHLO localhost").await?;
@@ -248,12 +301,10 @@ enum Input<'a> {
     Message(&'a [u8]),
 }
 
-fn client(facts: &Facts, listener: &ListenerSettings) -> Client {
-    let here = || match listener.endpoint {
-        Endpoint::Unix { .. } => ClientAddress::Unix,
-        #[cfg(unix)]
-        Endpoint::InheritedUnix(_) => ClientAddress::Unix,
-        _ => ClientAddress::Ip(([127, 0, 0, 1], 0).into()),
+fn client(facts: &Facts, listener: &ExplainedListener) -> Client {
+    let here = || match listener.unix {
+        true => ClientAddress::Unix,
+        false => ClientAddress::Ip(([127, 0, 0, 1], 0).into()),
     };
     let address = facts.client.unwrap_or_else(here);
     let mut client = Client::new(SessionId::fresh(), address, Arc::clone(&listener.name));
@@ -273,8 +324,8 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn note(&self, topic: &'static str, text: impl Into<String>) {
-        lock(&self.notes).push(Note::new(topic, text));
+    fn note(&self, topic: impl Into<Cow<'static, str>>, text: impl Into<String>) {
+        lock(&self.notes).push(Note { topic: topic.into(), text: text.into() });
     }
 
     fn decision(&self, decision: &Result<PolicyDecision, PolicyError>) {
@@ -472,7 +523,7 @@ fn sent_as(envelope: &Envelope, content: &crate::mail::Content, granted: &Grante
     let tags = send.tags.iter().flatten();
     Sent {
         app: granted.app.as_ref().map(ToString::to_string),
-        delivery: delivery(envelope, granted, spools),
+        delivery: delivery(envelope, granted, spools).into(),
         from: authors.map(|author| author.to_string()).collect(),
         recipients: envelope.forward_paths().iter().map(ToString::to_string).collect(),
         octets: content.octets().len(),
