@@ -10,6 +10,9 @@ use crate::relay::ExplainedListener;
 use crate::server::{ListenerHandle, ServerContext};
 use std::sync::{Arc, PoisonError};
 
+/// Decisions take at most this part of the memory budget.
+const MEMORY_PART: u64 = 4;
+
 /// What there is of the endpoint before there is a relay.
 pub(super) struct AdminParts {
     server: AdminServer,
@@ -20,10 +23,15 @@ pub(super) struct AdminParts {
 
 impl AdminParts {
     /// Takes the socket.
-    pub(super) fn bind(settings: AdminSettings, clock: &Arc<dyn Clock>) -> Result<Self, AdminError> {
+    pub(super) fn bind(
+        settings: AdminSettings,
+        clock: &Arc<dyn Clock>,
+        memory_octets: u64,
+    ) -> Result<Self, AdminError> {
+        let decisions_max = settings.decisions_max.min(Decisions::fitting(memory_octets / MEMORY_PART));
         Ok(Self {
             metrics: Arc::new(Metrics::new()),
-            decisions: Arc::new(Decisions::new(settings.decisions_max, Arc::clone(clock))),
+            decisions: Arc::new(Decisions::new(decisions_max, Arc::clone(clock))),
             addresses: settings.addresses,
             server: AdminServer::bind(settings)?,
         })
@@ -32,6 +40,11 @@ impl AdminParts {
     /// The observer, and what the endpoint counts and keeps.
     pub(super) fn observers(&self, observer: Arc<dyn Observer>) -> Arc<dyn Observer> {
         Arc::new(Tee(observer, Tee(Arc::clone(&self.metrics), Arc::clone(&self.decisions))))
+    }
+
+    /// What the decisions take of the memory budget.
+    pub(super) fn octets_max(&self) -> u64 {
+        self.decisions.octets_max()
     }
 
     pub(super) fn access(&self) -> Access {

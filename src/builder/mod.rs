@@ -414,7 +414,7 @@ impl Builder {
         self.check()?;
         #[cfg(feature = "admin")]
         let admin_parts = match self.admin {
-            Some(settings) => Some(AdminParts::bind(settings, &self.clock)?),
+            Some(settings) => Some(AdminParts::bind(settings, &self.clock, self.budget.memory_octets)?),
             None => None,
         };
         #[cfg(feature = "admin")]
@@ -441,6 +441,10 @@ impl Builder {
             clock: self.clock,
         };
         let mut budget = self.budget;
+        #[cfg(feature = "admin")]
+        if let Some(parts) = &admin_parts {
+            budget.memory_octets -= parts.octets_max().min(budget.memory_octets);
+        }
         budget.file_descriptors_max = self.file_descriptors_max.or(budget.file_descriptors_max);
         let relay = Arc::new(Relay::new(self.settings, components, &budget));
         let (total_max, per_client_max) = self.connections;

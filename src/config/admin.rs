@@ -29,7 +29,7 @@ section! {
         #[schemars(example = json!({ "alice": { "file": "/etc/gatepost/operator-alice" } }))]
         operator_tokens: BTreeMap<String, Source> = BTreeMap::new(),
         /// How many decisions about connections, commands and messages are kept for the API and `gatepost decisions`, in memory,
-        /// about 1 KiB each. 0: none.
+        /// about 1 KiB each, and at most a quarter of memory.octets, of which they are a part. 0: none.
         decisions_max: Number<0, 1_000_000> = Number::of(10_000),
     } []
 }

@@ -254,7 +254,7 @@ mod tests {
         );
         let shown = read(before, 1).shown();
         assert!(shown.contains("ann = \"(a secret)\"") && !shown.contains("hash one"), "{shown}");
-        assert!(shown.contains("[[app]]\nname = \"billing\"\nfrom = [\"*@a.example\"]"), "{shown}");
+        assert!(shown.contains("[[app]]\nfrom = [\"*@a.example\"]\nname = \"billing\"\n"), "{shown}");
         assert!(read(before, 1).changes(&read(before, 1)).is_empty());
         assert_ne!(read(before, 1).digest(), read(before, 2).digest());
     }

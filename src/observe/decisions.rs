@@ -174,6 +174,17 @@ impl Decisions {
     }
 
     /// How many are kept.
+    /// The number of decisions that fit into that much memory.
+    pub(crate) fn fitting(octets: u64) -> usize {
+        let each = (OCTETS_EACH + OCTETS_EACH / UNKNOWN_PART) as u64;
+        usize::try_from(octets / each).unwrap_or(usize::MAX)
+    }
+
+    /// The octets that they take at most.
+    pub(crate) fn octets_max(&self) -> u64 {
+        (self.max.saturating_add(self.max / UNKNOWN_PART) as u64).saturating_mul(OCTETS_EACH as u64)
+    }
+
     pub(crate) fn max(&self) -> usize {
         self.max
     }
