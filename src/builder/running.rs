@@ -16,6 +16,9 @@ use tokio_util::sync::CancellationToken;
 /// The interval between two calls of [`Observer::summarise`](crate::observe::Observer::summarise).
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How long the provider is not asked after a change of the configuration: many changes in a row must not be as many calls.
+const RECONFIGURED_WAIT: Duration = Duration::from_secs(2);
+
 pub(super) type Listeners = Arc<Mutex<Vec<ListenerHandle>>>;
 
 /// A running relay. Dropping it cuts every connection, as [`Running::cut`] does; [`Running::stop`] lets messages in progress
@@ -152,7 +155,7 @@ impl Running {
         if let (Some(access), Some(admin)) = (&self.access, builder.admin) {
             access.replace(admin.token, admin.operator_tokens);
         }
-        self.watch_provider(builder.account_interval);
+        self.watch_provider(builder.account_interval, RECONFIGURED_WAIT);
         for listener in removed {
             listener.stop().await;
         }
@@ -202,7 +205,7 @@ impl Running {
                 observer.summarise();
             }
         });
-        self.watch_provider(account_interval);
+        self.watch_provider(account_interval, Duration::ZERO);
         // A drain waits for its attempts; a cut leaves them without a result.
         let (relay, draining, cut) = (self.shared.relay.clone(), self.shared.draining.clone(), self.shared.cut.clone());
         self.spawn(async move {
@@ -214,14 +217,17 @@ impl Running {
     }
 
     /// Watches the provider with the configuration in force, and no longer with the one before.
-    fn watch_provider(&self, account_interval: Option<Duration>) {
+    fn watch_provider(&self, account_interval: Option<Duration>, wait: Duration) {
         let ends = self.shared.draining.child_token();
         let before = std::mem::replace(&mut *self.watch.lock().unwrap_or_else(PoisonError::into_inner), ends.clone());
         before.cancel();
         let relay = self.relay();
         self.spawn(async move {
             tokio::select! {
-                () = relay.watch_provider(account_interval) => {}
+                () = async {
+                    tokio::time::sleep(wait).await;
+                    relay.watch_provider(account_interval).await;
+                } => {}
                 () = ends.cancelled() => {}
             }
         });

@@ -7,9 +7,10 @@
 //! ends. [`FAULTS_MAX`] are kept.
 
 use crate::mail::parameters::{AppName, ConfigurationSetName, RoleArn};
-use crate::mail::{Certainty, Clock, Fault, Outcome, OutcomeKind};
+use crate::mail::{Certainty, Clock, Fault, Outcome, OutcomeKind, SendParameters};
 use crate::observe::{Event, Observer};
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -109,10 +110,18 @@ impl Health {
         }
     }
 
-    /// Forgets all faults, without a report that they ended.
-    pub(super) fn forget(&self) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.count.store(0, Ordering::Relaxed);
+    /// Ends the faults of what is no longer configured: another configuration says what each application sends with.
+    pub(super) fn reconfigured(&self, sends: &HashMap<AppName, SendParameters>) {
+        self.works(|subject| match subject {
+            Subject::Account(role) => role.is_some() && sends.values().all(|send| send.role != *role),
+            Subject::Set(role, set) => {
+                sends.values().all(|send| send.role != *role || send.configuration_set.as_ref() != Some(set))
+            }
+            Subject::Messages(way) => way.app.as_ref().is_some_and(|app| {
+                let send = sends.get(app);
+                send.is_none_or(|send| send.role != way.role || send.configuration_set != way.set)
+            }),
+        });
     }
 
     /// Removes the faults that `which` selects, because they work again.

@@ -237,12 +237,12 @@ impl Relay {
         if let Some(pacer) = &self.pace {
             pacer.configure(pace, tokens);
         }
-        // A fault of what is no longer configured would stay for ever; what still fails is found again.
-        self.health.forget();
+        let routes = policy.sends().into_iter().collect();
+        self.health.reconfigured(&routes);
         Self {
             number: self.number + 1,
             settings: RelaySettings { spools: self.settings.spools, ..settings },
-            routes: policy.sends().into_iter().collect(),
+            routes,
             policy,
             limiter,
             authenticator,

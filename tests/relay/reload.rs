@@ -1,10 +1,11 @@
 //! Another configuration for a running relay: what goes on, what changes at the next MAIL, and what stays after an error.
 
-use crate::support::{Log, NOTE, Smtp, listener, with};
+use crate::support::{Log, NOTE, Smtp, listener, until, with};
 use gatepost::auth::{PasswordHash, Users, UsersSettings};
 use gatepost::builder::{Builder, Running, StartError};
 use gatepost::emulator::{Credential, Emulator, EmulatorSettings, Identity};
 use gatepost::limit::{LimitKey, LimitRule, LocalLimiter, Measure};
+use gatepost::mail::parameters::ConfigurationSetName;
 use gatepost::mail::{RuleName, SystemClock};
 use gatepost::policy::{AddressPattern, AppPolicy, DefaultApp};
 use gatepost::server::{Endpoint, ListenerAddress, ListenerSettings};
@@ -125,6 +126,26 @@ async fn a_port_that_is_taken_leaves_all_as_it_was() {
     running.begin_drain();
     let stopping = running.reconfigure(setup.builder("*@example.org", vec![at("one", one)])).await;
     assert!(matches!(stopping, Err(StartError::Stopping)), "{stopping:?}");
+}
+
+/// What is no longer configured is no fault any more; a fault of something else stays.
+#[tokio::test]
+async fn a_fault_that_a_reload_corrects_ends() {
+    let setup = Setup::new().await;
+    let with_set = |name: Option<&str>| {
+        let mut others = DefaultApp::local(vec![AddressPattern::parse("*@example.com").unwrap()]);
+        others.app.send.configuration_set = name.map(|name| ConfigurationSetName::parse(name).unwrap());
+        let policy = AppPolicy::new(Vec::new(), Some(others), Vec::new(), None, Arc::new(SystemClock)).unwrap();
+        let builder = Builder::new("relay.example", policy, Arc::clone(&setup.transport));
+        builder.observer(setup.log.clone()).listener(listener("plain", |_| {}))
+    };
+    let running = with_set(Some("missing")).start().unwrap();
+    until("the set is missed", || running.relay().faults().iter().any(|fault| fault.text.contains("missing"))).await;
+    running.reconfigure(with_set(Some("missing"))).await.unwrap();
+    assert_eq!(running.relay().faults().len(), 1, "it is still missing");
+    running.reconfigure(with_set(None)).await.unwrap();
+    assert_eq!(running.relay().faults(), []);
+    setup.log.expect("Recovered");
 }
 
 /// A user who was removed could send until the end of the session.
