@@ -73,13 +73,11 @@ impl QueueId {
     }
 
     /// The id as two numbers: for storage.
-    #[cfg(any(test, feature = "spool"))]
     pub(crate) fn to_numbers(self) -> (u64, u32) {
         (self.0.session.0, self.0.number)
     }
 
     /// The id of two numbers from [`to_numbers`](Self::to_numbers).
-    #[cfg(any(test, feature = "spool"))]
     pub(crate) fn from_numbers(session: u64, number: u32) -> Self {
         Self(TransactionId { session: SessionId(session), number })
     }

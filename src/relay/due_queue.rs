@@ -59,35 +59,62 @@ pub(super) struct DueQueue {
 
 #[derive(Debug, Default)]
 struct AppQueue {
-    fresh: BTreeSet<(Millis, QueueId)>,
-    deferred: BTreeSet<(Millis, QueueId)>,
+    fresh: BTreeSet<(Tick, Key)>,
+    deferred: BTreeSet<(Tick, Key)>,
     /// Where each of them is: a message is in one of the sets, once.
-    entries: BTreeMap<QueueId, Entry>,
+    entries: BTreeMap<Key, Entry>,
     attempts: usize,
     gate: Gate,
     /// The next one is a deferred message, if one is due.
     turn_of_deferred: bool,
 }
 
-/// Milliseconds since the queue was made: half as large as an [`Instant`], and there may be a million.
-type Millis = u64;
+/// Tenths of a second since the queue was made. There may be a million of them, so they are small; they last for six years.
+type Tick = u32;
+
+const TICK: Duration = Duration::from_millis(100);
+
+/// The latest tick that an [`Entry`] can hold.
+const TICK_MAX: Tick = Tick::MAX >> 1;
+
+/// A [`QueueId`] in twelve octets instead of sixteen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key([u32; 3]);
+
+impl Key {
+    fn of(id: QueueId) -> Self {
+        let (session, number) = id.to_numbers();
+        Self([(session >> 32) as u32, session as u32, number])
+    }
+
+    fn id(self) -> QueueId {
+        let [high, low, number] = self.0;
+        QueueId::from_numbers(u64::from(high) << 32 | u64::from(low), number)
+    }
+}
 
 /// When a message is due, and whether it is a new one, in one number.
 #[derive(Clone, Copy, Debug)]
-struct Entry(u64);
+struct Entry(u32);
 
 impl Entry {
-    fn new(due: Millis, is_fresh: bool) -> Self {
-        Self(due << 1 | u64::from(is_fresh))
+    fn new(due: Tick, is_fresh: bool) -> Self {
+        Self(due << 1 | u32::from(is_fresh))
     }
 
-    fn due(self) -> Millis {
+    fn due(self) -> Tick {
         self.0 >> 1
     }
 
     fn is_fresh(self) -> bool {
         self.0 & 1 == 1
     }
+}
+
+/// The tick of a moment, rounded down: a message may be due a tick too early.
+fn tick(began: Instant, at: Instant) -> Tick {
+    let ticks = at.saturating_duration_since(began).as_millis() / TICK.as_millis();
+    Tick::try_from(ticks).unwrap_or(TICK_MAX).min(TICK_MAX)
 }
 
 /// Open, or closed until the next probe.
@@ -112,12 +139,13 @@ impl Gate {
 }
 
 impl AppQueue {
-    fn first(&self) -> Option<Millis> {
-        let first = |set: &BTreeSet<(Millis, QueueId)>| set.first().map(|(due, _)| *due);
+    fn first(&self) -> Option<Tick> {
+        let first = |set: &BTreeSet<(Tick, Key)>| set.first().map(|(due, _)| *due);
         first(&self.fresh).into_iter().chain(first(&self.deferred)).min()
     }
 
-    fn add(&mut self, id: QueueId, due: Millis, is_fresh: bool) {
+    fn add(&mut self, id: QueueId, due: Tick, is_fresh: bool) {
+        let id = Key::of(id);
         let before = self.entries.get(&id).copied();
         if before.is_some_and(|before| before.due() <= due) {
             return;
@@ -135,8 +163,8 @@ impl AppQueue {
         self.attempts < APP_ATTEMPTS_MAX && self.gate.is_open(self.attempts, now)
     }
 
-    fn pop(&mut self, now: Millis) -> Option<QueueId> {
-        let is_due = |set: &BTreeSet<(Millis, QueueId)>| set.first().is_some_and(|(due, _)| *due <= now);
+    fn pop(&mut self, now: Tick) -> Option<QueueId> {
+        let is_due = |set: &BTreeSet<(Tick, Key)>| set.first().is_some_and(|(due, _)| *due <= now);
         let (fresh, deferred) = (is_due(&self.fresh), is_due(&self.deferred));
         let set = match (fresh, deferred) {
             (false, false) => return None,
@@ -147,7 +175,7 @@ impl AppQueue {
         self.turn_of_deferred = !self.turn_of_deferred;
         let (_, id) = set.pop_first()?;
         self.entries.remove(&id);
-        Some(id)
+        Some(id.id())
     }
 
     fn is_idle(&self) -> bool {
@@ -176,9 +204,7 @@ impl DueQueue {
             self.turns.push_back(app.clone());
         }
         if let Some(queue) = self.apps.get_mut(app) {
-            // Rounded up, so that no message is due too early.
-            let wait = due.saturating_duration_since(self.began) + Duration::from_micros(999);
-            queue.add(id, u64::try_from(wait.as_millis()).unwrap_or(u64::MAX >> 1), is_fresh);
+            queue.add(id, tick(self.began, due), is_fresh);
         }
     }
 
@@ -187,8 +213,7 @@ impl DueQueue {
         if self.attempts >= self.attempts_max || !self.provider.is_open(self.attempts, now) {
             return None;
         }
-        let passed = now.saturating_duration_since(self.began).as_millis();
-        let now_millis = u64::try_from(passed).unwrap_or(u64::MAX);
+        let now_tick = tick(self.began, now);
         for _ in 0..self.turns.len() {
             let app = self.turns.pop_front()?;
             let Some(queue) = self.apps.get_mut(&app) else { continue };
@@ -196,7 +221,7 @@ impl DueQueue {
                 self.apps.remove(&app);
                 continue;
             }
-            let id = if queue.may_attempt(now) { queue.pop(now_millis) } else { None };
+            let id = if queue.may_attempt(now) { queue.pop(now_tick) } else { None };
             self.turns.push_back(app.clone());
             if let Some(id) = id {
                 // A probe, whatever comes of it, is the only one for a while.
@@ -220,7 +245,7 @@ impl DueQueue {
             .apps
             .values()
             .filter(|queue| queue.attempts < APP_ATTEMPTS_MAX && (queue.gate.0.is_none() || queue.attempts == 0));
-        let at = |due: Millis| self.began.checked_add(Duration::from_millis(due));
+        let at = |due: Tick| self.began.checked_add(TICK * due);
         times.filter_map(|queue| Some(self.provider.opens(queue.gate.opens(at(queue.first()?)?)))).min()
     }
 
