@@ -37,11 +37,18 @@ pub(super) struct Live {
     pub(super) seen: Seen,
 }
 
-/// What the watch saw of the files: their digest the last time, and the one that was read last.
+/// What the watch saw of the files: their digest the last time, and the one that was read last, whatever came of it.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     last: String,
     tried: String,
+}
+
+impl Seen {
+    /// With what was read at the start.
+    pub(super) fn of(read: &FilesRead) -> Self {
+        Self { last: String::new(), tried: read.digest() }
+    }
 }
 
 /// The interval at which files are looked at. A change is read when it is the same at two looks: it may be half written.
@@ -64,7 +71,8 @@ impl Live {
             let now = tokio::task::spawn_blocking(move || read.digest_now(&path)).await.unwrap_or_default();
             let is_stable = self.seen.last == now;
             self.seen.last.clone_from(&now);
-            if is_stable && now != self.read.digest() && now != self.seen.tried {
+            // Also where a bad file is as it was before: the last reload failed, and this one will not.
+            if is_stable && now != self.seen.tried {
                 self.seen.tried = now;
                 return;
             }
@@ -166,6 +174,7 @@ impl Live {
             let hint = warning.hint.as_deref().unwrap_or_default();
             warn!(target: "gatepost", place = %warning.location, hint, "{}", warning.message);
         }
+        self.seen.tried = read.digest();
         (self.transport, self.ses, self.read, self.fixed, self.watch) = (transport, ses, read, fixed, watch);
         self.limiter = limiter.or(self.limiter.take());
         Ok(())

@@ -135,20 +135,9 @@ async fn relay(
     // A running relay does not need the lists of applications and limits a second time.
     drop((config, process_environment));
     let endpoint = emulator.as_ref().map(Emulator::endpoint_url);
-    let live = Live {
-        file,
-        running,
-        transport,
-        ses,
-        emulator: endpoint,
-        limiter,
-        store,
-        fixed,
-        read,
-        reloads,
-        watch,
-        seen: Seen::default(),
-    };
+    let seen = Seen::of(&read);
+    let live =
+        Live { file, running, transport, ses, emulator: endpoint, limiter, store, fixed, read, reloads, watch, seen };
     let exit = until_signal(live, &mut signals, requests).await;
     if let Some(emulator) = emulator {
         emulator.stop().await;

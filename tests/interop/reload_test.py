@@ -276,6 +276,11 @@ class Reload(unittest.TestCase):
                 file.flush()
                 time.sleep(0.4)
         self.until(lambda: "three@" in relay.directory.joinpath("log").read_text())
+        # A bad file, and the good one again.
+        (self.directory / "two/gatepost.toml").write_text(whole.replace("[policy]", "[polcy]"))
+        self.until(lambda: relay.metric("gatepost_config_last_reload_successful") == 0)
+        (self.directory / "two/gatepost.toml").write_text(whole)
+        self.until(lambda: relay.metric("gatepost_config_last_reload_successful") == 1)
         self.assertEqual(relay.metric("gatepost_config_last_reload_successful"), 1)
 
     def until(self, holds):
