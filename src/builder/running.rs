@@ -225,7 +225,10 @@ impl Running {
         self.spawn(async move {
             tokio::select! {
                 () = async {
-                    tokio::time::sleep(wait).await;
+                    // A wait of zero lasts a tick of the timer, and a start asks before the first message is sent.
+                    if !wait.is_zero() {
+                        tokio::time::sleep(wait).await;
+                    }
                     relay.watch_provider(account_interval).await;
                 } => {}
                 () = ends.cancelled() => {}
