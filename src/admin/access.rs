@@ -2,7 +2,7 @@
 //!
 //! | | reads | changes, and reads content |
 //! |---|---|---|
-//! | TCP without any token: loopback only | every client on this machine | nobody |
+//! | TCP without any token: loopback only | every client on this machine | no client |
 //! | TCP with tokens | every token | the operator tokens |
 //! | Unix socket without operator tokens | who may open it, with the token if there is one | the same |
 //! | Unix socket with operator tokens | every token | the operator tokens |

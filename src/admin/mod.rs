@@ -77,6 +77,23 @@ impl AdminSettings {
     }
 }
 
+impl AdminSettings {
+    /// Refuses an endpoint that other machines can reach without a token.
+    ///
+    /// # Errors
+    /// [`AdminError::NoToken`].
+    pub(crate) fn check(&self) -> Result<(), AdminError> {
+        match &self.endpoint {
+            AdminEndpoint::Tcp(address)
+                if !address.ip().is_loopback() && self.token.is_none() && self.operator_tokens.is_empty() =>
+            {
+                Err(AdminError::NoToken(*address))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl fmt::Debug for AdminSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AdminSettings").field("endpoint", &self.endpoint).finish_non_exhaustive()
@@ -175,14 +192,8 @@ impl AdminServer {
     /// # Errors
     /// [`AdminError`].
     pub(crate) fn bind(settings: AdminSettings) -> Result<Self, AdminError> {
+        settings.check()?;
         let AdminSettings { endpoint, token, operator_tokens, .. } = settings;
-        let has_token = token.is_some() || !operator_tokens.is_empty();
-        if let AdminEndpoint::Tcp(address) = &endpoint
-            && !has_token
-            && !address.ip().is_loopback()
-        {
-            return Err(AdminError::NoToken(*address));
-        }
         let (socket, address) =
             Socket::bind(&endpoint).map_err(|error| AdminError::Listen { endpoint: endpoint.to_string(), error })?;
         let unix = matches!(endpoint, AdminEndpoint::Unix(_));

@@ -2,13 +2,13 @@
 
 use super::{Builder, StartError};
 #[cfg(feature = "admin")]
-use crate::admin::{Access, AdminEndpoint};
+use crate::admin::{Access, AdminEndpoint, AdminSettings};
 #[cfg(feature = "admin")]
 use crate::observe::Decisions;
 #[cfg(feature = "admin")]
 use crate::relay::{ExplainError, Explanation, Facts};
 use crate::relay::{Relay, Replacement};
-use crate::server::{Bound, ListenerAddress, ListenerHandle, ServerContext, TlsSettings};
+use crate::server::{Bound, ListenerAddress, ListenerHandle, ListenerSettings, ServerContext, TlsSettings};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -119,13 +119,16 @@ impl Running {
             return Err(StartError::Stopping);
         }
         builder.check()?;
+        #[cfg(feature = "admin")]
+        if let (Some(endpoint), Some(admin)) = (&self.admin, &builder.admin) {
+            // Its address stays, whatever the builder has.
+            AdminSettings { endpoint: endpoint.clone(), ..admin.clone() }.check()?;
+        }
         let Builder { listeners, connections: (total_max, per_client_max), .. } = builder;
-        let (kept, new): (Vec<_>, Vec<_>) = listeners
-            .into_iter()
-            .partition(|settings| self.listeners().iter().any(|listener| listener.is_for(settings)));
+        let (kept, new) = self.split(listeners);
         // The only step that can fail, so it is the first.
         let bound: Vec<Bound> = new.into_iter().map(Bound::bind).collect::<Result<_, _>>()?;
-        let decisions = Replacement {
+        let replacement = Replacement {
             policy: builder.policy,
             limiter: builder.limiter,
             authenticator: builder.authenticator,
@@ -134,7 +137,7 @@ impl Running {
             pace: builder.pace,
             tokens: builder.tokens,
         };
-        let relay = Arc::new(self.relay().reconfigured(builder.settings, decisions));
+        let relay = Arc::new(self.relay().reconfigured(builder.settings, replacement));
         self.shared.relay.replace(relay);
         self.shared.limits.configure(total_max, per_client_max, builder.unrecognised_connections);
         *self.grace.lock().unwrap_or_else(PoisonError::into_inner) = builder.grace;
@@ -190,6 +193,16 @@ impl Running {
     /// How long `stop` waits.
     pub fn grace(&self) -> Duration {
         *self.grace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those for which a socket listens already, each for one of them, and the others.
+    fn split(&self, settings: Vec<ListenerSettings>) -> (Vec<ListenerSettings>, Vec<ListenerSettings>) {
+        let running = self.listeners();
+        let mut claimed = vec![false; running.len()];
+        settings.into_iter().partition(|settings| {
+            let place = (0..running.len()).find(|place| !claimed[*place] && running[*place].is_for(settings));
+            place.inspect(|place| claimed[*place] = true).is_some()
+        })
     }
 
     fn listeners(&self) -> MutexGuard<'_, Vec<ListenerHandle>> {

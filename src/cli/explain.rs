@@ -133,7 +133,7 @@ async fn asked(admin: &AdminSettings, facts: &Facts) -> Result<Explanation, Fail
     if facts.certificate.is_some() {
         return Err(Failure::new(
             Exit::Usage,
-            "--running: the client is recognised by a certificate, which cannot be told to the relay",
+            "--running: the client is recognised by a certificate, which this command cannot send",
         ));
     }
     let request = ExplainRequest {

@@ -151,7 +151,6 @@ impl Live {
 
     async fn apply(&mut self, loaded: Loaded) -> Result<(), Vec<ReloadProblem>> {
         let Loaded { config, mut plan, warnings } = loaded;
-        let one = |failure: Failure| of_all(&failure);
         plan.use_store(self.store.clone());
         let ses = match (&plan.upstream, &self.emulator) {
             (Upstream::Emulator(setup), Some(endpoint)) => setup.ses(endpoint.clone()),
@@ -161,15 +160,15 @@ impl Live {
         let transport = if ses == self.ses {
             Arc::clone(&self.transport)
         } else {
-            Arc::new(SesTransport::connect(ses.clone()).await.map_err(|error| one(error.into()))?)
+            Arc::new(SesTransport::connect(ses.clone()).await.map_err(wrong)?)
         };
-        let limiter = plan.local_limiter(self.limiter.as_deref()).map_err(|error| one(error.into()))?.map(Arc::new);
+        let limiter = plan.local_limiter(self.limiter.as_deref()).map_err(wrong)?.map(Arc::new);
         let (read, fixed, watch) = (plan.read.clone(), plan.fixed.clone(), plan.watch);
         let mut builder = plan.builder(Arc::clone(&transport));
         if let Some(limiter) = &limiter {
             builder = builder.limiter(Arc::clone(limiter));
         }
-        self.running.reconfigure(builder).await.map_err(|error| one(start::failure(&config, error)))?;
+        self.running.reconfigure(builder).await.map_err(|error| wrong(start::failure(&config, error)))?;
         for warning in warnings {
             let hint = warning.hint.as_deref().unwrap_or_default();
             warn!(target: "gatepost", place = %warning.location, hint, "{}", warning.message);
@@ -187,12 +186,12 @@ fn load(file: &ConfigFile, region: &str) -> Result<Loaded, Vec<ReloadProblem>> {
         let message = "the relay was started with a configuration from a pipe, which cannot be read again".to_owned();
         return Err(vec![problem(&file.config.display().to_string(), message, hint)]);
     }
-    let (config, environment) = file.load().map_err(|failure| of_all(&failure))?;
-    let plan = config.plan(&environment, Purpose::Reload).map_err(|error| of_all(&Failure::from(error)))?;
+    let (config, environment) = file.load().map_err(wrong)?;
+    let plan = config.plan(&environment, Purpose::Reload).map_err(wrong)?;
     let mut warnings = plan.warnings.clone();
     if let Some(found) = config.check_region(&environment, region) {
         if !found.errors.is_empty() {
-            return Err(found.errors.iter().map(of_diagnostic).collect());
+            return Err(wrong(Failure::of_problems(&found.errors)));
         }
         warnings.extend(found.warnings);
     }
@@ -208,14 +207,11 @@ fn problem(place: &str, message: String, hint: &str) -> ReloadProblem {
     ReloadProblem { place: place.to_owned(), message, hint: hint.to_owned() }
 }
 
-fn of_all(failure: &Failure) -> Vec<ReloadProblem> {
+fn wrong(error: impl Into<Failure>) -> Vec<ReloadProblem> {
+    let failure = error.into();
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let causes = failure.causes.iter();
     causes.map(|cause| problem(&text(&cause.place), cause.message.clone(), &text(&cause.hint))).collect()
-}
-
-fn of_diagnostic(found: &Diagnostic) -> ReloadProblem {
-    problem(&found.location.to_string(), found.message.clone(), found.hint.as_deref().unwrap_or_default())
 }
 
 /// The time.

@@ -29,6 +29,8 @@ pub(super) async fn replay(running: &Running, next: &Builder, decisions: &Decisi
             continue;
         }
         replayed += 1;
+        // This thread serves the admin endpoint too.
+        tokio::task::yield_now().await;
         // An error: the listener is gone.
         let after = next.explain(&facts).await.ok();
         if after.as_ref().map(verdict) != Some(decided(&decision)) {

@@ -93,7 +93,7 @@ impl FilesRead {
     }
 }
 
-/// FNV-1a, to find out whether a text is another one. Nobody gains from two files with the same digest.
+/// FNV-1a, to find out whether a text is another one. It protects against no attack: who can write the files can change the configuration anyway.
 pub(super) fn digest(octets: &[u8]) -> u64 {
     octets.iter().fold(0xcbf2_9ce4_8422_2325, |hash, octet| (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3))
 }
@@ -166,9 +166,11 @@ fn is_secret(key: &str, value: &Value) -> bool {
     value.is_str() && (SECRETS.contains(&last) || key.contains("users.") || key.contains("operator_tokens."))
 }
 
+/// The value with a mask in place of each secret, also of those in lists of tables.
 fn masked(path: &str, value: Value) -> Value {
     match value {
         value if is_secret(path, &value) => Value::String(MASK.to_owned()),
+        Value::Table(table) if is_source(&table) => Value::Table(table),
         Value::Table(table) => {
             let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
             Value::Table(table.into_iter().map(|(key, value)| (key.clone(), masked(&below(&key), value))).collect())
@@ -182,10 +184,11 @@ fn masked(path: &str, value: Value) -> Value {
 const MASK: &str = "(a secret)";
 
 fn show(key: &str, value: &Value) -> String {
-    if is_secret(key, value) {
+    let masked = masked(key, value.clone());
+    if masked.as_str() == Some(MASK) {
         return MASK.to_owned();
     }
-    let text = value.to_string();
+    let text = masked.to_string();
     match text.char_indices().nth(VALUE_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
@@ -252,7 +255,13 @@ mod tests {
                 "/etc/role.json has other content",
             ]
         );
+        // A private key in a list of tables.
+        let pairs =
+            |key: &str| format!("[tls]\nfurther_pairs = [{{ certificate = {{ file = \"/c\" }}, key = \"{key}\" }}]");
+        let changes = read(&pairs("PRIVATE one"), 1).changes(&read(&pairs("PRIVATE two"), 1));
+        assert!(changes.len() == 1 && changes[0].contains("/c") && !changes[0].contains("PRIVATE"), "{changes:?}");
         let shown = read(before, 1).shown();
+        assert!(shown.contains("file = \"/a\""), "a source is no secret: {shown}");
         assert!(shown.contains("ann = \"(a secret)\"") && !shown.contains("hash one"), "{shown}");
         assert!(shown.contains("[[app]]\nfrom = [\"*@a.example\"]\nname = \"billing\"\n"), "{shown}");
         assert!(read(before, 1).changes(&read(before, 1)).is_empty());

@@ -144,7 +144,7 @@ mod tests {
         assert!(found > 10, "{found}");
     }
 
-    /// An alert without a paragraph is one that nobody knows what to do about.
+    /// Each alert has a paragraph with its cause and what to do.
     #[test]
     fn every_alert_has_its_paragraph_and_its_annotations() {
         let (alerts, chapter) = (include_str!("../../deploy/alerts.yaml"), include_str!("runbook.md"));

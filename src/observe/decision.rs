@@ -54,7 +54,7 @@ impl Stage {
     }
 }
 
-/// What the client was told.
+/// What the client received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum DecisionResult {

@@ -104,10 +104,10 @@ fn a_decision_is_found_by_each_of_its_facts() {
 #[test]
 fn pages_follow_each_other_from_the_latest_to_the_oldest() {
     let (decisions, _) = decisions(5_000);
-    let (shop, nobody) = (client(Some("shop")), client(None));
+    let (shop, unknown) = (client(Some("shop")), client(None));
     for number in 0..1_600 {
         // In turn in both lists, and the list of the others keeps a tenth.
-        refused(&decisions, if number % 4 == 0 { &nobody } else { &shop }, "eve@c.example", "r", "");
+        refused(&decisions, if number % 4 == 0 { &unknown } else { &shop }, "eve@c.example", "r", "");
     }
     let (mut before, mut seen) = (None, Vec::new());
     loop {
@@ -126,19 +126,19 @@ fn pages_follow_each_other_from_the_latest_to_the_oldest() {
 #[test]
 fn the_list_is_bounded_in_number_and_in_octets() {
     let (decisions, _) = decisions(100);
-    let (shop, nobody) = (client(Some("shop")), client(None));
+    let (shop, unknown) = (client(Some("shop")), client(None));
     for number in 0..150 {
         refused(&decisions, &shop, "eve@c.example", &format!("rule-{number}"), "");
     }
     // A scan does not push out what is known.
     for _ in 0..1_000 {
         decisions.observe(&Event::ConnectionRefused {
-            address: nobody.address,
+            address: unknown.address,
             listener: "plain",
             reply: None,
             reason: "TLS handshake failed",
         });
-        refused(&decisions, &nobody, "x@y.example", "no_app", "");
+        refused(&decisions, &unknown, "x@y.example", "no_app", "");
     }
     let all = found(&decisions, |it| it.limit = 1_000);
     let known: Vec<_> = all.iter().filter(|decision| decision.app.is_some()).collect();

@@ -215,7 +215,7 @@ pub enum Event<'a> {
     QueueLeft(&'a QueueEndRecord<'a>),
     /// An operator changed something over the admin endpoint, or read the content of a message.
     Operated {
-        /// The name of the token, or `socket`: whoever may open the Unix socket.
+        /// The name of the token, or `socket`: a client of the Unix socket.
         operator: &'a str,
         /// Method, path and query of the request.
         action: &'a str,

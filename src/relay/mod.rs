@@ -230,8 +230,8 @@ impl Relay {
 
     /// A relay with another configuration, which goes on with the counts, queues and budgets of this one. Nothing changes for this one,
     /// except for what they share: the pace and the shares of the send queue have the new settings at once.
-    pub(crate) fn reconfigured(&self, settings: RelaySettings, decisions: Replacement) -> Self {
-        let Replacement { policy, limiter, authenticator, transport, lockout, pace, tokens } = decisions;
+    pub(crate) fn reconfigured(&self, settings: RelaySettings, replacement: Replacement) -> Self {
+        let Replacement { policy, limiter, authenticator, transport, lockout, pace, tokens } = replacement;
         limiter.put_in_force();
         self.send_queue.configure(settings.send_queue.clone());
         if let Some(pacer) = &self.pace {

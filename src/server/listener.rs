@@ -183,7 +183,7 @@ impl ListenerHandle {
         #[cfg(unix)]
         if let Endpoint::Unix { path, mode } = &settings.endpoint {
             use std::os::unix::fs::PermissionsExt;
-            // It had the mode before, and no file is there only if somebody removed it.
+            // It may have been removed; then it has no mode to set.
             let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(*mode));
         }
         settings.endpoint = Endpoint::Kept;

@@ -9,8 +9,7 @@ import sys
 import tempfile
 import unittest
 
-from relay_process import BINARY, PATIENCE_SECONDS, WORK, free_port, wait_for_port
-from reload_test import CREDENTIALS
+from relay_process import BINARY, CREDENTIALS, PATIENCE_SECONDS, WORK, free_port, wait_for_port
 
 READS, CHANGES = "0123456789abcdef" * 2, "fedcba9876543210" * 2
 EXAMPLES = os.environ.get("API_EXAMPLES", "40")

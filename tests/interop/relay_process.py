@@ -1,6 +1,7 @@
 """A running gatepost for the tests in this directory: configuration, process, messages at the SES emulator."""
 
 import base64
+import http.client
 import itertools
 import json
 import os
@@ -17,6 +18,12 @@ import urllib.request
 BINARY = os.environ["INTEROP_BINARY"]
 WORK = pathlib.Path(os.environ["INTEROP_WORK"])
 PATIENCE_SECONDS = 60
+# Those of the emulator.
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+    "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 
 
 # Below the ephemeral ports of the system, so that no client takes the port between this check and its use.
@@ -159,3 +166,16 @@ def without_trace(raw):
     """The message without the Received field that gatepost added."""
     assert raw.startswith(b"Received: from unknown\r\n\tby relay.example with "), raw[:200]
     return raw.split(b"\r\n", 3)[3]
+
+
+class OverUnix(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path):
+        super().__init__("localhost", timeout=PATIENCE_SECONDS)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(PATIENCE_SECONDS)
+        self.sock.connect(str(self.path))

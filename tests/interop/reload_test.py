@@ -3,7 +3,6 @@
 RELOAD_SECONDS is the length of each load (8 here, 60 in tests/long/run).
 """
 
-import http.client
 import json
 import os
 import pathlib
@@ -20,27 +19,11 @@ import time
 import unittest
 
 import relay_process
-from relay_process import BINARY, PATIENCE_SECONDS, WORK
+from relay_process import BINARY, CREDENTIALS, PATIENCE_SECONDS, WORK, OverUnix
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SECONDS = int(os.environ.get("RELOAD_SECONDS", "8"))
 REFUSED = int(os.environ.get("RELOAD_REFUSED", "1000"))
-CREDENTIALS = {
-    "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
-    "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
-    "AWS_EC2_METADATA_DISABLED": "true",
-}
-
-
-class OverUnix(http.client.HTTPConnection):
-    def __init__(self, path):
-        super().__init__("localhost", timeout=PATIENCE_SECONDS)
-        self.path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(PATIENCE_SECONDS)
-        self.sock.connect(str(self.path))
 
 
 class Relay:

@@ -22,7 +22,7 @@ import unittest
 import urllib.request
 
 import relay_process
-from relay_process import BINARY, PATIENCE_SECONDS, WORK
+from relay_process import BINARY, CREDENTIALS, PATIENCE_SECONDS, WORK
 
 KILLS = int(os.environ.get("SPOOL_KILLS", "12"))
 SOAK_SECONDS = int(os.environ.get("SPOOL_SOAK_SECONDS", "0"))
@@ -30,11 +30,6 @@ SOAK_SECONDS = int(os.environ.get("SPOOL_SOAK_SECONDS", "0"))
 SOAK_FAULTS = [
     "TooManyRequestsException", "InternalFailure", "ServiceUnavailable", "MessageRejected", "reset-before-body", "accept-then-reset", "garbage",
 ]
-CREDENTIALS = {
-    "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
-    "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
-    "AWS_EC2_METADATA_DISABLED": "true",
-}
 
 
 class Emulator:

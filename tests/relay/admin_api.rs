@@ -229,7 +229,7 @@ async fn a_kept_message_is_found_with_the_id_under_which_it_left() {
     relay.log.until(&format!("QueueLeft(QueueEndRecord {{ id: {id}")).await;
     let ses_id = relay.only_message().message_id;
     let mut rows = Vec::new();
-    // The list hears of an event a moment after the log of this test does.
+    // The list receives an event a moment after the log of this test.
     for _ in 0..100 {
         rows = found(&relay, &format!("address={}", RECIPIENT.replace('@', "%40"))).await;
         if rows[0]["queue"]["status"] == "sent" {

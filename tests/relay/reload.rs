@@ -1,6 +1,7 @@
 //! Another configuration for a running relay: what goes on, what changes at the next MAIL, and what stays after an error.
 
 use crate::support::{Log, NOTE, Smtp, listener, until, with};
+use gatepost::admin::{AdminEndpoint, AdminSettings};
 use gatepost::auth::{PasswordHash, Users, UsersSettings};
 use gatepost::builder::{Builder, Running, StartError};
 use gatepost::emulator::{Credential, Emulator, EmulatorSettings, Identity};
@@ -99,7 +100,7 @@ async fn listeners_are_added_removed_and_kept_and_no_connection_is_cut() {
     running.reconfigure(setup.builder("*@example.com", vec![at("three", three), at("uno", one)])).await.unwrap();
     let names: Vec<String> = running.addresses().iter().map(|(name, _)| name.to_string()).collect();
     assert_eq!(names, ["uno", "three"]);
-    assert!(tokio::net::TcpStream::connect(two).await.is_err(), "nobody listens there");
+    assert!(tokio::net::TcpStream::connect(two).await.is_err(), "the listener is gone");
     for session in [&mut of_one, &mut of_two, &mut client(&running, "three").await, &mut client(&running, "uno").await]
     {
         let reply = session.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
@@ -123,9 +124,27 @@ async fn a_port_that_is_taken_leaves_all_as_it_was() {
     assert_eq!(running.addresses().len(), 1);
     let reply = client(&running, "one").await.send("ann@example.com", &["bob@elsewhere.example"], NOTE).await;
     assert!(reply.starts_with("250 2.0.0 Ok "), "{reply}");
+    // Two for one address: a socket is for one of them.
+    let twice = running.reconfigure(setup.builder("*@example.org", vec![at("one", one), at("two", one)])).await;
+    assert!(matches!(twice, Err(StartError::Bind(_))), "{twice:?}");
     running.begin_drain();
     let stopping = running.reconfigure(setup.builder("*@example.org", vec![at("one", one)])).await;
     assert!(matches!(stopping, Err(StartError::Stopping)), "{stopping:?}");
+}
+
+/// An endpoint that other machines can reach was left without a token by a builder that has none.
+#[tokio::test]
+async fn the_last_token_of_an_endpoint_that_others_can_reach_stays() {
+    let setup = Setup::new().await;
+    let builder = |token: Option<&str>| {
+        let endpoint = AdminEndpoint::Tcp(([0, 0, 0, 0], 0).into());
+        let admin = with(AdminSettings::new(endpoint), |it| it.token = token.map(str::to_owned));
+        setup.builder("*@example.com", vec![listener("plain", |_| {})]).admin(admin)
+    };
+    let running = builder(Some("0123456789abcdef0123456789abcdef")).start().unwrap();
+    let refused = running.reconfigure(builder(None)).await;
+    assert!(matches!(refused, Err(StartError::Admin(_))), "{refused:?}");
+    running.reconfigure(builder(Some("fedcba9876543210fedcba9876543210"))).await.unwrap();
 }
 
 /// What is no longer configured is no fault any more; a fault of something else stays.

@@ -8,6 +8,7 @@ use crate::relay::{Explanation, Facts};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use schemars::JsonSchema;
@@ -84,8 +85,9 @@ fn address(text: &str) -> Result<ClientAddress, String> {
 
 pub(super) async fn explain(
     State(subject): State<Arc<AdminContext>>,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Explanation>, Problem> {
+    let body = body.map_err(|error| Problem::new(error.status(), error.body_text()))?;
     let request: ExplainRequest =
         serde_json::from_slice(&body).map_err(|error| Problem::bad_request(format!("the body: {error}")))?;
     let facts = request.facts().map_err(Problem::bad_request)?;
