@@ -33,7 +33,9 @@ use clients::Clients;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 pub(crate) use problem::Problem;
-pub(crate) use reload::{ReloadProblem, ReloadReport, ReloadRequest, Reloads};
+#[cfg(feature = "cli")]
+pub(crate) use reload::{ReloadProblem, ReloadRequest};
+pub(crate) use reload::{ReloadReport, Reloads};
 use socket::{Socket, Stream};
 use std::fmt;
 use std::io;

@@ -36,6 +36,7 @@ pub(crate) struct ReloadProblem {
 }
 
 /// A request to read the configuration again.
+#[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "the program answers it"))]
 pub(crate) struct ReloadRequest {
     /// Only say what it would change.
     pub(crate) dry_run: bool,
@@ -63,6 +64,7 @@ const WAITING_MAX: usize = 8;
 /// The longest wait for a reload.
 const RELOAD_WAIT_MAX: Duration = Duration::from_secs(50);
 
+#[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "the program answers requests"))]
 impl Reloads {
     /// With the configuration of the start, and the requests.
     pub(crate) fn new(start: ReloadReport, text: String) -> (Arc<Self>, mpsc::Receiver<ReloadRequest>) {
